@@ -1,0 +1,64 @@
+# Two commands do all the set-up: `make sweep` and `make test`. `make` alone lists the targets.
+#
+#   ACCEL=cpu|cuda12|cuda13|tpu   instead of what is found       PYTHON=/path/to/python   an interpreter that has the packages: no venv
+#   CONFIG= WORKDIR= ARGS=        the sweep, where it goes, and more flags, such as ARGS="--config.seeds=4 --resume"
+
+CONFIG  ?= experiments/configs/diversity.py
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
+ARGS    ?=
+
+VENV  := .venv
+FLOOR := .venv-floor
+# The driver's CUDA version decides between the CUDA extras; a TPU host has its chips under /dev/accel* or /dev/vfio.
+CUDA  := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: \([0-9]*\).*/\1/p')
+ACCEL ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),$(if $(or $(wildcard /dev/accel*),$(TPU_NAME)),tpu,cpu))
+EXTRA := $(if $(filter-out cpu,$(ACCEL)),$(ACCEL),)
+ifeq ($(filter $(ACCEL),cpu cuda12 cuda13 tpu),)
+  $(error ACCEL=$(ACCEL): expected cpu, cuda12, cuda13 or tpu)
+endif
+
+# Set-up happens once per venv and again when pyproject.toml changes; an interpreter given by PYTHON is left as it is.
+READY := $(VENV)/.ready-$(ACCEL)
+ifeq ($(origin PYTHON),undefined)
+  PYTHON := $(VENV)/bin/python
+  SETUP  := $(READY)
+endif
+# The first python3 that is new enough makes the venv.
+BASE = $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+  command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+sweep: $(SETUP)  ## train the label-diversity sweep, evaluate it and draw Fig 3
+	$(PYTHON) -m experiments.sweep --config=$(CONFIG) --workdir="$(WORKDIR)" $(ARGS)
+
+test: lint  ## lint, then all tests on the newest packages
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: $(SETUP)  ## ruff: formatting and lint
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+
+test-floor: $(FLOOR)/.ready  ## all tests on the oldest packages allowed (what Colab ships)
+	$(FLOOR)/bin/python -m pytest $(ARGS)
+
+clean:  ## remove the virtual environments and caches (never runs/)
+	rm -rf $(VENV) $(FLOOR) .pytest_cache .ruff_cache .jax_cache
+
+$(READY): pyproject.toml
+	@test -n "$(BASE)" || { echo "error: no python3 >= 3.11 found; install one, or give PYTHON=/path/to/python that has the packages"; exit 2; }
+	$(BASE) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet -e ".[dev$(if $(EXTRA),$(comma)$(EXTRA))]"
+	touch $@
+
+$(FLOOR)/.ready: pyproject.toml tests/floor.txt
+	@test -n "$(BASE)" || { echo "error: no python3 >= 3.11 found"; exit 2; }
+	$(BASE) -m venv $(FLOOR)
+	$(FLOOR)/bin/python -m pip install --quiet --upgrade pip
+	$(FLOOR)/bin/python -m pip install --quiet -e ".[dev]" -c tests/floor.txt
+	touch $@
+
+comma := ,
+.PHONY: help sweep test lint test-floor clean

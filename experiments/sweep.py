@@ -1,0 +1,62 @@
+"""Train a sweep, evaluate it, draw Fig 3 and the phases of training.
+
+    python -m experiments.sweep --config=experiments/configs/diversity.py --workdir=runs/diversity [--config.key=value ...]
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from lrjax import cli, figures, sweep, workdir
+from lrjax.config import AXES, STATIC, make_sweep
+from lrjax.progress import Progress
+from lrjax.stats import format_interval, format_table, groups, varying
+
+CONFIG = cli.define_config(str(Path(__file__).parent / "configs" / "diversity.py"))
+WORKDIR = flags.DEFINE_string("workdir", None, "folder for everything that the sweep writes", required=True)
+RESUME = flags.DEFINE_bool("resume", False, "continue the unfinished run of this workdir from its last checkpoint")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "remove the sweep that is in this workdir and start again")
+SHOWN = ("loss", "single", "seen_pair", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
+
+
+def main() -> None:
+    folder = Path(WORKDIR.value)
+    run = workdir.open_run(folder, make_sweep(CONFIG.value), resume=RESUME.value, overwrite=OVERWRITE.value)
+    if run.finished:
+        print(f"{folder} is finished: {len(run.sweep.models)} models, {run.step} steps")
+    else:
+        train(run, folder)
+    table = sweep.models_table(run)
+    workdir.write_tables(folder, run)
+    drawn = [figures.fig3(table, folder / "figures/fig3.png"), figures.phases(sweep.history_table(run), folder / "figures/phases.png")]
+    print_table(table)
+    for path in (folder / "models.csv", folder / "history.csv", *drawn, folder / "checkpoints"):
+        print(path)
+
+
+def train(run: sweep.Run, folder: Path) -> None:
+    if len(run.programs) > 1:
+        print(f"{len(run.sweep.models)} models in {len(run.programs)} programs: models whose shapes differ compile apart")
+    progress = Progress(run)
+
+    def on_evaluation(run: sweep.Run) -> None:
+        workdir.save(folder, run)
+        progress.on_evaluation(run)
+
+    try:
+        sweep.advance(run, progress.on_chunk, on_evaluation)
+    finally:
+        progress.close()
+
+
+def print_table(table) -> None:
+    by = ("n_labels", *(name for name in varying(table, (*AXES, "beta1", "beta2", *STATIC)) if name != "n_labels"))
+    rows = [
+        [*key, len(rows), *(format_interval(table[metric][rows]) for metric in SHOWN)] for key, rows in groups(table, by).items()
+    ]
+    print("mean over seeds [95 % interval]")
+    print(format_table([*by, "seeds", *SHOWN], rows))
+
+
+if __name__ == "__main__":
+    cli.run(main)

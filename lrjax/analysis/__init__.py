@@ -1,0 +1,1 @@
+"""Questions asked of trained sweeps: batched parameters in, tidy tables out."""

@@ -1,0 +1,76 @@
+"""What every command of `experiments` shares: flags, and one-line errors with exit code 2."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from lrjax.config import get_config
+from lrjax.errors import InputError, suggest
+
+
+def define_config(default: str) -> flags.FlagHolder:
+    """`--config=FILE` and `--config.key=value`."""
+    return config_flags.DEFINE_config_file("config", default, "config file: Python with a get_config()")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse flags, call main; what the user got wrong is said in one line, with exit code 2 and no traceback."""
+
+    def guarded(argv):
+        logging.set_verbosity(logging.WARNING)
+        try:
+            if stray := argv[1:]:
+                raise InputError(f"{stray[0]!r}: stray argument; all arguments are flags, such as --workdir=DIR (see --help)")
+            main()
+        except InputError as error:
+            _fail(error)
+        except KeyboardInterrupt:
+            sys.exit("interrupted")
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def whole_numbers(flag: str, values: list[str] | None) -> list[int] | None:
+    """The numbers of a list flag; None if it was not given."""
+    if values is None:
+        return None
+    if not values or not all(value.strip().isdecimal() for value in values):
+        raise InputError(f"--{flag}={','.join(values)}: expected whole numbers joined by commas, such as --{flag}=0,2")
+    return [int(value) for value in values]
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        _check_config(argv)
+        return flags.FLAGS(argv)
+    except InputError as error:
+        _fail(error)
+    except (flags.Error, AttributeError, KeyError, OSError, SyntaxError, TypeError, ValueError) as error:
+        # A config file is code and may raise anything; ml_collections wraps that in a traceback: its last line says what.
+        lines = [line for line in str(error).strip().splitlines() if line.strip()]
+        _fail(lines[-1] if lines else repr(error))
+
+
+def _check_config(argv: list[str]) -> None:
+    """What ml_collections would answer with a traceback: a config file that is not there, a key that does not exist."""
+    if "config" not in flags.FLAGS:
+        return
+    known = get_config()
+    for i, argument in enumerate(argv):
+        name, separator, value = argument.lstrip("-").partition("=")
+        if not argument.startswith("-"):
+            continue
+        if name == "config":
+            path = value if separator else (argv[i + 1] if i + 1 < len(argv) else "")
+            if not Path(path).is_file():
+                raise InputError(f"--config={path}: no such file; give a config such as experiments/configs/diversity.py")
+        elif name.startswith("config.") and (key := name.removeprefix("config.")) not in known:
+            raise InputError(f"--{name}: no such key{suggest(key, known)}; see lrjax/config.py for all keys")
+
+
+def _fail(error) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)

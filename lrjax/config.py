@@ -1,0 +1,255 @@
+"""What a model and a sweep are: defaults, validation, and the split into static shapes and traced values.
+
+A `Model` is one row of the table: everything that defines one training run. A `Sweep` is a list of models and how long they
+train. Config files are flat ConfigDicts with the same names, where the fields of AXES are tuples whose product is the table.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from flax import struct
+
+from lrjax.errors import InputError, suggest
+from lrjax.gates import NONE, GateSchedule, parse_gates
+from lrjax.scenes import RELATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One training run, by SPEC's names and defaults. The first block varies inside one program; the others fix its shapes."""
+
+    seed: int = 0
+    n_labels: int = 15
+    n2: int = 10
+    n1: int = 5
+    weight_decay: float = 0.1
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    e_scale: float = 0.3
+    p_scale: float = 0.02
+    gates: str = NONE
+    # encoders
+    d_model: int = 128
+    n_heads: int = 4
+    d_embed: int = 128
+    n_layers_vision: int = 1
+    n_layers_text: int = 1
+    # data
+    L: int = 10
+    n_heldout: int = 5
+    relations: str = "left"
+    # loss and optimiser
+    batch_size: int = 256
+    mask_repeats: bool = False
+    warmup_steps: int = 10
+    eps: float = 1e-8
+
+
+AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "gates")  # beside seeds
+TRACED = ("seed", *AXES)
+STATIC = tuple(f.name for f in dataclasses.fields(Model) if f.name not in TRACED)
+_TYPES = {f.name: f.type for f in dataclasses.fields(Model)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Models, and how long and how often they are trained and evaluated."""
+
+    models: tuple[Model, ...]
+    steps: int = 3000
+    eval_every: int = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """The static side of a program: a Model's STATIC fields, and the number of labels that its arrays are padded to."""
+
+    n_labels_max: int
+    gated: bool  # some gate is not 1, so deeper layers must keep the stream split
+    d_model: int
+    n_heads: int
+    d_embed: int
+    n_layers_vision: int
+    n_layers_text: int
+    L: int
+    n_heldout: int
+    relations: str
+    batch_size: int
+    mask_repeats: bool
+    warmup_steps: int
+    eps: float
+
+    @property
+    def n_names(self) -> int:
+        """A: how many labels exist, held-out ones first."""
+        return self.n_heldout + self.n_labels_max
+
+    @property
+    def n_words(self) -> int:
+        """R: how many relation words captions use."""
+        return RELATIONS[self.relations]
+
+
+@struct.dataclass
+class Hyper:
+    """The traced side of one model: its place on the axes that share a program."""
+
+    seed: jax.Array
+    n_labels: jax.Array
+    n2: jax.Array
+    n1: jax.Array
+    weight_decay: jax.Array
+    lr: jax.Array
+    betas: jax.Array
+    e_scale: jax.Array
+    p_scale: jax.Array
+    gates: GateSchedule
+
+
+def get_config(**changes) -> ml_collections.ConfigDict:
+    """The flat ConfigDict of SPEC's defaults with `changes`: what a config file returns."""
+    defaults = {f.name: f.default for f in dataclasses.fields(Model)}
+    config = ml_collections.ConfigDict()
+    # sweep: the table of models is the product of these tuples and the seeds
+    config.seeds, config.first_seed = 8, 0
+    config.n_labels = (5, 10, 15, 20, 25)
+    for name in AXES[1:]:
+        config[name] = (defaults[name],)
+    # run
+    config.steps, config.eval_every = Sweep.steps, Sweep.eval_every
+    # encoders, data, loss and optimiser: one value each; several values (from a config file) become several programs
+    for name in STATIC:
+        config[name] = defaults[name]
+    with config.unlocked(), config.ignore_type():
+        for name, value in changes.items():
+            if name not in config:
+                raise InputError(f"config.{name}: no such key{suggest(name, config)}; see lrjax/config.py for all keys")
+            config[name] = value
+    return config.lock()
+
+
+def make_sweep(config: Mapping[str, Any]) -> Sweep:
+    """The sweep of a flat config: the product of its axes, seeds innermost. Raises InputError on the first bad field."""
+    config = dict(config)
+    known = get_config()
+    for name in config:
+        if name not in known:
+            raise InputError(f"config.{name}: no such key{suggest(name, known)}; see lrjax/config.py for all keys")
+    config = dict(known) | config
+    seeds, first_seed = (_cast(name, config[name], int) for name in ("seeds", "first_seed"))
+    _require("seeds", seeds, 1 <= seeds <= 100_000, "1 or more (up to 100000)")
+    _require("first_seed", first_seed, 0 <= first_seed < 2**32 - seeds, "a seed in 0..4294967295")
+    axes = {name: _axis(name, config[name]) for name in (*STATIC, *AXES)}
+    n_models = seeds * math.prod(len(values) for values in axes.values())
+    _require("seeds", n_models, n_models <= 1_000_000, "axes whose product is at most 1000000 models")
+    rows = itertools.product(*axes.values(), range(first_seed, first_seed + seeds))
+    models = tuple(Model(**dict(zip((*axes, "seed"), row, strict=True))) for row in rows)
+    sweep = Sweep(models, *(_cast(name, config[name], int) for name in ("steps", "eval_every")))
+    validate(sweep)
+    return sweep
+
+
+def validate(sweep: Sweep) -> None:
+    """Raise InputError that names the field, its value and what is right, if any model or the run is not possible."""
+    steps, every = sweep.steps, sweep.eval_every
+    _require("eval_every", every, every >= 1, "1 or more")
+    _require("steps", steps, 1 <= steps <= 2**31 - 1, "1 or more (up to 2147483647)")
+    _require("steps", steps, steps % every == 0, f"a multiple of eval_every = {every}")
+    if not sweep.models:
+        raise InputError("models: the sweep is empty; give at least one model")
+    for model in {dataclasses.replace(model, seed=0): model for model in sweep.models}.values():
+        validate_model(model)
+
+
+def validate_model(model: Model) -> None:
+    """The same for one model."""
+    m = model
+    layouts = m.L * (m.L - 1) // 2
+    for name in ("weight_decay", "lr", "e_scale", "p_scale", "eps"):
+        value = getattr(m, name)
+        _require(name, value, math.isfinite(value) and value >= 0, "a finite number, not negative")
+    _require("lr", m.lr, m.lr > 0, "a finite number above 0")
+    _require("eps", m.eps, m.eps > 0, "a finite number above 0")
+    _require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")
+    _require("betas", m.betas, all(0 <= beta < 1 for beta in m.betas), "two numbers in [0, 1)")
+    _require("L", m.L, 3 <= m.L <= 23, "3..23 pixels")
+    _require("n1", m.n1, 1 <= m.n1 <= m.L - 1, f"1..{m.L - 1}, so that some of the {m.L} positions are held out")
+    _require("n2", m.n2, 1 <= m.n2 <= layouts - 1, f"1..{layouts - 1}, so that some of the {layouts} layouts are held out")
+    _require("n_labels", m.n_labels, 2 <= m.n_labels <= 1000, "2 or more labels (up to 1000)")
+    _require("n_heldout", m.n_heldout, 2 <= m.n_heldout <= 50, "2..50 held-out labels")
+    _require("batch_size", m.batch_size, 2 <= m.batch_size <= 65536 and m.batch_size % 2 == 0, "an even number, 2..65536")
+    for name, top in (("d_model", 8192), ("d_embed", 8192), ("n_heads", 256), ("n_layers_vision", 24), ("n_layers_text", 24)):
+        _require(name, getattr(m, name), 1 <= getattr(m, name) <= top, f"1..{top}")
+    _require("d_model", m.d_model, m.d_model % m.n_heads == 0, f"a multiple of n_heads = {m.n_heads}")
+    _require("warmup_steps", m.warmup_steps, 0 <= m.warmup_steps <= 2**24, "0 or more")
+    _require("relations", m.relations, m.relations in RELATIONS, " or ".join(map(repr, RELATIONS)))
+    _require("seed", m.seed, 0 <= m.seed < 2**32, "a seed in 0..4294967295")
+    gate_schedule(m)
+
+
+def gate_schedule(model: Model) -> GateSchedule:
+    """The gates of one model, from their text."""
+    layers = {"vision": model.n_layers_vision, "text": model.n_layers_text}
+    return parse_gates(model.gates, layers, model.n_heads)
+
+
+def make_static(models: Sequence[Model]) -> Static:
+    """The static side of models that agree in their STATIC fields."""
+    fields = {name: getattr(models[0], name) for name in STATIC}
+    return Static(max(m.n_labels for m in models), any(m.gates != NONE for m in models), **fields)
+
+
+def make_hyper(model: Model) -> Hyper:
+    """The traced side of one model, as NumPy values of fixed types."""
+    kinds = {int: np.int32, float: np.float32, tuple[float, float]: np.float32}
+    values = {name: np.asarray(getattr(model, name), kinds[_TYPES[name]]) for name in AXES if name != "gates"}
+    return Hyper(seed=np.uint32(model.seed), gates=gate_schedule(model), **values)
+
+
+def _axis(name: str, value: Any) -> tuple:
+    """The values of a field, each cast to the field's type; a single value is an axis of one."""
+    kind = _TYPES[name]
+    single = not isinstance(value, (tuple, list)) or (kind == tuple[float, float] and _is_pair(value))
+    values = (value,) if single else tuple(value)
+    if not values:
+        raise InputError(f"config.{name}: the axis is empty; give at least one value, such as ({getattr(Model, name)!r},)")
+    cast = tuple(_cast(name, v, kind) for v in values)
+    if len(set(cast)) < len(cast):
+        raise InputError(f"config.{name}: {value!r} repeats a value; give each value once")
+    return cast
+
+
+def _is_pair(value) -> bool:
+    return len(value) == 2 and not any(isinstance(v, (tuple, list)) for v in value)
+
+
+def _cast(name: str, value: Any, kind: type) -> Any:
+    """`value` as the field's type, if it loses nothing."""
+    if kind == tuple[float, float]:
+        if isinstance(value, (tuple, list)) and _is_pair(value):
+            return tuple(_cast(name, v, float) for v in value)
+        expected = "two numbers, such as (0.9, 0.98)"
+    elif kind in (str, bool):
+        if isinstance(value, kind):
+            return value
+        expected = {str: "text", bool: "True or False"}[kind]
+    else:
+        expected = {int: "a whole number", float: "a number"}[kind]
+        is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if is_number and (kind is float or (math.isfinite(value) and int(value) == value)):
+            try:
+                return kind(value)
+            except OverflowError:
+                expected = "a number that a float can hold"
+    raise InputError(f"config.{name}: {value!r} is not possible; expected {expected}")
+
+
+def _require(name: str, value: Any, ok: bool, expected: str) -> None:
+    if not ok:
+        raise InputError(f"config.{name}: {value!r} is not possible; expected {expected}")

@@ -1,0 +1,118 @@
+"""Tidy tables in, matplotlib figures out. Colours are Okabe and Ito's; markers and line styles differ too, to be read in grey."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from lrjax.stats import Table, groups, mean_interval, select
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
+plt.rcParams |= {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "figure.dpi": 110,
+    "savefig.bbox": "tight",
+    "svg.hashsalt": "lrjax",
+}
+
+PANELS = {
+    "single": ("One object, held-out position", "top-1"),
+    "seen_pair": ("Trained pair, held-out layout", "top-1"),
+    "unseen_pair": ("Unseen pair of labels", "top-1"),
+    "unseen_pair_order": ("Unseen pair: order", "true caption above the swapped one"),
+    "unseen_pair_label_set": ("Unseen pair: label set", "best caption names the right labels"),
+}
+
+
+def _save(figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+def _finish(axis, x_label: str, y_label: str, title: str, chance: float | None = None) -> None:
+    axis.set(xlabel=x_label, ylabel=y_label, title=title, ylim=(-0.03, 1.03))
+    if chance is not None:
+        axis.axhline(chance, color="0.4", lw=0.8, ls=(0, (1, 2)))
+        axis.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7, color="0.35")
+
+
+def _line(axis, x, samples, k: int, label: str | None) -> None:
+    """Mean and 95 % interval of samples [len(x)][n] at x, seeds as dots."""
+    mean, low, high = np.array([mean_interval(values) for values in samples]).T
+    axis.plot(x, mean, color=COLOURS[k % 7], marker=MARKERS[k % 7], ls=LINES[k % 7], ms=4, lw=1.4, label=label)
+    axis.fill_between(x, low, high, color=COLOURS[k % 7], alpha=0.18, lw=0)
+    for place, values in zip(x, samples, strict=True):
+        axis.plot(np.full(len(values), place), values, ".", color=COLOURS[k % 7], ms=3, alpha=0.45)
+
+
+def fig3(models: Table, path: Path) -> Path:
+    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2; and what top-1 is made of."""
+    figure, axes = plt.subplots(1, 5, figsize=(15, 3.1), sharey=True, layout="constrained")
+    n2_values = sorted(set(models["n2"].tolist()))
+    for axis, (metric, (title, y_label)) in zip(axes, PANELS.items(), strict=True):
+        for k, n2 in enumerate(n2_values):
+            rows = select(models, models["n2"] == n2)
+            by_n = groups(rows, ("n_labels",))
+            _line(axis, [n for (n,) in by_n], [rows[metric][i] for i in by_n.values()], k, f"$n_2$ = {n2}")
+        _finish(axis, "number of training labels N", y_label, title, 0.5 if metric.endswith("order") else None)
+        axis.set_xticks(sorted(set(models["n_labels"].tolist())))
+    if len(n2_values) > 1:
+        axes[0].legend(title="layouts per pair", loc="lower right")
+    figure.suptitle("Accuracy against label diversity: mean over seeds, 95 % interval, seeds as dots", size=10)
+    return _save(figure, path)
+
+
+def phases(history: Table, path: Path) -> Path:
+    """App C of the paper: the three generalisations during training, a panel per N."""
+    by_n = groups(history, ("n_labels",))
+    figure, axes = plt.subplots(1, len(by_n), figsize=(2.9 * len(by_n) + 0.6, 3), sharey=True, squeeze=False, layout="constrained")
+    for axis, ((n,), rows) in zip(axes[0], by_n.items(), strict=True):
+        panel = select(history, rows)
+        by_step = groups(panel, ("step",))
+        for k, metric in enumerate(("single", "seen_pair", "unseen_pair", "unseen_pair_order")):
+            mean, low, high = np.array([mean_interval(panel[metric][i]) for i in by_step.values()]).T
+            steps = [step for (step,) in by_step]
+            axis.plot(steps, mean, color=COLOURS[k], ls=LINES[k], marker=MARKERS[k], ms=3, lw=1.3, label=metric.replace("_", " "))
+            axis.fill_between(steps, low, high, color=COLOURS[k], alpha=0.15, lw=0)
+        _finish(axis, "training step", "accuracy" if axis is axes[0, 0] else "", f"N = {n} labels")
+    axes[0, 0].legend(loc="lower right", fontsize=8)
+    return _save(figure, path)
+
+
+def ablation(table: Table, path: Path, title: str) -> Path:
+    """Order, label set and top-1 of unseen pairs under each ablation: a panel per N, baseline first, seeds as dots."""
+    by_n = groups(table, ("n_labels",))
+    names = list(dict.fromkeys(table["ablation"].tolist()))
+    figure, axes = plt.subplots(
+        len(by_n), 1, figsize=(0.75 * len(names) + 2, 2.1 * len(by_n) + 0.8), sharex=True, squeeze=False, layout="constrained"
+    )
+    measures = {"unseen_pair_order": "order", "unseen_pair_label_set": "label set", "unseen_pair": "top-1"}
+    for axis, ((n,), rows) in zip(axes[:, 0], by_n.items(), strict=True):
+        panel = select(table, rows)
+        for k, (metric, label) in enumerate(measures.items()):
+            samples = [panel[metric][panel["ablation"] == name] for name in names]
+            mean, low, high = np.array([mean_interval(values) for values in samples]).T
+            x = np.arange(len(names)) + (k - 1) * 0.24
+            style = dict(color=COLOURS[k], marker=MARKERS[k], ls="none", ms=4.5, capsize=2, lw=1.2)
+            axis.errorbar(x, mean, [np.nan_to_num(mean - low), np.nan_to_num(high - mean)], label=label, **style)
+            for place, values in zip(x, samples, strict=True):
+                axis.plot(np.full(len(values), place) + 0.07, values, ".", color=COLOURS[k], ms=2.5, alpha=0.45)
+        _finish(axis, "", "accuracy, unseen pairs", f"N = {n} labels", 0.5)
+    axes[-1, 0].set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes[-1, 0].set_xlabel("terms set to zero")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    figure.suptitle(title, size=10, x=0.02, ha="left")
+    return _save(figure, path)

@@ -1,0 +1,128 @@
+"""Scenes and captions on one row of L pixels: token ids, layouts, and their form for people.
+
+Token ids are one space for both encoders: background, specials, the held-out labels, then the trained labels. No id depends
+on how many labels a model trains on, so a row of E means the same in every model of a sweep.
+
+A sequence is a `Form` (a static template of tokens, and the token that is read out) with a few *slots* filled in: the objects of
+an image, the words of a caption. The encoder reads the slots; it never needs a one-hot over background.
+
+Axes: L pixels, T tokens of a sequence, S slots, A = n_heldout + n_labels labels.
+"""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+BACKGROUND, CLS, EOT, IN_IMAGE, LEFT_OF, RIGHT_OF = range(6)
+FIRST_LABEL = 6
+WORDS = (LEFT_OF, RIGHT_OF)
+RELATIONS = {"left": 1, "left+right": 2}  # data -> how many relation words its captions use
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The static part of a sequence: `template` (T token ids; the slots' entries are overwritten) and the `readout` token."""
+
+    template: tuple[int, ...]
+    readout: int
+
+
+SINGLE_CAPTION = Form((BACKGROUND, IN_IMAGE, EOT, BACKGROUND), readout=2)
+PAIR_CAPTION = Form((BACKGROUND, BACKGROUND, BACKGROUND, EOT), readout=3)
+
+
+def image_form(L: int) -> Form:
+    """`[CLS]` and L background pixels, read out at CLS."""
+    return Form((CLS,) + (BACKGROUND,) * L, readout=0)
+
+
+@struct.dataclass
+class Slots:
+    """The tokens that fill a form: `tokens` [S, ...] ids at `positions` [S, ...] of the sequence. Positions differ within S."""
+
+    tokens: jax.Array
+    positions: jax.Array
+
+
+def fill(form: Form, slots: Slots) -> jax.Array:
+    """The whole sequences of one form: slots [S, ...] -> ids [..., T]."""
+    ids = jnp.asarray(form.template)
+    for token, position in zip(slots.tokens, slots.positions, strict=True):
+        ids = jnp.where(position[..., None] == jnp.arange(len(form.template)), token[..., None], ids)
+    return ids
+
+
+@struct.dataclass
+class Scene:
+    """One or two objects: label `left` at pixel `i`, label `right` at pixel `j`; i < j if both are objects.
+
+    Labels are indices 0..A-1 (held-out first), each field [...]. A scene of one object has right = ABSENT, and any j != i.
+    """
+
+    left: jax.Array
+    right: jax.Array
+    i: jax.Array
+    j: jax.Array
+
+
+ABSENT = BACKGROUND - FIRST_LABEL  # the "label" whose token is background
+
+
+def single_scene(label: jax.Array, i: jax.Array, L: int) -> Scene:
+    """The scene of one object at pixel i. The absent object takes the next pixel, whose token stays background."""
+    return Scene(label, jnp.full_like(label, ABSENT), i, (i + 1) % L)
+
+
+def swapped(scene: Scene) -> Scene:
+    """The same layout with its two objects exchanged."""
+    return scene.replace(left=scene.right, right=scene.left)
+
+
+def image_slots(scene: Scene) -> Slots:
+    """The two slots of an image, [2, ...]; pixel p is token p + 1, after CLS."""
+    return Slots(jnp.stack([scene.left, scene.right]) + FIRST_LABEL, jnp.stack([scene.i, scene.j]) + 1)
+
+
+def single_caption_slots(label: jax.Array) -> Slots:
+    """`[x] [in-image] [EOT]`: one slot, [1, ...]."""
+    tokens = label[None] + FIRST_LABEL
+    return Slots(tokens, jnp.zeros_like(tokens))
+
+
+def pair_caption_slots(left: jax.Array, right: jax.Array, word: jax.Array) -> Slots:
+    """Three slots, [3, ...]: `[left] [left-of] [right]` where word = 0, `[right] [right-of] [left]` where word = 1."""
+    first, second = jnp.where(word == 0, left, right), jnp.where(word == 0, right, left)
+    tokens = jnp.stack([first + FIRST_LABEL, jnp.asarray(WORDS)[word], second + FIRST_LABEL])
+    return Slots(tokens, jnp.indices(tokens.shape, sparse=True)[0] + jnp.zeros_like(tokens))
+
+
+def layouts(L: int) -> np.ndarray:
+    """All layouts i < j of two objects, in order: [L(L-1)/2, 2]."""
+    return np.array(list(itertools.combinations(range(L), 2)))
+
+
+def label_name(label: int, n_heldout: int) -> str:
+    """What people see: `h1`..`h5` for the held-out labels, `1`..`N` for the trained ones."""
+    return f"h{label + 1}" if label < n_heldout else str(label - n_heldout + 1)
+
+
+def describe_scene(scene: Scene, L: int, n_heldout: int) -> str:
+    """One scene for people: `. . 3 . . . 7 . . .`."""
+    pixels = ["."] * L
+    for label, place in ((int(scene.left), int(scene.i)), (int(scene.right), int(scene.j))):
+        if label != ABSENT:
+            pixels[place] = label_name(label, n_heldout)
+    return " ".join(pixels)
+
+
+def describe_caption(ids, n_heldout: int) -> str:
+    """One caption's ids [T] for people: `3 is on the left of 7`, `3 is in the image`."""
+    ids = [int(t) for t in ids]
+    name = lambda token: label_name(token - FIRST_LABEL, n_heldout)  # noqa: E731
+    if ids[1] == IN_IMAGE:
+        return f"{name(ids[0])} is in the image"
+    return f"{name(ids[0])} is on the {'left' if ids[1] == LEFT_OF else 'right'} of {name(ids[2])}"

@@ -1,0 +1,89 @@
+"""Mean and 95 % interval over seeds, and the tidy tables that all results are: a dict of column name -> array, rows aligned."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student_t
+
+RESAMPLES = 10_000
+Table = dict[str, np.ndarray]
+
+
+def mean_interval(values) -> tuple[float, float, float]:
+    """Mean and 95 % interval of values [n], NaN left out: t below 8 values, bootstrap (percentile) from 8 on.
+
+    For a paired contrast give the differences: the pairs are then resampled jointly. One value has no interval (NaN, NaN).
+    """
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    n = len(values)
+    if n == 0:
+        return np.nan, np.nan, np.nan
+    mean = values.mean()
+    if n == 1:
+        return mean, np.nan, np.nan
+    if n < 8:
+        half = student_t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
+        return mean, mean - half, mean + half
+    rows = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
+    low, high = np.quantile(values[rows].mean(1), (0.025, 0.975))
+    return mean, low, high
+
+
+def groups(table: Table, by: tuple[str, ...]) -> dict[tuple, np.ndarray]:
+    """Row numbers of each combination of the columns `by`, in sorted order."""
+    rows: dict[tuple, list[int]] = {}
+    for i, key in enumerate(zip(*(table[name].tolist() for name in by), strict=True)):
+        rows.setdefault(key, []).append(i)
+    return {key: np.array(rows[key]) for key in sorted(rows)}
+
+
+def select(table: Table, rows) -> Table:
+    """Some rows of a table (indices or mask)."""
+    return {name: column[rows] for name, column in table.items()}
+
+
+def varying(table: Table, columns) -> tuple[str, ...]:
+    """Those of `columns` that take more than one value."""
+    return tuple(name for name in columns if name in table and len(set(table[name].tolist())) > 1)
+
+
+def write_csv(path: Path, table: Table) -> None:
+    """Write a table, replacing the file atomically. Floats in the shortest form that reads back the same, NaN empty."""
+
+    def text(value):
+        if isinstance(value, float):
+            return "" if np.isnan(value) else repr(value)
+        return str(value)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table)
+        columns = [_shortest(column) for column in table.values()]
+        writer.writerows([text(value) for value in row] for row in zip(*columns, strict=True))
+    os.replace(temporary, path)
+
+
+def _shortest(column: np.ndarray) -> list:
+    """Python values; a float32 as the shortest decimal that is still that float32."""
+    if column.dtype == np.float32:
+        return [float(str(value)) for value in column]
+    return column.tolist()
+
+
+def format_table(header: list[str], rows: list[list[str]]) -> str:
+    """A text table with aligned columns."""
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    lines = ["  ".join(str(cell).rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def format_interval(values, signed: bool = False) -> str:
+    """`0.870 [0.820, 0.910]`, or with signs for a difference."""
+    mean, low, high = (f"{x:+.3f}" if signed else f"{x:.3f}" for x in mean_interval(values))
+    return mean if "nan" in low else f"{mean} [{low}, {high}]"

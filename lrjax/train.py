@@ -1,0 +1,84 @@
+"""Training of ONE model as a pure function; `sweep` adds the model axis with vmap.
+
+Axes: B batch.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from lrjax.clip import CLIP, MAX_LOG_SCALE, embed_captions, embed_images, init_clip, stream
+from lrjax.config import Hyper, Static
+from lrjax.gates import Gates
+from lrjax.loss import contrastive_loss
+from lrjax.scenes import Scene
+from lrjax.splits import Splits, sample_batch
+
+
+@struct.dataclass
+class TrainState:
+    """What training carries: parameters, the optimiser's state, and the sum of losses since the last evaluation."""
+
+    params: CLIP
+    opt_state: optax.OptState
+    loss_sum: jax.Array
+
+
+def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
+    """AdamW on every parameter; the learning rate reaches `lr` after `warmup_steps` equal steps."""
+
+    def schedule(count):
+        return hyper.lr * jnp.minimum(1.0, (count + 1) / max(static.warmup_steps, 1))
+
+    b1, b2 = hyper.betas[..., 0], hyper.betas[..., 1]
+    return optax.adamw(schedule, b1, b2, static.eps, weight_decay=hyper.weight_decay)
+
+
+def init_state(static: Static, hyper: Hyper) -> TrainState:
+    """The state of one model before its first step."""
+    params = init_clip(static, hyper)
+    return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0))
+
+
+def batch_loss(static: Static, params: CLIP, gates: Gates, singles: Scene, pairs: Scene, word: jax.Array) -> jax.Array:
+    """The contrastive loss of one batch: B/2 one-object scenes, B/2 two-object scenes and their relation words."""
+    images = embed_images(static, params, gates, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs))
+    captions = embed_captions(static, params, gates, singles.left, pairs.left, pairs.right, word)
+    same = None
+    if static.mask_repeats:
+        blank = jnp.full_like(word, -1)
+        ids = jnp.stack([jnp.append(singles.left, pairs.left), jnp.append(blank, pairs.right), jnp.append(blank, word)], 1)
+        same = (ids[:, None] == ids[None]).all(-1)
+    return contrastive_loss(images, jnp.concatenate(captions), params.log_scale, same)
+
+
+def train_step(
+    static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array
+) -> tuple[TrainState, jax.Array]:
+    """One step: draw the batch of (seed, step), descend its gradient. Returns the state and the loss."""
+    singles, pairs, word = sample_batch(
+        jax.random.fold_in(stream(hyper.seed, "batches"), step),
+        splits,
+        hyper.n_labels,
+        hyper.n1,
+        hyper.n2,
+        batch_size=static.batch_size,
+        n_heldout=static.n_heldout,
+        n_words=static.n_words,
+    )
+    gates = hyper.gates.at(step)
+    loss, grads = jax.value_and_grad(lambda params: batch_loss(static, params, gates, singles, pairs, word))(state.params)
+    updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    params = params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
+    return TrainState(params, opt_state, state.loss_sum + loss), loss
+
+
+def train_steps(
+    static: Static, hyper: Hyper, splits: Splits, state: TrainState, start: jax.Array, n_steps: int
+) -> tuple[TrainState, jax.Array]:
+    """n_steps steps from step `start`: the state and the loss of each step [n_steps]."""
+
+    step = lambda state, i: train_step(static, hyper, splits, state, i)  # noqa: E731
+    return jax.lax.scan(step, state, start + jnp.arange(n_steps))
