@@ -1,0 +1,48 @@
+"""Shared fixtures: tiny models, one trained sweep for everything that only reads it, and the compilation cache."""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".jax_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+from lrjax import config, sweep, workdir  # noqa: E402
+from lrjax.clip import init_clip, model_splits  # noqa: E402
+
+TINY = dict(d_model=16, n_heads=2, d_embed=16, batch_size=32)
+
+
+def tiny_model(**fields) -> config.Model:
+    return config.Model(**{**TINY, "n_labels": 6, **fields})
+
+
+def tiny_sweep(n_labels=(4, 6), seeds=2, **fields) -> config.Sweep:
+    return config.make_sweep(config.get_config(n_labels=n_labels, seeds=seeds, **{"steps": 20, "eval_every": 10, **TINY, **fields}))
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """static, hyper, params, splits of one model with every parameter away from 0."""
+    model = tiny_model(e_scale=1.0, p_scale=0.7)
+    static, hyper = config.make_static([model]), config.make_hyper(model)
+    return static, hyper, shake(init_clip(static, hyper)), model_splits(static, hyper)
+
+
+def shake(params, seed=1):
+    """Add noise to every parameter: biases start at 0, and a law that holds at 0 proves little."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return jax.tree.unflatten(tree, [x + 0.3 * jax.random.normal(k, jnp.shape(x)) for k, x in zip(keys, leaves, strict=True)])
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A tiny sweep trained into a workdir: (workdir, run)."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run = workdir.open_run(folder, tiny_sweep())
+    sweep.advance(run, on_evaluation=partial(workdir.save, folder))
+    return folder, run

@@ -1,0 +1,123 @@
+"""The tables of a one-block encoder are a contraction of its definition; the stream's origins add up in any depth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conftest import shake
+from lrjax import encoder, scenes
+from lrjax.attention import GATES
+
+FORMS = {
+    "image": (scenes.image_form(10), False),
+    "pair caption": (scenes.PAIR_CAPTION, True),
+    "single caption": (scenes.SINGLE_CAPTION, True),
+}
+
+
+def slots_of(name, n=12):
+    keys = jax.random.split(jax.random.key(4), 5)
+    left, right = (jax.random.randint(k, (n,), 0, 9) for k in keys[:2])
+    if name == "image":
+        layout = jnp.asarray(scenes.layouts(10))[jax.random.randint(keys[2], (n,), 0, 45)]
+        pairs = scenes.Scene(left, right, layout[:, 0], layout[:, 1])
+        singles = scenes.single_scene(left, jax.random.randint(keys[3], (n,), 0, 10), 10)
+        return scenes.image_slots(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs, singles))
+    if name == "pair caption":
+        return scenes.pair_caption_slots(left, right, jax.random.randint(keys[4], (n,), 0, 2))
+    return scenes.single_caption_slots(left)
+
+
+def make(n_layers, form, causal):
+    shape = encoder.Shape(15, len(form.template), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal)
+    params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
+    gates = jax.random.uniform(jax.random.key(5), (n_layers, 2, len(GATES)))
+    return shape, params, gates
+
+
+def definition(params, gates, form, slots, causal, split=True):
+    def one(ids):
+        return encoder.run(params, gates, ids, causal=causal, readout=form.readout, split=split)[0]
+
+    return jax.vmap(one)(scenes.fill(form, slots))
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("gated", [True, False])
+def test_tables_equal_the_definition_in_value_and_gradient(name, gated):
+    form, causal = FORMS[name]
+    shape, params, gates = make(1, form, causal)
+    gates = gates if gated else shape.unit_gates()
+    slots = slots_of(name)
+    weight = jax.random.normal(jax.random.key(6), (slots.tokens.shape[1], 12))
+
+    def by_tables(params, gates):
+        return encoder.encode(params, gates, ((form, slots),), causal=causal)[0]
+
+    def by_definition(params, gates):
+        return definition(params, gates, form, slots, causal)
+
+    np.testing.assert_allclose(by_tables(params, gates), by_definition(params, gates), atol=2e-6)
+    grads = [jax.grad(lambda *a, f=f: (f(*a) * weight).sum(), argnums=(0, 1))(params, gates) for f in (by_tables, by_definition)]
+    # gradients here are sums of some hundred float32 terms up to a few units
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=5e-5), *grads)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_split_and_merged_streams_agree_at_unit_gates(n_layers):
+    form, causal = FORMS["image"]
+    shape, params, _ = make(n_layers, form, causal)
+    slots = slots_of("image")
+    split, merged = (definition(params, shape.unit_gates(), form, slots, causal, split=s) for s in (True, False))
+    np.testing.assert_allclose(split, merged, atol=5e-6)
+
+
+def test_depth_uses_gates_in_every_layer():
+    form, causal = FORMS["pair caption"]
+    shape, params, _ = make(2, form, causal)
+    slots, ones = slots_of("pair caption"), shape.unit_gates()
+    base = encoder.encode(params, ones, ((form, slots),), causal=causal)[0]
+    for layer in range(2):
+        gated = encoder.encode(params, ones.at[layer, :, GATES.index("EP")].set(0), ((form, slots),), causal=causal)[0]
+        assert np.abs(gated - base).max() > 1e-3
+
+
+def test_trace_has_every_block():
+    form, causal = FORMS["image"]
+    shape, params, gates = make(2, form, causal)
+    ids = scenes.fill(form, slots_of("image"))[0]
+    _, traces = encoder.run(params, gates, ids, causal=causal, readout=0)
+    assert [t.terms.shape for t in traces] == [(9, 2, 11, 11)] * 2
+    for trace in traces:
+        np.testing.assert_allclose(trace.pattern.sum(-1), 1, atol=1e-6)
+
+
+def test_encode_keeps_batch_axes_and_unit_norm():
+    form, causal = FORMS["image"]
+    _, params, gates = make(1, form, causal)
+    flat = slots_of("image")
+    shaped = jax.tree.map(lambda x: x.reshape(2, 4, 3, -1).swapaxes(0, 0), flat)
+    out = encoder.encode(params, gates, ((form, shaped),), causal=causal)[0]
+    assert out.shape == (4, 3, 2, 12)
+    np.testing.assert_allclose(jnp.linalg.norm(out, axis=-1), 1, atol=1e-6)
+
+
+def test_initial_values_follow_the_contract():
+    shape = encoder.Shape(2000, 11, 1, n_heads=4, d_model=128, d_embed=128, causal=False)
+    params = encoder.init(jax.random.key(0), shape, 0.3, 0.02)
+    block = params.blocks[0]
+    assert abs(params.E.std() - 0.3) < 0.005 and abs(params.P.std() - 0.02) < 0.002
+    for W in (block.W_Q, block.W_K, block.W_V, block.W_O):
+        assert abs(W).max() <= 128**-0.5 and abs(W.std() - (128 * 3) ** -0.5) < 1e-3
+    assert abs(params.W_proj.std() - 128**-0.5) < 1e-3
+    assert all((b == 0).all() for b in (block.b_Q, block.b_K, block.b_V, block.b_O))
+    assert len({np.asarray(W).tobytes() for W in (block.W_Q, block.W_K, block.W_V)}) == 3
+
+
+def test_initial_rows_are_drawn_per_id():
+    small, large = (
+        encoder.init(jax.random.key(0), encoder.Shape(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20)
+    )
+    np.testing.assert_array_equal(small.E, large.E[:8])
+    np.testing.assert_array_equal(small.blocks[0].W_Q, large.blocks[0].W_Q)

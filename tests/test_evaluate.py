@@ -1,0 +1,154 @@
+"""Retrieval against a brute-force reference, and on embeddings whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrjax import clip, config, evaluate, scenes
+from lrjax.encoder import unit
+from lrjax.scenes import Scene
+
+A = 5
+
+
+def all_pairs(k=3):
+    x, y, _ = np.indices((A, A, k)).reshape(3, -1)
+    keep = x != y
+    n = keep.sum()
+    return Scene(jnp.array(x[keep]), jnp.array(y[keep]), jnp.zeros(n, int), jnp.ones(n, int))
+
+
+def random_captions(R=1):
+    return unit(jax.random.normal(jax.random.key(0), (R, A, A, 8)))
+
+
+def valid_for(n, R=1):
+    word, x, y = np.indices((R, A, A))
+    return jnp.array((x < n) & (y < n) & ((x != y) | (word == 0)))
+
+
+def noisy(captions, scale, word=0):
+    """Images that are their caption plus noise (deterministic in the scene)."""
+
+    def embed(s):
+        right = jnp.where(s.right < 0, s.left, s.right)
+        key = s.left * 100 + s.right * 10 + s.i
+        noise = jax.vmap(lambda k: jax.random.normal(jax.random.key(k), (8,)))(key.reshape(-1)).reshape(*key.shape, 8)
+        return unit(captions[word][s.left, right] + scale * noise)
+
+    return embed
+
+
+def brute_force(captions, valid, s, weight, embed):
+    """The definitions of SPEC, by loops and argmax."""
+    R = len(captions)
+    images, mirrored = np.asarray(embed(s)), np.asarray(embed(scenes.swapped(s)))
+    names = [(r, x, y) for r in range(R) for x in range(A) for y in range(A) if valid[r, x, y]]
+    table = np.stack([captions[n] for n in names])
+    used = [b for b in range(len(weight)) if weight[b] > 0]
+    out = {name: [] for name in ("", "_order", "_label_set", "_t2i", "_order_t2i", "_label_set_t2i")}
+    for b in used:
+        x, y = int(s.left[b]), int(s.right[b])
+        _, tx, ty = names[int(np.argmax(table @ images[b]))]
+        out[""].append((tx, ty) == (x, y))
+        out["_label_set"].append({tx, ty} == {x, y})
+        for r in range(R):
+            true, false = captions[r, x, y], captions[r, y, x]
+            out["_order"].append(images[b] @ true > images[b] @ false)
+            out["_order_t2i"].append(images[b] @ true > mirrored[b] @ true)
+            top = used[int(np.argmax([images[c] @ true for c in used]))]
+            pair = int(s.left[top]), int(s.right[top])
+            out["_t2i"].append(pair == (x, y))
+            out["_label_set_t2i"].append(set(pair) == {x, y})
+    return {name: np.mean(values) for name, values in out.items()}
+
+
+@pytest.mark.parametrize("R", [1, 2])
+@pytest.mark.parametrize("block", [7, evaluate.BLOCK])
+def test_retrieval_equals_brute_force(monkeypatch, R, block):
+    captions, valid, s = random_captions(R), valid_for(A, R), all_pairs()
+    s = s.replace(i=jnp.arange(len(s.i)) % 3)
+    monkeypatch.setattr(evaluate, "BLOCK", block * R * A * A)
+    weight = jnp.array(np.random.default_rng(0).random(len(s.i)) < 0.7, jnp.float32)
+    embed = noisy(captions, 0.6)
+    ours = evaluate.retrieve(captions, valid, s, weight, embed)
+    for name, expected in brute_force(np.asarray(captions), valid, s, weight, embed).items():
+        np.testing.assert_allclose(ours[name], expected, atol=1e-6, err_msg=name)
+        assert 0 < expected < 1, "a reference that cannot fail proves nothing"
+
+
+def test_perfect_images_score_one():
+    captions, s = random_captions(), all_pairs()
+    found = evaluate.retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
+    assert {name: float(v) for name, v in found.items()} == dict.fromkeys(found, 1.0)
+
+
+def test_images_of_the_swapped_caption_keep_the_label_set_and_lose_order():
+    captions, s = random_captions(), all_pairs()
+    mirror = captions.swapaxes(1, 2)
+    found = evaluate.retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(mirror, 0.0))
+    assert found[""] == 0 and found["_order"] == 0 and found["_label_set"] == 1
+    assert found["_t2i"] == 0 and found["_order_t2i"] == 0 and found["_label_set_t2i"] == 1
+
+
+def test_a_model_blind_to_order_is_at_one_half_exactly():
+    """Images equal to their mirror and captions equal to their swap: every comparison is a tie."""
+    captions = random_captions()
+    captions = unit(captions + captions.swapaxes(1, 2))
+    s = all_pairs()
+    found = evaluate.retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
+    assert all(found[name] == 0.5 for name in ("", "_order", "_t2i", "_order_t2i"))
+    assert found["_label_set"] == found["_label_set_t2i"] == 1
+
+
+def test_captions_of_labels_a_model_does_not_have_are_no_candidates():
+    """A caption of a padded label that equals every image would win; it must not be asked."""
+    captions, s = random_captions(), all_pairs()
+    image = captions[0, 0, 1]
+    captions = captions.at[0, 4].set(image)
+    keep = (s.left == 0) & (s.right == 1)
+    embed = lambda s: jnp.broadcast_to(image, (*s.left.shape, 8))
+    found = evaluate.retrieve(captions.at[0, 0, 1].add(0.0), valid_for(4), s, keep.astype(float), embed)
+    assert found[""] == 1
+
+
+@pytest.mark.parametrize("exhaustive", [True, False])
+def test_image_sets_hold_only_what_was_not_trained(tiny, exhaustive):
+    static, hyper, _, splits = tiny
+    sets = evaluate.image_sets(static, hyper, splits, exhaustive)
+    single, weight = sets["single"]
+    assert weight.sum() == 11 * 5  # 11 labels, 10 - n1 = 5 positions held out
+    for label, place, w in zip(single.left, single.i, weight, strict=True):
+        trained = splits.positions[label, : int(hyper.n1)]
+        assert (int(place) in trained.tolist()) == (w == 0)
+    unseen, weight = sets["unseen_pair"]
+    assert weight.sum() == 900 and len({tuple(map(int, x)) for x in zip(*jax.tree.leaves(unseen), strict=True)}) == 25 * 45
+    seen, weight = sets["seen_pair"]
+    assert weight.sum() == (6 * 5 * 35 if exhaustive else evaluate.SAMPLE)
+    layouts = scenes.layouts(static.L).tolist()
+    for b in np.flatnonzero(weight)[::37]:
+        x, y = int(seen.left[b]) - 5, int(seen.right[b]) - 5
+        layout = layouts.index([int(seen.i[b]), int(seen.j[b])])
+        assert x != y and layout not in splits.pairs[x, y, : int(hyper.n2)].tolist()
+
+
+@pytest.mark.parametrize("relations", ["left", "left+right"])
+def test_an_untrained_model_is_at_chance(relations):
+    """64 untrained models: order 1/2 within 5 standard errors, top-1 near 1 in the number of captions."""
+    model = config.Model(d_model=16, n_heads=2, d_embed=16, n_labels=5, relations=relations)
+    static = config.make_static([model])
+
+    def one(seed):
+        hyper = jax.tree.map(jnp.asarray, config.make_hyper(model)).replace(seed=seed)
+        params, splits = clip.init_clip(static, hyper), clip.model_splits(static, hyper)
+        return evaluate.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
+
+    metrics = jax.jit(jax.vmap(one))(jnp.arange(64, dtype=jnp.uint32))
+    assert set(metrics) == set(evaluate.METRICS)
+    for name, values in metrics.items():
+        assert ((0 <= values) & (values <= 1)).all(), name
+        if "order" in name:
+            error = values.std() / 8 + 1e-3
+            assert abs(values.mean() - 0.5) < 5 * error, name
+    assert metrics["unseen_pair"].mean() < 0.1
