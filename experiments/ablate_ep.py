@@ -1,6 +1,6 @@
 """Restore a sweep and zero attention terms at inference: what does left-right discrimination rest on? (Fig 5e, App H, App I)
 
-    python -m experiments.ablate_ep --ckpt=runs/diversity [--labels=15] [--encoder=vision|text] [--heads=0,2]
+python -m experiments.ablate_ep --ckpt=runs/diversity [--labels=15] [--encoder=vision|text] [--heads=0,2]
 """
 
 from pathlib import Path
@@ -48,7 +48,9 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:
     for key, rows in groups(table, by).items():
         part = select(table, rows)
         base = select(part, part["ablation"] == NONE)
-        print(f"\n{', '.join(f'{name} = {value}' for name, value in zip(by, key, strict=True))}: {where}, {len(base['seed'])} seeds")
+        print(
+            f"\n{', '.join(f'{name} = {value}' for name, value in zip(by, key, strict=True))}: {where}, {len(base['seed'])} seeds"
+        )
         lines = []
         for ablation in dict.fromkeys(part["ablation"].tolist()):
             ablated = select(part, part["ablation"] == ablation)

@@ -1,6 +1,6 @@
 """Train a sweep, evaluate it, draw Fig 3 and the phases of training.
 
-    python -m experiments.sweep --config=experiments/configs/diversity.py --workdir=runs/diversity [--config.key=value ...]
+python -m experiments.sweep --config=experiments/configs/diversity.py --workdir=runs/diversity [--config.key=value ...]
 """
 
 from pathlib import Path
@@ -28,7 +28,10 @@ def main() -> None:
         train(run, folder)
     table = sweep.models_table(run)
     workdir.write_tables(folder, run)
-    drawn = [figures.fig3(table, folder / "figures/fig3.png"), figures.phases(sweep.history_table(run), folder / "figures/phases.png")]
+    drawn = [
+        figures.fig3(table, folder / "figures/fig3.png"),
+        figures.phases(sweep.history_table(run), folder / "figures/phases.png"),
+    ]
     print_table(table)
     for path in (folder / "models.csv", folder / "history.csv", *drawn, folder / "checkpoints"):
         print(path)

@@ -55,10 +55,9 @@ def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -
         return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (d,)))(jnp.arange(n))
 
     def block(key):
-        draw = [jax.random.uniform(key, (d, d), minval=-bound, maxval=bound) for key in jax.random.split(key, 4)]
-        W_Q, W_K, W_V = (w.reshape(d, h, k) for w in draw[:3])
+        W_Q, W_K, W_V, W_O = jax.random.uniform(key, (4, d, d), minval=-bound, maxval=bound)
         bias = jnp.zeros((h, k))
-        return Block(W_Q, W_K, W_V, draw[3].reshape(h, k, d), bias, bias, bias, jnp.zeros(d))
+        return Block(*(w.reshape(d, h, k) for w in (W_Q, W_K, W_V)), W_O.reshape(h, k, d), bias, bias, bias, jnp.zeros(d))
 
     key_E, key_P, key_proj, key_blocks = (jax.random.fold_in(key, i) for i in range(4))
     return Encoder(
@@ -143,7 +142,7 @@ def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> ja
     T = form.readout + 1 if causal else len(form.template)  # what the readout token may attend to
     n_tokens = tables.token_scores.shape[1]
     template = np.array(form.template)
-    one_hot = np.eye(n_tokens, dtype=np.float32)[template[:T]]  # [T, v]
+    one_hot = (template[:T, None] == np.arange(n_tokens)).astype(np.float32)  # [T, v], nothing where the template is EMPTY
     ids, places = jnp.arange(n_tokens)[:, None], jnp.arange(T)[:, None]
     scores = (tables.token_scores @ one_hot.T + tables.position_scores[:, :T])[:, :, None]  # [h, T, 1]
     changes = []
@@ -170,9 +169,7 @@ def encode(
         def one(ids, form):
             return run(params, gates, ids, causal=causal, readout=form.readout, split=split)[0]
 
-        return tuple(
-            jnp.vectorize(one, excluded=(1,), signature="(t)->(e)")(fill(form, slots), form) for form, slots in batches
-        )
+        return tuple(jnp.vectorize(one, excluded=(1,), signature="(t)->(e)")(fill(form, slots), form) for form, slots in batches)
     embeddings = []
     for tables, (form, slots) in zip(make_tables(params, gates, tuple(form for form, _ in batches)), batches, strict=True):
         flat = jax.tree.map(lambda x: x.reshape(len(x), -1), slots)

@@ -32,9 +32,7 @@ BLOCK = 2**22  # similarities held at a time
 TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of unit vectors is a tenth of it
 
 
-def evaluate(
-    static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates, exhaustive: bool
-) -> dict[str, jax.Array]:
+def evaluate(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates, exhaustive: bool) -> dict[str, jax.Array]:
     """All METRICS of one model, each [] in 0..1. `exhaustive`: seen_pair on all its images rather than a fixed sample."""
     A, R = static.n_names, static.n_words
     word, left, right = jnp.indices((R, A, A))
@@ -45,7 +43,7 @@ def evaluate(
 
     metrics = {}
     for name, (scenes, weight) in image_sets(static, hyper, splits, exhaustive).items():
-        embed = lambda scenes: embed_images(static, params, gates, scenes)  # noqa: E731
+        embed = lambda scenes: embed_images(static, params, gates, scenes)
         found = retrieve(captions, valid, scenes, weight, embed)
         metrics |= {name + measure: value for measure, value in found.items() if name + measure in METRICS}
     return metrics
@@ -97,7 +95,7 @@ def retrieve(captions: jax.Array, valid: jax.Array, scenes: Scene, weight: jax.A
         similarity = embed(scenes) @ flat.T  # [block, c]
         best = jnp.where(valid, similarity, -jnp.inf).max(1)
         best_image = jnp.where(weight[:, None] > 0, similarity, -jnp.inf).max(0)
-        of = lambda caption: jnp.take_along_axis(similarity, caption, 1)  # noqa: E731
+        of = lambda caption: jnp.take_along_axis(similarity, caption, 1)
         mirrored = jnp.einsum("be,bre->br", embed(swapped(scenes)), flat[true])
         return best, best_image, of(true), of(false), mirrored
 

@@ -19,20 +19,21 @@ from flax import struct
 
 BACKGROUND, CLS, EOT, IN_IMAGE, LEFT_OF, RIGHT_OF = range(6)
 FIRST_LABEL = 6
+EMPTY = -1  # no token: what a template has where a slot will always be filled
 WORDS = (LEFT_OF, RIGHT_OF)
 RELATIONS = {"left": 1, "left+right": 2}  # data -> how many relation words its captions use
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """The static part of a sequence: `template` (T token ids; the slots' entries are overwritten) and the `readout` token."""
+    """The static part of a sequence: `template` (T token ids, which slots replace) and the `readout` token."""
 
     template: tuple[int, ...]
     readout: int
 
 
-SINGLE_CAPTION = Form((BACKGROUND, IN_IMAGE, EOT, BACKGROUND), readout=2)
-PAIR_CAPTION = Form((BACKGROUND, BACKGROUND, BACKGROUND, EOT), readout=3)
+SINGLE_CAPTION = Form((EMPTY, IN_IMAGE, EOT, BACKGROUND), readout=2)
+PAIR_CAPTION = Form((EMPTY, EMPTY, EMPTY, EOT), readout=3)
 
 
 def image_form(L: int) -> Form:
@@ -122,7 +123,7 @@ def describe_scene(scene: Scene, L: int, n_heldout: int) -> str:
 def describe_caption(ids, n_heldout: int) -> str:
     """One caption's ids [T] for people: `3 is on the left of 7`, `3 is in the image`."""
     ids = [int(t) for t in ids]
-    name = lambda token: label_name(token - FIRST_LABEL, n_heldout)  # noqa: E731
+    name = lambda token: label_name(token - FIRST_LABEL, n_heldout)
     if ids[1] == IN_IMAGE:
         return f"{name(ids[0])} is in the image"
     return f"{name(ids[0])} is on the {'left' if ids[1] == LEFT_OF else 'right'} of {name(ids[2])}"

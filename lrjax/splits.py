@@ -27,7 +27,10 @@ def make_splits(key: jax.Array, n_labels_max: int, n_heldout: int, L: int) -> Sp
     n_layouts = L * (L - 1) // 2
 
     def order(key, n):
-        return jax.random.permutation(key, jnp.arange(n, dtype=jnp.uint8), independent=True)
+        """A random order of n places: the ranks of random numbers (compiles faster than a sort; the index breaks ties)."""
+        bits, index = jax.random.bits(key, (n,)), jnp.arange(n)
+        before = (bits < bits[:, None]) | ((bits == bits[:, None]) & (index < index[:, None]))
+        return before.sum(1).astype(jnp.uint8)
 
     def pair(x, y):
         return order(jax.random.fold_in(jax.random.fold_in(pair_key, x), y), n_layouts)

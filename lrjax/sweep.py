@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax import train
-from lrjax.clip import model_splits, unit_gates
+from lrjax.clip import model_splits
 from lrjax.config import STATIC, Hyper, Model, Static, Sweep, make_hyper, make_static
 from lrjax.errors import InputError
 from lrjax.evaluate import METRICS, evaluate
@@ -142,7 +142,9 @@ def advance(run: Run, on_chunk=lambda step, loss: None, on_evaluation=lambda run
     if run.history.steps:
         splits = [make_program_splits(p.static, hyper) for p, hyper in zip(programs, hypers, strict=True)]
     else:
-        run.states, splits = map(list, zip(*(init_program(p.static, h) for p, h in zip(programs, hypers, strict=True)), strict=True))
+        run.states, splits = map(
+            list, zip(*(init_program(p.static, h) for p, h in zip(programs, hypers, strict=True)), strict=True)
+        )
         _evaluate(run, hypers, splits, measures)
         on_evaluation(run)
     while run.step < sweep.steps:
@@ -217,7 +219,9 @@ def run_from_arrays(arrays: dict, meta: dict) -> Run:
         try:
             state = flax.serialization.from_state_dict(abstract, arrays["programs"][str(i)])
         except (KeyError, ValueError) as error:
-            raise InputError(f"checkpoint: program {i} does not hold this sweep's parameters ({error}); it is another version's") from error
+            raise InputError(
+                f"checkpoint: program {i} does not hold this sweep's parameters ({error}); it is another version's"
+            ) from error
 
         def check(path, want, have):
             if (want.shape, want.dtype) != (np.shape(have), np.asarray(have).dtype):

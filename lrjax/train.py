@@ -53,9 +53,7 @@ def batch_loss(static: Static, params: CLIP, gates: Gates, singles: Scene, pairs
     return contrastive_loss(images, jnp.concatenate(captions), params.log_scale, same)
 
 
-def train_step(
-    static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array
-) -> tuple[TrainState, jax.Array]:
+def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
     """One step: draw the batch of (seed, step), descend its gradient. Returns the state and the loss."""
     singles, pairs, word = sample_batch(
         jax.random.fold_in(stream(hyper.seed, "batches"), step),
@@ -80,5 +78,5 @@ def train_steps(
 ) -> tuple[TrainState, jax.Array]:
     """n_steps steps from step `start`: the state and the loss of each step [n_steps]."""
 
-    step = lambda state, i: train_step(static, hyper, splits, state, i)  # noqa: E731
+    step = lambda state, i: train_step(static, hyper, splits, state, i)
     return jax.lax.scan(step, state, start + jnp.arange(n_steps))

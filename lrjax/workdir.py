@@ -1,9 +1,9 @@
 """The folder of a sweep: what is in it, and when it may be written.
 
-    config.json   the sweep, and the versions of format and packages
-    checkpoints/  see `checkpoint`
-    models.csv    a row per model       history.csv   a row per evaluation and model
-    figures/      analysis/             what the experiments draw and tabulate
+config.json   the sweep, and the versions of format and packages
+checkpoints/  see `checkpoint`
+models.csv    a row per model       history.csv   a row per evaluation and model
+figures/      analysis/             what the experiments draw and tabulate
 """
 
 import dataclasses
@@ -37,7 +37,9 @@ def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: b
         if steps := checkpoint.saved_steps(workdir / "checkpoints"):
             run = restore(steps[-1])
             if run.sweep != wanted:
-                raise InputError(f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder")
+                raise InputError(
+                    f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder"
+                )
             if not run.finished and not resume:
                 raise InputError(
                     f"--workdir={workdir}: holds an unfinished run (step {run.step} of {wanted.steps}); "

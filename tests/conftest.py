@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 from lrjax import config, sweep, workdir  # noqa: E402
 from lrjax.clip import init_clip, model_splits  # noqa: E402

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from conftest import shake
+
 from lrjax import encoder, scenes
 from lrjax.attention import GATES
 
@@ -58,10 +58,13 @@ def test_tables_equal_the_definition_in_value_and_gradient(name, gated):
     def by_definition(params, gates):
         return definition(params, gates, form, slots, causal)
 
-    np.testing.assert_allclose(by_tables(params, gates), by_definition(params, gates), atol=2e-6)
-    grads = [jax.grad(lambda *a, f=f: (f(*a) * weight).sum(), argnums=(0, 1))(params, gates) for f in (by_tables, by_definition)]
+    def value_and_gradient(f):
+        return jax.jit(jax.grad(lambda *a: (f(*a) * weight).sum(), argnums=(0, 1)))(params, gates), jax.jit(f)(params, gates)
+
+    (grad_tables, tables), (grad_definition, expected) = map(value_and_gradient, (by_tables, by_definition))
+    np.testing.assert_allclose(tables, expected, atol=2e-6)
     # gradients here are sums of some hundred float32 terms up to a few units
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=5e-5), *grads)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=5e-5), grad_tables, grad_definition)
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
@@ -69,7 +72,9 @@ def test_split_and_merged_streams_agree_at_unit_gates(n_layers):
     form, causal = FORMS["image"]
     shape, params, _ = make(n_layers, form, causal)
     slots = slots_of("image")
-    split, merged = (definition(params, shape.unit_gates(), form, slots, causal, split=s) for s in (True, False))
+    split, merged = (
+        jax.jit(lambda p, s=s: definition(p, shape.unit_gates(), form, slots, causal, split=s))(params) for s in (True, False)
+    )
     np.testing.assert_allclose(split, merged, atol=5e-6)
 
 
@@ -116,8 +121,6 @@ def test_initial_values_follow_the_contract():
 
 
 def test_initial_rows_are_drawn_per_id():
-    small, large = (
-        encoder.init(jax.random.key(0), encoder.Shape(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20)
-    )
+    small, large = (encoder.init(jax.random.key(0), encoder.Shape(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20))
     np.testing.assert_array_equal(small.E, large.E[:8])
     np.testing.assert_array_equal(small.blocks[0].W_Q, large.blocks[0].W_Q)

@@ -1,6 +1,6 @@
 """Fig 3, over N: does label diversity drive generalisation? SPEC's defaults, N in {5, 10, 15, 20, 25}, 8 seeds: 40 models.
 
-    python -m experiments.sweep --config=experiments/configs/diversity.py --workdir=runs/diversity
+python -m experiments.sweep --config=experiments/configs/diversity.py --workdir=runs/diversity
 """
 
 from lrjax.config import get_config as defaults

@@ -1,6 +1,6 @@
 """Does everything run? 4 small models, 40 steps: under 40 s on 2 cores with compilation. Its accuracies mean nothing.
 
-    python -m experiments.sweep --config=experiments/configs/smoke.py --workdir=runs/smoke
+python -m experiments.sweep --config=experiments/configs/smoke.py --workdir=runs/smoke
 """
 
 from lrjax.config import get_config as defaults

@@ -43,8 +43,8 @@ def ablate(run: Run, ablations=ABLATIONS, encoder: str = "vision", heads=None, n
     for program, state, factor in zip(run.programs, run.states, factors, strict=True):
         keep = np.isin(models["n_labels"][program.rows], n_labels) if n_labels else np.ones(len(program.rows), bool)
         if keep.any():
-            kept = Program(program.static, program.rows[keep], jax.tree.map(lambda x: x[keep], program.hyper))  # noqa: B023
-            params = jax.tree.map(lambda x: x[keep], state.params)  # noqa: B023
+            kept = Program(program.static, program.rows[keep], jax.tree.map(lambda x: x[keep], program.hyper))
+            params = jax.tree.map(lambda x: x[keep], state.params)
             parts.append(_ablate_program(kept, params, factor, ablations, models, run.step))
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     which = "all" if heads is None else "+".join(map(str, heads))

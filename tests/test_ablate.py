@@ -1,0 +1,98 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import shake, tiny_model
+
+from lrjax import config, evaluate, figures, sweep
+from lrjax.analysis.ablate import ABLATIONS, ablate
+from lrjax.clip import unit_gates
+from lrjax.errors import InputError
+from lrjax.gates import parse_gates
+from lrjax.stats import select
+
+
+@pytest.fixture(scope="module")
+def shaken(trained):
+    """The trained sweep with every parameter moved, so that every term matters."""
+    _, run = trained
+    states = [s.replace(params=jax.vmap(shake)(jax.tree.map(jnp.asarray, s.params))) for s in run.states]
+    return dataclasses.replace(run, states=states)
+
+
+def test_each_row_is_an_evaluation_under_its_gates(shaken):
+    """The batched program against one evaluation at a time, gates written as text."""
+    table = ablate(shaken)
+    assert table["ablation"].tolist() == list(ABLATIONS) * 4 and table["n_labels"].tolist() == [4] * 24 + [6] * 24
+    (program,), (state,) = shaken.programs, shaken.states
+    for row in (1, 2):
+        hyper, params = (jax.tree.map(lambda x: x[row], tree) for tree in (program.hyper, state.params))
+        splits = sweep.model_splits(program.static, hyper)
+        for ablation in ("none", "EP", "EP+PP+BP", "EP+VP"):
+            gates = parse_gates("none" if ablation == "none" else f"{ablation}=0", {"vision": 1, "text": 1}, 2).at(0)
+            alone = evaluate.evaluate(program.static, hyper, splits, params, gates, True)
+            mine = select(table, (table["model"] == row) & (table["ablation"] == ablation))
+            for metric in evaluate.METRICS:
+                np.testing.assert_allclose(mine[metric], [alone[metric]], atol=2e-3, err_msg=f"{ablation} {metric}")
+
+
+def test_ablations_matter_where_they_should(shaken):
+    vision, text = ablate(shaken), ablate(shaken, encoder="text")
+    none = vision["unseen_pair_order"][vision["ablation"] == "none"]
+    np.testing.assert_array_equal(none, text["unseen_pair_order"][text["ablation"] == "none"])
+    for table in (vision, text):
+        assert (table["unseen_pair_order"][table["ablation"] == "EE"] != none).any()
+
+
+def test_without_any_position_term_and_value_vision_is_blind_to_order(shaken):
+    """EP, PP, BP and VP at zero: an image is a bag of its labels, and every image ties with its mirror."""
+    table = ablate(shaken, ("EP+PP+BP+VP",))
+    np.testing.assert_allclose(table["unseen_pair_order"], 0.5, atol=1e-6)
+    np.testing.assert_allclose(table["unseen_pair_order_t2i"], 0.5, atol=1e-6)
+
+
+def test_heads_and_labels_select(shaken):
+    both, one, other = (ablate(shaken, ("EP",), heads=h)["unseen_pair_order"] for h in ((0, 1), (0,), (1,)))
+    np.testing.assert_array_equal(both, ablate(shaken, ("EP",))["unseen_pair_order"])
+    assert (one != other).any()
+    some = ablate(shaken, ("none", "EP"), n_labels=[6])
+    assert set(some["n_labels"].tolist()) == {6} and some["model"].tolist() == [2, 2, 3, 3]
+
+
+def test_depth_and_training_gates_are_ablated_too():
+    models = [tiny_model(n_layers_vision=2, gates=gates) for gates in ("PP=0", "none")]
+    run = sweep.advance(sweep.start(config.Sweep(tuple(models), steps=10, eval_every=10)))
+    run.states = [s.replace(params=jax.vmap(shake)(s.params)) for s in run.states]
+    table = ablate(run, ("none", "PP", "EP"))
+    order = table["unseen_pair_order"].reshape(2, 3)
+    np.testing.assert_array_equal(order[0, 0], order[0, 1])  # trained without PP: zeroing it again changes nothing
+    assert table["gates"].tolist() == ["PP=0"] * 3 + ["none"] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (dict(ablations=("EQ",)), "--ablations: term 'EQ' does not exist; expected terms of EE EP"),
+        (dict(heads=[2]), "--heads: head 2 is out of range; expected 0..1"),
+        (dict(encoder="visoin"), "--encoder=visoin: does not exist (did you mean 'vision'?)"),
+        (dict(n_labels=[7]), "--labels=7: no model has so many labels; expected some of 4, 6"),
+    ],
+)
+def test_what_does_not_exist_is_named(trained, arguments, says):
+    with pytest.raises(InputError) as error:
+        ablate(trained[1], **arguments)
+    assert says in str(error.value)
+
+
+def test_figures_are_drawn(trained, tmp_path):
+    _, run = trained
+    table, history = sweep.models_table(run), sweep.history_table(run)
+    drawn = [
+        figures.fig3(table, tmp_path / "f" / "fig3.png"),
+        figures.phases(history, tmp_path / "f" / "phases.svg"),
+        figures.ablation(ablate(run, ("none", "EP")), tmp_path / "f" / "ablate.pdf", "title"),
+    ]
+    assert all(path.stat().st_size > 5000 for path in drawn)
+    assert unit_gates(run.programs[0].static).vision.shape == (1, 2, 12)

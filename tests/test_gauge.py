@@ -1,0 +1,71 @@
+"""A law of the paper's own model: in a one-block vision encoder E_cls and P_0 enter only as their sum, so the split of the position
+gradient between EP and PP is not learned. Under AdamW E_cls - P_0 shrinks as prod(1 - lr_t wd), whatever the data.
+"""
+
+import jax
+import numpy as np
+from conftest import shake, tiny_model
+
+from lrjax import config, train
+from lrjax.attention import GATES
+from lrjax.clip import embed_images, init_clip, model_splits, unit_gates
+from lrjax.evaluate import image_sets
+from lrjax.scenes import CLS
+
+
+def test_e_cls_minus_p_0_shrinks_as_a_product():
+    model = tiny_model(lr=0.01, weight_decay=0.7, warmup_steps=10, e_scale=0.3, p_scale=0.3)
+    static, hyper = config.make_static([model]), config.make_hyper(model)
+    state = train.init_state(static, hyper)
+    difference = lambda state: np.asarray(state.params.vision.E[CLS] - state.params.vision.P[0])
+    before = difference(state)
+    steps = 30
+    state, _ = train.train_steps(static, hyper, model_splits(static, hyper), state, 0, steps)
+    lr = 0.01 * np.minimum(1, (np.arange(steps) + 1) / 10)
+    shrink = np.prod(1 - lr * 0.7)
+    assert shrink < 0.9
+    # float32 parameters of order 0.3, 30 roundings of 3e-8 each way
+    np.testing.assert_allclose(difference(state), before * shrink, atol=3e-6)
+    moved = np.asarray(state.params.vision.E[CLS] + state.params.vision.P[0])
+    assert abs(moved - shrink * before).max() > 0.05, "the sum itself is learned"
+
+
+def test_the_split_is_a_gauge(tiny):
+    """The same function with its CLS vector moved into E_cls or into P_0: same embeddings, opposite answers to zeroing EP."""
+    static, hyper, params, splits = tiny
+    scenes, _ = image_sets(static, hyper, splits, False)["unseen_pair"]
+    vision = params.vision
+    total = vision.E[CLS] + vision.P[0]
+    in_token = params.replace(vision=vision.replace(E=vision.E.at[CLS].set(total), P=vision.P.at[0].set(0)))
+    in_position = params.replace(vision=vision.replace(E=vision.E.at[CLS].set(0), P=vision.P.at[0].set(total)))
+    gates = unit_gates(static)
+
+    def embed(params, *zero):
+        vision_gates = gates.vision.at[:, :, [GATES.index(term) for term in zero]].set(0) if zero else gates.vision
+        return embed_images(static, params, gates.replace(vision=vision_gates), scenes)
+
+    for moved in (in_token, in_position):
+        np.testing.assert_allclose(embed(moved), embed(params), atol=2e-5)
+        # the position scores of CLS's own key move with P_0 alone, so the gauge-free ablation drops CLS's key too: compare pixels
+    np.testing.assert_allclose(embed(in_position, "EP"), embed(in_position), atol=2e-5)
+    assert abs(embed(in_token, "EP") - embed(in_token)).max() > 0.05
+
+
+def test_eot_is_not_a_gauge():
+    """EOT stands at two positions: its difference to either moves with the data."""
+    model = tiny_model(lr=0.01, weight_decay=0.0)
+    static, hyper = config.make_static([model]), config.make_hyper(model)
+    state = train.init_state(static, hyper)
+    state = state.replace(params=shake(state.params))
+    before = state.params.text
+    after = train.train_steps(static, hyper, model_splits(static, hyper), state, 0, 10)[0].params.text
+    from lrjax.scenes import EOT
+
+    for position in (2, 3):
+        assert abs((after.E[EOT] - after.P[position]) - (before.E[EOT] - before.P[position])).max() > 1e-3
+
+
+def test_initial_values_of_text_and_vision_differ():
+    static, hyper = config.make_static([tiny_model()]), config.make_hyper(tiny_model())
+    params = jax.tree.map(np.asarray, init_clip(static, hyper))
+    assert not np.array_equal(params.vision.E, params.text.E)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from lrjax import stats
+
+
+def test_few_values_have_a_t_interval():
+    values = [0.8, 0.9, 0.7, 0.85]
+    mean, low, high = stats.mean_interval(values)
+    expected = scipy_stats.t.interval(0.95, 3, loc=np.mean(values), scale=scipy_stats.sem(values))
+    np.testing.assert_allclose((mean, low, high), (np.mean(values), *expected))
+
+
+def test_many_values_have_a_bootstrap_interval():
+    values = np.random.default_rng(1).normal(size=40)
+    mean, low, high = stats.mean_interval(values)
+    reference = scipy_stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000).confidence_interval
+    assert mean == values.mean()
+    np.testing.assert_allclose((low, high), reference, atol=0.02)  # the noise of 10,000 resamples of a spread of 0.3
+    assert stats.mean_interval(values) == (mean, low, high), "and the same one every time"
+
+
+def test_one_value_has_no_interval_and_nan_is_left_out():
+    assert stats.mean_interval([0.5])[0] == 0.5 and np.isnan(stats.mean_interval([0.5])[1:]).all()
+    assert stats.mean_interval([0.5, np.nan, 0.7])[0] == pytest.approx(0.6)
+    assert np.isnan(stats.mean_interval([np.nan])).all()
+
+
+def test_groups_and_selection():
+    table = {"n": np.array([5, 10, 5]), "x": np.array([1.0, 2.0, 3.0])}
+    assert {k: v.tolist() for k, v in stats.groups(table, ("n",)).items()} == {(5,): [0, 2], (10,): [1]}
+    assert stats.select(table, table["n"] == 5)["x"].tolist() == [1.0, 3.0]
+    assert stats.varying(table, ("n", "x", "absent")) == ("n", "x")
+
+
+def test_csv_reads_back_the_same(tmp_path):
+    import csv
+
+    table = {"n": np.array([5, 7]), "x": np.array([0.1, np.nan], np.float32), "name": np.array(["EP+PP", "none"])}
+    stats.write_csv(tmp_path / "deep" / "t.csv", table)
+    rows = list(csv.DictReader(open(tmp_path / "deep" / "t.csv")))
+    assert rows == [{"n": "5", "x": "0.1", "name": "EP+PP"}, {"n": "7", "x": "", "name": "none"}]
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["t.csv"]
+
+
+def test_intervals_for_people():
+    assert stats.format_interval([0.5]) == "0.500"
+    assert stats.format_interval([0.5, 0.7], signed=True).startswith("+0.600 [-")

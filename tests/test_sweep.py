@@ -1,0 +1,158 @@
+"""Tables of models as programs: compiled once, reproducible, resumable, in as many programs as there are shapes."""
+
+from functools import partial
+
+import chex
+import jax
+import numpy as np
+import pytest
+from conftest import TINY, tiny_model, tiny_sweep
+
+from lrjax import config, sweep, workdir
+from lrjax.errors import InputError
+from lrjax.stats import select
+
+
+def train_in(folder, wanted, **flags):
+    run = workdir.open_run(folder, wanted, **flags)
+    return sweep.advance(run, on_evaluation=partial(workdir.save, folder))
+
+
+def test_the_chunk_compiles_once_whatever_seeds_and_labels():
+    """Counted by jax itself: one compilation a run, whatever its seeds, label counts and steps; one for the default sweep."""
+    for wanted in (tiny_sweep(n_labels=(2, 3, 4, 6), seeds=1, steps=30), tiny_sweep(n_labels=(6,), seeds=4, steps=50)):
+        sweep.train_chunk.clear_cache()
+        sweep.advance(sweep.start(wanted))
+        assert sweep.train_chunk._cache_size() == 1
+    programs = sweep.make_programs(config.make_sweep(config.get_config()))
+    assert len(programs) == 1 and len(programs[0].rows) == 40
+
+
+def test_history_has_every_model_at_every_evaluation(trained):
+    _, run = trained
+    table = sweep.history_table(run)
+    assert table["step"].tolist() == [0] * 4 + [10] * 4 + [20] * 4
+    assert table["n_labels"].tolist() == [4, 4, 6, 6] * 3 and table["seed"].tolist() == [0, 1] * 6
+    assert np.isnan(table["loss"][:4]).all() and (table["loss"][4:] > 0).all()
+    assert ((table["unseen_pair_order"] >= 0) & (table["unseen_pair_order"] <= 1)).all()
+
+
+def test_reported_figures_are_the_mean_of_the_last_three_evaluations():
+    run = sweep.advance(sweep.start(tiny_sweep(steps=50)))
+    k = run.history.metrics.index("unseen_pair_order")
+    expected = np.mean([values[:, k] for values in run.history.values[-3:]], 0)
+    np.testing.assert_allclose(sweep.models_table(run)["unseen_pair_order"], expected, rtol=1e-6)
+
+
+def test_losses_fall(trained):
+    _, run = trained
+    first, last = (run.history.values[i][:, 0] for i in (1, -1))
+    assert (last < first).all()
+
+
+def test_same_config_twice_gives_the_same_files(trained, tmp_path):
+    folder, run = trained
+    train_in(tmp_path / "again", run.sweep)
+    for name in ("models.csv", "history.csv"):
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+class Stop(Exception):
+    pass
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
+    folder, whole = trained
+
+    def stop_after_10(run):
+        workdir.save(tmp_path / "w", run)
+        if run.step == 10:
+            raise Stop
+
+    with pytest.raises(Stop):
+        sweep.advance(workdir.open_run(tmp_path / "w", whole.sweep), on_evaluation=stop_after_10)
+    with pytest.raises(InputError, match="unfinished run \\(step 10 of 20\\); continue it with --resume"):
+        workdir.open_run(tmp_path / "w", whole.sweep)
+    resumed = train_in(tmp_path / "w", whole.sweep, resume=True)
+    chex.assert_trees_all_equal(jax.device_get(resumed.states), jax.device_get(whole.states))
+    assert (folder / "history.csv").read_bytes() == (tmp_path / "w" / "history.csv").read_bytes()
+    assert (folder / "models.csv").read_bytes() == (tmp_path / "w" / "models.csv").read_bytes()
+
+
+def test_several_programs_advance_together_and_keep_the_tables_order(tmp_path):
+    models = [tiny_model(seed=s, n_heads=h) for s, h in ((0, 1), (0, 2), (1, 1), (1, 2))]
+    wanted = config.Sweep(tuple(models), steps=10, eval_every=5)
+    run = train_in(tmp_path / "w", wanted)
+    assert [p.rows.tolist() for p in run.programs] == [[0, 2], [1, 3]]
+    table = sweep.models_table(run)
+    assert table["n_heads"].tolist() == [1, 2, 1, 2]
+    alone = sweep.advance(sweep.start(config.Sweep((models[1], models[3]), steps=10, eval_every=5)))
+    np.testing.assert_array_equal(table["loss"][[1, 3]], sweep.models_table(alone)["loss"])
+    again = workdir.restore(tmp_path / "w")
+    assert again.sweep == wanted
+    chex.assert_trees_all_equal(jax.device_get(run.states), again.states)
+
+
+def test_measures_become_columns():
+    def text_norm(static, hyper, splits, params, gates):
+        return {"text_norm": (params.text.E**2).sum() ** 0.5}
+
+    run = sweep.advance(sweep.start(tiny_sweep(steps=10)), measures=(text_norm,))
+    table = sweep.history_table(run)
+    assert list(table)[-1] == "text_norm" and (table["text_norm"] > 0).all()
+
+
+def test_training_tells_its_progress():
+    told = []
+    sweep.advance(sweep.start(tiny_sweep()), on_chunk=lambda step, loss: told.append((step, loss)))
+    assert [step for step, _ in told] == [10, 20] and all(np.isfinite(loss) for _, loss in told)
+
+
+def test_models_table_names_its_axes_before_training():
+    run = sweep.start(tiny_sweep(betas=((0.9, 0.98), (0.5, 0.6))))
+    table = sweep.models_table(run)
+    assert {"seed", "n_labels", "n2", "beta1", "beta2", "gates"} <= set(table) and "loss" not in table
+    assert set(select(table, table["beta1"] == 0.5)["beta2"].tolist()) == {0.6}
+
+
+# ---- the workdir ----
+
+
+def test_another_sweep_is_refused_by_its_first_difference(trained):
+    folder, run = trained
+    before = sorted(p.relative_to(folder) for p in folder.rglob("*"))
+    for other, difference in (
+        (tiny_sweep(lr=(0.01,)), "lr is 0.001 there, 0.01 here"),
+        (tiny_sweep(steps=30), "steps is 20 there, 30 here"),
+        (tiny_sweep(seeds=1), "seed is \\(0, 1\\) there, 0 here"),
+    ):
+        with pytest.raises(InputError, match=difference):
+            workdir.open_run(folder, other, resume=True)
+    assert sorted(p.relative_to(folder) for p in folder.rglob("*")) == before
+
+
+def test_a_finished_workdir_is_restored_and_not_trained(trained):
+    folder, run = trained
+    again = workdir.open_run(folder, run.sweep)
+    assert again.finished
+    np.testing.assert_array_equal(np.stack(again.history.values), np.stack(run.history.values))
+
+
+def test_overwrite_removes_the_sweep_and_nothing_else(tmp_path):
+    folder = tmp_path / "w"
+    train_in(folder, tiny_sweep(steps=10))
+    (folder / "notes.txt").write_text("mine")
+    run = workdir.open_run(folder, tiny_sweep(steps=20), overwrite=True)
+    assert run.step == 0 and (folder / "notes.txt").read_text() == "mine" and not (folder / "models.csv").exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="has files but no sweep"):
+        workdir.open_run(tmp_path, tiny_sweep(), overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_models_of_a_config_file_train_like_models_from_python():
+    wanted = tiny_sweep(n_labels=(4,), seeds=1, steps=10)
+    assert wanted.models == (config.Model(**{**TINY, "n_labels": 4}),)
