@@ -19,10 +19,9 @@ ENCODER = flags.DEFINE_string("encoder", "vision", "vision or text")
 HEADS = flags.DEFINE_list("heads", None, "only these heads, such as 0,2")
 TERMS = flags.DEFINE_list("ablations", list(ABLATIONS), "what to set to zero, each terms joined with +, such as EP,EP+PP")
 MEASURES = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
-GAUGE = (
-    "Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their sum, so how the position gradient divides between\n"
-    "EP and PP is set by initial scales and weight decay, not learned. Read EP beside PP, BP and EP+PP+BP."
-)
+GAUGE = """\
+Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their sum, so how the position gradient divides between
+EP and PP is set by initial scales and weight decay, not learned. Read EP beside PP, BP and EP+PP+BP."""
 
 
 def main() -> None:
@@ -31,11 +30,13 @@ def main() -> None:
     path = Path(CKPT.value)
     run = workdir.restore(path)
     table = ablate(run, ablations, ENCODER.value, heads, labels)
-    where = f"{ENCODER.value} encoder, {'all heads' if heads is None else f'heads {HEADS.value}'}, step {run.step}"
+    which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
+    where = f"{ENCODER.value} encoder, {which}, step {run.step}"
     print_tables(table, tuple(model_columns(run.sweep)), where)
 
     name = "ablate_ep" + ("" if ENCODER.value == "vision" else f"_{ENCODER.value}")
-    name += "".join(f"_{flag}{'-'.join(values)}" for flag, values in (("N", LABELS.value), ("h", HEADS.value)) if values)
+    filters = ("N", LABELS.value), ("h", HEADS.value), ("zero-", () if TERMS.using_default_value else TERMS.value)
+    name += "".join(f"_{what}{'-'.join(values)}" for what, values in filters if values)  # another question is another file
     folder = workdir.root(path)
     csv = folder / "analysis" / f"{name}.csv"
     write_csv(csv, table)

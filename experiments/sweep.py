@@ -12,7 +12,7 @@ from lrjax.config import AXES, STATIC, make_sweep
 from lrjax.progress import Progress
 from lrjax.stats import format_interval, format_table, groups, varying
 
-CONFIG = cli.define_config(str(Path(__file__).parent / "configs" / "diversity.py"))
+CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder for everything that the sweep writes", required=True)
 RESUME = flags.DEFINE_bool("resume", False, "continue the unfinished run of this workdir from its last checkpoint")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "remove the sweep that is in this workdir and start again")

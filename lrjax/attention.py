@@ -41,7 +41,7 @@ class Block:
 
 @struct.dataclass
 class Trace:
-    """What one block computed: `terms` [9, h, q, t] in the order of TERMS, `attn_scores` (gated, masked) and `pattern` [h, q, t]."""
+    """What one block computed: `terms` [9, h, q, t] in the order of TERMS; `attn_scores` (gated, masked), `pattern` [h, q, t]."""
 
     terms: jax.Array
     attn_scores: jax.Array
@@ -70,26 +70,24 @@ def gated_queries(q: jax.Array, gates: jax.Array) -> jax.Array:
     return jnp.einsum("hoc,oqhk->cqhk", gate, q) / np.sqrt(q.shape[-1])
 
 
-def attend(
-    block: Block, gates: jax.Array, streams: jax.Array, allowed: jax.Array, queries=slice(None)
-) -> tuple[jax.Array, Trace | None]:
+def attend(block: Block, gates: jax.Array, streams: jax.Array, allowed: jax.Array) -> tuple[jax.Array, Trace | None]:
     """One block with residual: the definition that `encoder.read_tables` contracts.
 
-    streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read and the trace
-    is None. gates [h, 12]; allowed [t, t] bool; `queries` selects the rows wanted. Returns streams [o, q, d] and the trace.
+    streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace
+    is None. gates [h, 12]; allowed [t, t] bool. Returns streams [o, t, d] and the trace.
     """
     split = len(streams) == 3
-    q = project(streams[:, queries], block.W_Q, block.b_Q)
+    q = project(streams, block.W_Q, block.b_Q)
     if split:
         k = project(streams[:2], block.W_K)
         scores = jnp.einsum("cqhk,cthk->hqt", gated_queries(q, gates), k)
     else:
         scores = jnp.einsum("oqhk,othk->hqt", q, project(streams, block.W_K)) / np.sqrt(q.shape[-1])
-    scores = jnp.where(allowed[queries], scores, -jnp.inf)
+    scores = jnp.where(allowed, scores, -jnp.inf)
     pattern = jax.nn.softmax(scores, axis=-1)
     v = project(streams, block.W_V, block.b_V)
     if split:
         v = v * gates[:, VALUE_GRID].T[:, None, :, None]
     written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
     trace = Trace(term_logits(q, project(streams, block.W_K, block.b_K)), scores, pattern) if split else None
-    return streams[:, queries] + written, trace
+    return streams + written, trace

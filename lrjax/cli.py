@@ -10,10 +10,14 @@ from ml_collections import config_flags
 from lrjax.config import get_config
 from lrjax.errors import InputError, suggest
 
+_default_config = None
 
-def define_config(default: str) -> flags.FlagHolder:
-    """`--config=FILE` and `--config.key=value`."""
-    return config_flags.DEFINE_config_file("config", default, "config file: Python with a get_config()")
+
+def define_config(default: Path) -> flags.FlagHolder:
+    """`--config=FILE` (`default` if not given) and `--config.key=value`."""
+    global _default_config  # absl's flags are global too; given to it as a default, a bad key would raise before flags are parsed
+    _default_config = default
+    return config_flags.DEFINE_config_file("config", None, f"config file: Python with a get_config() (default: {default})")
 
 
 def run(main: Callable[[], None]) -> None:
@@ -43,6 +47,8 @@ def whole_numbers(flag: str, values: list[str] | None) -> list[int] | None:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    if _default_config and not any(argument.lstrip("-").partition("=")[0] == "config" for argument in argv[1:]):
+        argv = sys.argv = [argv[0], f"--config={_default_config}", *argv[1:]]  # ml_collections reads sys.argv itself
     try:
         _check_config(argv)
         return flags.FLAGS(argv)

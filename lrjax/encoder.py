@@ -75,7 +75,7 @@ def run(
 
     gates [n_layers, h, 12]. With `split` the stream keeps its three origins through every block, so gates act and terms exist
     everywhere; without, it is merged after the first block (cheaper; right only where the later gates are 1) and only the first
-    block has a trace. The last block computes the readout row alone unless it is the only one.
+    block has a trace.
     """
     T = len(ids)
     allowed = jnp.tril(jnp.ones((T, T), bool)) if causal else jnp.ones((T, T), bool)

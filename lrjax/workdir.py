@@ -48,7 +48,8 @@ def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: b
             return run
         if not resume:
             raise InputError(
-                f"--workdir={workdir}: holds an unfinished run (no checkpoint yet); continue with --resume, or start again with --overwrite"
+                f"--workdir={workdir}: holds an unfinished run (no checkpoint yet); "
+                "continue it with --resume, or start again with --overwrite"
             )
     try:
         for name in OURS if config.is_file() else ():

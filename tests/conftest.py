@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+# Compiling is most of a tiny model's time, and none of the laws depends on the optimiser; tests/test_cli.py runs the real thing.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import shake, tiny_model
 
+from conftest import shake, tiny_model
 from lrjax import config, evaluate, figures, sweep
 from lrjax.analysis.ablate import ABLATIONS, ablate
 from lrjax.clip import unit_gates

@@ -137,9 +137,3 @@ def test_causal_mask_hides_the_future(block, streams):
     a, b = (attend(block, ONES, x, MASKS["causal"])[0] for x in (streams, later))
     np.testing.assert_array_equal(a[:, :-1], b[:, :-1])
     assert not np.allclose(a[:, -1], b[:, -1])
-
-
-def test_query_rows_can_be_selected(block, streams):
-    full, _ = attend(block, ONES, streams, MASKS["causal"])
-    row, _ = attend(block, ONES, streams, MASKS["causal"], queries=slice(3, 4))
-    np.testing.assert_allclose(row, full[:, 3:4], atol=1e-6)

@@ -110,7 +110,7 @@ def test_a_path_with_nothing_says_so(tmp_path):
 
 
 def test_parameters_of_another_shape_are_refused(trained, tmp_path):
-    folder, run = trained
+    folder, _ = trained
     arrays, meta = checkpoint.load(checkpoint.find(folder))
     arrays["programs"]["0"]["params"]["vision"]["P"] = arrays["programs"]["0"]["params"]["vision"]["P"][:, :5]
     checkpoint.save(tmp_path / "checkpoints", 20, arrays, {k: meta[k] for k in ("sweep", "metrics")})

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import shake
 
+from conftest import shake
 from lrjax import encoder, scenes
 from lrjax.attention import GATES
 
@@ -90,7 +90,7 @@ def test_depth_uses_gates_in_every_layer():
 
 def test_trace_has_every_block():
     form, causal = FORMS["image"]
-    shape, params, gates = make(2, form, causal)
+    _, params, gates = make(2, form, causal)
     ids = scenes.fill(form, slots_of("image"))[0]
     _, traces = encoder.run(params, gates, ids, causal=causal, readout=0)
     assert [t.terms.shape for t in traces] == [(9, 2, 11, 11)] * 2

@@ -4,8 +4,8 @@ gradient between EP and PP is not learned. Under AdamW E_cls - P_0 shrinks as pr
 
 import jax
 import numpy as np
-from conftest import shake, tiny_model
 
+from conftest import shake, tiny_model
 from lrjax import config, train
 from lrjax.attention import GATES
 from lrjax.clip import embed_images, init_clip, model_splits, unit_gates

@@ -39,7 +39,8 @@ def test_csv_reads_back_the_same(tmp_path):
 
     table = {"n": np.array([5, 7]), "x": np.array([0.1, np.nan], np.float32), "name": np.array(["EP+PP", "none"])}
     stats.write_csv(tmp_path / "deep" / "t.csv", table)
-    rows = list(csv.DictReader(open(tmp_path / "deep" / "t.csv")))
+    with open(tmp_path / "deep" / "t.csv") as file:
+        rows = list(csv.DictReader(file))
     assert rows == [{"n": "5", "x": "0.1", "name": "EP+PP"}, {"n": "7", "x": "", "name": "none"}]
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["t.csv"]
 

@@ -6,8 +6,8 @@ import chex
 import jax
 import numpy as np
 import pytest
-from conftest import TINY, tiny_model, tiny_sweep
 
+from conftest import TINY, tiny_model, tiny_sweep
 from lrjax import config, sweep, workdir
 from lrjax.errors import InputError
 from lrjax.stats import select
@@ -119,7 +119,7 @@ def test_models_table_names_its_axes_before_training():
 
 
 def test_another_sweep_is_refused_by_its_first_difference(trained):
-    folder, run = trained
+    folder, _ = trained
     before = sorted(p.relative_to(folder) for p in folder.rglob("*"))
     for other, difference in (
         (tiny_sweep(lr=(0.01,)), "lr is 0.001 there, 0.01 here"),

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import tiny_model
 
+from conftest import tiny_model
 from lrjax import config, train
 from lrjax.clip import MAX_LOG_SCALE, init_clip, model_splits, unit_gates
 from lrjax.scenes import single_scene

@@ -2,9 +2,9 @@
 
 All ablations of all models of a program are one XLA program: an ablation is a row of gates.
 
-A caution that belongs to every result on EP: in a one-block vision encoder CLS stands only at position 0, so E_cls and P_0 enter only
-as their sum, and how the position gradient of the CLS row divides between EP and PP is set by initial scales and weight decay, not
-learned. Read EP beside PP, BP and their sum.
+A caution that belongs to every result on EP: in a one-block vision encoder CLS stands only at position 0, so E_cls and P_0 enter
+only as their sum, and how the position gradient of the CLS row divides between EP and PP is set by initial scales and weight decay,
+not learned. Read EP beside PP, BP and their sum.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "VP", "EP+PP", "EP+BP", "
 def ablate(run: Run, ablations=ABLATIONS, encoder: str = "vision", heads=None, n_labels=None) -> Table:
     """A row per model and ablation: the model's axes, `ablation`, `encoder`, `heads`, and all metrics, exhaustive.
 
-    An ablation sets the terms that its name joins with `+` to zero in all layers of `encoder`, in `heads` (None: all), on top of the
-    gates that the model was trained with. `n_labels`: only models with these N. Raises InputError on what does not exist.
+    An ablation sets the terms that its name joins with `+` to zero in all layers of `encoder`, in `heads` (None: all), on top of
+    the gates that the model was trained with. `n_labels`: only models with these N. Raises InputError on what does not exist.
     """
     if encoder not in ENCODERS:
         raise InputError(f"--encoder={encoder}: does not exist{suggest(encoder, ENCODERS)}; expected vision or text")

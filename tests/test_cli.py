@@ -1,0 +1,126 @@
+"""The commands as a user runs them: a whole small sweep and its ablation; and every bad input answered in one line."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMOKE = "--config=experiments/configs/smoke.py"
+QUICK = ("--config.steps=20", "--config.n_labels=(4,6)")
+
+
+def command(module, *arguments, **environment):
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
+    run = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
+    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **cache, **environment})
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "a run"
+    done = command("sweep", SMOKE, *QUICK, f"--workdir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def read(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_writes_and_prints_what_it_says(workdir):
+    folder, printed = workdir
+    assert {"config.json", "checkpoints", "models.csv", "history.csv", "figures"} == {p.name for p in folder.iterdir()}
+    assert (folder / "figures/fig3.png").stat().st_size > 10_000 and (folder / "figures/phases.png").stat().st_size > 10_000
+    models, history = read(folder / "models.csv"), read(folder / "history.csv")
+    assert len(models) == 4 and len(history) == 4 * 3
+    columns = "loss single seen_pair seen_pair_order unseen_pair unseen_pair_order unseen_pair_label_set".split()
+    assert {*columns, "seed", "n_labels", "n2", "lr", "gates", "single_t2i", "unseen_pair_order_t2i"} <= set(models[0])
+    assert {*columns, "step", "model"} <= set(history[0])
+    assert "step 20/20" in printed and "model-steps/s" in printed and "fig3.png" in printed
+
+
+def test_a_second_run_prints_its_table_again(workdir):
+    folder, printed = workdir
+    before = (folder / "models.csv").read_bytes()
+    again = command("sweep", SMOKE, *QUICK, f"--workdir={folder}")
+    assert again.returncode == 0 and "is finished" in again.stdout
+    assert again.stdout.splitlines()[-9:] == printed.splitlines()[-9:]
+    assert (folder / "models.csv").read_bytes() == before
+
+
+def test_the_ablation_needs_nothing_but_the_checkpoint(workdir):
+    folder, _ = workdir
+    done = command("ablate_ep", f"--ckpt={folder}")
+    assert done.returncode == 0, done.stderr
+    for name in "none EE EP PE PP BE BP VP EP+PP EP+BP EP+PP+BP EP+VP".split():
+        assert f"\n{name:>8}  " in done.stdout
+    rows = read(folder / "analysis/ablate_ep.csv")
+    assert len(rows) == 4 * 12
+    assert {"n_labels", "seed", "ablation", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set"} <= set(rows[0])
+    assert (folder / "figures/ablate_ep.png").stat().st_size > 10_000
+    # the steps of one run, a filter and the text encoder: other files, so nothing is overwritten
+    step = folder / "checkpoints" / "20"
+    done = command("ablate_ep", f"--ckpt={step}", "--labels=4", "--encoder=text", "--heads=0", "--ablations=EP,EE+PP")
+    assert done.returncode == 0, done.stderr
+    assert "n_labels = 6:" not in done.stdout and "text encoder, heads 0" in done.stdout
+    assert (
+        len(read(folder / "analysis/ablate_ep_text_N4_h0_zero-EP-EE+PP.csv")) == 2 * 3
+        and len(read(folder / "analysis/ablate_ep.csv")) == 48
+    )
+
+
+def bad(tmp, folder):
+    """(command, arguments, what the one line must say)."""
+    new = f"--workdir={tmp}/new"
+    truncated = tmp / "truncated"
+    shutil.copytree(folder, truncated)
+    largest = max((p for p in (truncated / "checkpoints" / "20").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-100])
+    (tmp / "empty").mkdir()
+    (tmp / "broken.py").write_text("def get_config(:\n")
+    return [
+        ("sweep", [new, "--config.n_label=5"], "--config.n_label: no such key (did you mean 'n_labels'?)"),
+        ("sweep", [new, "--config.nonsense=5"], "--config.nonsense: no such key"),
+        ("sweep", [new, "--wrokdir=x"], "Unknown command line flag 'wrokdir'. Did you mean: workdir ?"),
+        ("sweep", [new, "stray"], "'stray': stray argument"),
+        ("sweep", [], "--workdir"),
+        ("sweep", [new, "--config=no.py"], "--config=no.py: no such file"),
+        ("sweep", [new, f"--config={tmp}/broken.py"], "invalid syntax"),
+        ("sweep", [new, "--config.n_labels=1"], "config.n_labels: 1 is not possible; expected 2 or more"),
+        ("sweep", [new, "--config.n2=45"], "config.n2: 45 is not possible; expected 1..44"),
+        ("sweep", [new, "--config.lr=(0.1,-1)"], "config.lr: -1.0 is not possible; expected a finite number, not negative"),
+        ("sweep", [new, "--config.d_model=12.5"], "--config.d_model=12.5"),
+        ("sweep", [new, "--config.n_labels=()"], "config.n_labels: the axis is empty"),
+        ("sweep", [new, "--config.gates=EQ=0"], "term 'EQ' does not exist"),
+        ("sweep", [SMOKE, *QUICK, f"--workdir={folder}", "--config.lr=0.5"], "holds another sweep (lr is 0.001 there, 0.5 here)"),
+        ("ablate_ep", [f"--ckpt={tmp}/nowhere"], "nowhere: no such folder"),
+        ("ablate_ep", [f"--ckpt={tmp}/empty"], "empty: holds no checkpoint"),
+        ("ablate_ep", [f"--ckpt={truncated}"], "damaged checkpoint"),
+        ("ablate_ep", [f"--ckpt={folder}", "--heads=4"], "--heads: head 4 is out of range; expected 0..3"),
+        ("ablate_ep", [f"--ckpt={folder}", "--heads=a"], "--heads=a: expected whole numbers"),
+        ("ablate_ep", [f"--ckpt={folder}", "--labels=15"], "--labels=15: no model has so many labels; expected some of 4, 6"),
+        ("ablate_ep", [f"--ckpt={folder}", "--encoder=txt"], "--encoder=txt: does not exist (did you mean 'text'?)"),
+        ("ablate_ep", [f"--ckpt={folder}", "--ablations=EP+XX"], "--ablations: term 'XX' does not exist"),
+    ]
+
+
+def test_bad_input_ends_in_one_line_and_touches_nothing(workdir, tmp_path):
+    folder, _ = workdir
+    cases = bad(tmp_path, folder)
+    before = {p: p.stat().st_mtime_ns for p in [*tmp_path.rglob("*"), *folder.rglob("*")] if p.is_file()}
+    with ThreadPoolExecutor(2) as pool:
+        results = pool.map(lambda case: command(case[0], *case[1]), cases)
+        for (module, arguments, says), done in zip(cases, results, strict=True):
+            told = f"{module} {arguments}: {done.stderr}"
+            assert done.returncode == 2, told
+            assert says in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, told
+            assert done.stdout == "", told
+    assert {p: p.stat().st_mtime_ns for p in [*tmp_path.rglob("*"), *folder.rglob("*")] if p.is_file()} == before
+    assert not (tmp_path / "new").exists()
