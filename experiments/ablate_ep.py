@@ -17,7 +17,7 @@ CKPT = flags.DEFINE_string("ckpt", None, "a workdir of experiments.sweep, its ch
 LABELS = flags.DEFINE_list("labels", None, "only models with these numbers of labels, such as 15 or 5,25")
 ENCODER = flags.DEFINE_string("encoder", "vision", "vision or text")
 HEADS = flags.DEFINE_list("heads", None, "only these heads, such as 0,2")
-TERMS = flags.DEFINE_list("ablations", list(ABLATIONS), "what to set to zero, each terms joined with +, such as EP,EP+PP")
+TERMS = flags.DEFINE_list("ablations", None, f"what to set to zero, each terms joined with + (default: {','.join(ABLATIONS[1:])})")
 MEASURES = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
 GAUGE = """\
 Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their sum, so how the position gradient divides between
@@ -26,7 +26,7 @@ EP and PP is set by initial scales and weight decay, not learned. Read EP beside
 
 def main() -> None:
     labels, heads = cli.whole_numbers("labels", LABELS.value), cli.whole_numbers("heads", HEADS.value)
-    ablations = tuple(dict.fromkeys((NONE, *TERMS.value)))
+    ablations = tuple(dict.fromkeys((NONE, *(TERMS.value or ABLATIONS))))
     path = Path(CKPT.value)
     run = workdir.restore(path)
     table = ablate(run, ablations, ENCODER.value, heads, labels)
@@ -35,7 +35,7 @@ def main() -> None:
     print_tables(table, tuple(model_columns(run.sweep)), where)
 
     name = "ablate_ep" + ("" if ENCODER.value == "vision" else f"_{ENCODER.value}")
-    filters = ("N", LABELS.value), ("h", HEADS.value), ("zero-", () if TERMS.using_default_value else TERMS.value)
+    filters = ("N", LABELS.value), ("h", HEADS.value), ("zero-", TERMS.value)
     name += "".join(f"_{what}{'-'.join(values)}" for what, values in filters if values)  # another question is another file
     folder = workdir.root(path)
     csv = folder / "analysis" / f"{name}.csv"
