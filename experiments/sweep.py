@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lrjax import cli, figures, sweep, workdir
+from lrjax import cli, devices, figures, sweep, workdir
 from lrjax.config import AXES, STATIC, make_sweep
 from lrjax.progress import Progress
 from lrjax.stats import format_interval, format_table, groups, varying
@@ -26,6 +26,8 @@ def main() -> None:
         print(f"{folder} is finished: {len(run.sweep.models)} models, {run.step} steps")
     else:
         train(run, folder)
+    if not devices.first_process():
+        return
     table = sweep.models_table(run)
     workdir.write_tables(folder, run)
     drawn = [
@@ -38,8 +40,7 @@ def main() -> None:
 
 
 def train(run: sweep.Run, folder: Path) -> None:
-    if len(run.programs) > 1:
-        print(f"{len(run.sweep.models)} models in {len(run.programs)} programs: models whose shapes differ compile apart")
+    print(sweep.plan(run))
     progress = Progress(run)
 
     def on_evaluation(run: sweep.Run) -> None:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lrjax import devices
 from lrjax.errors import InputError
 
 FORMAT = 1
@@ -59,6 +60,8 @@ def save(directory: Path, step: int, arrays: dict, meta: dict) -> None:
         if not manager.save(step, args=items):
             raise OSError(f"{directory}: Orbax did not save step {step}")
     folder = directory / str(step)
+    if not devices.first_process():
+        return
     temporary = folder / (DIGESTS + ".tmp")
     temporary.write_text(json.dumps(_file_digests(folder)))
     os.replace(temporary, folder / DIGESTS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from lrjax import devices
 from lrjax.config import get_config
 from lrjax.errors import InputError, suggest
 
@@ -20,12 +21,22 @@ def define_config(default: Path) -> flags.FlagHolder:
     return config_flags.DEFINE_config_file("config", None, f"config file: Python with a get_config() (default: {default})")
 
 
+COORDINATOR = flags.DEFINE_string("coordinator", None, "several hosts: HOST:PORT of process 0 (found by itself on a cluster)")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "several hosts: how many processes")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "several hosts: which one this is, 0..num_processes-1")
+CACHE = flags.DEFINE_bool("compilation_cache", True, "keep compiled programs in the user's cache folder, for the next run")
+
+
 def run(main: Callable[[], None]) -> None:
     """Parse flags, call main; what the user got wrong is said in one line, with exit code 2 and no traceback."""
 
     def guarded(argv):
         logging.set_verbosity(logging.WARNING)
         try:
+            devices.use_all_cores()
+            devices.join_hosts(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+            if CACHE.value:
+                devices.use_compilation_cache()
             if stray := argv[1:]:
                 raise InputError(f"{stray[0]!r}: stray argument; all arguments are flags, such as --workdir=DIR (see --help)")
             main()

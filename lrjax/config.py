@@ -45,12 +45,14 @@ class Model:
     n_heldout: int = 5
     relations: str = "left"
     # loss and optimiser
+    matmul_precision: str = "float32"  # of products on accelerators; a CPU has no other
     batch_size: int = 256
     mask_repeats: bool = False
     warmup_steps: int = 10
     eps: float = 1e-8
 
 
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "gates")  # beside seeds
 TRACED = ("seed", *AXES)
 STATIC = tuple(f.name for f in dataclasses.fields(Model) if f.name not in TRACED)
@@ -59,11 +61,12 @@ _TYPES = {f.name: f.type for f in dataclasses.fields(Model)}
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Models, and how long and how often they are trained and evaluated."""
+    """Models, how long they train and how often they are evaluated; `slab`, how many train at a time (0: what memory holds)."""
 
     models: tuple[Model, ...]
     steps: int = 3000
     eval_every: int = 300
+    slab: int = dataclasses.field(default=0, compare=False)  # how a sweep is run, not what it is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Static:
     L: int
     n_heldout: int
     relations: str
+    matmul_precision: str
     batch_size: int
     mask_repeats: bool
     warmup_steps: int
@@ -122,7 +126,7 @@ def get_config(**changes) -> ml_collections.ConfigDict:
     for name in AXES[1:]:
         config[name] = (defaults[name],)
     # run
-    config.steps, config.eval_every = Sweep.steps, Sweep.eval_every
+    config.steps, config.eval_every, config.slab = Sweep.steps, Sweep.eval_every, 0
     # encoders, data, loss and optimiser: one value each; several values (from a config file) become several programs
     for name in STATIC:
         config[name] = defaults[name]
@@ -150,7 +154,7 @@ def make_sweep(config: Mapping[str, Any]) -> Sweep:
     _require("seeds", n_models, n_models <= 1_000_000, "axes whose product is at most 1000000 models")
     rows = itertools.product(*axes.values(), range(first_seed, first_seed + seeds))
     models = tuple(Model(**dict(zip((*axes, "seed"), row, strict=True))) for row in rows)
-    sweep = Sweep(models, *(_cast(name, config[name], int) for name in ("steps", "eval_every")))
+    sweep = Sweep(models, *(_cast(name, config[name], int) for name in ("steps", "eval_every", "slab")))
     validate(sweep)
     return sweep
 
@@ -161,6 +165,7 @@ def validate(sweep: Sweep) -> None:
     _require("eval_every", every, every >= 1, "1 or more")
     _require("steps", steps, 1 <= steps <= 2**31 - 1, "1 or more (up to 2147483647)")
     _require("steps", steps, steps % every == 0, f"a multiple of eval_every = {every}")
+    _require("slab", sweep.slab, sweep.slab >= 0, "0 (what memory holds) or a number of models")
     if not sweep.models:
         raise InputError("models: the sweep is empty; give at least one model")
     for model in {dataclasses.replace(model, seed=0): model for model in sweep.models}.values():
@@ -188,6 +193,7 @@ def validate_model(model: Model) -> None:
         _require(name, getattr(m, name), 1 <= getattr(m, name) <= top, f"1..{top}")
     _require("d_model", m.d_model, m.d_model % m.n_heads == 0, f"a multiple of n_heads = {m.n_heads}")
     _require("warmup_steps", m.warmup_steps, 0 <= m.warmup_steps <= 2**24, "0 or more")
+    _require("matmul_precision", m.matmul_precision, m.matmul_precision in PRECISIONS, " or ".join(map(repr, PRECISIONS)))
     _require("relations", m.relations, m.relations in RELATIONS, " or ".join(map(repr, RELATIONS)))
     _require("seed", m.seed, 0 <= m.seed < 2**32, "a seed in 0..4294967295")
     gate_schedule(m)

@@ -16,7 +16,7 @@ import numpy as np
 from flax import struct
 
 from lrjax.attention import GATES, VALUE_GRID, Block, Trace, attend, gated_queries, project
-from lrjax.scenes import Form, Slots, fill
+from lrjax.scenes import FIRST_SLOT_TOKEN, Form, Slots, fill
 
 
 @struct.dataclass
@@ -135,28 +135,35 @@ def make_tables(params: Encoder, gates: jax.Array, forms: tuple[Form, ...]) -> t
 def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> jax.Array:
     """A batch of sequences to unit embeddings [b, e]: what `run` computes, from the slots [S, b] alone.
 
-    The template's token is tabled along with its position, and a slot is a *change* of token: it changes a score, and what its
-    attention reads. The batch is the last axis until the end, and S is unrolled (1 to 3): both are for the compiler, which
+    A form's template is tabled along with its positions, and a slot is a *change* of token: it changes a score, and what attention
+    to its position reads. The batch is the last axis until the end, and S is unrolled (1 to 3): both are for the compiler, which
     vectorises the one and would spell out broadcasts over the other.
     """
     T = form.readout + 1 if causal else len(form.template)  # what the readout token may attend to
     n_tokens = tables.token_scores.shape[1]
-    template = np.array(form.template)
-    one_hot = (template[:T, None] == np.arange(n_tokens)).astype(np.float32)  # [T, v], nothing where the template is EMPTY
-    ids, places = jnp.arange(n_tokens)[:, None], jnp.arange(T)[:, None]
-    scores = (tables.token_scores @ one_hot.T + tables.position_scores[:, :T])[:, :, None]  # [h, T, 1]
-    changes = []
-    for token, position in zip(slots.tokens, slots.positions, strict=True):
-        change = (token == ids).astype(jnp.float32) - (jnp.asarray(template)[position] == ids)  # [v, b]
-        changes.append((change, position == places))  # the place is a mask [T, b]
-        scores = scores + (tables.token_scores @ change)[:, None] * changes[-1][1]
+    template = (np.array(form.template)[:T, None] == np.arange(n_tokens)).astype(np.float32)  # [T, v], no token where EMPTY
+    replaced = (form.replaced == np.arange(FIRST_SLOT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]: special tokens are first
+    score_change = tables.token_scores[:, FIRST_SLOT_TOKEN:] - (tables.token_scores[:, :FIRST_SLOT_TOKEN] @ replaced)[:, None]
+    value_change = (
+        tables.token_values[:, FIRST_SLOT_TOKEN:]
+        - jnp.einsum("v,hve->he", replaced, tables.token_values[:, :FIRST_SLOT_TOKEN])[:, None]
+    )
 
+    tokens, places = jnp.arange(FIRST_SLOT_TOKEN, n_tokens)[:, None], jnp.arange(T)[:, None]
+    filled = [  # a slot's token as a one-hot [v, b], nothing if it is the one that it replaces; its place as a mask [T, b]
+        ((token == tokens).astype(jnp.float32), position == places)
+        for token, position in zip(slots.tokens, slots.positions, strict=True)
+    ]
+    scores = (tables.token_scores @ template.T + tables.position_scores[:, :T])[:, :, None]  # [h, T, 1]
+    for token, place in filled:
+        scores = scores + (score_change @ token)[:, None] * place
     pattern = jnp.exp(scores - jax.lax.stop_gradient(scores.max(1, keepdims=True)))
     pattern = pattern / pattern.sum(1, keepdims=True)  # [h, T, b]
-    token_mass = sum((pattern * place).sum(1)[:, None] * change for change, place in changes)  # [h, v, b]
+
+    token_mass = sum((pattern * place).sum(1)[:, None] * token for token, place in filled)  # [h, v, b]
+    template_values = jnp.einsum("tv,hve->hte", template, tables.token_values) + tables.position_values[:, :T]
     mass = jnp.concatenate([token_mass, pattern], axis=1)
-    template_values = jnp.einsum("tv,hve->hte", one_hot, tables.token_values)
-    rows = jnp.concatenate([tables.token_values, tables.position_values[:, :T] + template_values], axis=1)
+    rows = jnp.concatenate([value_change, template_values], axis=1)
     return unit(tables.constant + jnp.einsum("hvb,hve->be", mass, rows))
 
 

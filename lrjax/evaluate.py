@@ -34,19 +34,20 @@ TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of u
 
 def evaluate(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates, exhaustive: bool) -> dict[str, jax.Array]:
     """All METRICS of one model, each [] in 0..1. `exhaustive`: seen_pair on all its images rather than a fixed sample."""
-    A, R = static.n_names, static.n_words
-    word, left, right = jnp.indices((R, A, A))
-    singles, captions = embed_captions(static, params, gates, jnp.arange(A), left, right, word)
-    captions = jnp.where((left == right)[..., None], singles, captions)
-    exists = jnp.arange(A) < static.n_heldout + hyper.n_labels
-    valid = exists[:, None] & exists & ((left != right) | (word == 0))
+    with jax.default_matmul_precision(static.matmul_precision):
+        A, R = static.n_names, static.n_words
+        word, left, right = jnp.indices((R, A, A))
+        singles, captions = embed_captions(static, params, gates, jnp.arange(A), left, right, word)
+        captions = jnp.where((left == right)[..., None], singles, captions)
+        exists = jnp.arange(A) < static.n_heldout + hyper.n_labels
+        valid = exists[:, None] & exists & ((left != right) | (word == 0))
 
-    metrics = {}
-    for name, (scenes, weight) in image_sets(static, hyper, splits, exhaustive).items():
-        embed = lambda scenes: embed_images(static, params, gates, scenes)
-        found = retrieve(captions, valid, scenes, weight, embed)
-        metrics |= {name + measure: value for measure, value in found.items() if name + measure in METRICS}
-    return metrics
+        metrics = {}
+        for name, (scenes, weight) in image_sets(static, hyper, splits, exhaustive).items():
+            embed = lambda scenes: embed_images(static, params, gates, scenes)
+            found = retrieve(captions, valid, scenes, weight, embed)
+            metrics |= {name + measure: value for measure, value in found.items() if name + measure in METRICS}
+        return metrics
 
 
 def image_sets(static: Static, hyper: Hyper, splits: Splits, exhaustive: bool) -> dict[str, tuple[Scene, jax.Array]]:

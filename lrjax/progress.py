@@ -6,6 +6,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from lrjax import devices
 from lrjax.sweep import Run
 
 
@@ -13,40 +14,42 @@ class Progress:
     """Callbacks for `sweep.advance`: steps, models, model-steps per second, time left, mean loss, mean unseen-pair accuracy."""
 
     def __init__(self, run: Run):
-        self.run, self.first, self.began = run, run.step, None
-        self.accuracy = float("nan")
+        self.run, self.began = run, None
+        self.models = len(run.sweep.models)
+        self.total, self.done = run.sweep.steps * self.models, run.step * self.models  # in model-steps
+        self.accuracy = self.loss = float("nan")
         terminal = sys.stderr.isatty()
-        form = "{desc} {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
-        models = f"{len(run.sweep.models)} models"
-        self.bar = tqdm(total=run.sweep.steps, initial=run.step, desc=models, bar_format=form, disable=not terminal)
+        form = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}]{postfix}"
+        self.bar = tqdm(total=self.total, initial=self.done, bar_format=form, disable=not terminal or not devices.first_process())
 
-    def on_chunk(self, step: int, loss: float) -> None:
-        """After some steps of all models."""
+    def on_chunk(self, model_steps: int, loss: float) -> None:
+        """After some steps of some models."""
+        self.done, self.loss = self.done + model_steps, loss
         if self.began is None:  # the first chunk compiles: it does not count for the rate
-            self.began = (time.monotonic(), step)
-        self.bar.set_postfix_str(self._status(step, loss), refresh=False)
-        self.bar.update(step - self.bar.n)
+            self.began = (time.monotonic(), self.done)
+        self.bar.set_description_str(f"{self.models} models, step {self.done // self.models}/{self.run.sweep.steps}", refresh=False)
+        self.bar.set_postfix_str(self._status(), refresh=False)
+        self.bar.update(model_steps)
 
     def on_evaluation(self, run: Run) -> None:
         """After an evaluation."""
         history = dict(zip(run.history.metrics, run.history.values[-1].T, strict=True))
         self.accuracy = float(np.nanmean(history["unseen_pair"]))
+        self.loss = float(history["loss"].mean())
         if not self.bar.disable:
             return
         if run.step == 0:
-            print(f"step 0/{run.sweep.steps}  {len(run.sweep.models)} models  unseen_pair {self.accuracy:.3f}", flush=True)
+            print(f"step 0/{run.sweep.steps}  {self.models} models  unseen_pair {self.accuracy:.3f}", flush=True)
         else:
-            print(f"step {run.step}/{run.sweep.steps}  {self._status(run.step, float(history['loss'].mean()))}", flush=True)
+            print(f"step {run.step}/{run.sweep.steps}  {self._status()}", flush=True)
 
-    def _status(self, step: int, loss: float) -> str:
-        began, first = self.began or (time.monotonic(), step)
-        if step > first:
-            rate = (step - first) / max(time.monotonic() - began, 1e-9)
-            left = (self.run.sweep.steps - step) / rate
-            speed = f"{rate * len(self.run.sweep.models):,.0f} model-steps/s  {left / 60:.1f} min left"
-        else:
-            speed = "compiling"
-        return f"{speed}  loss {loss:.3f}  unseen_pair {self.accuracy:.3f}"
+    def _status(self) -> str:
+        began, first = self.began or (time.monotonic(), self.done)
+        speed = "compiling"
+        if self.done > first:
+            rate = (self.done - first) / max(time.monotonic() - began, 1e-9)
+            speed = f"{rate:,.0f} model-steps/s  {(self.total - self.done) / rate / 60:.1f} min left"
+        return f"{speed}  loss {self.loss:.3f}  unseen_pair {self.accuracy:.3f}"
 
     def close(self) -> None:
         """Leave the terminal clean."""

@@ -18,7 +18,7 @@ import numpy as np
 from flax import struct
 
 BACKGROUND, CLS, EOT, IN_IMAGE, LEFT_OF, RIGHT_OF = range(6)
-FIRST_LABEL = 6
+FIRST_SLOT_TOKEN, FIRST_LABEL = LEFT_OF, 6  # slots hold relation words and labels (or what they replace)
 EMPTY = -1  # no token: what a template has where a slot will always be filled
 WORDS = (LEFT_OF, RIGHT_OF)
 RELATIONS = {"left": 1, "left+right": 2}  # data -> how many relation words its captions use
@@ -26,19 +26,20 @@ RELATIONS = {"left": 1, "left+right": 2}  # data -> how many relation words its 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """The static part of a sequence: `template` (T token ids, which slots replace) and the `readout` token."""
+    """The static part of a sequence: `template` (T token ids), the token that its slots replace in it, the `readout` position."""
 
     template: tuple[int, ...]
+    replaced: int
     readout: int
 
 
-SINGLE_CAPTION = Form((EMPTY, IN_IMAGE, EOT, BACKGROUND), readout=2)
-PAIR_CAPTION = Form((EMPTY, EMPTY, EMPTY, EOT), readout=3)
+SINGLE_CAPTION = Form((EMPTY, IN_IMAGE, EOT, BACKGROUND), EMPTY, readout=2)
+PAIR_CAPTION = Form((EMPTY, EMPTY, EMPTY, EOT), EMPTY, readout=3)
 
 
 def image_form(L: int) -> Form:
     """`[CLS]` and L background pixels, read out at CLS."""
-    return Form((CLS,) + (BACKGROUND,) * L, readout=0)
+    return Form((CLS,) + (BACKGROUND,) * L, BACKGROUND, readout=0)
 
 
 @struct.dataclass

@@ -1,7 +1,8 @@
 """A table of models -> programs -> a trained sweep.
 
-Models of one static shape are one program: scan over steps inside, vmap over models outside, training state donated, evaluation
-between chunks of steps. All programs of a sweep advance together, so that the sweep has one step and one checkpoint.
+Models of one static shape are one program: scan over steps inside, vmap over models outside, the model axis over all devices,
+training state donated, evaluation between chunks of steps. A sweep larger than memory becomes slabs, each a run of the same
+compiled program. All programs of a sweep advance together, so that the sweep has one step and one checkpoint.
 
 Axes: m models of a program, M models of the sweep, s evaluations, k metrics.
 """
@@ -14,10 +15,11 @@ import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from lrjax import train
-from lrjax.clip import model_splits
-from lrjax.config import STATIC, Hyper, Model, Static, Sweep, make_hyper, make_static
+from lrjax import devices, train
+from lrjax.clip import init_clip, model_splits
+from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, make_hyper, make_static
 from lrjax.errors import InputError
 from lrjax.evaluate import METRICS, evaluate
 from lrjax.gates import Gates
@@ -34,7 +36,10 @@ Measure = Callable[[Static, Hyper, Splits, train.CLIP, Gates], dict[str, jax.Arr
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Models that train as one XLA program: `rows` [m] of the sweep's table, `hyper` with leaves [m, ...]."""
+    """Models that train together: `rows` [m] of the sweep's table, `hyper` with leaves [m + padding, ...].
+
+    Padding repeats the last model, so that the models divide among devices and every slab has one size; it is dropped on export.
+    """
 
     static: Static
     rows: np.ndarray
@@ -58,12 +63,13 @@ class History:
 
 @dataclasses.dataclass
 class Run:
-    """A sweep at one step of its training: states, one a program, with leaves [m, ...]."""
+    """A sweep at one step of its training: states, one a program, NumPy with leaves [m, ...]; none before the first evaluation."""
 
     sweep: Sweep
+    slab: int
     programs: tuple[Program, ...]
     step: int
-    states: list[TrainState]
+    states: list[TrainState | None]
     history: History
 
     @property
@@ -72,47 +78,69 @@ class Run:
         return self.step >= self.sweep.steps
 
 
-def make_programs(sweep: Sweep) -> tuple[Program, ...]:
-    """Group the models by static shape. Within a program everything is padded to its largest number of labels."""
+def make_programs(sweep: Sweep, slab: int = 0, n_devices: int = 1) -> tuple[Program, ...]:
+    """Group the models by static shape, then into slabs of at most `slab` models (0: no limit), padded to divide among devices.
+
+    Within a group arrays are padded to its largest number of labels; slabs of a group are equal in shape and share one compilation.
+    """
     groups: dict[tuple, list[int]] = {}
     for row, model in enumerate(sweep.models):
         groups.setdefault(tuple(getattr(model, name) for name in STATIC), []).append(row)
 
-    def program(rows):
-        models = [sweep.models[row] for row in rows]
-        return Program(make_static(models), np.array(rows), jax.tree.map(lambda *x: np.stack(x), *map(make_hyper, models)))
-
-    return tuple(program(rows) for rows in groups.values())
-
-
-@partial(jax.jit, static_argnums=0)
-def init_program(static: Static, hyper: Hyper) -> tuple[TrainState, Splits]:
-    """Initial states and splits of a program's models, leaves [m, ...]."""
-    return jax.vmap(partial(train.init_state, static))(hyper), jax.vmap(partial(model_splits, static))(hyper)
-
-
-@partial(jax.jit, static_argnums=0)
-def make_program_splits(static: Static, hyper: Hyper) -> Splits:
-    """The splits alone, of a program whose states are restored."""
-    return jax.vmap(partial(model_splits, static))(hyper)
+    programs = []
+    for rows in groups.values():
+        n_slabs = -(-len(rows) // max(slab, n_devices)) if slab else 1
+        size = -(-len(rows) // (n_slabs * n_devices)) * n_devices
+        static = make_static([sweep.models[row] for row in rows])
+        for first in range(0, len(rows), size):
+            part = rows[first : first + size]
+            padded = part + part[-1:] * (size - len(part))
+            hyper = jax.tree.map(lambda *x: np.stack(x), *(make_hyper(sweep.models[row]) for row in padded))
+            programs.append(Program(static, np.array(part), hyper))
+    return tuple(programs)
 
 
-@partial(jax.jit, static_argnums=(0, 5), donate_argnums=3)
+@partial(jax.jit, static_argnums=(0, 2))
+def init_program(static: Static, hyper: Hyper, mesh: Mesh | None = None) -> TrainState:
+    """Initial states of a program's models, leaves [m, ...]."""
+    return devices.over_models(jax.vmap(partial(train.init_state, static)), mesh or devices.mesh())(hyper)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def split_program(static: Static, hyper: Hyper, mesh: Mesh | None = None) -> Splits:
+    """Splits of a program's models, leaves [m, ...]."""
+    return devices.over_models(jax.vmap(partial(model_splits, static)), mesh or devices.mesh())(hyper)
+
+
+@partial(jax.jit, static_argnums=(0, 5, 6), donate_argnums=3)
 def train_chunk(
-    static: Static, hyper: Hyper, splits: Splits, states: TrainState, start: jax.Array, n_steps: int
+    static: Static,
+    hyper: Hyper,
+    splits: Splits,
+    states: TrainState,
+    start: jax.Array,
+    n_steps: int,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, jax.Array]:
     """n_steps training steps of all models of a program, from step `start`: states (donated) and losses [m, n_steps]."""
-    one = partial(train.train_steps, static, n_steps=n_steps)
-    return jax.vmap(one, in_axes=(0, 0, 0, None))(hyper, splits, states, start)
+    all_models = jax.vmap(partial(train.train_steps, static, n_steps=n_steps), in_axes=(0, 0, 0, None))
+    return devices.over_models(all_models, mesh or devices.mesh(), replicated=1)(hyper, splits, states, start)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 6))
+@partial(jax.jit, static_argnums=(0, 1, 6, 7))
 def evaluate_program(
-    static: Static, exhaustive: bool, hyper: Hyper, splits: Splits, params: train.CLIP, step: jax.Array, measures=()
+    static: Static,
+    exhaustive: bool,
+    hyper: Hyper,
+    splits: Splits,
+    params: train.CLIP,
+    step: jax.Array,
+    measures: tuple[Measure, ...] = (),
+    mesh: Mesh | None = None,
 ) -> dict[str, jax.Array]:
-    """All metrics [m] of a program's models under the gates in force at `step`. One model at a time: memory stays small."""
+    """All metrics [m] of a program's models under the gates in force at `step`. A few models at a time: memory stays small."""
 
-    def one(args):
+    def one(args, step):
         hyper, splits, params = args
         gates = hyper.gates.at(step)
         metrics = evaluate(static, hyper, splits, params, gates, exhaustive)
@@ -120,63 +148,99 @@ def evaluate_program(
             metrics |= measure(static, hyper, splits, params, gates)
         return metrics
 
-    return jax.lax.map(one, (hyper, splits, params))
+    def local(hyper, splits, params, step):
+        return jax.lax.map(lambda args: one(args, step), (hyper, splits, params), batch_size=devices.at_once())
+
+    return devices.over_models(local, mesh or devices.mesh(), replicated=1)(hyper, splits, params, step)
 
 
 def start(sweep: Sweep) -> Run:
-    """A run before its first step."""
-    programs = make_programs(sweep)
-    states = [jax.eval_shape(partial(init_program, p.static), p.hyper)[0] for p in programs]
-    return Run(sweep, programs, 0, states, History((), [], []))
+    """A run before its first step, in slabs of `sweep.slab` models (0: as many as memory holds)."""
+    slab = sweep.slab or models_that_fit(sweep)
+    programs = make_programs(sweep, slab, jax.device_count())
+    return Run(sweep, slab, programs, 0, [None] * len(programs), History((), [], []))
 
 
-def advance(run: Run, on_chunk=lambda step, loss: None, on_evaluation=lambda run: None, measures: tuple[Measure, ...] = ()) -> Run:
+def plan(run: Run) -> str:
+    """One or two lines for people: how this sweep will run."""
+    models, groups = len(run.sweep.models), _groups(run.programs)
+    left = models * (run.sweep.steps - run.step)
+    where = f"{jax.device_count()} {jax.default_backend()} device{'s' if jax.device_count() > 1 else ''}"
+    text = f"plan: {models} models, {left:,} model-steps on {where}, {len(groups)} program{'s' if len(groups) > 1 else ''}"
+    if len(run.programs) > len(groups):
+        text += f" in {len(run.programs)} slabs of up to {max(len(p.rows) for p in run.programs)} models"
+    if len(groups) > 1:
+        text += "\n      (models whose shapes differ compile apart)"
+    return text
+
+
+def models_that_fit(sweep: Sweep) -> int:
+    """How many models 60 % of the devices' memory holds, by the largest model of the sweep."""
+    return max(1, int(0.6 * devices.memory() // max(map(bytes_of_model, {dataclasses.replace(m, seed=0) for m in sweep.models}))))
+
+
+def bytes_of_model(model: Model) -> int:
+    """Memory of one model in training, counted: parameters, gradient, optimiser state and a copy of all; activations kept for the
+    backward pass (the B x B logits, embeddings, attention mass over table rows; full sequences beyond the first layer); splits.
+    """
+    static = make_static([model])
+    params = jax.tree.leaves(jax.eval_shape(partial(init_clip, static), make_hyper(model)))
+    B, d, h = model.batch_size, model.d_model, model.n_heads
+    length, rows = max(model.L + 1, 4), static.n_names + model.L + 12
+    activations = 6 * B**2 + 16 * B * model.d_embed + 8 * B * h * rows
+    activations += 3 * max(0, model.n_layers_vision + model.n_layers_text - 2) * B * length * (8 * d + 4 * h * length)
+    return 4 * (6 * sum(x.size for x in params) + activations) + model.n_labels**2 * model.L**2 // 2
+
+
+def advance(run: Run, on_chunk=lambda steps, loss: None, on_evaluation=lambda run: None, measures: tuple[Measure, ...] = ()) -> Run:
     """Train to the sweep's last step, evaluating at step 0 and every `eval_every`.
 
-    on_chunk(step, mean loss) is told every CHUNK steps or so, on_evaluation(run) after each evaluation. `run` is at an evaluation
-    (or at its start); it is advanced in place and returned.
+    on_chunk(model_steps, mean loss) is told every CHUNK steps or so how many steps of models were made since, on_evaluation(run)
+    after each evaluation. `run` is at an evaluation or before its first; it is advanced in place and returned. Programs take turns,
+    an evaluation interval each; between turns their states are in host memory, where checkpoints want them too.
     """
-    sweep, programs = run.sweep, run.programs
+    sweep, mesh = run.sweep, devices.mesh()
     chunk = max(n for n in range(1, min(CHUNK, sweep.eval_every) + 1) if sweep.eval_every % n == 0)
-    hypers = [jax.device_put(p.hyper) for p in programs]
-    if run.history.steps:
-        splits = [make_program_splits(p.static, hyper) for p, hyper in zip(programs, hypers, strict=True)]
-    else:
-        run.states, splits = map(
-            list, zip(*(init_program(p.static, h) for p, h in zip(programs, hypers, strict=True)), strict=True)
-        )
-        _evaluate(run, hypers, splits, measures)
-        on_evaluation(run)
-    while run.step < sweep.steps:
-        for step in range(run.step, run.step + sweep.eval_every, chunk):
-            loss = 0.0
-            for i, p in enumerate(programs):
-                run.states[i], losses = train_chunk(p.static, hypers[i], splits[i], run.states[i], jnp.int32(step), chunk)
-                loss += float(losses.mean(1).sum()) / len(sweep.models)
-            on_chunk(step + chunk, loss)
-        run.step += sweep.eval_every
-        _evaluate(run, hypers, splits, measures)
+    while not run.finished or not run.history.steps:
+        begins = not run.history.steps
+        end = 0 if begins else run.step + sweep.eval_every
+        columns: dict[str, np.ndarray] = {}
+        for i, p in enumerate(run.programs):
+            hyper = devices.place(p.hyper, mesh)
+            splits = split_program(p.static, hyper, mesh)
+            states = init_program(p.static, hyper, mesh) if begins else devices.place(_pad(run.states[i], p), mesh)
+            for step in range(run.step, end, chunk):
+                states, losses = train_chunk(p.static, hyper, splits, states, jnp.int32(step), chunk, mesh)
+                on_chunk(chunk * len(p.rows), float(losses.mean()))
+            exhaustive = end > max(0, sweep.steps - REPORTED * sweep.eval_every)
+            metrics = evaluate_program(p.static, exhaustive, hyper, splits, states.params, jnp.int32(end), measures, mesh)
+            metrics["loss"] = jnp.full_like(states.loss_sum, jnp.nan) if begins else states.loss_sum / sweep.eval_every
+            run.states[i] = _drop_padding(devices.fetch(states.replace(loss_sum=jnp.zeros_like(states.loss_sum))), p)
+            for name, values in _drop_padding(devices.fetch(metrics), p).items():
+                columns.setdefault(name, np.full(len(sweep.models), np.nan, np.float32))[p.rows] = values
+        _record(run, end, columns)
         on_evaluation(run)
     return run
 
 
-def _evaluate(run: Run, hypers: list[Hyper], splits: list[Splits], measures: tuple[Measure, ...]) -> None:
-    """Append an evaluation to the run's history and reset the loss that it reports."""
-    sweep, columns = run.sweep, {}
-    exhaustive = run.step > sweep.steps - REPORTED * sweep.eval_every and run.step > 0
-    for i, p in enumerate(run.programs):
-        state = run.states[i]
-        metrics = evaluate_program(p.static, exhaustive, hypers[i], splits[i], state.params, jnp.int32(run.step), measures)
-        metrics["loss"] = state.loss_sum / sweep.eval_every if run.step else jnp.full_like(state.loss_sum, np.nan)
-        for name, values in jax.device_get(metrics).items():
-            columns.setdefault(name, np.full(len(sweep.models), np.nan, np.float32))[p.rows] = values
-        run.states[i] = state.replace(loss_sum=jnp.zeros_like(state.loss_sum))
+def _record(run: Run, step: int, columns: dict[str, np.ndarray]) -> None:
+    """Append one evaluation, columns [M], to the history."""
     names = ("loss", *METRICS, *sorted(set(columns) - {"loss", *METRICS}))
     if run.history.steps and names != run.history.metrics:
         raise InputError(f"measures: the run so far has metrics {run.history.metrics}, not {names}; resume with the same measures")
-    run.history.metrics = names
-    run.history.steps.append(run.step)
+    run.step, run.history.metrics = step, names
+    run.history.steps.append(step)
     run.history.values.append(np.stack([columns[name] for name in names], 1))
+
+
+def _pad(tree, program: Program):
+    """Leaves [m, ...] -> [m + padding, ...]: the last model again."""
+    rows = np.minimum(np.arange(len(program.hyper.seed)), len(program.rows) - 1)
+    return jax.tree.map(lambda x: x[rows], tree)
+
+
+def _drop_padding(tree, program: Program):
+    return jax.tree.map(lambda x: x[: len(program.rows)], tree)
 
 
 # ---- between a run and what a checkpoint holds ----
@@ -204,39 +268,56 @@ def sweep_from_json(data: dict) -> Sweep:
 
 
 def run_to_arrays(run: Run) -> tuple[dict, dict]:
-    """Nested dicts of arrays, and a JSON-able meta: what `checkpoint.save` takes."""
+    """Nested dicts of arrays, and a JSON-able meta: what `checkpoint.save` takes. Slabs of one static shape are stored as one."""
+    groups = _groups(run.programs)
+    states = [jax.tree.map(lambda *x: np.concatenate(x), *(run.states[i] for i in group)) for group in groups]
     arrays = {
-        "programs": {str(i): flax.serialization.to_state_dict(state) for i, state in enumerate(run.states)},
+        "programs": {str(g): flax.serialization.to_state_dict(state) for g, state in enumerate(states)},
         "history": {"steps": np.array(run.history.steps), "values": np.stack(run.history.values)},
     }
-    return arrays, {"sweep": sweep_to_json(run.sweep), "metrics": list(run.history.metrics)}
+    return arrays, {"sweep": sweep_to_json(run.sweep), "slab": run.slab, "metrics": list(run.history.metrics)}
 
 
 def run_from_arrays(arrays: dict, meta: dict) -> Run:
-    """The inverse of run_to_arrays. Raises InputError if a name, shape or type is not what this sweep has."""
-    run = start(sweep_from_json(meta["sweep"]))
-    for i, abstract in enumerate(run.states):
-        try:
-            state = flax.serialization.from_state_dict(abstract, arrays["programs"][str(i)])
-        except (KeyError, ValueError) as error:
-            raise InputError(
-                f"checkpoint: program {i} does not hold this sweep's parameters ({error}); it is another version's"
-            ) from error
-
-        def check(path, want, have):
-            if (want.shape, want.dtype) != (np.shape(have), np.asarray(have).dtype):
-                name = jax.tree_util.keystr(path)
-                raise InputError(
-                    f"checkpoint: {name} is {np.asarray(have).dtype}{np.shape(have)}, expected {want.dtype}{want.shape}; "
-                    "it is another version's"
-                )
-            return have
-
-        run.states[i] = jax.tree_util.tree_map_with_path(check, abstract, state)
+    """The inverse of run_to_arrays, on any number of devices. Raises InputError if a name, shape or type is not this sweep's."""
+    run = start(dataclasses.replace(sweep_from_json(meta["sweep"]), slab=meta["slab"]))
+    for g, group in enumerate(_groups(run.programs)):
+        static = run.programs[group[0]].static
+        models = sum(len(run.programs[i].rows) for i in group)
+        hyper = jax.tree.map(lambda x: np.broadcast_to(x[:1], (models, *x.shape[1:])), run.programs[group[0]].hyper)
+        states = _restore_states(jax.eval_shape(jax.vmap(partial(train.init_state, static)), hyper), arrays["programs"][str(g)])
+        for i in group:
+            m = len(run.programs[i].rows)
+            run.states[i], states = (jax.tree.map(lambda x: x[part], states) for part in (slice(m), slice(m, None)))
     steps = arrays["history"]["steps"].tolist()
     run.history = History(tuple(meta["metrics"]), steps, list(arrays["history"]["values"]))
     run.step = steps[-1]
     return run
+
+
+def _groups(programs: tuple[Program, ...]) -> list[list[int]]:
+    """Numbers of the programs of each static shape: the slabs of a group."""
+    groups: dict[Static, list[int]] = {}
+    for i, program in enumerate(programs):
+        groups.setdefault(program.static, []).append(i)
+    return list(groups.values())
+
+
+def _restore_states(expected: TrainState, arrays: dict) -> TrainState:
+    try:
+        states = flax.serialization.from_state_dict(expected, arrays)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"checkpoint: does not hold this sweep's parameters ({error}); it is another version's") from error
+
+    def check(path, want, have):
+        have = np.asarray(have)
+        if (want.shape, want.dtype) != (have.shape, have.dtype):
+            name = jax.tree_util.keystr(path)
+            is_, want_ = f"{have.dtype}{have.shape}", f"{want.dtype}{want.shape}"
+            raise InputError(f"checkpoint: {name} is {is_}, expected {want_}; it is another version's")
+        return have
+
+    return jax.tree_util.tree_map_with_path(check, expected, states)
 
 
 # ---- tables ----
@@ -257,8 +338,6 @@ def history_table(run: Run) -> Table:
 
 def model_columns(sweep: Sweep) -> Table:
     """The axes of every model, [M] each; betas as beta1 and beta2."""
-    from lrjax.config import TRACED
-
     columns: Table = {"model": np.arange(len(sweep.models))}
     for name in (*TRACED, *STATIC):
         values = [getattr(model, name) for model in sweep.models]

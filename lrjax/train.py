@@ -44,13 +44,15 @@ def init_state(static: Static, hyper: Hyper) -> TrainState:
 def batch_loss(static: Static, params: CLIP, gates: Gates, singles: Scene, pairs: Scene, word: jax.Array) -> jax.Array:
     """The contrastive loss of one batch: B/2 one-object scenes, B/2 two-object scenes and their relation words."""
     images = embed_images(static, params, gates, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs))
-    captions = embed_captions(static, params, gates, singles.left, pairs.left, pairs.right, word)
+    labels = jnp.arange(static.n_names)  # a one-object caption is a function of its label: there are fewer labels than captions
+    by_label, of_pairs = embed_captions(static, params, gates, labels, pairs.left, pairs.right, word)
+    captions = jnp.concatenate([jax.nn.one_hot(singles.left, static.n_names) @ by_label, of_pairs])
     same = None
     if static.mask_repeats:
         blank = jnp.full_like(word, -1)
         ids = jnp.stack([jnp.append(singles.left, pairs.left), jnp.append(blank, pairs.right), jnp.append(blank, word)], 1)
         same = (ids[:, None] == ids[None]).all(-1)
-    return contrastive_loss(images, jnp.concatenate(captions), params.log_scale, same)
+    return contrastive_loss(images, captions, params.log_scale, same)
 
 
 def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
@@ -66,7 +68,8 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
         n_words=static.n_words,
     )
     gates = hyper.gates.at(step)
-    loss, grads = jax.value_and_grad(lambda params: batch_loss(static, params, gates, singles, pairs, word))(state.params)
+    with jax.default_matmul_precision(static.matmul_precision):
+        loss, grads = jax.value_and_grad(lambda params: batch_loss(static, params, gates, singles, pairs, word))(state.params)
     updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     params = params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))

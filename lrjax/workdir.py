@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from lrjax import checkpoint, sweep
+from lrjax import checkpoint, devices, sweep
 from lrjax.config import Model, Sweep
 from lrjax.errors import InputError
 from lrjax.stats import write_csv
@@ -24,9 +24,23 @@ OURS = ("config.json", "checkpoints", "models.csv", "history.csv", "figures", "a
 def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: bool = False) -> Run:
     """The run to go on with in `workdir`: new, or restored. Creates nothing but the folder and its config.json.
 
+    Of several processes the first decides; the others follow it into the same folder.
+
     Raises InputError, having touched nothing, if the folder holds another sweep, an unfinished one without `resume`, or files
     that are not a sweep's.
     """
+    if not devices.first_process():
+        devices.wait_for_all("workdir is open")
+        if not (workdir / "config.json").is_file():
+            raise InputError(f"--workdir={workdir}: not the folder that process 0 sees; give one that all hosts share")
+        steps = checkpoint.saved_steps(workdir / "checkpoints")
+        return restore(steps[-1]) if steps else sweep.start(wanted)
+    run = _open_first(workdir, wanted, resume, overwrite)
+    devices.wait_for_all("workdir is open")
+    return run
+
+
+def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> Run:
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir}: is a file; give a folder")
     config = workdir / "config.json"
@@ -117,7 +131,8 @@ def root(path: Path) -> Path:
 def save(workdir: Path, run: Run) -> None:
     """Checkpoint and tables, as of the run's last evaluation."""
     checkpoint.save(workdir / "checkpoints", run.step, *sweep.run_to_arrays(run))
-    write_tables(workdir, run)
+    if devices.first_process():
+        write_tables(workdir, run)
 
 
 def write_tables(workdir: Path, run: Run) -> None:

@@ -3,7 +3,6 @@
 from functools import partial
 
 import chex
-import jax
 import numpy as np
 import pytest
 
@@ -74,7 +73,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
     with pytest.raises(InputError, match="unfinished run \\(step 10 of 20\\); continue it with --resume"):
         workdir.open_run(tmp_path / "w", whole.sweep)
     resumed = train_in(tmp_path / "w", whole.sweep, resume=True)
-    chex.assert_trees_all_equal(jax.device_get(resumed.states), jax.device_get(whole.states))
+    chex.assert_trees_all_equal(resumed.states, whole.states)
     assert (folder / "history.csv").read_bytes() == (tmp_path / "w" / "history.csv").read_bytes()
     assert (folder / "models.csv").read_bytes() == (tmp_path / "w" / "models.csv").read_bytes()
 
@@ -90,7 +89,7 @@ def test_several_programs_advance_together_and_keep_the_tables_order(tmp_path):
     np.testing.assert_array_equal(table["loss"][[1, 3]], sweep.models_table(alone)["loss"])
     again = workdir.restore(tmp_path / "w")
     assert again.sweep == wanted
-    chex.assert_trees_all_equal(jax.device_get(run.states), again.states)
+    chex.assert_trees_all_equal(run.states, again.states)
 
 
 def test_measures_become_columns():
@@ -104,8 +103,8 @@ def test_measures_become_columns():
 
 def test_training_tells_its_progress():
     told = []
-    sweep.advance(sweep.start(tiny_sweep()), on_chunk=lambda step, loss: told.append((step, loss)))
-    assert [step for step, _ in told] == [10, 20] and all(np.isfinite(loss) for _, loss in told)
+    sweep.advance(sweep.start(tiny_sweep()), on_chunk=lambda steps, loss: told.append((steps, loss)))
+    assert [steps for steps, _ in told] == [40, 40] and all(np.isfinite(loss) for _, loss in told)
 
 
 def test_models_table_names_its_axes_before_training():

@@ -13,15 +13,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from lrjax.clip import CLIP
+from lrjax import devices
+from lrjax.clip import CLIP, model_splits
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError, suggest
 from lrjax.evaluate import evaluate
 from lrjax.gates import ENCODERS, NONE, Gates, check_heads, parse_terms
-from lrjax.splits import Splits
 from lrjax.stats import Table, select
-from lrjax.sweep import Program, Run, make_program_splits, model_columns
+from lrjax.sweep import Program, Run, model_columns
 
 ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "VP", "EP+PP", "EP+BP", "EP+PP+BP", "EP+VP")
 
@@ -41,11 +42,9 @@ def ablate(run: Run, ablations=ABLATIONS, encoder: str = "vision", heads=None, n
     models, parts = model_columns(run.sweep), []
     factors = [_gates_of(p.static, ablations, encoder, heads) for p in run.programs]  # bad input fails before any work
     for program, state, factor in zip(run.programs, run.states, factors, strict=True):
-        keep = np.isin(models["n_labels"][program.rows], n_labels) if n_labels else np.ones(len(program.rows), bool)
-        if keep.any():
-            kept = Program(program.static, program.rows[keep], jax.tree.map(lambda x: x[keep], program.hyper))
-            params = jax.tree.map(lambda x: x[keep], state.params)
-            parts.append(_ablate_program(kept, params, factor, ablations, models, run.step))
+        chosen = np.flatnonzero(np.isin(models["n_labels"][program.rows], n_labels or available))
+        if len(chosen):
+            parts.append(_ablate_program(program, chosen, state.params, factor, ablations, models, run.step))
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     which = "all" if heads is None else "+".join(map(str, heads))
     n = len(table["model"])
@@ -65,26 +64,33 @@ def _gates_of(static: Static, ablations, encoder: str, heads) -> Gates:
     return Gates(**factors)
 
 
-def _ablate_program(program: Program, params: CLIP, factors: Gates, ablations, models: Table, step: int) -> Table:
-    static = dataclasses.replace(program.static, gated=True)
-    splits = make_program_splits(program.static, program.hyper)
-    metrics = jax.device_get(_evaluate_all(static, program.hyper, splits, params, factors, jnp.int32(step)))
-    rows = np.repeat(program.rows, len(ablations))
-    table = select(models, rows) | {"ablation": np.tile(np.array(ablations), len(program.rows))}
-    return table | {name: values.reshape(-1) for name, values in metrics.items()}
+def _ablate_program(
+    program: Program, chosen: np.ndarray, params: CLIP, factors: Gates, ablations, models: Table, step: int
+) -> Table:
+    """The rows of the models `chosen` [m] of one program."""
+    static, mesh = dataclasses.replace(program.static, gated=True), devices.mesh()
+    padded = np.append(chosen, chosen[-1:].repeat(-len(chosen) % mesh.size))
+    hyper, params = devices.place(jax.tree.map(lambda x: x[padded], (program.hyper, params)), mesh)
+    metrics = devices.fetch(_evaluate_all(static, mesh, hyper, params, factors, jnp.int32(step)))
+    table = select(models, np.repeat(program.rows[chosen], len(ablations)))
+    table |= {"ablation": np.tile(np.array(ablations), len(chosen))}
+    return table | {name: values[: len(chosen)].reshape(-1) for name, values in metrics.items()}
 
 
-@partial(jax.jit, static_argnums=0)
-def _evaluate_all(static: Static, hyper: Hyper, splits: Splits, params: CLIP, factors: Gates, step: jax.Array):
-    """Metrics [m, a] of every model under every row of factors."""
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate_all(static: Static, mesh: Mesh, hyper: Hyper, params: CLIP, factors: Gates, step: jax.Array) -> dict[str, jax.Array]:
+    """Metrics [m, a] of every model under every row of factors, on top of the gates it was trained with."""
 
-    def one_model(args):
-        hyper, splits, params = args
-        trained = hyper.gates.at(step)
+    def local(hyper, params, factors, step):
+        def one_model(args):
+            hyper, params = args
+            splits, trained = model_splits(static, hyper), hyper.gates.at(step)
 
-        def one_ablation(factor):
-            return evaluate(static, hyper, splits, params, jax.tree.map(jnp.multiply, trained, factor), exhaustive=True)
+            def one_ablation(factor):
+                return evaluate(static, hyper, splits, params, jax.tree.map(jnp.multiply, trained, factor), exhaustive=True)
 
-        return jax.lax.map(one_ablation, factors)
+            return jax.lax.map(one_ablation, factors)
 
-    return jax.lax.map(one_model, (hyper, splits, params))
+        return jax.lax.map(one_model, (hyper, params), batch_size=devices.at_once())
+
+    return devices.over_models(local, mesh, replicated=2)(hyper, params, factors, step)

@@ -1,0 +1,140 @@
+"""Floating-point operations and bytes of one training step of one model, counted by hand from its static shapes.
+
+The rule. A multiply-add is 2 FLOPs; exp, log, sqrt, division and comparison are 1 each. Every contraction reads its two operands
+once and writes its result once, in float32; pointwise work is fused into its neighbours, so only arrays that a contraction
+cannot fuse (the logits, the patterns, embeddings) move again. A contraction (m, k, n) costs 2mkn; its backward pass is two
+contractions of the same three shapes, so exactly twice that, in FLOPs and in bytes. Sampling (a few thousand integers) is left out.
+
+What is counted is the algorithm, not the code: what a one-hot adds, or a gather saves, is the code's affair. Hence "share of the
+ceiling" is of useful work.
+
+lrjax, one block (`encoder.make_tables`, `read_tables`), per tower, with r = v + p rows of E and P, F caption or image forms:
+  tables   W_O W_proj per head              h (k, d, e)
+           values of all rows               (r, d, d), then h (r, k, e)
+           per form: the readout's query    (2, d, d), back through W_K h (2, k, d), against E and P (h, d, v + p)
+           per form: constant               (1, d, e)
+  reading  per sequence of T tokens, S slots: h(T + S) rows of values weighted and summed, 2e each; softmax 5 per score;
+           one-object captions once per label
+dense (any depth), per layer and sequence of T tokens:
+           Q, K, V, O                       4 (T, d, d)
+           scores and attention             2 h (T, k, T), softmax 5 per score
+           projection, readout only         (1, d, e)
+both       contrastive: (B, e, B), and 9 per logit forward (scale, two log-sum-exps), 6 backward (two softmaxes, their sum)
+           AdamW: 16 per parameter (two moments 7, bias corrections 2, root, eps, ratio 3, decay and step 4); 7 floats moved
+           (reads parameter, gradient, two moments; writes parameter, two moments)
+
+Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, B batch, T tokens, S slots.
+"""
+
+import dataclasses
+
+from lrjax.clip import shapes
+from lrjax.config import Static
+from lrjax.encoder import Shape
+from lrjax.scenes import SINGLE_CAPTION
+
+FLOAT = 4  # bytes
+ADAMW_FLOPS, ADAMW_FLOATS = 16, 7  # per parameter
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """FLOPs and bytes."""
+
+    flops: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(self.flops + other.flops, self.bytes + other.bytes)
+
+    def __mul__(self, times: int) -> "Count":
+        return Count(self.flops * times, self.bytes * times)
+
+
+def contraction(m: int, k: int, n: int, batch: int = 1) -> Count:
+    """`batch` products of [m, k] and [k, n], forward. Its backward pass costs twice this."""
+    return Count(2 * m * k * n, FLOAT * (m * k + k * n + m * n)) * batch
+
+
+def pointwise(size: int, flops: int, floats: int) -> Count:
+    """`flops` per element, and `floats` numbers read or written per element."""
+    return Count(size * flops, FLOAT * size * floats)
+
+
+def lrjax_counts(static: Static) -> dict[str, Count]:
+    """The parts of a step of lrjax's program; a tower of several blocks is counted as dense."""
+    half, parts = static.batch_size // 2, {}
+    towers = shapes(static)
+    images, captions = ((static.batch_size, static.L + 1, 2),), ((static.n_names, SINGLE_CAPTION.readout + 1, 1), (half, 4, 3))
+    for name, reads in (("vision", images), ("text", captions)):
+        if towers[name].n_layers > 1:
+            _both_ways(parts, f"{name} dense", dense_tower(towers[name], static.batch_size))
+        else:
+            _both_ways(parts, f"{name} tables", tables(towers[name], forms=len(reads)))
+            _both_ways(parts, f"{name} reading", sum((reading(towers[name], *read) for read in reads), Count()))
+    return parts | contrastive(static) | {"AdamW": adamw(static)}
+
+
+def dense_counts(static: Static) -> dict[str, Count]:
+    """The parts of a step of the dense baseline, in JAX or in PyTorch."""
+    parts: dict[str, Count] = {}
+    for name, shape in shapes(static).items():
+        _both_ways(parts, f"{name} dense", dense_tower(shape, static.batch_size))
+    return parts | contrastive(static) | {"AdamW": adamw(static)}
+
+
+def total(parts: dict[str, Count]) -> Count:
+    """The sum of all parts."""
+    return sum(parts.values(), Count())
+
+
+def tables(shape: Shape, forms: int) -> Count:
+    """Contracting one block to the tables of `forms` readout tokens, forward."""
+    h, d, e, rows = shape.n_heads, shape.d_model, shape.d_embed, shape.n_tokens + shape.n_positions
+    k = d // h
+    values = contraction(k, d, e, batch=h) + contraction(rows, d, d) + contraction(rows, k, e, batch=h)
+    query = contraction(2, d, d) + contraction(2, k, d, batch=h) + contraction(h, d, rows)
+    return values + (query + contraction(1, d, e)) * forms
+
+
+def reading(shape: Shape, n: int, T: int, S: int) -> Count:
+    """n sequences of T tokens, S of them slots, to unit embeddings, forward."""
+    scores = pointwise(n * shape.n_heads * T, flops=5 + 1, floats=1)
+    weighted = contraction(n, shape.n_heads * (T + S), shape.d_embed)
+    return scores + weighted + pointwise(n * shape.d_embed, flops=3, floats=2)
+
+
+def dense_tower(shape: Shape, n: int) -> Count:
+    """n full sequences through every block to unit embeddings, forward."""
+    h, d, T = shape.n_heads, shape.d_model, shape.n_positions
+    block = contraction(n * T, d, d) * 4 + contraction(T, d // h, T, batch=n * h) * 2 + pointwise(n * h * T * T, flops=5, floats=2)
+    return block * shape.n_layers + contraction(n, d, shape.d_embed) + pointwise(n * shape.d_embed, flops=3, floats=2)
+
+
+def contrastive(static: Static) -> dict[str, Count]:
+    """The B x B part, forward and backward."""
+    B, product = static.batch_size, contraction(static.batch_size, static.d_embed, static.batch_size)
+    return {
+        "contrastive forward": product + pointwise(B * B, flops=9, floats=1),
+        "contrastive backward": product * 2 + pointwise(B * B, flops=6, floats=1),
+    }
+
+
+def adamw(static: Static) -> Count:
+    """The optimiser's update of every parameter."""
+    return pointwise(n_parameters(static), ADAMW_FLOPS, ADAMW_FLOATS)
+
+
+def n_parameters(static: Static) -> int:
+    """Parameters of one model: per tower E, P, W_proj, and per block W_Q, W_K, W_V, W_O and their biases; the logit scale."""
+
+    def tower(s: Shape) -> int:
+        d = s.d_model
+        return (s.n_tokens + s.n_positions + s.d_embed) * d + s.n_layers * (4 * d * d + 4 * d)
+
+    return sum(map(tower, shapes(static).values())) + 1
+
+
+def _both_ways(parts: dict[str, Count], name: str, forward: Count) -> None:
+    """Add a part made of contractions (the rest of it is small): its backward pass is twice its forward pass."""
+    parts |= {f"{name} forward": forward, f"{name} backward": forward * 2}

@@ -1,0 +1,112 @@
+"""The model axis over devices. Models never talk to each other, so sharding it needs no communication.
+
+`over_models` turns a function of local arrays, model axis first, into one over all devices of a mesh: each device runs the same
+program on its share of the models. Counts that do not divide are padded by `sweep`, with models that are dropped on export.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lrjax.errors import InputError
+
+AXIS = "model"
+
+
+def use_all_cores() -> None:
+    """Make every CPU core a device, before jax starts: small programs fill cores better side by side than one after the other."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", cores)
+
+
+def join_hosts(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
+    """Make this process one of several that share the model axis: as told, or where a cluster says so. Before jax starts.
+
+    Process 0 alone prints and writes; the others fall silent. Raises InputError if the three arguments do not fit.
+    """
+    told = (coordinator, num_processes, process_id)
+    if coordinator or num_processes or process_id is not None:
+        if not coordinator or num_processes is None or process_id is None:
+            raise InputError("--coordinator, --num_processes and --process_id go together; give all three, or none on a cluster")
+        if not 0 <= process_id < num_processes:
+            raise InputError(f"--process_id={process_id}: expected 0..{num_processes - 1}, below --num_processes={num_processes}")
+        jax.distributed.initialize(*told)
+    elif int(os.environ.get("SLURM_NTASKS", 1)) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
+        jax.distributed.initialize()
+    if jax.process_count() > 1 and jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def wait_for_all(what: str) -> None:
+    """Return when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+@functools.cache
+def first_process() -> bool:
+    """Whether this process prints and writes."""
+    return jax.process_index() == 0
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache folder (or in JAX_COMPILATION_CACHE_DIR): the second run starts at once.
+
+    Where the folder cannot be written, jax warns and compiles.
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrjax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+@functools.cache
+def mesh(n_devices: int | None = None) -> Mesh:
+    """A mesh of the first n_devices devices, all of them by default, with the one axis AXIS."""
+    devices = jax.devices()[:n_devices]
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def place(tree, mesh: Mesh):
+    """Host arrays [m, ...], the same in every process, onto the devices of a mesh."""
+    sharding = NamedSharding(mesh, P(AXIS))
+    return jax.tree.map(lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.asarray(x)[index]), tree)
+
+
+def over_models(function: Callable, mesh: Mesh, replicated: int = 0) -> Callable:
+    """`function` on each device's share of its arguments [m, ...]; the last `replicated` arguments are whole on every device."""
+
+    def sharded(*args):
+        specs = tuple(P() if i >= len(args) - replicated else P(AXIS) for i in range(len(args)))
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)(*args)
+
+    return sharded
+
+
+def memory() -> int:
+    """Bytes of memory of all devices together; CPU devices share the machine's."""
+    if jax.default_backend() == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return sum((device.memory_stats() or {}).get("bytes_limit", 2**34) for device in jax.devices())
+
+
+def at_once() -> int:
+    """How many models a device evaluates at a time: one on a CPU (its caches), many where only batches fill the chip."""
+    return 1 if jax.default_backend() == "cpu" else 16
+
+
+def fetch(tree):
+    """Device arrays [m, ...] as NumPy, whole in every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
