@@ -31,7 +31,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 sweep: $(SETUP)  ## train the label-diversity sweep, evaluate it and draw Fig 3
-	$(PYTHON) -m experiments.sweep --config=$(CONFIG) --workdir="$(WORKDIR)" $(ARGS)
+	$(PYTHON) -m experiments.sweep --config="$(CONFIG)" --workdir="$(WORKDIR)" $(ARGS)
 
 test: lint  ## lint, then all tests on the newest packages
 	$(PYTHON) -m pytest $(ARGS)

@@ -9,6 +9,7 @@ from absl import flags
 
 from lrjax import cli, figures, workdir
 from lrjax.analysis.ablate import ABLATIONS, ablate
+from lrjax.errors import InputError
 from lrjax.gates import NONE
 from lrjax.stats import Table, format_interval, format_table, groups, select, varying, write_csv
 from lrjax.sweep import model_columns
@@ -26,6 +27,8 @@ EP and PP is set by initial scales and weight decay, not learned. Read EP beside
 
 def main() -> None:
     labels, heads = cli.whole_numbers("labels", LABELS.value), cli.whole_numbers("heads", HEADS.value)
+    if TERMS.value is not None and not any(TERMS.value):
+        raise InputError("--ablations=: is empty; expected terms such as EP,EP+PP")
     ablations = tuple(dict.fromkeys((NONE, *(TERMS.value or ABLATIONS))))
     path = Path(CKPT.value)
     run = workdir.restore(path)
@@ -61,7 +64,8 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:
                 cells += [format_interval(ablated[metric]), change]
             lines.append([ablation, *cells])
         print(format_table(["zero", *(cell for name in MEASURES.values() for cell in (name, "- none"))], lines))
-    print(f"\nUnseen pairs; mean over seeds [95 % interval]; `- none`: paired difference to the baseline.\n{GAUGE}\n")
+    print("\nUnseen pairs; mean over seeds [95 % interval]; `- none`: paired difference to the baseline.")
+    print(f"The baseline is this step alone; models.csv has the mean of the last three evaluations.\n{GAUGE}\n")
 
 
 if __name__ == "__main__":

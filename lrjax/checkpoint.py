@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ def digests(arrays: Any) -> dict[str, str]:
 
 def save(directory: Path, step: int, arrays: dict, meta: dict) -> None:
     """Write nested dicts of arrays and a JSON-able meta as step `step`; complete when this returns. Old steps are dropped."""
+    if devices.first_process() and directory.is_dir():
+        for leftover in directory.iterdir():  # of a save that was killed: Orbax would take it for a step and refuse to save over it
+            if leftover.name.isdigit() and not (leftover / DIGESTS).is_file():
+                shutil.rmtree(leftover)
+    devices.wait_for_all(f"leftovers of step {step} are gone")
     arrays = jax.tree.map(np.asarray, jax.device_get(arrays))
     meta = {**meta, "format": FORMAT, "versions": versions(), "step": step, "digests": digests(arrays)}
     options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
@@ -73,17 +79,18 @@ def _file_digests(folder: Path) -> dict[str, str]:
 
 
 def find(path: Path) -> Path:
-    """The step folder that `path` means: itself, or the newest step of a workdir or of its `checkpoints`.
+    """The step folder (resolved) that `path` means: itself, or the newest step of a workdir or of its `checkpoints`.
 
     Raises InputError if there is none.
     """
     if not path.is_dir():
-        raise InputError(f"{path}: no such folder; give a workdir of experiments.sweep, its checkpoints, or one step")
+        raise InputError(f"--ckpt={path}: no such folder; give a workdir of experiments.sweep, its checkpoints, or one step")
+    path = path.resolve()
     if path.name.isdigit() and not (path / "checkpoints").is_dir():
         return path
     steps = saved_steps(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
     if not steps:
-        raise InputError(f"{path}: holds no checkpoint; give a workdir of experiments.sweep, its checkpoints, or one step")
+        raise InputError(f"--ckpt={path}: holds no checkpoint; give a workdir of experiments.sweep, its checkpoints, or one step")
     return steps[-1]
 
 
@@ -100,7 +107,7 @@ def load(step_folder: Path) -> tuple[dict, dict]:
         raise InputError(f"{step_folder}: not a complete checkpoint of lrjax (no {DIGESTS} in it); give a workdir or another step")
     try:
         expected, found = json.loads((folder / DIGESTS).read_text()), _file_digests(folder)
-        bad = [name for name in expected if expected[name] != found.get(name)]
+        bad = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     except (ValueError, TypeError, AttributeError):
         bad = [DIGESTS]
     if bad:

@@ -40,7 +40,7 @@ def run(main: Callable[[], None]) -> None:
             if stray := argv[1:]:
                 raise InputError(f"{stray[0]!r}: stray argument; all arguments are flags, such as --workdir=DIR (see --help)")
             main()
-        except InputError as error:
+        except (InputError, OSError) as error:  # OSError names its file
             _fail(error)
         except KeyboardInterrupt:
             sys.exit("interrupted")
@@ -58,17 +58,20 @@ def whole_numbers(flag: str, values: list[str] | None) -> list[int] | None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    if _default_config and not any(argument.lstrip("-").partition("=")[0] == "config" for argument in argv[1:]):
+    if _default_config and not any(argument.partition("=")[0] in ("-config", "--config") for argument in argv[1:]):
         argv = sys.argv = [argv[0], f"--config={_default_config}", *argv[1:]]  # ml_collections reads sys.argv itself
     try:
         _check_config(argv)
         return flags.FLAGS(argv)
     except InputError as error:
         _fail(error)
-    except (flags.Error, AttributeError, KeyError, OSError, SyntaxError, TypeError, ValueError) as error:
-        # A config file is code and may raise anything; ml_collections wraps that in a traceback: its last line says what.
+    except flags.Error as error:
+        _fail(error)
+    except (Exception, SystemExit) as error:  # a config file is code and may do anything; its last line says what went wrong
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
-        _fail(lines[-1] if lines else repr(error))
+        files = [argument for argument in argv if argument.startswith("--config=")]
+        said = lines[-1].strip() if lines else repr(error)
+        _fail(f"{files[0] if files else '--config'}: {said}; give a file with a get_config()")
 
 
 def _check_config(argv: list[str]) -> None:
@@ -89,5 +92,5 @@ def _check_config(argv: list[str]) -> None:
 
 
 def _fail(error) -> None:
-    print(f"error: {error}", file=sys.stderr)
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
     sys.exit(2)

@@ -71,15 +71,22 @@ def model_splits(static: Static, hyper: Hyper) -> Splits:
     return make_splits(stream(hyper.seed, "splits"), static.n_labels_max, static.n_heldout, static.L)
 
 
-def embed_images(static: Static, params: CLIP, gates: Gates, scenes: Scene) -> jax.Array:
-    """Unit embeddings [..., e] of scenes [...]."""
+def embed_images(static: Static, params: CLIP, gates: Gates, scenes: Scene, split: bool = True) -> jax.Array:
+    """Unit embeddings [..., e] of scenes [...]. Without `split`, gates beyond the first block count as 1 (see `encoder.run`)."""
     batch = (image_form(static.L), image_slots(scenes))
-    return encoder.encode(params.vision, gates.vision, (batch,), causal=False, split=static.gated)[0]
+    return encoder.encode(params.vision, gates.vision, (batch,), causal=False, split=split)[0]
 
 
 def embed_captions(
-    static: Static, params: CLIP, gates: Gates, label: jax.Array, left: jax.Array, right: jax.Array, word: jax.Array
+    static: Static,
+    params: CLIP,
+    gates: Gates,
+    label: jax.Array,
+    left: jax.Array,
+    right: jax.Array,
+    word: jax.Array,
+    split: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
     """Unit embeddings [..., e] of captions: "`label` is in the image", and of the pair (left, right) said with `word` (0 or 1)."""
     batches = (SINGLE_CAPTION, single_caption_slots(label)), (PAIR_CAPTION, pair_caption_slots(left, right, word))
-    return encoder.encode(params.text, gates.text, batches, causal=True, split=static.gated)
+    return encoder.encode(params.text, gates.text, batches, causal=True, split=split)

@@ -4,6 +4,7 @@ A `Model` is one row of the table: everything that defines one training run. A `
 train. Config files are flat ConfigDicts with the same names, where the fields of AXES are tuples whose product is the table.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -140,6 +141,8 @@ def get_config(**changes) -> ml_collections.ConfigDict:
 
 def make_sweep(config: Mapping[str, Any]) -> Sweep:
     """The sweep of a flat config: the product of its axes, seeds innermost. Raises InputError on the first bad field."""
+    if not isinstance(config, Mapping | ml_collections.ConfigDict):
+        raise InputError(f"--config: get_config() returned {type(config).__name__}; expected a ConfigDict or a dict")
     config = dict(config)
     known = get_config()
     for name in config:
@@ -148,10 +151,11 @@ def make_sweep(config: Mapping[str, Any]) -> Sweep:
     config = dict(known) | config
     seeds, first_seed = (_cast(name, config[name], int) for name in ("seeds", "first_seed"))
     _require("seeds", seeds, 1 <= seeds <= 100_000, "1 or more (up to 100000)")
-    _require("first_seed", first_seed, 0 <= first_seed < 2**32 - seeds, "a seed in 0..4294967295")
+    _require("first_seed", first_seed, 0 <= first_seed <= 2**32 - seeds, f"0..{2**32 - seeds}, so that all seeds are below 2^32")
     axes = {name: _axis(name, config[name]) for name in (*STATIC, *AXES)}
     n_models = seeds * math.prod(len(values) for values in axes.values())
-    _require("seeds", n_models, n_models <= 1_000_000, "axes whose product is at most 1000000 models")
+    if n_models > 1_000_000:
+        raise InputError(f"config: the product of seeds and axes is {n_models} models; expected at most 1000000")
     rows = itertools.product(*axes.values(), range(first_seed, first_seed + seeds))
     models = tuple(Model(**dict(zip((*axes, "seed"), row, strict=True))) for row in rows)
     sweep = Sweep(models, *(_cast(name, config[name], int) for name in ("steps", "eval_every", "slab")))
@@ -178,9 +182,9 @@ def validate_model(model: Model) -> None:
     layouts = m.L * (m.L - 1) // 2
     for name in ("weight_decay", "lr", "e_scale", "p_scale", "eps"):
         value = getattr(m, name)
-        _require(name, value, math.isfinite(value) and value >= 0, "a finite number, not negative")
-    _require("lr", m.lr, m.lr > 0, "a finite number above 0")
-    _require("eps", m.eps, m.eps > 0, "a finite number above 0")
+        _require(name, value, np.isfinite(np.float32(value)) and value >= 0, "a finite number, not negative")
+    _require("lr", m.lr, np.float32(m.lr) > 0, "a finite number above 0")
+    _require("eps", m.eps, np.float32(m.eps) > 0, "a finite number above 0")
     _require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")
     _require("betas", m.betas, all(0 <= beta < 1 for beta in m.betas), "two numbers in [0, 1)")
     _require("L", m.L, 3 <= m.L <= 23, "3..23 pixels")
@@ -246,13 +250,13 @@ def _cast(name: str, value: Any, kind: type) -> Any:
             return value
         expected = {str: "text", bool: "True or False"}[kind]
     else:
-        expected = {int: "a whole number", float: "a number"}[kind]
+        expected = {int: "a whole number", float: "a finite number"}[kind]
+        if isinstance(value, str) and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+            value = float(value)
         is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
         if is_number and (kind is float or (math.isfinite(value) and int(value) == value)):
-            try:
+            with contextlib.suppress(OverflowError):
                 return kind(value)
-            except OverflowError:
-                expected = "a number that a float can hold"
     raise InputError(f"config.{name}: {value!r} is not possible; expected {expected}")
 
 

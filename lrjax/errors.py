@@ -9,5 +9,6 @@ def suggest(word: str, known) -> str:
     """` (did you mean ...?)` if a known name is close to `word`, else nothing."""
     import difflib
 
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    names = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), list(names), n=1)
+    return f" (did you mean {names[close[0]]!r}?)" if close else ""

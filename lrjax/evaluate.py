@@ -3,7 +3,8 @@
 single: held-out positions of every label. seen_pair: trained pairs at held-out layouts. unseen_pair: all ordered pairs of the
 held-out labels at all layouts. Of each: top-1; for pairs also `order` (the true caption above the swapped one) and `label_set`
 (the best caption names the right labels, in any order). Text -> image has the suffix `_t2i`: an image's caption retrieves among
-the images of the same set. A tie between a caption (image) and its swapped one counts 1/2 everywhere, so chance is 1/2.
+the images of the same set. Who ties for the best shares the credit, so a model that tells nothing apart is at chance, and an
+order at a tie counts 1/2. A model that is not a number has accuracy NaN.
 
 Axes: n images, R relation words, A labels, c captions: a caption is (word, left, right), and (0, x, x) is "x is in the image".
 """
@@ -87,52 +88,57 @@ def retrieve(captions: jax.Array, valid: jax.Array, scenes: Scene, weight: jax.A
     true, false = ((word * A + a) * A + b for a, b in ((left, right), (right, left)))  # caption numbers [R, n]
     flat, valid = captions.reshape(R * A * A, -1), valid.reshape(-1)
 
-    # Blocks of images against all captions: nothing larger than a block is held.
+    # Blocks of images against all captions: nothing larger than a block is held, so the product is made twice.
     block = min(n, max(1, BLOCK // len(flat)))
     pad = -n % block
-
-    def against_captions(block):
-        scenes, weight, true, false = block
-        similarity = embed(scenes) @ flat.T  # [block, c]
-        best = jnp.where(valid, similarity, -jnp.inf).max(1)
-        best_image = jnp.where(weight[:, None] > 0, similarity, -jnp.inf).max(0)
-        of = lambda caption: jnp.take_along_axis(similarity, caption, 1)
-        mirrored = jnp.einsum("be,bre->br", embed(swapped(scenes)), flat[true])
-        return best, best_image, of(true), of(false), mirrored
-
     blocks = jax.tree.map(
         lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, block, *x.shape[1:]),
-        (scenes, weight, true.T, false.T),
+        (scenes, weight > 0, true.T, false.T),
     )
-    best, best_image, *rest = jax.lax.map(against_captions, blocks)
-    best, best_image = best.reshape(-1)[:n], best_image.max(0)
+
+    def similarities(scenes, used):  # [block, c]: to captions that exist, of images that count
+        return jnp.where(used[:, None] & valid, embed(scenes) @ flat.T, -jnp.inf)
+
+    def best(block):
+        similarity = similarities(*block[:2])
+        return similarity.max(1), similarity.max(0)
+
+    best_caption, best_image = jax.lax.map(best, blocks)
+    best_image = best_image.max(0)  # [c]
+
+    def compare(args):
+        (scenes, used, true, false), best_caption = args
+        similarity = similarities(scenes, used)
+        of = lambda caption: jnp.take_along_axis(similarity, caption, 1)
+        ties = (similarity >= best_caption[:, None] - TIE).sum(1), (similarity >= best_image - TIE).sum(0)
+        mirrored = jnp.einsum("be,bre->br", embed(swapped(scenes)), flat[true])
+        return *ties, of(true), of(false), mirrored
+
+    ties, ties_image, *rest = jax.lax.map(compare, (blocks, best_caption))
+    ties, ties_image, best_caption = ties.reshape(-1)[:n], ties_image.sum(0), best_caption.reshape(-1)[:n]
     own, swap, mirrored = (x.reshape(-1, R)[:n].T for x in rest)  # [R, n]
 
-    def mean(credit):  # [R, n] or [n]
-        return (credit * weight).sum() / (weight.sum() * (credit.size // n))
-
-    # the best caption that is true of the image, and that would be true of the swapped one
-    own_top, swap_top = own.max(0), swap.max(0)
-    # for each caption the best image that it is true of, and that its swap is true of
-    seen = weight > 0
-    own_image = jnp.full(len(flat), -jnp.inf).at[true].max(jnp.where(seen, own, -jnp.inf))[true]
-    swap_image = jnp.full(len(flat), -jnp.inf).at[false].max(jnp.where(seen, swap, -jnp.inf))[true]
-    is_pair, top_image = left != right, best_image[true]
-
-    def top1(own, swap, best):
-        return (own >= best - TIE) * jnp.where(is_pair & (abs(own - swap) <= TIE), 0.5, 1.0)
-
-    def label_set(own, swap, best):
-        return jnp.maximum(own, swap) >= best - TIE
+    def share(hits, caption):  # of a caption's best images, the share that is among `hits` [R, n] of that caption
+        return (jnp.zeros(len(flat)).at[caption].add(hits) / jnp.maximum(ties_image, 1))[true]
 
     def order(a, b):
         return jnp.where(abs(a - b) <= TIE, 0.5, jnp.where(a > b, 1.0, 0.0))
 
+    counts = (weight > 0) & valid[true]  # [R, n]: one object is said in one way
+
+    def mean(credit):  # [R, n] or [n]; a model that is not a number has no accuracy
+        weights = weight * (counts if credit.ndim == 2 else 1)
+        value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
+        return jnp.where(jnp.isfinite(jnp.where(counts, own, 0)).all(), value, jnp.nan)
+
+    hits, hits_swapped = ((x >= best_caption - TIE).sum(0) / jnp.maximum(ties, 1) for x in (own, swap))
+    is_pair = left != right
+    own_images, swapped_images = (share((x >= best_image[c] - TIE) & counts, c) for x, c in ((own, true), (swap, false)))
     return {
-        "": mean(top1(own_top, swap_top, best)),
+        "": mean(hits),
         "_order": mean(order(own, swap)),
-        "_label_set": mean(label_set(own_top, swap_top, best)),
-        "_t2i": mean(top1(own_image, swap_image, top_image)),
+        "_label_set": mean(hits + hits_swapped * is_pair),
+        "_t2i": mean(own_images),
         "_order_t2i": mean(order(own, mirrored)),
-        "_label_set_t2i": mean(label_set(own_image, swap_image, top_image)),
+        "_label_set_t2i": mean(own_images + swapped_images * is_pair),
     }

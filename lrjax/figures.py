@@ -8,7 +8,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lrjax.stats import Table, groups, mean_interval, select
+from lrjax.config import AXES, STATIC
+from lrjax.stats import Table, groups, mean_interval, select, varying
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -58,49 +59,64 @@ def _line(axis, x, samples, k: int, label: str | None) -> None:
         axis.plot(np.full(len(values), place), values, ".", color=COLOURS[k % 7], ms=3, alpha=0.45)
 
 
+CONDITIONS = (*(name for name in AXES if name not in ("n_labels", "betas")), "beta1", "beta2", *STATIC)
+
+
+def _conditions(table: Table, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The rows of each condition, named by the axes (beside N and seeds) that vary: seeds are pooled, conditions never."""
+    by = varying(table, tuple(name for name in CONDITIONS if name not in leave_out))
+    return {", ".join(f"{n} = {v}" for n, v in zip(by, key, strict=True)): rows for key, rows in groups(table, by).items()}
+
+
 def fig3(models: Table, path: Path) -> Path:
-    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2; and what top-1 is made of."""
+    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies); and what top-1 is made of."""
     figure, axes = plt.subplots(1, 5, figsize=(15, 3.1), sharey=True, layout="constrained")
-    n2_values = sorted(set(models["n2"].tolist()))
+    conditions = _conditions(models)
     for axis, (metric, (title, y_label)) in zip(axes, PANELS.items(), strict=True):
-        for k, n2 in enumerate(n2_values):
-            rows = select(models, models["n2"] == n2)
+        for k, (name, chosen) in enumerate(conditions.items()):
+            rows = select(models, chosen)
             by_n = groups(rows, ("n_labels",))
-            _line(axis, [n for (n,) in by_n], [rows[metric][i] for i in by_n.values()], k, f"$n_2$ = {n2}")
+            _line(axis, [n for (n,) in by_n], [rows[metric][i] for i in by_n.values()], k, name)
         _finish(axis, "number of training labels N", y_label, title, 0.5 if metric.endswith("order") else None)
         axis.set_xticks(sorted(set(models["n_labels"].tolist())))
-    if len(n2_values) > 1:
-        axes[0].legend(title="layouts per pair", loc="lower right")
+    if len(conditions) > 1:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(conditions), 6))
     figure.suptitle("Accuracy against label diversity: mean over seeds, 95 % interval, seeds as dots", size=10)
     return _save(figure, path)
 
 
 def phases(history: Table, path: Path) -> Path:
-    """App C of the paper: the three generalisations during training, a panel per N."""
-    by_n = groups(history, ("n_labels",))
-    figure, axes = plt.subplots(1, len(by_n), figsize=(2.9 * len(by_n) + 0.6, 3), sharey=True, squeeze=False, layout="constrained")
-    for axis, ((n,), rows) in zip(axes[0], by_n.items(), strict=True):
-        panel = select(history, rows)
-        by_step = groups(panel, ("step",))
-        for k, metric in enumerate(("single", "seen_pair", "unseen_pair", "unseen_pair_order")):
-            mean, low, high = np.array([mean_interval(panel[metric][i]) for i in by_step.values()]).T
-            steps = [step for (step,) in by_step]
-            axis.plot(steps, mean, color=COLOURS[k], ls=LINES[k], marker=MARKERS[k], ms=3, lw=1.3, label=metric.replace("_", " "))
-            axis.fill_between(steps, low, high, color=COLOURS[k], alpha=0.15, lw=0)
-        _finish(axis, "training step", "accuracy" if axis is axes[0, 0] else "", f"N = {n} labels")
+    """App C of the paper: the three generalisations during training, a column per N, a row per condition."""
+    labels, conditions = sorted(set(history["n_labels"].tolist())), _conditions(history)
+    size = (2.9 * len(labels) + 0.6, 2.7 * len(conditions) + 0.4)
+    figure, axes = plt.subplots(len(conditions), len(labels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for row, (name, chosen) in zip(axes, conditions.items(), strict=True):
+        for axis, n in zip(row, labels, strict=True):
+            panel = select(history, chosen[history["n_labels"][chosen] == n])
+            by_step = groups(panel, ("step",))
+            for k, metric in enumerate(("single", "seen_pair", "unseen_pair", "unseen_pair_order")):
+                mean, low, high = np.array([mean_interval(panel[metric][i]) for i in by_step.values()]).T
+                steps, style = [step for (step,) in by_step], dict(color=COLOURS[k], ls=LINES[k], marker=MARKERS[k], ms=3, lw=1.3)
+                axis.plot(steps, mean, label=metric.replace("_", " "), **style)
+                axis.fill_between(steps, low, high, color=COLOURS[k], alpha=0.15, lw=0)
+            _finish(axis, "training step", "accuracy" if axis is row[0] else "", f"N = {n} labels" + (f"\n{name}" if name else ""))
     axes[0, 0].legend(loc="lower right", fontsize=8)
     return _save(figure, path)
 
 
 def ablation(table: Table, path: Path, title: str) -> Path:
-    """Order, label set and top-1 of unseen pairs under each ablation: a panel per N, baseline first, seeds as dots."""
-    by_n = groups(table, ("n_labels",))
+    """Order, label set and top-1 of unseen pairs under each ablation: a panel per N and condition; seeds as dots."""
+    panels = {
+        f"N = {n} labels" + (f", {name}" if name else ""): chosen[table["n_labels"][chosen] == n]
+        for n in sorted(set(table["n_labels"].tolist()))
+        for name, chosen in _conditions(table).items()
+    }
     names = list(dict.fromkeys(table["ablation"].tolist()))
     figure, axes = plt.subplots(
-        len(by_n), 1, figsize=(0.75 * len(names) + 2, 2.1 * len(by_n) + 0.8), sharex=True, squeeze=False, layout="constrained"
+        len(panels), 1, figsize=(0.75 * len(names) + 2, 2.1 * len(panels) + 0.8), sharex=True, squeeze=False, layout="constrained"
     )
     measures = {"unseen_pair_order": "order", "unseen_pair_label_set": "label set", "unseen_pair": "top-1"}
-    for axis, ((n,), rows) in zip(axes[:, 0], by_n.items(), strict=True):
+    for axis, (name, rows) in zip(axes[:, 0], panels.items(), strict=True):
         panel = select(table, rows)
         for k, (metric, label) in enumerate(measures.items()):
             samples = [panel[metric][panel["ablation"] == name] for name in names]
@@ -110,7 +126,7 @@ def ablation(table: Table, path: Path, title: str) -> Path:
             axis.errorbar(x, mean, [np.nan_to_num(mean - low), np.nan_to_num(high - mean)], label=label, **style)
             for place, values in zip(x, samples, strict=True):
                 axis.plot(np.full(len(values), place) + 0.07, values, ".", color=COLOURS[k], ms=2.5, alpha=0.45)
-        _finish(axis, "", "accuracy, unseen pairs", f"N = {n} labels", 0.5)
+        _finish(axis, "", "accuracy, unseen pairs", name, 0.5)
     axes[-1, 0].set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes[-1, 0].set_xlabel("terms set to zero")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)

@@ -50,7 +50,7 @@ class GateSchedule:
         return jax.tree.map(gate, self.g0, self.g1, self.s0, self.s1)
 
 
-_CLAUSE = re.compile(r"(?:(?P<where>[^:=]*):)?(?P<terms>[^:=]*)=(?P<g0>[^>@=]+)(?:>(?P<g1>[^@]+)@(?P<s0>\d+)-(?P<s1>\d+))?")
+_CLAUSE = re.compile(r"(?:(?P<where>[^:=]*):)?(?P<terms>[^:=]*)=(?P<g0>[^>@=]+)(?:>(?P<g1>[^@]+)@(?P<s0>[0-9]+)-(?P<s1>[0-9]+))?")
 _FORM = "`none`, or clauses [vision|text][.L<layer>][.h<head>]:TERM+TERM=value[>value@step-step] joined by `;`"
 
 
@@ -102,7 +102,7 @@ def _where(where: str, n_layers: dict[str, int], n_heads: int, text: str):
     encoder, *rest = where.split(".")
     if encoder not in ENCODERS:
         raise InputError(f"gates {text!r}: encoder {encoder!r} does not exist{suggest(encoder, ENCODERS)}; expected vision or text")
-    if bad := [part for part in rest if not re.fullmatch(r"[Lh]\d+", part)]:
+    if bad := [part for part in rest if not re.fullmatch(r"[Lh][0-9]+", part)]:
         raise InputError(f"gates {text!r}: {bad[0]!r} is neither a layer nor a head; expected L<layer> or h<head>")
     layers = [int(part[1:]) for part in rest if part[0] == "L"] or range(n_layers[encoder])
     heads = [int(part[1:]) for part in rest if part[0] == "h"] or range(n_heads)
@@ -116,6 +116,6 @@ def _number(text: str, whole: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) < 1e30:
         raise InputError(f"gates {whole!r}: {text!r} is not a finite number; expected a gate such as 0 or 0.5")
     return value

@@ -15,6 +15,7 @@ class Progress:
 
     def __init__(self, run: Run):
         self.run, self.began = run, None
+        self.seconds, self.timed = 0.0, 0  # of training alone, its first chunk (which compiles) left out
         self.models = len(run.sweep.models)
         self.total, self.done = run.sweep.steps * self.models, run.step * self.models  # in model-steps
         self.accuracy = self.loss = float("nan")
@@ -25,8 +26,10 @@ class Progress:
     def on_chunk(self, model_steps: int, loss: float) -> None:
         """After some steps of some models."""
         self.done, self.loss = self.done + model_steps, loss
-        if self.began is None:  # the first chunk compiles: it does not count for the rate
-            self.began = (time.monotonic(), self.done)
+        now = time.monotonic()
+        if self.began is not None:
+            self.seconds, self.timed = self.seconds + now - self.began, self.timed + model_steps
+        self.began = now
         self.bar.set_description_str(f"{self.models} models, step {self.done // self.models}/{self.run.sweep.steps}", refresh=False)
         self.bar.set_postfix_str(self._status(), refresh=False)
         self.bar.update(model_steps)
@@ -35,7 +38,8 @@ class Progress:
         """After an evaluation."""
         history = dict(zip(run.history.metrics, run.history.values[-1].T, strict=True))
         self.accuracy = float(np.nanmean(history["unseen_pair"]))
-        self.loss = float(history["loss"].mean())
+        self.loss = float(np.nanmean(history["loss"])) if run.step else float("nan")
+        self.began = time.monotonic() if self.began else None
         if not self.bar.disable:
             return
         if run.step == 0:
@@ -44,10 +48,9 @@ class Progress:
             print(f"step {run.step}/{run.sweep.steps}  {self._status()}", flush=True)
 
     def _status(self) -> str:
-        began, first = self.began or (time.monotonic(), self.done)
         speed = "compiling"
-        if self.done > first:
-            rate = (self.done - first) / max(time.monotonic() - began, 1e-9)
+        if self.timed:
+            rate = self.timed / max(self.seconds, 1e-9)
             speed = f"{rate:,.0f} model-steps/s  {(self.total - self.done) / rate / 60:.1f} min left"
         return f"{speed}  loss {self.loss:.3f}  unseen_pair {self.accuracy:.3f}"
 

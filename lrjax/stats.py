@@ -35,7 +35,8 @@ def mean_interval(values) -> tuple[float, float, float]:
 def groups(table: Table, by: tuple[str, ...]) -> dict[tuple, np.ndarray]:
     """Row numbers of each combination of the columns `by`, in sorted order."""
     rows: dict[tuple, list[int]] = {}
-    for i, key in enumerate(zip(*(table[name].tolist() for name in by), strict=True)):
+    n = len(next(iter(table.values())))
+    for i, key in enumerate(zip(*(table[name].tolist() for name in by), strict=True) if by else [()] * n):
         rows.setdefault(key, []).append(i)
     return {key: np.array(rows[key]) for key in sorted(rows)}
 

@@ -43,9 +43,9 @@ def init_state(static: Static, hyper: Hyper) -> TrainState:
 
 def batch_loss(static: Static, params: CLIP, gates: Gates, singles: Scene, pairs: Scene, word: jax.Array) -> jax.Array:
     """The contrastive loss of one batch: B/2 one-object scenes, B/2 two-object scenes and their relation words."""
-    images = embed_images(static, params, gates, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs))
+    images = embed_images(static, params, gates, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs), static.gated)
     labels = jnp.arange(static.n_names)  # a one-object caption is a function of its label: there are fewer labels than captions
-    by_label, of_pairs = embed_captions(static, params, gates, labels, pairs.left, pairs.right, word)
+    by_label, of_pairs = embed_captions(static, params, gates, labels, pairs.left, pairs.right, word, static.gated)
     captions = jnp.concatenate([jax.nn.one_hot(singles.left, static.n_names) @ by_label, of_pairs])
     same = None
     if static.mask_repeats:

@@ -13,12 +13,13 @@ import shutil
 from pathlib import Path
 
 from lrjax import checkpoint, devices, sweep
-from lrjax.config import Model, Sweep
+from lrjax.config import Model, Sweep, validate
 from lrjax.errors import InputError
 from lrjax.stats import write_csv
 from lrjax.sweep import Run
 
-OURS = ("config.json", "checkpoints", "models.csv", "history.csv", "figures", "analysis")
+# What --overwrite removes: a sweep's own files, by name. config.json is last: until then the folder stays a sweep's.
+OURS = ("checkpoints/*", "models.csv", "history.csv", "figures/fig3.*", "figures/phases.*", "*/ablate_ep*", "config.json")
 
 
 def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: bool = False) -> Run:
@@ -41,50 +42,75 @@ def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: b
 
 
 def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> Run:
+    if resume and overwrite:
+        raise InputError("--resume, --overwrite: one continues the run, the other removes it; give one of them")
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir}: is a file; give a folder")
     config = workdir / "config.json"
-    if workdir.is_dir() and any(workdir.iterdir()) and not config.is_file():
+    strangers = [p for p in workdir.iterdir() if p.name != "config.json.tmp"] if workdir.is_dir() else []
+    if strangers and not config.is_file():
         raise InputError(f"--workdir={workdir}: has files but no sweep (no config.json); give an empty or a new folder")
-    if config.is_file() and not overwrite:
-        _refuse_other(workdir, config, wanted)
-        if steps := checkpoint.saved_steps(workdir / "checkpoints"):
-            run = restore(steps[-1])
-            if run.sweep != wanted:
-                raise InputError(
-                    f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder"
-                )
-            if not run.finished and not resume:
-                raise InputError(
-                    f"--workdir={workdir}: holds an unfinished run (step {run.step} of {wanted.steps}); "
-                    "continue it with --resume, or start again with --overwrite"
-                )
-            return run
-        if not resume:
-            raise InputError(
-                f"--workdir={workdir}: holds an unfinished run (no checkpoint yet); "
-                "continue it with --resume, or start again with --overwrite"
-            )
+    if config.is_file():
+        found = _read_config(config, overwrite)
+        if not overwrite:
+            return _go_on(workdir, found, wanted, resume)
     try:
-        for name in OURS if config.is_file() else ():
-            path = workdir / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in [path for pattern in OURS for path in workdir.glob(pattern)] if config.is_file() else ():
+            if path.is_dir() and not path.is_symlink() and path.parent.name == "checkpoints" and path.name.split(".")[0].isdigit():
+                shutil.rmtree(path)
+            elif path.is_file() and path.parent.name != "checkpoints" and path != config:
+                path.unlink()
         workdir.mkdir(parents=True, exist_ok=True)
         data = {"format": checkpoint.FORMAT, "versions": checkpoint.versions(), **sweep.sweep_to_json(wanted)}
         temporary = workdir / "config.json.tmp"
         temporary.write_text(json.dumps(data, indent=1) + "\n")
         os.replace(temporary, config)
     except OSError as error:
-        raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror}); give a folder that can") from error
+        raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror or error}); give a folder that can") from error
     return sweep.start(wanted)
 
 
-def _refuse_other(workdir: Path, config: Path, wanted: Sweep) -> None:
-    """Raise InputError, naming the first field that differs, if config.json is not this sweep."""
+def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
+    """The run that a sweep's folder holds, if it is the one wanted."""
+    _refuse_other(workdir, found, wanted)
+    steps = checkpoint.saved_steps(workdir / "checkpoints")
+    run = restore(steps[-1]) if steps else sweep.start(wanted)
+    if run.sweep != wanted:
+        raise InputError(f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder")
+    if not run.finished and not resume:
+        at = f"step {run.step} of {wanted.steps}" if steps else "no checkpoint yet"
+        raise InputError(
+            f"--workdir={workdir}: holds an unfinished run ({at}); continue it with --resume, or start again with --overwrite"
+        )
+    return run
+
+
+def _read_config(config: Path, overwrite: bool) -> Sweep | None:
+    """The sweep of a config.json; None if it is one that --overwrite may replace without understanding it."""
+    advice = "give another --workdir" + ("" if overwrite else ", or start again with --overwrite")
     try:
-        found = sweep.sweep_from_json(json.loads(config.read_text()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{config}: cannot be read ({error}); give another --workdir, or start again with --overwrite") from error
+        data = json.loads(config.read_text())
+        ours = isinstance(data, dict) and {"format", "versions", "models"} <= set(data)
+    except ValueError as error:
+        raise InputError(f"{config}: is not JSON ({error}); mend it, or give another --workdir") from error
+    if not ours:
+        raise InputError(f"{config}: is not of a sweep; give another --workdir")
+    if not isinstance(data["format"], int) or data["format"] > checkpoint.FORMAT:
+        raise InputError(
+            f"{config}: written in format {data['format']}, newer than {checkpoint.FORMAT}, this lrjax's; upgrade lrjax"
+        )
+    try:
+        found = sweep.sweep_from_json(data)
+        validate(found)
+        return found
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        if overwrite:
+            return None
+        raise InputError(f"{config}: cannot be understood ({error!r}); {advice}") from error
+
+
+def _refuse_other(workdir: Path, found: Sweep, wanted: Sweep) -> None:
+    """Raise InputError, naming the first field that differs, if the sweeps are not the same."""
     if found == wanted:
         return
 
@@ -124,7 +150,7 @@ def restore(path: Path) -> Run:
 
 def root(path: Path) -> Path:
     """The workdir that a --ckpt path belongs to: where figures and tables of an analysis go."""
-    folder = checkpoint.find(path).absolute().parent
+    folder = checkpoint.find(path).resolve().parent
     return folder.parent if folder.name == "checkpoints" else folder
 
 

@@ -8,7 +8,6 @@ import pytest
 from conftest import shake, tiny_model
 from lrjax import config, evaluate, figures, sweep
 from lrjax.analysis.ablate import ABLATIONS, ablate
-from lrjax.clip import unit_gates
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
 from lrjax.stats import select
@@ -95,4 +94,3 @@ def test_figures_are_drawn(trained, tmp_path):
         figures.ablation(ablate(run, ("none", "EP")), tmp_path / "f" / "ablate.pdf", "title"),
     ]
     assert all(path.stat().st_size > 5000 for path in drawn)
-    assert unit_gates(run.programs[0].static).vision.shape == (1, 2, 12)

@@ -113,7 +113,7 @@ def test_parameters_of_another_shape_are_refused(trained, tmp_path):
     folder, _ = trained
     arrays, meta = checkpoint.load(checkpoint.find(folder))
     arrays["programs"]["0"]["params"]["vision"]["P"] = arrays["programs"]["0"]["params"]["vision"]["P"][:, :5]
-    checkpoint.save(tmp_path / "checkpoints", 20, arrays, {k: meta[k] for k in ("sweep", "metrics")})
+    checkpoint.save(tmp_path / "checkpoints", 20, arrays, {k: meta[k] for k in ("sweep", "slab", "metrics")})
     with pytest.raises(InputError, match=r"params.vision.P is float32\(4, 5, 16\), expected float32\(4, 11, 16\)"):
         workdir.restore(tmp_path)
 

@@ -85,6 +85,8 @@ def bad(tmp, folder):
     largest.write_bytes(largest.read_bytes()[:-100])
     (tmp / "empty").mkdir()
     (tmp / "broken.py").write_text("def get_config(:\n")
+    (tmp / "exits.py").write_text("raise SystemExit(3)\n")
+    (tmp / "junk.py").write_text("def get_config():\n    return 5\n")
     return [
         ("sweep", [new, "--config.n_label=5"], "--config.n_label: no such key (did you mean 'n_labels'?)"),
         ("sweep", [new, "--config.nonsense=5"], "--config.nonsense: no such key"),
@@ -92,7 +94,12 @@ def bad(tmp, folder):
         ("sweep", [new, "stray"], "'stray': stray argument"),
         ("sweep", [], "--workdir"),
         ("sweep", [new, "--config=no.py"], "--config=no.py: no such file"),
-        ("sweep", [new, f"--config={tmp}/broken.py"], "invalid syntax"),
+        ("sweep", [new, f"--config={tmp}/broken.py"], "broken.py: invalid syntax"),
+        ("sweep", [new, f"--config={tmp}/exits.py"], "exits.py: 3"),
+        ("sweep", [new, f"--config={tmp}/junk.py"], "get_config() returned int; expected a ConfigDict"),
+        ("sweep", ["--workdir", "config", "--config.seeds=0"], "config.seeds: 0 is not possible; expected 1 or more"),
+        ("sweep", [new, "--config.lr=nan"], "config.lr: nan is not possible; expected a finite number"),
+        ("sweep", [new, "--config.lr=1e39"], "config.lr: 1e+39 is not possible; expected a finite number"),
         ("sweep", [new, "--config.n_labels=1"], "config.n_labels: 1 is not possible; expected 2 or more"),
         ("sweep", [new, "--config.n2=45"], "config.n2: 45 is not possible; expected 1..44"),
         ("sweep", [new, "--config.lr=(0.1,-1)"], "config.lr: -1.0 is not possible; expected a finite number, not negative"),

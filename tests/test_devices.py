@@ -100,7 +100,14 @@ def test_two_processes_train_one_sweep_and_one_process_restores_it(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [f"--config.{key}={value}" for key, value in {**TINY, "steps": 10, "eval_every": 10, "n_labels": "(4,6)"}.items()]
-    run = [sys.executable, "-m", "experiments.sweep", "--config=experiments/configs/smoke.py", f"--workdir={tmp_path}/w", *arguments]
+    run = [
+        sys.executable,
+        "-m",
+        "experiments.sweep",
+        "--config=experiments/configs/smoke.py",
+        f"--workdir={tmp_path}/w",
+        *arguments,
+    ]
     hosts = [*run, f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
     pipes = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     both = [subprocess.Popen([*hosts, f"--process_id={i}"], **pipes) for i in range(2)]

@@ -102,7 +102,7 @@ def test_encode_keeps_batch_axes_and_unit_norm():
     form, causal = FORMS["image"]
     _, params, gates = make(1, form, causal)
     flat = slots_of("image")
-    shaped = jax.tree.map(lambda x: x.reshape(2, 4, 3, -1).swapaxes(0, 0), flat)
+    shaped = jax.tree.map(lambda x: x.reshape(2, 4, 3, -1), flat)
     out = encoder.encode(params, gates, ((form, shaped),), causal=causal)[0]
     assert out.shape == (4, 3, 2, 12)
     np.testing.assert_allclose(jnp.linalg.norm(out, axis=-1), 1, atol=1e-6)

@@ -103,14 +103,31 @@ def test_a_model_blind_to_order_is_at_one_half_exactly():
 
 
 def test_captions_of_labels_a_model_does_not_have_are_no_candidates():
-    """A caption of a padded label that equals every image would win; it must not be asked."""
+    """A caption of a padded label is nearer to every image than the true one; it must not be asked."""
     captions, s = random_captions(), all_pairs()
-    image = captions[0, 0, 1]
+    image = unit(captions[0, 0, 1] + 0.1 * captions[0, 0, 2])
     captions = captions.at[0, 4].set(image)
     keep = (s.left == 0) & (s.right == 1)
     embed = lambda s: jnp.broadcast_to(image, (*s.left.shape, 8))
-    found = evaluate.retrieve(captions.at[0, 0, 1].add(0.0), valid_for(4), s, keep.astype(float), embed)
-    assert found[""] == 1
+    for labels, right in ((4, 1), (5, 0)):
+        assert evaluate.retrieve(captions, valid_for(labels), s, keep.astype(float), embed)[""] == right
+
+
+def test_a_collapsed_model_is_at_chance():
+    """All embeddings equal: credit is shared among all that tie."""
+    captions, s = jnp.ones((1, A, A, 8)) / 8**0.5, all_pairs()
+    embed = lambda s: jnp.ones((*s.left.shape, 8)) / 8**0.5
+    found = evaluate.retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), embed)
+    n_captions, n_pairs = 25, 20
+    expected = {"": 1 / n_captions, "_label_set": 2 / n_captions, "_t2i": 1 / n_pairs, "_label_set_t2i": 2 / n_pairs}
+    for name, value in (expected | {"_order": 0.5, "_order_t2i": 0.5}).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_a_model_that_is_not_a_number_has_no_accuracy():
+    captions, s = random_captions(), all_pairs()
+    found = evaluate.retrieve(captions * jnp.nan, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
+    assert all(np.isnan(value) for value in found.values())
 
 
 @pytest.mark.parametrize("exhaustive", [True, False])

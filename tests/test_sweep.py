@@ -1,5 +1,6 @@
 """Tables of models as programs: compiled once, reproducible, resumable, in as many programs as there are shapes."""
 
+import shutil
 from functools import partial
 
 import chex
@@ -143,6 +144,39 @@ def test_overwrite_removes_the_sweep_and_nothing_else(tmp_path):
     (folder / "notes.txt").write_text("mine")
     run = workdir.open_run(folder, tiny_sweep(steps=20), overwrite=True)
     assert run.step == 0 and (folder / "notes.txt").read_text() == "mine" and not (folder / "models.csv").exists()
+
+
+def test_overwrite_spares_what_is_not_the_sweeps(tmp_path):
+    folder = tmp_path / "w"
+    run = workdir.open_run(folder, tiny_sweep(steps=10))
+    sweep.advance(run, on_evaluation=partial(workdir.save, folder))
+    mine = [folder / "figures/thesis.png", folder / "checkpoints/notes.txt", folder / "analysis/mine.csv"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    workdir.open_run(folder, tiny_sweep(steps=10), overwrite=True)
+    assert all(path.read_text() == "mine" for path in mine) and not (folder / "checkpoints/10").exists()
+    with pytest.raises(InputError, match="--resume, --overwrite: one continues"):
+        workdir.open_run(folder, tiny_sweep(steps=10), overwrite=True, resume=True)
+
+
+@pytest.mark.parametrize("config", ['{"model_type": "bert"}', "[1]", "{", '{"format": 99, "versions": {}, "models": {}}'])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_config_json_that_is_not_a_sweeps_protects_its_folder(tmp_path, config, overwrite):
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "models.csv").write_text("mine")
+    with pytest.raises(InputError, match=r"config.json: (is not|written in format 99)"):
+        workdir.open_run(tmp_path, tiny_sweep(), overwrite=overwrite)
+    assert (tmp_path / "models.csv").read_text() == "mine" and (tmp_path / "config.json").read_text() == config
+
+
+def test_a_save_that_was_killed_before_its_digests_can_be_made_again(trained, tmp_path):
+    folder, whole = trained
+    shutil.copytree(folder, tmp_path / "w")
+    (tmp_path / "w/checkpoints/20/digests.json").unlink()
+    resumed = train_in(tmp_path / "w", whole.sweep, resume=True)
+    chex.assert_trees_all_equal(resumed.states, whole.states)
+    assert workdir.restore(tmp_path / "w").step == 20
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):

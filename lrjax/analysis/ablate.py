@@ -7,7 +7,6 @@ only as their sum, and how the position gradient of the CLS row divides between 
 not learned. Read EP beside PP, BP and their sum.
 """
 
-import dataclasses
 from functools import partial
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax import devices
+from lrjax.attention import GATES
 from lrjax.clip import CLIP, model_splits
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError, suggest
@@ -54,10 +54,10 @@ def ablate(run: Run, ablations=ABLATIONS, encoder: str = "vision", heads=None, n
 
 
 def _gates_of(static: Static, ablations, encoder: str, heads) -> Gates:
-    """Factors on the gates, [a, n_layers, h, 12]: 0 where an ablation strikes."""
+    """Factors on the gates, [a, n_layers, h, gates]: 0 where an ablation strikes."""
     layers = {"vision": static.n_layers_vision, "text": static.n_layers_text}
     heads = check_heads(range(static.n_heads) if heads is None else heads, static.n_heads, "--heads")
-    factors = {name: np.ones((len(ablations), layers[name], static.n_heads, 12), np.float32) for name in ENCODERS}
+    factors = {name: np.ones((len(ablations), layers[name], static.n_heads, len(GATES)), np.float32) for name in ENCODERS}
     for a, name in enumerate(ablations):
         if name != NONE:
             factors[encoder][np.ix_([a], range(layers[encoder]), heads, parse_terms(name, "--ablations"))] = 0
@@ -68,7 +68,7 @@ def _ablate_program(
     program: Program, chosen: np.ndarray, params: CLIP, factors: Gates, ablations, models: Table, step: int
 ) -> Table:
     """The rows of the models `chosen` [m] of one program."""
-    static, mesh = dataclasses.replace(program.static, gated=True), devices.mesh()
+    static, mesh = program.static, devices.mesh()
     padded = np.append(chosen, chosen[-1:].repeat(-len(chosen) % mesh.size))
     hyper, params = devices.place(jax.tree.map(lambda x: x[padded], (program.hyper, params)), mesh)
     metrics = devices.fetch(_evaluate_all(static, mesh, hyper, params, factors, jnp.int32(step)))
