@@ -33,6 +33,9 @@ help:  ## list the targets
 sweep: $(SETUP)  ## train the label-diversity sweep, evaluate it and draw Fig 3
 	$(PYTHON) -m experiments.sweep --config="$(CONFIG)" --workdir="$(WORKDIR)" $(ARGS)
 
+benchmark: $(SETUP)  ## time lrjax against one model at a time, a dense baseline and eager PyTorch (if torch is installed)
+	$(PYTHON) -m experiments.benchmark $(ARGS)
+
 test: lint  ## lint, then all tests on the newest packages
 	$(PYTHON) -m pytest $(ARGS)
 
@@ -61,4 +64,4 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: help sweep test lint test-floor clean
+.PHONY: help sweep benchmark test lint test-floor clean

@@ -23,7 +23,7 @@ from lrjax.stats import format_table
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 MODELS = flags.DEFINE_list("models", None, "numbers of models (default: 1,4,16,64; on an accelerator also 256,1024)")
-STEPS = flags.DEFINE_integer("steps", 10, "training steps of each timing", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 10, "training steps of each timing, up to 16 models; fewer beyond", lower_bound=1)
 JSON = flags.DEFINE_string("json", None, "also write the table here")
 FIGURE = flags.DEFINE_string("figure", "runs/benchmark/benchmark.png", "where the plot of cost against number of models goes")
 

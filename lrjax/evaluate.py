@@ -82,41 +82,12 @@ def retrieve(captions: jax.Array, valid: jax.Array, scenes: Scene, weight: jax.A
     captions [R, A, A, e] unit embeddings, valid [R, A, A]; scenes [n], weight [n]; embed: scenes -> unit embeddings.
     """
     R, A = captions.shape[:2]
-    n = len(weight)
     left, right = scenes.left, jnp.where(scenes.right < 0, scenes.left, scenes.right)
     word = jnp.arange(R)[:, None]
     true, false = ((word * A + a) * A + b for a, b in ((left, right), (right, left)))  # caption numbers [R, n]
     flat, valid = captions.reshape(R * A * A, -1), valid.reshape(-1)
 
-    # Blocks of images against all captions: nothing larger than a block is held, so the product is made twice.
-    block = min(n, max(1, BLOCK // len(flat)))
-    pad = -n % block
-    blocks = jax.tree.map(
-        lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, block, *x.shape[1:]),
-        (scenes, weight > 0, true.T, false.T),
-    )
-
-    def similarities(scenes, used):  # [block, c]: to captions that exist, of images that count
-        return jnp.where(used[:, None] & valid, embed(scenes) @ flat.T, -jnp.inf)
-
-    def best(block):
-        similarity = similarities(*block[:2])
-        return similarity.max(1), similarity.max(0)
-
-    best_caption, best_image = jax.lax.map(best, blocks)
-    best_image = best_image.max(0)  # [c]
-
-    def compare(args):
-        (scenes, used, true, false), best_caption = args
-        similarity = similarities(scenes, used)
-        of = lambda caption: jnp.take_along_axis(similarity, caption, 1)
-        ties = (similarity >= best_caption[:, None] - TIE).sum(1), (similarity >= best_image - TIE).sum(0)
-        mirrored = jnp.einsum("be,bre->br", embed(swapped(scenes)), flat[true])
-        return *ties, of(true), of(false), mirrored
-
-    ties, ties_image, *rest = jax.lax.map(compare, (blocks, best_caption))
-    ties, ties_image, best_caption = ties.reshape(-1)[:n], ties_image.sum(0), best_caption.reshape(-1)[:n]
-    own, swap, mirrored = (x.reshape(-1, R)[:n].T for x in rest)  # [R, n]
+    best_caption, ties, best_image, ties_image, own, swap, mirrored = _compare(flat, valid, scenes, weight > 0, true, false, embed)
 
     def share(hits, caption):  # of a caption's best images, the share that is among `hits` [R, n] of that caption
         return (jnp.zeros(len(flat)).at[caption].add(hits) / jnp.maximum(ties_image, 1))[true]
@@ -142,3 +113,42 @@ def retrieve(captions: jax.Array, valid: jax.Array, scenes: Scene, weight: jax.A
         "_order_t2i": mean(order(own, mirrored)),
         "_label_set_t2i": mean(own_images + swapped_images * is_pair),
     }
+
+
+def _compare(flat: jax.Array, valid: jax.Array, scenes: Scene, used: jax.Array, true: jax.Array, false: jax.Array, embed):
+    """All similarities of images [n] to captions [c], a block of images at a time: held whole they are too many, so made twice.
+
+    true, false [R, n]: numbers of each image's caption and its swapped one. Returns, of each image [n], its best similarity and how
+    many captions tie for it; of each caption [c] the same over images; the similarities [R, n] of each image to its caption, to the
+    swapped one, and of the swapped image to its caption.
+    """
+    n = len(used)
+    block = min(n, max(1, BLOCK // len(flat)))
+    pad = -n % block
+    blocks = jax.tree.map(
+        lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, block, *x.shape[1:]),
+        (scenes, used, true.T, false.T),
+    )
+
+    def similarities(scenes, used):  # [block, c]: to captions that exist, of images that count
+        return jnp.where(used[:, None] & valid, embed(scenes) @ flat.T, -jnp.inf)
+
+    def best(block):
+        similarity = similarities(*block[:2])
+        return similarity.max(1), similarity.max(0)
+
+    best_caption, best_image = jax.lax.map(best, blocks)
+    best_image = best_image.max(0)  # [c]
+
+    def compare(args):
+        (scenes, used, true, false), best_caption = args
+        similarity = similarities(scenes, used)
+        of = lambda caption: jnp.take_along_axis(similarity, caption, 1)
+        ties = (similarity >= best_caption[:, None] - TIE).sum(1), (similarity >= best_image - TIE).sum(0)
+        mirrored = jnp.einsum("be,bre->br", embed(swapped(scenes)), flat[true])
+        return *ties, of(true), of(false), mirrored
+
+    ties, ties_image, *rest = jax.lax.map(compare, (blocks, best_caption))
+    ties, ties_image, best_caption = ties.reshape(-1)[:n], ties_image.sum(0), best_caption.reshape(-1)[:n]
+    own, swap, mirrored = (x.reshape(-1, len(true))[:n].T for x in rest)
+    return best_caption, ties, best_image, ties_image, own, swap, mirrored

@@ -69,7 +69,7 @@ def _conditions(table: Table, leave_out: tuple[str, ...] = ()) -> dict[str, np.n
 
 
 def fig3(models: Table, path: Path) -> Path:
-    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies); and what top-1 is made of."""
+    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies)."""
     figure, axes = plt.subplots(1, 5, figsize=(15, 3.1), sharey=True, layout="constrained")
     conditions = _conditions(models)
     for axis, (metric, (title, y_label)) in zip(axes, PANELS.items(), strict=True):

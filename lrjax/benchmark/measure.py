@@ -1,11 +1,11 @@
 """The clocks, the measured ceilings, and the table of what a training step costs.
 
 A *case* is one way to train some models a few steps: compiled, its compile time taken apart, its state carried from call to call.
-Cases of the same number of models are timed in turns, round by round, and each reports its best round: the ratio of two cases then
-suffers least from what else the machine does. It still suffers: two threads of PyTorch wait for each other at every operation, so
-that on busy cores they lose far more than JAX does (a factor of 10 was seen). So PyTorch is timed with one thread too, ratios are
-against the faster, and `busy` warns. Compiling is timed ahead of time (trace, lower, compile), once into
-an empty persistent cache and once from it.
+Cases of the same number of models and the ceilings are timed in turns, round by round, and each reports its best round: the ratio
+of two cases then suffers least from what else the machine does. It still suffers: two threads of PyTorch wait for each other at
+every operation, so that on busy cores they lose far more than JAX does (a factor of 10 was seen). So PyTorch is timed with one
+thread too, ratios are against the faster, and `busy` warns. Compiling is timed ahead of time (trace, lower, compile), once into an
+empty persistent cache and once from it.
 
 Axes: m models, B batch, e d_embed.
 """
@@ -33,8 +33,9 @@ from lrjax.errors import InputError
 
 LRJAX, ALONE, DENSE = "lrjax", "lrjax, one at a time", "dense JAX (flax)"
 EAGER = {"eager PyTorch": None, "eager PyTorch, 1 thread": 1}  # row -> threads (None: PyTorch's default)
-ROUNDS = 7  # timings of each case, after one to warm up
+ROUNDS = 5  # timings of each case, after one to warm up
 ALONE_LIMIT = 4  # models that the one-at-a-time loop trains: its cost per model does not depend on how many
+SHORT = 16  # models up to which a timing has all its steps
 REPEATS = 10  # passes of a ceiling's loop within one call
 
 
@@ -50,6 +51,14 @@ class Case:
     compile_cold: float = np.nan
     compile_cached: float = np.nan
     peak_bytes: float = np.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Ceiling:
+    """`run` does nothing but `work`, FLOPs or bytes, and waits."""
+
+    run: Callable[[], None]
+    work: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,14 +94,16 @@ def first_models(table: Sweep, n: int) -> tuple[Static, Hyper]:
 def rows(table: Sweep, n: int, steps: int) -> list[Row]:
     """All cases on the first n models.
 
-    matmul_share: the time that the counted FLOPs take at the rate of `matmul_rate`, over the time of a step. bandwidth_share: the
-    time that the bytes counted for AdamW take at the rate of `stream_rate` on n models' parameters, over the time of a step. A
-    program that keeps a group of models in cache can move its bytes faster than that stream.
+    matmul_share: the time that the counted FLOPs take at the rate of `matmul_ceiling`, over the time of a step. bandwidth_share: the
+    time that the bytes counted for AdamW take at the rate of `stream_ceiling`, over the time of a step. A program that keeps a group
+    of models in cache can move its bytes faster than that stream, and the dense programs' products are larger than the contrastive
+    ones, so shares may exceed 1. Beyond SHORT models timings have fewer steps.
     """
     static, hyper = first_models(table, n)
-    cases = make_cases(static, hyper, n, steps)
-    seconds = clock([case.run for case in cases])
-    flops_rate, bytes_rate = matmul_rate(static, n), stream_rate(static, n)
+    cases = make_cases(static, hyper, n, max(1, min(steps, steps * SHORT // n)))
+    ceilings = matmul_ceiling(static, n), stream_ceiling(static, n)
+    *seconds, matmul, stream = clock([x.run for x in (*cases, *ceilings)])
+    flops_rate, bytes_rate = ceilings[0].work / matmul, ceilings[1].work / stream
     per_step = [time / (case.models * case.steps) for case, time in zip(cases, seconds, strict=True)]
     slow = min((t for case, t in zip(cases, per_step, strict=True) if case.name in EAGER), default=np.nan)
 
@@ -217,8 +228,8 @@ def peak_bytes(compiled: jax.stages.Compiled) -> float:
     return plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
 
 
-def matmul_rate(static: Static, n: int) -> float:
-    """FLOP/s of the contrastive products alone, [m, B, e] x [m, e, B] and [m, B, B] x [m, B, e] in turns, over all devices."""
+def matmul_ceiling(static: Static, n: int) -> Ceiling:
+    """The contrastive products alone, [m, B, e] x [m, e, B] and [m, B, B] x [m, B, e] in turns, over all devices."""
     B, e, mesh = static.batch_size, static.d_embed, mesh_for(n)
     normal = np.random.default_rng(0).normal(size=(2, n, B, e)) / np.sqrt(B)
     x, y = devices.place(tuple(normal.astype(np.float32)), mesh)
@@ -230,12 +241,12 @@ def matmul_rate(static: Static, n: int) -> float:
         return jax.lax.fori_loop(0, REPEATS, pair, x)
 
     program = jax.jit(devices.over_models(products, mesh))
-    (seconds,) = clock([lambda: jax.block_until_ready(program(x, y))])
-    return counts.contraction(B, e, B, batch=2 * n * REPEATS).flops / seconds
+    run = lambda: jax.block_until_ready(program(x, y))
+    return Ceiling(run, counts.contraction(B, e, B, batch=2 * n * REPEATS).flops)
 
 
-def stream_rate(static: Static, n: int) -> float:
-    """Bytes/s of an update like AdamW's over flat arrays of n models' parameters: reads 4 floats a parameter, writes 3."""
+def stream_ceiling(static: Static, n: int) -> Ceiling:
+    """An update like AdamW's over flat arrays of n models' parameters: reads 4 floats a parameter, writes 3."""
     shape, mesh = (n, counts.n_parameters(static)), mesh_for(n)
 
     def updates(state):
@@ -253,8 +264,7 @@ def stream_rate(static: Static, n: int) -> float:
         nonlocal state
         state = jax.block_until_ready(program(state))
 
-    (seconds,) = clock([run])
-    return math.prod(shape) * REPEATS * counts.ADAMW_FLOATS * counts.FLOAT / seconds
+    return Ceiling(run, math.prod(shape) * REPEATS * counts.ADAMW_FLOATS * counts.FLOAT)
 
 
 def evaluation_share(table: Sweep, n: int, step_ms: float) -> float:
