@@ -94,10 +94,10 @@ def first_models(table: Sweep, n: int) -> tuple[Static, Hyper]:
 def rows(table: Sweep, n: int, steps: int) -> list[Row]:
     """All cases on the first n models.
 
-    matmul_share: the time that the counted FLOPs take at the rate of `matmul_ceiling`, over the time of a step. bandwidth_share: the
-    time that the bytes counted for AdamW take at the rate of `stream_ceiling`, over the time of a step. A program that keeps a group
-    of models in cache can move its bytes faster than that stream, and the dense programs' products are larger than the contrastive
-    ones, so shares may exceed 1. Beyond SHORT models timings have fewer steps.
+    matmul_share: the time that the counted FLOPs take at the rate of `matmul_ceiling`, over the time of a step. bandwidth_share:
+    the time that the bytes counted for AdamW take at the rate of `stream_ceiling`, over the time of a step. A program that keeps a
+    group of models in cache can move its bytes faster than that stream, and the dense programs' products are larger than the
+    contrastive ones, so shares may exceed 1. Beyond SHORT models timings have fewer steps.
     """
     static, hyper = first_models(table, n)
     cases = make_cases(static, hyper, n, max(1, min(steps, steps * SHORT // n)))
