@@ -1,53 +1,62 @@
 """Restore a sweep and zero attention terms at inference: what does left-right discrimination rest on? (Fig 5e, App H, App I)
 
 python -m experiments.ablate_ep --ckpt=runs/diversity [--labels=15] [--encoder=vision|text] [--heads=0,2]
+    [--ablations=EP,EP+PP,EP=0.5,random EP] [--ablations=doses|controls|each|recognition] [--images=single,unseen_pair]
 """
-
-from pathlib import Path
 
 from absl import flags
 
-from lrjax import cli, figures, workdir
-from lrjax.analysis.ablate import ABLATIONS, ablate
+from lrjax import answers, cli
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, ablate, each
 from lrjax.errors import InputError
+from lrjax.evaluate import SETS
+from lrjax.figures import ablation as figures
 from lrjax.gates import NONE
-from lrjax.stats import Table, format_interval, format_table, groups, select, varying, write_csv
+from lrjax.stats import Table, format_interval, format_table, groups, select, varying
 from lrjax.sweep import model_columns
 
-CKPT = flags.DEFINE_string("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
-LABELS = flags.DEFINE_list("labels", None, "only models with these numbers of labels, such as 15 or 5,25")
-ENCODER = flags.DEFINE_string("encoder", "vision", "vision or text")
+answers.define_flags()
 HEADS = flags.DEFINE_list("heads", None, "only these heads, such as 0,2")
-TERMS = flags.DEFINE_list("ablations", None, f"what to set to zero, each terms joined with + (default: {','.join(ABLATIONS[1:])})")
+TERMS = flags.DEFINE_list(
+    "ablations",
+    None,
+    "what to take away: terms joined with + (EP+PP), scaled (EP=0.5), replaced (`mean EE`, `random EP`), any gates; or one of "
+    f"controls, doses, each (head and term), recognition (default: {','.join(ABLATIONS[1:])})",
+)
+IMAGES = flags.DEFINE_list("images", ["single", "unseen_pair"], f"sets of images to evaluate: {', '.join(SETS)}")
 MEASURES = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
+RECOGNITION = {
+    "unseen_pair_label_set": "label set",
+    "unseen_pair_labels": "single labels",
+    "unseen_pair_order_in_set": "order, given the set",
+}
 GAUGE = """\
 Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their sum, so how the position gradient divides between
 EP and PP is set by initial scales and weight decay, not learned. Read EP beside PP, BP and EP+PP+BP."""
 
 
 def main() -> None:
-    labels, heads = cli.whole_numbers("labels", LABELS.value), cli.whole_numbers("heads", HEADS.value)
+    heads, images = cli.whole_numbers("heads", HEADS.value), IMAGES.value
     if TERMS.value is not None and not any(TERMS.value):
         raise InputError("--ablations=: is empty; expected terms such as EP,EP+PP")
-    ablations = tuple(dict.fromkeys((NONE, *(TERMS.value or ABLATIONS))))
-    path = Path(CKPT.value)
-    run = workdir.restore(path)
-    table = ablate(run, ablations, ENCODER.value, heads, labels)
+    if bad := [name for name in images if name not in SETS] or ([] if "unseen_pair" in images else ["unseen_pair is missing"]):
+        raise InputError(f"--images={','.join(images)}: {bad[0]}; expected unseen_pair, and single or seen_pair if you like")
+    encoder = flags.FLAGS.encoder
+    run, n_labels = answers.restore()
+    named = {"controls": CONTROLS, "doses": DOSES, "each": each(run, encoder=encoder), "recognition": ABLATIONS}
+    asked = [text for given in TERMS.value or ABLATIONS for text in named.get(given, (given,))]
+    table = ablate(run, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, n_labels, images)
+    measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES
     which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
-    where = f"{ENCODER.value} encoder, {which}, step {run.step}"
-    print_tables(table, tuple(model_columns(run.sweep)), where)
+    where = f"{encoder} encoder, {which}, step {run.step}"
+    print_tables(table, tuple(model_columns(run.sweep)), where, measures)
 
-    name = "ablate_ep" + ("" if ENCODER.value == "vision" else f"_{ENCODER.value}")
-    filters = ("N", LABELS.value), ("h", HEADS.value), ("zero-", TERMS.value)
-    name += "".join(f"_{what}{'-'.join(values)}" for what, values in filters if values)  # another question is another file
-    folder = workdir.root(path)
-    csv = folder / "analysis" / f"{name}.csv"
-    write_csv(csv, table)
-    print(csv)
-    print(figures.ablation(table, folder / "figures" / f"{name}.png", f"Terms set to zero at inference: {where}"))
+    filters = {"h": "-".join(HEADS.value or ()), "zero-": "-".join(TERMS.value or ()).replace(" ", "-").replace("/", "-")}
+    answers.write_table("ablate_ep", table, filters)
+    answers.draw("ablate_ep", figures.ablation, table, f"Terms taken away at inference: {where}", measures, filters=filters)
 
 
-def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:
+def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict[str, str]) -> None:
     by = ("n_labels", *(name for name in varying(table, axes) if name not in ("model", "seed", "n_labels")))
     for key, rows in groups(table, by).items():
         part = select(table, rows)
@@ -59,11 +68,11 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:
         for ablation in dict.fromkeys(part["ablation"].tolist()):
             ablated = select(part, part["ablation"] == ablation)
             cells = []
-            for metric in MEASURES:
+            for metric in measures:
                 change = "" if ablation == NONE else format_interval(ablated[metric] - base[metric], signed=True)
                 cells += [format_interval(ablated[metric]), change]
             lines.append([ablation, *cells])
-        print(format_table(["zero", *(cell for name in MEASURES.values() for cell in (name, "- none"))], lines))
+        print(format_table(["zero", *(cell for name in measures.values() for cell in (name, "- none"))], lines))
     print("\nUnseen pairs; mean over seeds [95 % interval]; `- none`: paired difference to the baseline.")
     print(f"The baseline is this step alone; models.csv has the mean of the last three evaluations.\n{GAUGE}\n")
 

@@ -1,6 +1,6 @@
 """What a training step costs: lrjax against its own models one at a time, plain dense JAX, and eager PyTorch if it is installed.
 
-python -m experiments.benchmark [--models=1,4,16,64] [--steps=10] [--json=FILE] [--config=FILE --config.key=value ...]
+python -m experiments.benchmark [--models=1,4,16,64,256] [--steps=10] [--json=FILE] [--config=FILE --config.key=value ...]
 
 On 2 CPU cores about 4 minutes. Expect lrjax at least 10 times faster than eager PyTorch per model-step.
 """
@@ -15,14 +15,15 @@ import jax
 import numpy as np
 from absl import flags
 
-from lrjax import cli, devices, figures
+from lrjax import cli, devices
 from lrjax.benchmark import eager, measure
 from lrjax.config import make_sweep
 from lrjax.errors import InputError
+from lrjax.figures import style
 from lrjax.stats import format_table
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
-MODELS = flags.DEFINE_list("models", None, "numbers of models (default: 1,4,16,64; on an accelerator also 256,1024)")
+MODELS = flags.DEFINE_list("models", None, "numbers of models (default: 1,4,16,64,256; on an accelerator also 1024)")
 STEPS = flags.DEFINE_integer("steps", 10, "training steps of each timing, up to 16 models; fewer beyond", lower_bound=1)
 JSON = flags.DEFINE_string("json", None, "also write the table here")
 FIGURE = flags.DEFINE_string("figure", "runs/benchmark/benchmark.png", "where the plot of cost against number of models goes")
@@ -50,7 +51,7 @@ x eager: against the faster row of eager PyTorch, whose batches come ready (no s
 def main() -> None:
     devices.use_all_cores()
     on_cpu = jax.default_backend() == "cpu"
-    sizes = cli.whole_numbers("models", MODELS.value) or [1, 4, 16, 64, *([] if on_cpu else [256, 1024])]
+    sizes = cli.whole_numbers("models", MODELS.value) or [1, 4, 16, 64, 256, *([] if on_cpu else [1024])]
     if min(sizes) < 1:
         raise InputError(f"--models={','.join(map(str, sizes))}: expected 1 or more models")
     table = make_sweep(dict(CONFIG.value) | {"seeds": max(sizes)})
@@ -81,15 +82,15 @@ def main() -> None:
 
 def draw(rows: list[measure.Row], path: Path) -> Path:
     """ms per model-step against the number of models; a program that trains one at a time is a level line."""
-    figure, axis = figures.plt.subplots(figsize=(5, 3.4), layout="constrained")
+    figure, axis = style.plt.subplots(figsize=(5, 3.4), layout="constrained")
     sizes = [row.models for row in rows if row.name == measure.LRJAX]
     for k, name in enumerate((measure.LRJAX, measure.DENSE, measure.ALONE, *measure.EAGER)):
         own = [row for row in rows if row.name == name]
-        style = dict(color=figures.COLOURS[k], ls=figures.LINES[k], label=name)
+        look = dict(color=style.COLOURS[k], ls=style.LINES[k], label=name)
         if name in (measure.LRJAX, measure.DENSE):
-            axis.plot([row.models for row in own], [row.ms for row in own], marker=figures.MARKERS[k], **style)
+            axis.plot([row.models for row in own], [row.ms for row in own], marker=style.MARKERS[k], **look)
         elif own:
-            axis.plot(sizes, [min(row.ms for row in own)] * len(sizes), **style)
+            axis.plot(sizes, [min(row.ms for row in own)] * len(sizes), **look)
     axis.set(
         xscale="log", yscale="log", xlabel="models in the program", ylabel="ms per model-step", title="Cost of a training step"
     )

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from absl import flags
 
-from lrjax import cli, devices, figures, sweep, workdir
+from lrjax import cli, devices, sweep, workdir
+from lrjax.analysis import gradient
 from lrjax.config import AXES, STATIC, make_sweep
+from lrjax.figures import training
 from lrjax.progress import Progress
 from lrjax.stats import format_interval, format_table, groups, varying
 
@@ -31,8 +33,8 @@ def main() -> None:
     table = sweep.models_table(run)
     workdir.write_tables(folder, run)
     drawn = [
-        figures.fig3(table, folder / "figures/fig3.png"),
-        figures.phases(sweep.history_table(run), folder / "figures/phases.png"),
+        training.fig3(table, folder / "figures/fig3.png"),
+        training.phases(sweep.history_table(run), folder / "figures/phases.png"),
     ]
     print_table(table)
     for path in (folder / "models.csv", folder / "history.csv", *drawn, folder / "checkpoints"):
@@ -48,7 +50,7 @@ def train(run: sweep.Run, folder: Path) -> None:
         progress.on_evaluation(run)
 
     try:
-        sweep.advance(run, progress.on_chunk, on_evaluation)
+        sweep.advance(run, progress.on_chunk, on_evaluation, measures=(gradient.columns,))
     finally:
         progress.close()
 

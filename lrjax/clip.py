@@ -74,7 +74,7 @@ def model_splits(static: Static, hyper: Hyper) -> Splits:
 def embed_images(static: Static, params: CLIP, gates: Gates, scenes: Scene, split: bool = True) -> jax.Array:
     """Unit embeddings [..., e] of scenes [...]. Without `split`, gates beyond the first block count as 1 (see `encoder.run`)."""
     batch = (image_form(static.L), image_slots(scenes))
-    return encoder.encode(params.vision, gates.vision, (batch,), causal=False, split=split)[0]
+    return encoder.encode(params.vision, gates.vision, (batch,), causal=False, split=split, shift=gates.vision_shift)[0]
 
 
 def embed_captions(

@@ -168,10 +168,21 @@ def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> ja
 
 
 def encode(
-    params: Encoder, gates: jax.Array, batches: tuple[tuple[Form, Slots], ...], *, causal: bool, split: bool = True
+    params: Encoder,
+    gates: jax.Array,
+    batches: tuple[tuple[Form, Slots], ...],
+    *,
+    causal: bool,
+    split: bool = True,
+    shift: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
-    """Embeddings of batches of sequences, each a form and its slots [S, ...] -> [..., e]: by tables if there is one block."""
+    """Embeddings of batches of sequences, each a form and its slots [S, ...] -> [..., e]: by tables if there is one block.
+
+    shift [h, p], of one block only, is added to the readout row of scores.
+    """
     if len(params.blocks) > 1:
+        if shift is not None:
+            raise ValueError("a row of scores can be shifted in a one-block encoder only")
 
         def one(ids, form):
             return run(params, gates, ids, causal=causal, readout=form.readout, split=split)[0]
@@ -179,6 +190,8 @@ def encode(
         return tuple(jnp.vectorize(one, excluded=(1,), signature="(t)->(e)")(fill(form, slots), form) for form, slots in batches)
     embeddings = []
     for tables, (form, slots) in zip(make_tables(params, gates, tuple(form for form, _ in batches)), batches, strict=True):
+        if shift is not None:
+            tables = tables.replace(position_scores=tables.position_scores + shift)
         flat = jax.tree.map(lambda x: x.reshape(len(x), -1), slots)
         flat = read_tables(tables, form, flat, causal=causal)
         embeddings.append(flat.reshape(*slots.tokens.shape[1:], -1))

@@ -1,16 +1,20 @@
 """The three generalisations, by retrieval between images and all captions that are valid for a model.
 
 single: held-out positions of every label. seen_pair: trained pairs at held-out layouts. unseen_pair: all ordered pairs of the
-held-out labels at all layouts. Of each: top-1; for pairs also `order` (the true caption above the swapped one) and `label_set`
-(the best caption names the right labels, in any order). Text -> image has the suffix `_t2i`: an image's caption retrieves among
-the images of the same set. Who ties for the best shares the credit, so a model that tells nothing apart is at chance, and an
-order at a tie counts 1/2. A model that is not a number has accuracy NaN.
+held-out labels at all layouts. Of each: top-1; for pairs also `order` (the true caption above the swapped one) `label_set` (the
+best caption names the right labels, in any order) and `labels` (the share of an image's labels that the best caption names). Text
+-> image has the suffix `_t2i`: an image's caption retrieves among the images of the same set. Who ties for the best shares the
+credit, so a model that tells nothing apart is at chance, and an order at a tie counts 1/2. A model that is not a number has
+accuracy NaN.
 
 Axes: n images, R relation words, A labels, c captions: a caption is (word, left, right), and (0, x, x) is "x is in the image".
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lrjax.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.config import Hyper, Static
@@ -18,13 +22,15 @@ from lrjax.gates import Gates
 from lrjax.scenes import Scene, layouts, single_scene, swapped
 from lrjax.splits import Splits, draw_pair, pair_scenes
 
+SETS = ("single", "seen_pair", "unseen_pair")
+_PAIRS = ("", "_order", "_label_set", "_labels", "_t2i", "_order_t2i", "_label_set_t2i")
+_SUFFIXES = {"single": ("", "_t2i"), "seen_pair": _PAIRS, "unseen_pair": _PAIRS}
 METRICS = tuple(
-    name + direction
-    for direction in ("", "_t2i")
-    for name in (
-        "single",
-        *(f"{pairs}{measure}" for pairs in ("seen_pair", "unseen_pair") for measure in ("", "_order", "_label_set")),
-    )
+    name + suffix
+    for to_image in (False, True)
+    for name in SETS
+    for suffix in _SUFFIXES[name]
+    if suffix.endswith("_t2i") == to_image
 )
 SAMPLE = 2048  # seen-pair images during training
 EXHAUSTIVE_LIMIT = 2**17  # above so many (more than 54 labels), the final evaluation samples too: FINAL_SAMPLE images
@@ -33,8 +39,10 @@ BLOCK = 2**22  # similarities held at a time
 TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of unit vectors is a tenth of it
 
 
-def evaluate(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates, exhaustive: bool) -> dict[str, jax.Array]:
-    """All METRICS of one model, each [] in 0..1. `exhaustive`: seen_pair on all its images rather than a fixed sample."""
+def evaluate(
+    static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates, exhaustive: bool, sets: tuple[str, ...] = SETS
+) -> dict[str, jax.Array]:
+    """The METRICS of one model on `sets`, each [] in 0..1. `exhaustive`: seen_pair on all its images rather than a fixed sample."""
     with jax.default_matmul_precision(static.matmul_precision):
         A, R = static.n_names, static.n_words
         word, left, right = jnp.indices((R, A, A))
@@ -44,10 +52,11 @@ def evaluate(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: 
         valid = exists[:, None] & exists & ((left != right) | (word == 0))
 
         metrics = {}
-        for name, (scenes, weight) in image_sets(static, hyper, splits, exhaustive).items():
+        images = image_sets(static, hyper, splits, exhaustive)
+        for name in sets:
             embed = lambda scenes: embed_images(static, params, gates, scenes)
-            found = retrieve(captions, valid, scenes, weight, embed)
-            metrics |= {name + measure: value for measure, value in found.items() if name + measure in METRICS}
+            found = retrieve(captions, valid, *images[name], embed)
+            metrics |= {name + suffix: found[suffix] for suffix in _SUFFIXES[name]}
         return metrics
 
 
@@ -59,9 +68,7 @@ def image_sets(static: Static, hyper: Hyper, splits: Splits, exhaustive: bool) -
     single_weight = (rank >= hyper.n1) & (label < h + hyper.n_labels)
 
     n_layouts = L * (L - 1) // 2
-    x, y, layout = jnp.indices((h, h, n_layouts)).reshape(3, -1)
-    unseen = Scene(x, y, *jnp.asarray(layouts(L))[layout].T)
-
+    unseen = unseen_pairs(h, L)
     if exhaustive and N * N * n_layouts <= EXHAUSTIVE_LIMIT:
         u, v, rank = jnp.indices((N, N, n_layouts)).reshape(3, -1)
         seen_weight = (rank >= hyper.n2) & (u != v) & (u < hyper.n_labels) & (v < hyper.n_labels)
@@ -72,12 +79,19 @@ def image_sets(static: Static, hyper: Hyper, splits: Splits, exhaustive: bool) -
         rank = jax.random.randint(keys[1], (n,), hyper.n2, n_layouts)
         seen_weight = jnp.ones(n, bool)
     seen = pair_scenes(splits, u, v, rank, h)
-    sets = {"single": (single, single_weight), "seen_pair": (seen, seen_weight), "unseen_pair": (unseen, x != y)}
+    sets = {"single": (single, single_weight), "seen_pair": (seen, seen_weight), "unseen_pair": (unseen, jnp.ones(len(unseen.i)))}
     return {name: (scenes, weight.astype(jnp.float32)) for name, (scenes, weight) in sets.items()}
 
 
+def unseen_pairs(n_heldout: int, L: int) -> Scene:
+    """All ordered pairs of the held-out labels at all layouts, in this order: 900 scenes by default."""
+    x, y, layout = np.indices((n_heldout, n_heldout, L * (L - 1) // 2)).reshape(3, -1)
+    x, y, layout = (values[x != y] for values in (x, y, layout))
+    return jax.tree.map(jnp.asarray, Scene(x, y, *layouts(L)[layout].T))
+
+
 def retrieve(captions: jax.Array, valid: jax.Array, scenes: Scene, weight: jax.Array, embed) -> dict[str, jax.Array]:
-    """Retrieval metrics of one set of images, both directions, by suffix: "", "_order", "_label_set", and these with "_t2i".
+    """Retrieval metrics of one set of images, both directions, by suffix: "", "_order", "_label_set", "_labels", "_t2i" ...
 
     captions [R, A, A, e] unit embeddings, valid [R, A, A]; scenes [n], weight [n]; embed: scenes -> unit embeddings.
     """
@@ -87,7 +101,9 @@ def retrieve(captions: jax.Array, valid: jax.Array, scenes: Scene, weight: jax.A
     true, false = ((word * A + a) * A + b for a, b in ((left, right), (right, left)))  # caption numbers [R, n]
     flat, valid = captions.reshape(R * A * A, -1), valid.reshape(-1)
 
-    best_caption, ties, best_image, ties_image, own, swap, mirrored = _compare(flat, valid, scenes, weight > 0, true, false, embed)
+    best_caption, ties, named, best_image, ties_image, own, swap, mirrored = _compare(
+        flat, valid, scenes, weight > 0, true, false, embed
+    )
 
     def share(hits, caption):  # of a caption's best images, the share that is among `hits` [R, n] of that caption
         return (jnp.zeros(len(flat)).at[caption].add(hits) / jnp.maximum(ties_image, 1))[true]
@@ -109,6 +125,7 @@ def retrieve(captions: jax.Array, valid: jax.Array, scenes: Scene, weight: jax.A
         "": mean(hits),
         "_order": mean(order(own, swap)),
         "_label_set": mean(hits + hits_swapped * is_pair),
+        "_labels": mean(named),
         "_t2i": mean(own_images),
         "_order_t2i": mean(order(own, mirrored)),
         "_label_set_t2i": mean(own_images + swapped_images * is_pair),
@@ -118,9 +135,9 @@ def retrieve(captions: jax.Array, valid: jax.Array, scenes: Scene, weight: jax.A
 def _compare(flat: jax.Array, valid: jax.Array, scenes: Scene, used: jax.Array, true: jax.Array, false: jax.Array, embed):
     """All similarities of images [n] to captions [c], a block of images at a time: held whole they are too many, so made twice.
 
-    true, false [R, n]: numbers of each image's caption and its swapped one. Returns, of each image [n], its best similarity and how
-    many captions tie for it; of each caption [c] the same over images; the similarities [R, n] of each image to its caption, to the
-    swapped one, and of the swapped image to its caption.
+    true, false [R, n]: numbers of each image's caption and its swapped one. Returns, of each image [n], its best similarity and
+    how many captions tie for it and which share of its labels they name; of each caption [c] the same over images; the
+    similarities [R, n] of each image to its caption, to the swapped one, and of the swapped image to its caption.
     """
     n = len(used)
     block = min(n, max(1, BLOCK // len(flat)))
@@ -140,15 +157,21 @@ def _compare(flat: jax.Array, valid: jax.Array, scenes: Scene, used: jax.Array, 
     best_caption, best_image = jax.lax.map(best, blocks)
     best_image = best_image.max(0)  # [c]
 
+    A = math.isqrt(len(flat) // len(true))
+    said = jnp.arange(len(flat)) // A % A, jnp.arange(len(flat)) % A  # the two labels of a caption
+
     def compare(args):
         (scenes, used, true, false), best_caption = args
         similarity = similarities(scenes, used)
+        wins = similarity >= best_caption[:, None] - TIE
+        names = [(said[0] == x[:, None]) | (said[1] == x[:, None]) for x in (scenes.left, scenes.right)]
+        named = (wins * (1.0 * names[0] + names[1])).sum(1) / jnp.maximum(wins.sum(1), 1) / 2
         of = lambda caption: jnp.take_along_axis(similarity, caption, 1)
-        ties = (similarity >= best_caption[:, None] - TIE).sum(1), (similarity >= best_image - TIE).sum(0)
+        ties = wins.sum(1), named, (similarity >= best_image - TIE).sum(0)
         mirrored = jnp.einsum("be,bre->br", embed(swapped(scenes)), flat[true])
         return *ties, of(true), of(false), mirrored
 
-    ties, ties_image, *rest = jax.lax.map(compare, (blocks, best_caption))
-    ties, ties_image, best_caption = ties.reshape(-1)[:n], ties_image.sum(0), best_caption.reshape(-1)[:n]
+    ties, named, ties_image, *rest = jax.lax.map(compare, (blocks, best_caption))
+    ties, named, best_caption = (x.reshape(-1)[:n] for x in (ties, named, best_caption))
     own, swap, mirrored = (x.reshape(-1, len(true))[:n].T for x in rest)
-    return best_caption, ties, best_image, ties_image, own, swap, mirrored
+    return best_caption, ties, named, best_image, ties_image.sum(0), own, swap, mirrored

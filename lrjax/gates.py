@@ -26,10 +26,15 @@ ENCODERS = ("vision", "text")
 
 @struct.dataclass
 class Gates:
-    """Gates of both encoders, each [n_layers, n_heads, 12] in the order of `attention.GATES`."""
+    """Gates of both encoders, each [n_layers, n_heads, 12] in the order of `attention.GATES`.
+
+    vision_shift [n_heads, L + 1]: what is added to the CLS row of scores of a one-block vision encoder, by key position. With a
+    gate of 0 it puts another row in a term's place: a control.
+    """
 
     vision: jax.Array
     text: jax.Array
+    vision_shift: jax.Array | None = None
 
 
 @struct.dataclass

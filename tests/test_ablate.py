@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model
-from lrjax import config, evaluate, figures, sweep
+from lrjax import config, evaluate, sweep
 from lrjax.analysis.ablate import ABLATIONS, ablate
 from lrjax.errors import InputError
+from lrjax.figures.ablation import ablation as ablation_figure
+from lrjax.figures.training import fig3, phases
 from lrjax.gates import parse_gates
 from lrjax.stats import select
 
@@ -23,7 +25,7 @@ def shaken(trained):
 
 def test_each_row_is_an_evaluation_under_its_gates(shaken):
     """The batched program against one evaluation at a time, gates written as text."""
-    table = ablate(shaken)
+    table = ablate(shaken, sets=evaluate.SETS)
     assert table["ablation"].tolist() == list(ABLATIONS) * 4 and table["n_labels"].tolist() == [4] * 24 + [6] * 24
     (program,), (state,) = shaken.programs, shaken.states
     for row in (1, 2):
@@ -89,8 +91,8 @@ def test_figures_are_drawn(trained, tmp_path):
     _, run = trained
     table, history = sweep.models_table(run), sweep.history_table(run)
     drawn = [
-        figures.fig3(table, tmp_path / "f" / "fig3.png"),
-        figures.phases(history, tmp_path / "f" / "phases.svg"),
-        figures.ablation(ablate(run, ("none", "EP")), tmp_path / "f" / "ablate.pdf", "title"),
+        fig3(table, tmp_path / "f" / "fig3.png"),
+        phases(history, tmp_path / "f" / "phases.svg"),
+        ablation_figure(ablate(run, ("none", "EP")), "title", {"unseen_pair_order": "order"}, tmp_path / "f" / "ablate.pdf"),
     ]
     assert all(path.stat().st_size > 5000 for path in drawn)

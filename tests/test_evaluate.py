@@ -47,12 +47,13 @@ def brute_force(captions, valid, s, weight, embed):
     names = [(r, x, y) for r in range(R) for x in range(A) for y in range(A) if valid[r, x, y]]
     table = np.stack([captions[n] for n in names])
     used = [b for b in range(len(weight)) if weight[b] > 0]
-    out = {name: [] for name in ("", "_order", "_label_set", "_t2i", "_order_t2i", "_label_set_t2i")}
+    out = {name: [] for name in ("", "_order", "_label_set", "_labels", "_t2i", "_order_t2i", "_label_set_t2i")}
     for b in used:
         x, y = int(s.left[b]), int(s.right[b])
         _, tx, ty = names[int(np.argmax(table @ images[b]))]
         out[""].append((tx, ty) == (x, y))
         out["_label_set"].append({tx, ty} == {x, y})
+        out["_labels"].append(len({tx, ty} & {x, y}) / 2)
         for r in range(R):
             true, false = captions[r, x, y], captions[r, y, x]
             out["_order"].append(images[b] @ true > images[b] @ false)
@@ -120,6 +121,7 @@ def test_a_collapsed_model_is_at_chance():
     found = evaluate.retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), embed)
     n_captions, n_pairs = 25, 20
     expected = {"": 1 / n_captions, "_label_set": 2 / n_captions, "_t2i": 1 / n_pairs, "_label_set_t2i": 2 / n_pairs}
+    expected |= {"_labels": 2 * 9 / n_captions / 2}  # a label is in 9 of the 25 captions
     for name, value in (expected | {"_order": 0.5, "_order_t2i": 0.5}).items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
@@ -140,7 +142,7 @@ def test_image_sets_hold_only_what_was_not_trained(tiny, exhaustive):
         trained = splits.positions[label, : int(hyper.n1)]
         assert (int(place) in trained.tolist()) == (w == 0)
     unseen, weight = sets["unseen_pair"]
-    assert weight.sum() == 900 and len({tuple(map(int, x)) for x in zip(*jax.tree.leaves(unseen), strict=True)}) == 25 * 45
+    assert weight.sum() == 900 and len({tuple(map(int, x)) for x in zip(*jax.tree.leaves(unseen), strict=True)}) == 900
     seen, weight = sets["seen_pair"]
     assert weight.sum() == (6 * 5 * 35 if exhaustive else evaluate.SAMPLE)
     layouts = scenes.layouts(static.L).tolist()

@@ -1,96 +1,177 @@
-"""What a trained model loses when terms are set to zero at inference (Fig 5e, App H, App I of the paper).
+"""What a trained model loses when attention terms are taken away at inference (Fig 5e, App H, App I, App K of the paper).
 
-All ablations of all models of a program are one XLA program: an ablation is a row of gates.
+All ablations of all models of a program are one XLA program: an ablation is a row of gates. It is written
+
+    EP+PP            these terms at zero, in the encoder and heads asked for
+    EP=0.5           scaled: dose-response
+    mean EE          in place of a term of vision its mean over all unseen-pair images, position by position (one block only)
+    random EP        in place of a term of vision a random row of equal norm, centred as softmax sees it (one block only)
+    vision.h0:EP=0   any gates, as in `lrjax.gates`; `;` joins
+
+on top of the gates that the model was trained with. EP, PP and BP of the CLS row are the same in every image, so their mean is
+themselves; what zero-ablating them takes away is a fixed preference for positions.
 
 A caution that belongs to every result on EP: in a one-block vision encoder CLS stands only at position 0, so E_cls and P_0 enter
 only as their sum, and how the position gradient of the CLS row divides between EP and PP is set by initial scales and weight decay,
-not learned. Read EP beside PP, BP and their sum.
+not learned. Read EP beside PP, BP and their sum; `move_cls` makes the point.
 """
 
-from functools import partial
+import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from lrjax import devices
-from lrjax.attention import GATES
-from lrjax.clip import CLIP, model_splits
+from lrjax.analysis.decompose import unseen_sequences
+from lrjax.analysis.gradient import readout_form, readout_scores
+from lrjax.analysis.models import check_encoder, of_models, tidy
+from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
+from lrjax.clip import CLIP, stream
 from lrjax.config import Hyper, Static
-from lrjax.errors import InputError, suggest
-from lrjax.evaluate import evaluate
-from lrjax.gates import ENCODERS, NONE, Gates, check_heads, parse_terms
-from lrjax.stats import Table, select
-from lrjax.sweep import Program, Run, model_columns
+from lrjax.errors import InputError
+from lrjax.evaluate import METRICS, evaluate
+from lrjax.gates import NONE, Gates, check_heads, parse_gates, parse_terms
+from lrjax.scenes import CLS
+from lrjax.splits import Splits
+from lrjax.stats import Table
+from lrjax.sweep import Run
 
 ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "VP", "EP+PP", "EP+BP", "EP+PP+BP", "EP+VP")
+CONTROLS = (NONE, "EP", "random EP", "mean EP", "EP+PP+BP", "random EP+PP+BP", "EE", "mean EE", "BE", "mean BE")
+DOSES = (
+    NONE,
+    *(f"{terms}={dose:g}" for terms in ("EP", "EP+PP+BP") for dose in (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0)),
+)
+TESTED = ("single", "unseen_pair")  # sets of images that an ablation is evaluated on by default
+READOUT_TERMS = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
 
-def ablate(run: Run, ablations=ABLATIONS, encoder: str = "vision", heads=None, n_labels=None) -> Table:
-    """A row per model and ablation: the model's axes, `ablation`, `encoder`, `heads`, and all metrics, exhaustive.
+@dataclasses.dataclass(frozen=True)
+class Ablate:
+    """The question: metrics [a] of one model under every one of `ablations`."""
 
-    An ablation sets the terms that its name joins with `+` to zero in all layers of `encoder`, in `heads` (None: all), on top of
-    the gates that the model was trained with. `n_labels`: only models with these N. Raises InputError on what does not exist.
+    ablations: tuple[str, ...]
+    encoder: str = "vision"
+    heads: tuple[int, ...] | None = None
+    sets: tuple[str, ...] = TESTED
+
+    def __call__(self, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+        worlds = self.worlds(static)
+
+        def one(world):
+            factor, mean, random = world
+            ablated = jax.tree.map(jnp.multiply, gates, factor)
+            if static.n_layers_vision == 1:
+                ablated = ablated.replace(vision_shift=controls(static, hyper, params, gates, mean, random))
+            return evaluate(static, hyper, splits, params, ablated, True, self.sets)
+
+        return jax.lax.map(one, worlds)
+
+    def worlds(self, static: Static) -> tuple[Gates, np.ndarray, np.ndarray]:
+        """Factors on the gates [a, n_layers, h, 12] of both encoders; weights [a, h, 6] of READOUT_TERMS whose mean, and whose
+        random like, is put in. Raises InputError on what does not exist.
+        """
+        layers = {"vision": static.n_layers_vision, "text": static.n_layers_text}
+        heads = list(check_heads(range(static.n_heads) if self.heads is None else self.heads, static.n_heads, "--heads"))
+        rows, mean, random = [], *np.zeros((2, len(self.ablations), static.n_heads, len(READOUT_TERMS)), np.float32)
+        for a, text in enumerate(self.ablations):
+            control, _, terms = text.rpartition(" ")
+            if text == NONE or ":" in text:
+                gates = text
+            else:
+                names, scaled, dose = terms.partition("=")
+                parse_terms(names, "--ablations")
+                where = ".".join([self.encoder, *(f"h{h}" for h in heads)])
+                gates = f"{where}:{names}={dose if scaled else 0}"
+            if control:
+                self._check_control(text, control, names, layers)
+                which = [READOUT_TERMS.index(name) for name in names.split("+")]
+                {"mean": mean, "random": random}[control][np.ix_([a], heads, which)] = 1
+            rows.append(parse_gates(gates, layers, static.n_heads).g0)
+        return jax.tree.map(lambda *x: np.stack(x), *rows), mean, random
+
+    def _check_control(self, text: str, control: str, names: str, layers: dict[str, int]) -> None:
+        if control not in ("mean", "random"):
+            raise InputError(
+                f"--ablations: {text!r} is not an ablation; expected TERMS, TERMS=number, `mean TERMS` or `random TERMS`"
+            )
+        if self.encoder != "vision" or layers["vision"] != 1:
+            raise InputError(f"--ablations: {text!r} needs one block: only there is the CLS row all that is read; leave it out")
+        for name in names.split("+"):
+            if name not in READOUT_TERMS:
+                raise InputError(f"--ablations: {text!r}: {name} is no row of scores; expected terms of {' '.join(READOUT_TERMS)}")
+
+
+def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, mean: jax.Array, random: jax.Array) -> jax.Array:
+    """What is put in the CLS row for terms taken out, [h, L + 1]. mean, random [h, 6]: how much of each term's mean over
+    unseen-pair images, and of a random row with the norm of that mean, both centred.
     """
-    if encoder not in ENCODERS:
-        raise InputError(f"--encoder={encoder}: does not exist{suggest(encoder, ENCODERS)}; expected vision or text")
-    available = sorted({m.n_labels for m in run.sweep.models})
-    for n in n_labels or ():
-        if n not in available:
-            raise InputError(f"--labels={n}: no model has so many labels; expected some of {', '.join(map(str, available))}")
-    models, parts = model_columns(run.sweep), []
-    factors = [_gates_of(p.static, ablations, encoder, heads) for p in run.programs]  # bad input fails before any work
-    for program, state, factor in zip(run.programs, run.states, factors, strict=True):
-        chosen = np.flatnonzero(np.isin(models["n_labels"][program.rows], n_labels or available))
-        if len(chosen):
-            parts.append(_ablate_program(program, chosen, state.params, factor, ablations, models, run.step))
-    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    which = "all" if heads is None else "+".join(map(str, heads))
-    n = len(table["model"])
-    order = np.argsort(table["model"], kind="stable")
-    metrics = {name: table.pop(name) for name in list(table) if name not in (*models, "ablation")}
-    return select({**table, "encoder": np.full(n, encoder), "heads": np.full(n, which), **metrics}, order)
+    ids = unseen_sequences(static, "vision")  # [n, T]
+    scores = readout_scores(params.vision, gates.vision, readout_form(static, "vision"))
+    rows = [scores[t] if t[1] == "P" else scores[t][:, ids].mean(1) for t in READOUT_TERMS]
+    rows = jnp.stack(rows, 1)  # [h, 6, T]
+    kept = jnp.einsum("ht,htp->hp", mean, rows)
+    own = jnp.einsum("ht,htp->hp", random, rows)
+    noise = jax.random.normal(jax.random.fold_in(stream(hyper.seed, "evaluation"), 1), own.shape)
+    own, noise = (x - x.mean(-1, keepdims=True) for x in (own, noise))
+    norm = lambda x: jnp.sqrt((x * x).sum(-1, keepdims=True))
+    return kept + noise * norm(own) / norm(noise)
 
 
-def _gates_of(static: Static, ablations, encoder: str, heads) -> Gates:
-    """Factors on the gates, [a, n_layers, h, gates]: 0 where an ablation strikes."""
-    layers = {"vision": static.n_layers_vision, "text": static.n_layers_text}
-    heads = check_heads(range(static.n_heads) if heads is None else heads, static.n_heads, "--heads")
-    factors = {name: np.ones((len(ablations), layers[name], static.n_heads, len(GATES)), np.float32) for name in ENCODERS}
-    for a, name in enumerate(ablations):
-        if name != NONE:
-            factors[encoder][np.ix_([a], range(layers[encoder]), heads, parse_terms(name, "--ablations"))] = 0
-    return Gates(**factors)
-
-
-def _ablate_program(
-    program: Program, chosen: np.ndarray, params: CLIP, factors: Gates, ablations, models: Table, step: int
+def ablate(
+    run: Run,
+    ablations: Sequence[str] = ABLATIONS,
+    encoder: str = "vision",
+    heads: Sequence[int] | None = None,
+    n_labels: Sequence[int] | None = None,
+    sets: Sequence[str] = TESTED,
 ) -> Table:
-    """The rows of the models `chosen` [m] of one program."""
-    static, mesh = program.static, devices.mesh()
-    padded = np.append(chosen, chosen[-1:].repeat(-len(chosen) % mesh.size))
-    hyper, params = devices.place(jax.tree.map(lambda x: x[padded], (program.hyper, params)), mesh)
-    metrics = devices.fetch(_evaluate_all(static, mesh, hyper, params, factors, jnp.int32(step)))
-    table = select(models, np.repeat(program.rows[chosen], len(ablations)))
-    table |= {"ablation": np.tile(np.array(ablations), len(chosen))}
-    return table | {name: values[: len(chosen)].reshape(-1) for name, values in metrics.items()}
+    """A row per model and ablation: the model's axes, `ablation`, `encoder`, `heads`, and the metrics of `sets`, exhaustive; and
+    unseen_pair_order_in_set, top-1 where the label set is right. Raises InputError on what does not exist.
+    """
+    check_encoder(encoder)
+    question = Ablate(tuple(ablations), encoder, None if heads is None else tuple(heads), tuple(sets))
+    for program in run.programs:  # bad input fails before any work
+        question.worlds(program.static)
+    metrics = [name for name in METRICS if name.startswith(question.sets)]
+    answer = of_models(
+        run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": question.ablations}, n_labels
+    )
+    table = tidy(answer)
+    if "unseen_pair" in sets:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            inside = table["unseen_pair"] / table["unseen_pair_label_set"]
+        table["unseen_pair_order_in_set"] = np.where(table["unseen_pair_label_set"] > 0, inside, np.nan).astype(np.float32)
+    n = len(table["model"])
+    where = {"encoder": np.full(n, encoder), "heads": np.full(n, "all" if heads is None else "+".join(map(str, heads)))}
+    axes = {name: column for name, column in table.items() if name not in metrics and name != "unseen_pair_order_in_set"}
+    return axes | where | {name: table[name] for name in table if name not in axes}
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _evaluate_all(static: Static, mesh: Mesh, hyper: Hyper, params: CLIP, factors: Gates, step: jax.Array) -> dict[str, jax.Array]:
-    """Metrics [m, a] of every model under every row of factors, on top of the gates it was trained with."""
+def each(run: Run, terms: Sequence[str] = (*READOUT_TERMS, *VALUES[:2]), encoder: str = "vision") -> tuple[str, ...]:
+    """Ablations of each head alone: every one of `terms`, and the head pruned (its values at zero)."""
+    n_heads = min(model.n_heads for model in run.sweep.models)
+    pruned = "+".join(VALUES)
+    return NONE, *(f"{encoder}.h{h}:{term}=0" for h in range(n_heads) for term in (*terms, pruned))
 
-    def local(hyper, params, factors, step):
-        def one_model(args):
-            hyper, params = args
-            splits, trained = model_splits(static, hyper), hyper.gates.at(step)
 
-            def one_ablation(factor):
-                return evaluate(static, hyper, splits, params, jax.tree.map(jnp.multiply, trained, factor), exhaustive=True)
+def move_cls(run: Run, share: float) -> Run:
+    """The same trained functions with the CLS vector E_cls + P_0 given to E_cls (share 1) or to P_0 (share 0), or in between.
 
-            return jax.lax.map(one_ablation, factors)
+    Vision of one block only: CLS must stand at position 0 and position 0 hold nothing else, in every layer that splits them.
+    """
+    for model in run.sweep.models:
+        if model.n_layers_vision != 1:
+            raise InputError(
+                f"move_cls: n_layers_vision={model.n_layers_vision}; expected 1, where E_cls and P_0 enter as their sum"
+            )
 
-        return jax.lax.map(one_model, (hyper, params), batch_size=devices.at_once())
+    def moved(state):
+        vision = state.params.vision
+        E, P = np.array(vision.E), np.array(vision.P)
+        whole = E[:, CLS] + P[:, 0]
+        E[:, CLS], P[:, 0] = share * whole, (1 - share) * whole
+        return state.replace(params=state.params.replace(vision=vision.replace(E=E, P=P)))
 
-    return devices.over_models(local, mesh, replicated=2)(hyper, params, factors, step)
+    return dataclasses.replace(run, states=[moved(state) for state in run.states])

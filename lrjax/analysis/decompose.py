@@ -1,0 +1,146 @@
+"""What the attention scores are made of, term by term (Fig 5a-d, App F/G of the paper).
+
+`tables`: each term of the first block between every pair of what it reads: EP is token query x position key, E W_QK P^T over
+sqrt(d_head). They hold everything: per label (rows and columns are tokens) and whole (not the readout alone).
+`maps`: the terms as they stand in scenes, averaged over all unseen pairs (captions of all unseen pairs in text), in every layer.
+`shares`: Cov(term, total) / Var(total) over the same scenes, scores centred per row; the shares of all terms sum to 1, and so the
+share of (E+P) W_QK (E+P)^T is that of EE + EP + PE + PP.
+
+Axes: h heads, q, t query and key positions, v tokens, n scenes.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from lrjax import encoder as towers
+from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.models import check_encoder, of_models, position_names, token_names
+from lrjax.attention import GATES, ROW_CONSTANT, TERMS, Trace, project, term_logits
+from lrjax.clip import CLIP
+from lrjax.config import Hyper, Static
+from lrjax.encoder import Encoder
+from lrjax.evaluate import unseen_pairs
+from lrjax.gates import Gates
+from lrjax.scenes import fill, image_slots, pair_caption_slots
+from lrjax.splits import Splits
+from lrjax.sweep import Run
+
+LEARNED = ("EE", "EP", "PE", "PP")  # what (E+P) W_QK (E+P)^T is made of
+
+
+def unseen_sequences(static: Static, encoder: str) -> jax.Array:
+    """Token ids [n, T] of the images of all unseen pairs, or of the captions of all unseen pairs with all relation words."""
+    if encoder == "vision":
+        return fill(readout_form(static, encoder), image_slots(unseen_pairs(static.n_heldout, static.L)))
+    word, x, y = np.indices((static.n_words, static.n_heldout, static.n_heldout)).reshape(3, -1)
+    word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
+    return fill(readout_form(static, encoder), pair_caption_slots(x, y, word))
+
+
+def traces(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[Trace, ...]:
+    """The trace of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
+    causal, readout = encoder == "text", readout_form(static, encoder).readout
+    return jax.vmap(lambda one: towers.run(tower, gates, one, causal=causal, readout=readout)[1])(ids)
+
+
+def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: `map` [layer, term, h, q, t] over scenes; `pattern` [layer, h, q, t]; `share` and, over all heads, `share_all`
+    of the scores, [layer, rows, term, h] and [layer, rows, term], with rows the readout's and all.
+    """
+    tower, gate = getattr(params, encoder), getattr(gates, encoder)
+    found = traces(tower, gate, static, encoder, unseen_sequences(static, encoder))
+    T = found[0].pattern.shape[-1]
+    seen = np.tril(np.ones((T, T), bool)) if encoder == "text" else np.ones((T, T), bool)
+    readout = np.arange(T) == readout_form(static, encoder).readout
+    layers = []
+    for layer, trace in enumerate(found):
+        term_gate = gate[layer][:, [GATES.index(term) for term in TERMS]].T[:, :, None, None]
+        terms = trace.terms * term_gate  # [n, term, h, q, t]
+        centred = jnp.where(seen, terms - _row_mean(terms, seen), 0)
+        total = centred.sum(1, keepdims=True)
+        moment = (centred * total).sum((0, -1))  # [term, h, q]
+        by_rows = jnp.stack([moment[..., readout].sum(-1), moment.sum(-1)])  # [rows, term, h]
+        layers.append(
+            {
+                "map": jnp.where(seen, terms.mean(0), jnp.nan),
+                "pattern": trace.pattern.mean(0),
+                "share": by_rows / by_rows.sum(1, keepdims=True),
+                "share_all": by_rows.sum(-1) / by_rows.sum((1, -1))[:, None],
+            }
+        )
+    return jax.tree.map(lambda *x: jnp.stack(x), *layers)
+
+
+def _row_mean(terms: jax.Array, seen: np.ndarray) -> jax.Array:
+    return jnp.where(seen, terms, 0).sum(-1, keepdims=True) / seen.sum(-1)[:, None]
+
+
+def decompose(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
+    """`in_scenes` of all models: map, pattern, share, share_all [model, layer, ...]."""
+    places = ("query", "key")
+    dims = {
+        "map": ("layer", "term", "head", *places),
+        "pattern": ("layer", "head", *places),
+        "share": ("layer", "rows", "term", "head"),
+        "share_all": ("layer", "rows", "term"),
+    }
+
+    def coords(static):
+        names = position_names(static, encoder)
+        depth = {"vision": static.n_layers_vision, "text": static.n_layers_text}[encoder]
+        heads = range(static.n_heads)
+        return {"layer": range(depth), "term": TERMS, "head": heads, "rows": ("readout", "all"), "query": names, "key": names}
+
+    return of_models(run, _QUESTIONS[check_encoder(encoder)], dims, coords, n_labels)
+
+
+def block_tables(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: every term of the first block, gated, between all tokens v and positions p: EE [h, v, v], EP [h, v, p] ..."""
+    tower, gate = getattr(params, encoder), getattr(gates, encoder)[0]
+    block, n = tower.blocks[0], len(tower.E)
+    nothing = jnp.zeros_like
+    streams = jnp.stack([jnp.concatenate(rows) for rows in ((tower.E, nothing(tower.P)), (nothing(tower.E), tower.P))])
+    streams = jnp.concatenate([streams, nothing(streams[:1])])  # [o, v + p, d]
+    terms = term_logits(project(streams, block.W_Q, block.b_Q), project(streams, block.W_K, block.b_K))
+    rows = {"E": slice(0, n), "P": slice(n, None), "B": 0}
+    found = {}
+    for i, term in enumerate(TERMS):
+        if term not in ROW_CONSTANT:
+            found[term] = terms[i][:, rows[term[0]]][..., rows[term[1]]] * gate[:, GATES.index(term)].reshape(
+                -1, *(1,) * (2 - (term[0] == "B"))
+            )
+    return found
+
+
+def tables(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
+    """`block_tables` of all models: EE [model, head, query_token, key_token], EP [model, head, query_token, key_position] ...
+
+    The row of a query that is a bias (BE, BP) has no query axis. Terms constant along a row, which softmax ignores, are left out.
+    """
+    query = {"E": ("query_token",), "P": ("query_position",), "B": ()}
+    key = {"E": "key_token", "P": "key_position"}
+    dims = {t: ("head", *query[t[0]], key[t[1]]) for t in TERMS if t not in ROW_CONSTANT}
+
+    def coords(static):
+        tokens, places = token_names(static), position_names(static, encoder)
+        axes = {"query_token": tokens, "key_token": tokens, "query_position": places, "key_position": places}
+        return {"head": range(static.n_heads)} | axes
+
+    return of_models(run, _TABLES[check_encoder(encoder)], dims, coords, n_labels)
+
+
+# One object an encoder, made once: equal questions compile once.
+_QUESTIONS = {encoder: partial(in_scenes, encoder) for encoder in ("vision", "text")}
+_TABLES = {encoder: partial(block_tables, encoder) for encoder in ("vision", "text")}
+
+
+def examples(top1: np.ndarray, generalises: float, fails: float) -> tuple[int | None, int | None]:
+    """The models to put side by side, by their unseen-pair accuracy [M] and not by hand: the best if it is above `generalises`, the
+    worst if it is below `fails`. None where there is none.
+    """
+    best, worst = int(np.nanargmax(top1)), int(np.nanargmin(top1))
+    return best if top1[best] > generalises else None, worst if top1[worst] < fails else None

@@ -1,0 +1,142 @@
+"""The horizontal attention gradient: does a head's readout attend by position, or by label?
+
+`position_gradient` (the paper's Delta_p.e.): mean over i < j of s_j - s_i, with s = EP + PP + BP, the scores that a key gets from
+its position; positive leans right (in captions: towards the label named second). It is a sum over its three terms, given apart
+too. `label_spread` (Delta_label): mean over pairs of held-out labels of |t_x - t_y|, with t = EE + PE + BE, the scores that it
+gets from its token. The paper's condition for generalising is |position_gradient| > label_spread: `ratio` above 1.
+
+Of the gradient's three terms only the sum is learned in a one-block vision encoder (see `ablate`).
+
+All of the first block's readout row, per head: CLS in images, EOT in pair captions. Axes: h heads, p positions, v tokens.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from lrjax.analysis.models import check_encoder, of_models
+from lrjax.attention import GATES
+from lrjax.clip import CLIP
+from lrjax.config import Hyper, Static
+from lrjax.encoder import Encoder
+from lrjax.gates import Gates
+from lrjax.scenes import FIRST_LABEL, PAIR_CAPTION, Form, image_form
+from lrjax.splits import Splits
+from lrjax.stats import Table
+
+POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")
+GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as generalising
+
+
+def readout_form(static: Static, encoder: str) -> Form:
+    """The form of an encoder's two-object sequences."""
+    return image_form(static.L) if encoder == "vision" else PAIR_CAPTION
+
+
+def slots_of(static: Static, encoder: str) -> np.ndarray:
+    """Positions where labels stand, from left to right."""
+    return np.arange(1, static.L + 1) if encoder == "vision" else np.array([0, 2])
+
+
+def readout_scores(tower: Encoder, gates: jax.Array, form: Form) -> dict[str, jax.Array]:
+    """The first block's readout row by term, gated: EP, PP, BP [h, p] by key position and EE, PE, BE [h, v] by key token."""
+    block, gate = tower.blocks[0], gates[0]
+    token, position = tower.E[form.template[form.readout]], tower.P[form.readout]
+    project = lambda x, W: jnp.einsum("...d,dhk->...hk", x, W)
+    queries = {"E": project(token, block.W_Q), "P": project(position, block.W_Q), "B": block.b_Q}
+    keys = {"E": project(tower.E, block.W_K), "P": project(tower.P, block.W_K)}
+    scale = np.sqrt(block.b_Q.shape[-1])
+    return {
+        origin + key: jnp.einsum("hk,rhk->hr", q, k) * gate[:, GATES.index(origin + key), None] / scale
+        for origin, q in queries.items()
+        for key, k in keys.items()
+    }
+
+
+def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: per head [h] position_gradient, its terms, its max - min, its least-squares slope; label_spread, the ratio."""
+    scores = readout_scores(getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder))
+    places = slots_of(static, encoder)
+    n = len(places)
+    weight = (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)  # sum of weight * s is the mean over i < j of s_j - s_i
+    terms = {f"gradient_{term}": scores[term][:, places] @ weight for term in POSITION_TERMS}
+    by_position = sum(scores[term] for term in POSITION_TERMS)[:, places]
+    centred = places - places.mean()
+
+    by_token = sum(scores[term] for term in TOKEN_TERMS)
+    heldout = by_token[:, FIRST_LABEL : FIRST_LABEL + static.n_heldout]
+    x, y = np.triu_indices(static.n_heldout, 1)
+    spread = jnp.abs(heldout[:, x] - heldout[:, y]).mean(-1)
+    gradient = by_position @ weight
+    return {
+        "position_gradient": gradient,
+        **terms,
+        "range": by_position.max(-1) - by_position.min(-1),
+        "slope": by_position @ centred / (centred @ centred),
+        "label_spread": spread,
+        "ratio": jnp.abs(gradient) / spread,
+    }
+
+
+def columns(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The measure that `experiments.sweep` records at every evaluation: vision's position_gradient and label_spread, a column a
+    head.
+    """
+    found = first_block("vision", static, hyper, splits, params, gates)
+    return {f"{name}_h{h}": found[name][h] for name in ("position_gradient", "label_spread") for h in range(static.n_heads)}
+
+
+_QUESTIONS = {encoder: partial(first_block, encoder) for encoder in ("vision", "text")}  # made once: equal questions compile once
+NAMES = ("position_gradient", *(f"gradient_{t}" for t in POSITION_TERMS), "range", "slope", "label_spread", "ratio")
+
+
+def gradient(run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
+    """`first_block` of all models: arrays [model, head]."""
+    return of_models(
+        run, _QUESTIONS[check_encoder(encoder)], dict.fromkeys(NAMES, ("head",)), lambda s: {"head": range(s.n_heads)}, n_labels
+    )
+
+
+def strongest(answer: xr.Dataset) -> xr.Dataset:
+    """A model's best head by `ratio`: what decides, since one head that attends by position suffices to know the order. [model]."""
+    return answer.isel(head=answer.ratio.fillna(-1).argmax("head")).drop_vars("head")
+
+
+def prediction(ratio: np.ndarray, models: Table) -> Table:
+    """How well a ratio [M] predicts accuracy over models: Spearman's rank correlation with order and with top-1 on unseen pairs,
+    and the AUC for "generalises" (top-1 above GENERALISES). One row a measure; NaN where a column is constant.
+    """
+    from scipy.stats import spearmanr
+
+    rows: dict[str, list] = {"accuracy": [], "rank_correlation": [], "auc": [], "models": []}
+    for name in ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set"):
+        known = ~np.isnan(models[name]) & ~np.isnan(ratio)
+        x, y = ratio[known], models[name][known]
+        rows["accuracy"].append(name)
+        rows["rank_correlation"].append(spearmanr(x, y).statistic if len(set(x)) > 1 and len(set(y)) > 1 else np.nan)
+        rows["auc"].append(auc(x, y > GENERALISES))
+        rows["models"].append(len(x))
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def auc(score: np.ndarray, positive: np.ndarray) -> float:
+    """The probability that a positive scores above a negative, ties 1/2; NaN if there is only one kind."""
+    up, down = score[positive], score[~positive]
+    if not len(up) or not len(down):
+        return np.nan
+    return float(((up[:, None] > down) + 0.5 * (up[:, None] == down)).mean())
+
+
+def onset(history: Table, column: str, share: float = 0.5) -> dict[int, float]:
+    """Model -> the first recorded step at which |column| reaches `share` of its value at the end, from where it began."""
+    steps = np.unique(history["step"])
+    found = {}
+    for model in np.unique(history["model"]):
+        rows = history["model"] == model
+        values = np.abs(history[column][rows][np.argsort(history["step"][rows])])
+        reached = values - values[0] >= share * (values[-3:].mean() - values[0])
+        found[int(model)] = float(steps[np.argmax(reached)]) if reached.any() else np.nan
+    return found

@@ -1,0 +1,116 @@
+"""One question to one model -> labelled arrays over all models of a run.
+
+A *question* is a pure function of one model with the signature of `sweep.Measure`: (static, hyper, splits, params, gates) -> dict
+of arrays. `of_models` asks it of every model in one program per static shape, sharded over all devices, and names the axes: an
+`xarray.Dataset` with `model` first, whose coordinates are the models' places on the axes of the sweep. `tidy` makes it a table.
+
+    answer = of_models(run, question, {"bias": ("head",)}, lambda static: {"head": range(static.n_heads)})
+    answer.bias.sel(head=0).groupby("n_labels").mean()
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax.sharding import Mesh
+
+from lrjax import devices
+from lrjax.clip import CLIP, model_splits
+from lrjax.config import Hyper, Static
+from lrjax.errors import InputError, suggest
+from lrjax.gates import ENCODERS
+from lrjax.scenes import FIRST_LABEL, label_name
+from lrjax.stats import Table
+from lrjax.sweep import Measure, Run, model_columns
+
+SPECIAL = ("background", "CLS", "EOT", "in-image", "left-of", "right-of")  # names of the tokens before the labels
+
+
+def of_models(
+    run: Run,
+    question: Measure,
+    dims: Mapping[str, Sequence[str]],
+    coords: Callable[[Static], Mapping[str, Sequence]] = lambda static: {},
+    n_labels: Sequence[int] | None = None,
+) -> xr.Dataset:
+    """The answers of all models (with `n_labels` labels, if given), each of the question's arrays with dims (model, *dims[name]).
+
+    The gates are those in force at the run's step. Equal questions (hashable: a function, a frozen dataclass) compile once. Where
+    programs differ in shape, what a model does not have is NaN.
+    """
+    chosen, columns, parts = choose(run, n_labels), model_columns(run.sweep), []
+    for program, state in zip(run.programs, run.states, strict=True):
+        rows = np.flatnonzero(np.isin(program.rows, chosen))
+        if not len(rows):
+            continue
+        mesh = devices.mesh()
+        padded = np.append(rows, rows[-1:].repeat(-len(rows) % mesh.size))
+        hyper, params = devices.place(jax.tree.map(lambda x: x[padded], (program.hyper, state.params)), mesh)
+        found = devices.fetch(_ask(question, program.static, mesh, hyper, params, jnp.int32(run.step)))
+        data = {name: (("model", *dims[name]), value[: len(rows)]) for name, value in found.items()}
+        axes = {name: ("model", column[program.rows[rows]]) for name, column in columns.items()}
+        named = {dim: list(values) for dim, values in coords(program.static).items() if any(dim in d for d in dims.values())}
+        parts.append(xr.Dataset(data, axes | named))
+    if len(parts) == 1:
+        return parts[0].sortby("model")
+    return xr.concat(parts, "model", data_vars="all", coords="minimal", compat="equals", join="outer").sortby("model")
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _ask(question: Measure, static: Static, mesh: Mesh, hyper: Hyper, params: CLIP, step: jax.Array) -> dict[str, jax.Array]:
+    def local(hyper, params, step):
+        def one(args):
+            hyper, params = args
+            with jax.default_matmul_precision(static.matmul_precision):
+                return question(static, hyper, model_splits(static, hyper), params, hyper.gates.at(step))
+
+        return jax.lax.map(one, (hyper, params), batch_size=devices.at_once())
+
+    return devices.over_models(local, mesh, replicated=1)(hyper, params, step)
+
+
+def choose(run: Run, n_labels: Sequence[int] | None) -> np.ndarray:
+    """Numbers of the models with these N (None: all). Raises InputError if no model has one."""
+    of_model = np.array([model.n_labels for model in run.sweep.models])
+    available = sorted(set(of_model.tolist()))
+    for n in n_labels or ():
+        if n not in available:
+            raise InputError(f"--labels={n}: no model has so many labels; expected some of {', '.join(map(str, available))}")
+    return np.flatnonzero(np.isin(of_model, n_labels or available))
+
+
+def check_encoder(encoder: str) -> str:
+    """`encoder` itself. Raises InputError if there is no such encoder."""
+    if encoder not in ENCODERS:
+        raise InputError(f"--encoder={encoder}: does not exist{suggest(encoder, ENCODERS)}; expected vision or text")
+    return encoder
+
+
+def tidy(answer: xr.Dataset) -> Table:
+    """A row per model and place on the other axes; columns: the models' axes, the other axes, the arrays. All-NaN rows are left
+    out.
+    """
+    frame = answer.to_dataframe().dropna(how="all", subset=list(answer.data_vars)).reset_index()
+    first = [name for name in ("model", *(c for c in answer.coords if answer[c].dims == ("model",))) if name in frame]
+    frame = frame[list(dict.fromkeys([*first, *answer.dims, *answer.data_vars]))]
+    return {str(name): frame[name].to_numpy() for name in frame}
+
+
+def token_names(static: Static) -> list[str]:
+    """Names of all token ids: specials, h1.., 1.. ."""
+    return [*SPECIAL, *label_names(static)]
+
+
+def label_names(static: Static) -> list[str]:
+    """Names of all labels, held-out ones first."""
+    names = [label_name(a, static.n_heldout) for a in range(static.n_names)]
+    assert len(SPECIAL) == FIRST_LABEL
+    return names
+
+
+def position_names(static: Static, encoder: str) -> list[str]:
+    """Names of the positions of an encoder's sequences: CLS and pixels from 1; the words of a pair caption."""
+    return ["CLS", *map(str, range(1, static.L + 1))] if encoder == "vision" else ["first", "relation", "second", "EOT"]

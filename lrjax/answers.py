@@ -1,0 +1,59 @@
+"""What every analysis command shares: which sweep it asks, and where its answer goes.
+
+    ANSWERS = answers.define_flags()                        # --ckpt --labels --format
+    ...
+    run, n_labels = answers.restore()
+    answers.write("heads", table, figures.heads.by_distance, table, title)
+
+An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir. Filters are part of a file's name: another
+question never overwrites an answer.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from lrjax import cli, workdir
+from lrjax.stats import Table, write_csv
+from lrjax.sweep import Run
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def define_flags(encoder: bool = True) -> None:
+    """--ckpt, --labels, --format, and --encoder where an analysis is of one encoder."""
+    flags.DEFINE_string("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
+    flags.DEFINE_list("labels", None, "only models with these numbers of labels, such as 15 or 5,25")
+    flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
+    if encoder:
+        flags.DEFINE_enum("encoder", "vision", ("vision", "text"), "vision or text")
+
+
+def restore() -> tuple[Run, list[int] | None]:
+    """The run of --ckpt, and --labels. Raises InputError if there is no such thing."""
+    n_labels = cli.whole_numbers("labels", flags.FLAGS.labels)
+    return workdir.restore(Path(flags.FLAGS.ckpt)), n_labels
+
+
+def path(folder: str, name: str, suffix: str, filters: dict[str, object] | None = None) -> Path:
+    """Where an answer goes: `folder`/name.suffix in the workdir of --ckpt, its filters in its name."""
+    chosen = {"": getattr(flags.FLAGS, "encoder", "vision")} if getattr(flags.FLAGS, "encoder", "vision") != "vision" else {}
+    chosen |= {"N": "-".join(flags.FLAGS.labels) if flags.FLAGS.labels else None, **(filters or {})}
+    name += "".join(f"_{what}{value}" for what, value in chosen.items() if value)
+    return workdir.root(Path(flags.FLAGS.ckpt)) / folder / f"{name}.{suffix}"
+
+
+def write_table(name: str, table: Table, filters: dict[str, object] | None = None) -> Path:
+    """Write an answer's CSV and print where it is."""
+    csv = path("analysis", name, "csv", filters)
+    write_csv(csv, table)
+    print(csv)
+    return csv
+
+
+def draw(name: str, figure: Callable[..., Path], *args, filters: dict[str, object] | None = None, **kwargs) -> Path:
+    """Draw `figure(*args, path, **kwargs)` in the format of --format and print where it is."""
+    drawn = figure(*args, path("figures", name, flags.FLAGS.format, filters), **kwargs)
+    print(drawn)
+    return drawn

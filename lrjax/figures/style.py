@@ -1,0 +1,62 @@
+"""What all figures share. Colours are Okabe and Ito's; markers and line styles differ too, to be read in grey."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from lrjax.config import AXES, STATIC
+from lrjax.stats import Table, groups, mean_interval, varying
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
+plt.rcParams |= {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "figure.dpi": 110,
+    "savefig.bbox": "tight",
+    "svg.hashsalt": "lrjax",
+}
+
+
+def save(figure, path: Path) -> Path:
+    """Write a figure in the format of its suffix (svg, pdf, png) and close it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+def finish(axis, x_label: str, y_label: str, title: str, chance: float | None = None) -> None:
+    """Names and limits of an axis of accuracies, and its chance line."""
+    axis.set(xlabel=x_label, ylabel=y_label, title=title, ylim=(-0.03, 1.03))
+    if chance is not None:
+        axis.axhline(chance, color="0.4", lw=0.8, ls=(0, (1, 2)))
+        axis.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7, color="0.35")
+
+
+def line(axis, x, samples, k: int, label: str | None) -> None:
+    """The k-th line of an axis: mean and 95 % interval of samples [len(x)][n] at x, seeds as dots."""
+    mean, low, high = np.array([mean_interval(values) for values in samples]).T
+    axis.plot(x, mean, color=COLOURS[k % 7], marker=MARKERS[k % 7], ls=LINES[k % 7], ms=4, lw=1.4, label=label)
+    axis.fill_between(x, low, high, color=COLOURS[k % 7], alpha=0.18, lw=0)
+    for place, values in zip(x, samples, strict=True):
+        axis.plot(np.full(len(values), place), values, ".", color=COLOURS[k % 7], ms=3, alpha=0.45)
+
+
+CONDITIONS = (*(name for name in AXES if name not in ("n_labels", "betas")), "beta1", "beta2", *STATIC)
+
+
+def conditions_of(table: Table, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The rows of each condition, named by the axes (beside N and seeds) that vary: seeds are pooled, conditions never."""
+    by = varying(table, tuple(name for name in CONDITIONS if name not in leave_out))
+    return {", ".join(f"{n} = {v}" for n, v in zip(by, key, strict=True)): rows for key, rows in groups(table, by).items()}

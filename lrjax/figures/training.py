@@ -1,0 +1,52 @@
+"""Figures of training: the accuracies of a sweep, and its phases."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lrjax.figures.style import COLOURS, LINES, MARKERS, conditions_of, finish, line, plt, save
+from lrjax.stats import Table, groups, mean_interval, select
+
+PANELS = {
+    "single": ("One object, held-out position", "top-1"),
+    "seen_pair": ("Trained pair, held-out layout", "top-1"),
+    "unseen_pair": ("Unseen pair of labels", "top-1"),
+    "unseen_pair_order": ("Unseen pair: order", "true caption above the swapped one"),
+    "unseen_pair_label_set": ("Unseen pair: label set", "best caption names the right labels"),
+}
+
+
+def fig3(models: Table, path: Path) -> Path:
+    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies)."""
+    figure, axes = plt.subplots(1, 5, figsize=(15, 3.1), sharey=True, layout="constrained")
+    conditions = conditions_of(models)
+    for axis, (metric, (title, y_label)) in zip(axes, PANELS.items(), strict=True):
+        for k, (name, chosen) in enumerate(conditions.items()):
+            rows = select(models, chosen)
+            by_n = groups(rows, ("n_labels",))
+            line(axis, [n for (n,) in by_n], [rows[metric][i] for i in by_n.values()], k, name)
+        finish(axis, "number of training labels N", y_label, title, 0.5 if metric.endswith("order") else None)
+        axis.set_xticks(sorted(set(models["n_labels"].tolist())))
+    if len(conditions) > 1:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(conditions), 6))
+    figure.suptitle("Accuracy against label diversity: mean over seeds, 95 % interval, seeds as dots", size=10)
+    return save(figure, path)
+
+
+def phases(history: Table, path: Path) -> Path:
+    """App C of the paper: the three generalisations during training, a column per N, a row per condition."""
+    labels, conditions = sorted(set(history["n_labels"].tolist())), conditions_of(history)
+    size = (2.9 * len(labels) + 0.6, 2.7 * len(conditions) + 0.4)
+    figure, axes = plt.subplots(len(conditions), len(labels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for row, (name, chosen) in zip(axes, conditions.items(), strict=True):
+        for axis, n in zip(row, labels, strict=True):
+            panel = select(history, chosen[history["n_labels"][chosen] == n])
+            by_step = groups(panel, ("step",))
+            for k, metric in enumerate(("single", "seen_pair", "unseen_pair", "unseen_pair_order")):
+                mean, low, high = np.array([mean_interval(panel[metric][i]) for i in by_step.values()]).T
+                steps, style = [step for (step,) in by_step], dict(color=COLOURS[k], ls=LINES[k], marker=MARKERS[k], ms=3, lw=1.3)
+                axis.plot(steps, mean, label=metric.replace("_", " "), **style)
+                axis.fill_between(steps, low, high, color=COLOURS[k], alpha=0.15, lw=0)
+            finish(axis, "training step", "accuracy" if axis is row[0] else "", f"N = {n} labels" + (f"\n{name}" if name else ""))
+    axes[0, 0].legend(loc="lower right", fontsize=8)
+    return save(figure, path)
