@@ -1,0 +1,78 @@
+"""The regime map: which initial scales, learning rate, weight decay and data give the paper's joint finding?
+
+python -m experiments.regime --workdir=runs/regime [--configurations=400 --keep=64 --confirm=1]     (or: make regime)
+
+Successive halving: `screen` trains all configurations x N {5, 15} x 2 seeds a few steps, `long` the best `keep` of them in full,
+`confirm` the best `confirm` with 16 fresh seeds. Each is a sweep in a folder of its own; a second call goes on where the first was
+stopped. On 2 CPU cores about 50 minutes. Expect no configuration that holds all rows; see report/.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from lrjax import cli, sweep, workdir
+from lrjax.analysis import gradient, regime
+from lrjax.config import validate
+from lrjax.figures import regime as figures
+from lrjax.progress import Progress
+from lrjax.stats import format_table, write_csv
+
+WORKDIR = flags.DEFINE_string("workdir", "runs/regime", "folder of the three sweeps, the tables and the figures")
+CONFIGURATIONS = flags.DEFINE_integer("configurations", 400, "how many are drawn", lower_bound=1)
+KEEP = flags.DEFINE_integer("keep", 64, "how many of them are trained in full", lower_bound=1)
+CONFIRM = flags.DEFINE_integer("confirm", 1, "how many of these are confirmed with 16 fresh seeds", lower_bound=0)
+SCREEN, STEPS = (
+    flags.DEFINE_integer(*f) for f in (("screen_steps", 750, "steps of the screening"), ("steps", 3000, "steps in full"))
+)
+EVERY = flags.DEFINE_integer("eval_every", 250, "steps between evaluations", lower_bound=1)
+SLAB = flags.DEFINE_integer("slab", 256, "models that train at a time")
+FORMAT = flags.DEFINE_enum("format", "png", ("png", "svg", "pdf"), "format of the figures")
+
+
+def main() -> None:
+    folder = Path(WORKDIR.value)
+    stages = {
+        "screen": (lambda: regime.draw(CONFIGURATIONS.value), range(2), SCREEN.value),
+        "long": (lambda: regime.configurations(found["screen"], KEEP.value), range(2), STEPS.value),
+        "confirm": (lambda: regime.configurations(found["long"], CONFIRM.value), range(100, 116), STEPS.value),
+    }
+    found = {}
+    for name, (choose, seeds, steps) in stages.items():
+        if chosen := choose():
+            wanted = regime.sweep_of(chosen, seeds, steps, EVERY.value, SLAB.value)
+            found[name] = regime.best_steps(regime.read(train(folder / name, wanted)))
+            write_csv(folder / f"{name}.csv", found[name])
+            print(f"\n{name}: {len(chosen)} configurations, best first; values at each one's best step")
+            print(table(found[name], 10))
+    for name in found:
+        print(folder / f"{name}.csv")
+    print(figures.regime_map(found["screen"], found["long"], folder / f"regime.{FORMAT.value}"))
+
+
+def train(folder: Path, wanted):
+    """The history of a sweep, trained or gone on with in its folder."""
+    validate(wanted)
+    run = workdir.open_run(folder, wanted, resume=(folder / "config.json").is_file())
+    if not run.finished:
+        print(sweep.plan(run))
+        progress = Progress(run)
+
+        def on_evaluation(run) -> None:
+            workdir.save(folder, run)
+            progress.on_evaluation(run)
+
+        sweep.advance(run, progress.on_chunk, on_evaluation, measures=(gradient.columns, regime.signature))
+        progress.close()
+    return sweep.history_table(run)
+
+
+def table(found, n: int) -> str:
+    names = (*regime.RANGES, "step", *regime.ROWS)
+    mark = lambda name, i: "" if name not in regime.ROWS else "*" if found["agrees_" + name][i] else " "
+    lines = [[f"{found[name][i]:.3g}{mark(name, i)}" for name in names] for i in range(min(n, len(found["step"])))]
+    return format_table([*names], lines) + "\n* agrees with the paper: " + "; ".join(text for text, *_ in regime.ROWS.values())
+
+
+if __name__ == "__main__":
+    cli.run(main)
