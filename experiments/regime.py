@@ -22,9 +22,8 @@ WORKDIR = flags.DEFINE_string("workdir", "runs/regime", "folder of the three swe
 CONFIGURATIONS = flags.DEFINE_integer("configurations", 400, "how many are drawn", lower_bound=1)
 KEEP = flags.DEFINE_integer("keep", 64, "how many of them are trained in full", lower_bound=1)
 CONFIRM = flags.DEFINE_integer("confirm", 1, "how many of these are confirmed with 16 fresh seeds", lower_bound=0)
-SCREEN, STEPS = (
-    flags.DEFINE_integer(*f) for f in (("screen_steps", 750, "steps of the screening"), ("steps", 3000, "steps in full"))
-)
+SCREEN = flags.DEFINE_integer("screen_steps", 750, "steps of the screening", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 3000, "steps in full", lower_bound=1)
 EVERY = flags.DEFINE_integer("eval_every", 250, "steps between evaluations", lower_bound=1)
 SLAB = flags.DEFINE_integer("slab", 256, "models that train at a time")
 FORMAT = flags.DEFINE_enum("format", "png", ("png", "svg", "pdf"), "format of the figures")
@@ -43,7 +42,7 @@ def main() -> None:
             wanted = regime.sweep_of(chosen, seeds, steps, EVERY.value, SLAB.value)
             found[name] = regime.best_steps(regime.read(train(folder / name, wanted)))
             write_csv(folder / f"{name}.csv", found[name])
-            print(f"\n{name}: {len(chosen)} configurations, best first; values at each one's best step")
+            print(f"\n{name}: {len(chosen)} configurations, best first; at each one's best step; * agrees with the paper")
             print(table(found[name], 10))
     for name in found:
         print(folder / f"{name}.csv")
@@ -71,7 +70,7 @@ def table(found, n: int) -> str:
     names = (*regime.RANGES, "step", *regime.ROWS)
     mark = lambda name, i: "" if name not in regime.ROWS else "*" if found["agrees_" + name][i] else " "
     lines = [[f"{found[name][i]:.3g}{mark(name, i)}" for name in names] for i in range(min(n, len(found["step"])))]
-    return format_table([*names], lines) + "\n* agrees with the paper: " + "; ".join(text for text, *_ in regime.ROWS.values())
+    return format_table([*names], lines)
 
 
 if __name__ == "__main__":
