@@ -1,5 +1,6 @@
 """Shared fixtures: tiny models, one trained sweep for everything that only reads it, and the compilation cache."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -49,3 +50,11 @@ def trained(tmp_path_factory):
     run = workdir.open_run(folder, tiny_sweep())
     sweep.advance(run, on_evaluation=partial(workdir.save, folder))
     return folder, run
+
+
+@pytest.fixture(scope="session")
+def shaken(trained):
+    """The trained sweep with every parameter moved, so that every term matters."""
+    _, run = trained
+    states = [s.replace(params=jax.vmap(shake)(jax.tree.map(jnp.asarray, s.params))) for s in run.states]
+    return dataclasses.replace(run, states=states)

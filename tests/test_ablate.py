@@ -1,7 +1,4 @@
-import dataclasses
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,14 +10,6 @@ from lrjax.figures.ablation import ablation as ablation_figure
 from lrjax.figures.training import fig3, phases
 from lrjax.gates import parse_gates
 from lrjax.stats import select
-
-
-@pytest.fixture(scope="module")
-def shaken(trained):
-    """The trained sweep with every parameter moved, so that every term matters."""
-    _, run = trained
-    states = [s.replace(params=jax.vmap(shake)(jax.tree.map(jnp.asarray, s.params))) for s in run.states]
-    return dataclasses.replace(run, states=states)
 
 
 def test_each_row_is_an_evaluation_under_its_gates(shaken):

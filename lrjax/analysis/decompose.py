@@ -2,7 +2,7 @@
 
 `tables`: each term of the first block between every pair of what it reads: EP is token query x position key, E W_QK P^T over
 sqrt(d_head). They hold everything: per label (rows and columns are tokens) and whole (not the readout alone).
-`maps`: the terms as they stand in scenes, averaged over all unseen pairs (captions of all unseen pairs in text), in every layer.
+`scores`: the terms as they stand in scenes, averaged over all unseen pairs (captions of all unseen pairs in text), in every layer.
 `shares`: Cov(term, total) / Var(total) over the same scenes, scores centred per row; the shares of all terms sum to 1, and so the
 share of (E+P) W_QK (E+P)^T is that of EE + EP + PE + PP.
 
@@ -48,8 +48,8 @@ def traces(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: 
 
 
 def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
-    """The question: `map` [layer, term, h, q, t] over scenes; `pattern` [layer, h, q, t]; `share` and, over all heads, `share_all`
-    of the scores, [layer, rows, term, h] and [layer, rows, term], with rows the readout's and all.
+    """The question: `scores` [layer, term, h, q, t] over scenes; `pattern` [layer, h, q, t]; `share` and, over all heads,
+    `share_all` of the scores, [layer, rows, term, h] and [layer, rows, term], with rows the readout's and all.
     """
     tower, gate = getattr(params, encoder), getattr(gates, encoder)
     found = traces(tower, gate, static, encoder, unseen_sequences(static, encoder))
@@ -66,7 +66,7 @@ def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
         by_rows = jnp.stack([moment[..., readout].sum(-1), moment.sum(-1)])  # [rows, term, h]
         layers.append(
             {
-                "map": jnp.where(seen, terms.mean(0), jnp.nan),
+                "scores": jnp.where(seen, terms.mean(0), jnp.nan),
                 "pattern": trace.pattern.mean(0),
                 "share": by_rows / by_rows.sum(1, keepdims=True),
                 "share_all": by_rows.sum(-1) / by_rows.sum((1, -1))[:, None],
@@ -80,10 +80,10 @@ def _row_mean(terms: jax.Array, seen: np.ndarray) -> jax.Array:
 
 
 def decompose(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
-    """`in_scenes` of all models: map, pattern, share, share_all [model, layer, ...]."""
+    """`in_scenes` of all models: scores, pattern, share, share_all [model, layer, ...]."""
     places = ("query", "key")
     dims = {
-        "map": ("layer", "term", "head", *places),
+        "scores": ("layer", "term", "head", *places),
         "pattern": ("layer", "head", *places),
         "share": ("layer", "rows", "term", "head"),
         "share_all": ("layer", "rows", "term"),

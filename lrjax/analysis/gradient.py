@@ -25,7 +25,7 @@ from lrjax.encoder import Encoder
 from lrjax.gates import Gates
 from lrjax.scenes import FIRST_LABEL, PAIR_CAPTION, Form, image_form
 from lrjax.splits import Splits
-from lrjax.stats import Table
+from lrjax.stats import Table, groups
 
 POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")
 GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as generalising
@@ -130,13 +130,36 @@ def auc(score: np.ndarray, positive: np.ndarray) -> float:
     return float(((up[:, None] > down) + 0.5 * (up[:, None] == down)).mean())
 
 
-def onset(history: Table, column: str, share: float = 0.5) -> dict[int, float]:
-    """Model -> the first recorded step at which |column| reaches `share` of its value at the end, from where it began."""
-    steps = np.unique(history["step"])
-    found = {}
-    for model in np.unique(history["model"]):
-        rows = history["model"] == model
-        values = np.abs(history[column][rows][np.argsort(history["step"][rows])])
-        reached = values - values[0] >= share * (values[-3:].mean() - values[0])
-        found[int(model)] = float(steps[np.argmax(reached)]) if reached.any() else np.nan
-    return found
+def recorded(history: Table) -> tuple[str, ...]:
+    """The history's columns of |position_gradient|, one a head; none if the sweep was trained without `columns` as a measure."""
+    return tuple(name for name in history if name.startswith("position_gradient_h"))
+
+
+def onsets(history: Table, share: float = 0.5) -> Table:
+    """Which comes first in training, the gradient or the skill? A row per N: medians over models of the first evaluation at which
+    the greatest |position_gradient| of a head, and unseen-pair order and top-1, have gone `share` of their way from the first
+    evaluation to the last; `gradient_first`, `gradient_last`: shares of models whose gradient is there strictly before (after)
+    top-1.
+    """
+    strength = np.nanmax(np.abs([history[name] for name in recorded(history)]), 0)
+    curves = {"gradient": strength, "order": history["unseen_pair_order"], "top1": history["unseen_pair"]}
+    lines = []
+    for (n,), rows in groups(history, ("n_labels",)).items():
+        part = {name: column[rows] for name, column in (history | curves).items()}
+        reached = {name: _reached(part, name, share) for name in curves}
+        line = {"n_labels": n, "models": len(reached["top1"])} | {name: float(np.median(steps)) for name, steps in reached.items()}
+        line["gradient_first"] = float(np.mean(reached["gradient"] < reached["top1"]))
+        line["gradient_last"] = float(np.mean(reached["gradient"] > reached["top1"]))
+        lines.append(line)
+    return {name: np.array([line[name] for line in lines]) for name in lines[0]}
+
+
+def _reached(history: Table, column: str, share: float) -> np.ndarray:
+    """Per model, in order: the first step at which `column` has gone `share` of its way from its first value to its last."""
+    found = []
+    for rows in groups(history, ("model",)).values():
+        rows = rows[np.argsort(history["step"][rows])]
+        gone = history[column][rows] - history[column][rows[0]]
+        there = gone >= share * gone[-1] if gone[-1] > 0 else gone < 0
+        found.append(history["step"][rows][np.argmax(there)] if there.any() else np.nan)
+    return np.array(found, float)

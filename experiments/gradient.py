@@ -1,0 +1,55 @@
+"""Does a head attend by position or by label? The gradient, the label spread, and how well their ratio tells who generalises.
+
+python -m experiments.gradient --ckpt=runs/diversity [--labels=15] [--encoder=vision|text] [--format=png|svg|pdf]
+"""
+
+import numpy as np
+from absl import flags
+
+from lrjax import answers, cli, sweep
+from lrjax.analysis import gradient
+from lrjax.analysis.models import tidy
+from lrjax.figures import gradient as figures
+from lrjax.stats import format_interval, format_table, groups, select
+
+answers.define_flags()
+
+
+def main() -> None:
+    run, n_labels = answers.restore()
+    answer = gradient.gradient(run, flags.FLAGS.encoder, n_labels)
+    best = gradient.strongest(answer)
+    rows = []
+    for (n,), models in groups({"n": answer.n_labels.values}, ("n",)).items():
+        part = best.isel(model=models)
+        terms = [format_interval(abs(part[f"gradient_{term}"])) for term in gradient.POSITION_TERMS]
+        measures = (format_interval(x) for x in (abs(part.position_gradient), part.label_spread, part.ratio))
+        rows.append([n, len(models), *measures, *terms])
+    print("each model's head of the greatest ratio; mean over seeds [95 % interval]")
+    header = ["n_labels", "seeds", "|position_gradient|", "label_spread", "ratio", *(f"|{t}|" for t in gradient.POSITION_TERMS)]
+    print(format_table(header, rows))
+    answers.write_table("gradient", tidy(answer))
+
+    if run.finished and flags.FLAGS.encoder == "vision":
+        models = select(sweep.models_table(run), answer.model.values)
+        found = gradient.prediction(best.ratio.values, models)
+        print(f"\nhow well the ratio predicts, over {len(models['seed'])} models (generalises: above {gradient.GENERALISES})")
+        print(format_table(list(found), [[_short(v) for v in row] for row in zip(*found.values(), strict=True)]))
+        answers.write_table("gradient_predicts", found)
+        answers.draw("gradient_predicts", figures.predictor, best, models)
+        history = sweep.history_table(run)
+        history = select(history, np.isin(history["model"], answer.model.values))
+        if gradient.recorded(history):
+            when = gradient.onsets(history)
+            print("\nfirst evaluation at which half of the final value is reached; share of models whose gradient is there first")
+            print(format_table(list(when), [[_short(v) for v in row] for row in zip(*when.values(), strict=True)]))
+            answers.write_table("gradient_onset", when)
+            answers.draw("gradient_phases", figures.phases, history)
+
+
+def _short(value) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,119 @@
+"""Maps and shares of the terms: what they sum to, and what they are on towers made by hand."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from conftest import shake, tiny_model
+from lrjax import config, sweep
+from lrjax.analysis import decompose, gradient
+from lrjax.analysis.models import of_models, tidy
+from lrjax.attention import ROW_CONSTANT, TERMS
+from lrjax.figures import decompose as figures
+from lrjax.figures import gradient as gradient_figures
+
+
+@pytest.mark.parametrize("encoder", ["vision", "text"])
+def test_shares_sum_to_one_and_what_softmax_ignores_has_none(shaken, encoder):
+    answer = decompose.decompose(shaken, encoder)
+    assert answer.share.dims == ("model", "layer", "rows", "term", "head") and answer["term"].values.tolist() == list(TERMS)
+    np.testing.assert_allclose(answer.share.sum("term"), 1, atol=1e-5)
+    np.testing.assert_allclose(answer.share_all.sum("term"), 1, atol=1e-5)
+    np.testing.assert_allclose(answer.share.sel(term=list(ROW_CONSTANT)), 0, atol=1e-5)
+    assert (abs(answer.share.sel(term=["EE", "EP", "PE", "PP", "BE", "BP"])) > 1e-5).any("model").all()
+
+
+def test_the_readout_row_of_the_maps_is_the_analysis_of_the_gradient(shaken):
+    """EP, PP and BP of the CLS row are the same in every image, so the mean over images is them."""
+    answer = decompose.decompose(shaken)
+    row = answer.scores.sel(layer=0, query="CLS", term=["EP", "PP", "BP"]).sum("term").isel(key=slice(1, None)).values
+    n = row.shape[-1]
+    i, j = np.triu_indices(n, 1)
+    np.testing.assert_allclose(
+        (row[..., j] - row[..., i]).mean(-1), gradient.gradient(shaken).position_gradient, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("encoder", ["vision", "text"])
+def test_tables_hold_the_scores_of_every_scene(shaken, encoder):
+    """The terms of one sequence, read from the tables by id and position, against the trace."""
+    static = shaken.programs[0].static
+    tables = decompose.tables(shaken, encoder).isel(model=2)
+    ids = np.asarray(decompose.unseen_sequences(static, encoder))[7]
+    params = jax.tree.map(lambda x: x[2], getattr(shaken.states[0].params, encoder))
+    gates = np.ones((1, static.n_heads, 12), np.float32)
+    (trace,) = decompose.traces(params, gates, static, encoder, ids[None])
+    place = np.arange(len(ids))
+    index = {"E": ids, "P": place}
+    for term in ("EE", "EP", "PE", "PP"):
+        np.testing.assert_allclose(
+            tables[term].values[:, index[term[0]]][..., index[term[1]]], trace.terms[0, TERMS.index(term)], rtol=1e-4, atol=1e-5
+        )
+    np.testing.assert_allclose(tables.BE.values[:, ids], trace.terms[0, TERMS.index("BE"), :, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_gates_in_force_are_in_the_maps_and_shares():
+    """A model trained without EP has no EP; padded labels and depth are no matter."""
+    models = [tiny_model(n_layers_vision=2, gates=gates, n_labels=n) for gates, n in (("EP=0", 4), ("none", 6))]
+    run = sweep.start(config.Sweep(tuple(models), steps=10, eval_every=10))
+    run.states = [jax.vmap(shake)(jax.device_get(sweep.init_program(p.static, p.hyper))) for p in run.programs]
+    answer = decompose.decompose(run)
+    assert answer.sizes["layer"] == 2
+    ep = answer.share_all.sel(term="EP")
+    np.testing.assert_allclose(ep.isel(model=0), 0, atol=1e-6)
+    assert (abs(ep.isel(model=1)) > 1e-4).all()
+    np.testing.assert_allclose(answer.share.sum("term"), 1, atol=1e-4)
+
+
+def test_answers_of_other_shapes_stand_side_by_side():
+    """Programs with 1 and 2 heads: what a model does not have is NaN, and no row of the tidy table."""
+    models = tuple(tiny_model(n_heads=h, seed=s) for h in (1, 2) for s in (0, 1))
+    run = sweep.start(config.Sweep(models, steps=10, eval_every=10))
+    run.states = [jax.device_get(sweep.init_program(p.static, p.hyper)) for p in run.programs]
+    answer = gradient.gradient(run)
+    assert answer.sizes == {"model": 4, "head": 2} and answer.n_heads.values.tolist() == [1, 1, 2, 2]
+    assert np.isnan(answer.position_gradient.values[:2, 1]).all() and np.isfinite(answer.position_gradient.values[2:]).all()
+    table = tidy(answer)
+    assert table["model"].tolist() == [0, 1, 2, 2, 3, 3] and table["seed"].tolist() == [0, 1, 0, 0, 1, 1]
+
+
+def test_equal_questions_compile_once(shaken):
+    from lrjax.analysis import models
+
+    gradient.gradient(shaken)
+    before = models._ask._cache_size()
+    gradient.gradient(dataclasses.replace(shaken, states=shaken.states))
+    assert models._ask._cache_size() == before
+
+
+def test_a_question_sees_each_model_alone(shaken):
+    """Padding to divide among devices is dropped; the seed and N that a question reads are those of its row."""
+
+    def question(static, hyper, splits, params, gates):
+        return {"N": hyper.n_labels, "key": hyper.seed, "E": params.vision.E.sum()}
+
+    answer = of_models(shaken, question, {"N": (), "key": (), "E": ()})
+    assert answer.N.values.tolist() == answer.n_labels.values.tolist() and answer.key.values.tolist() == answer.seed.values.tolist()
+    np.testing.assert_allclose(answer.E, shaken.states[0].params.vision.E.sum((1, 2)), rtol=1e-4)
+
+
+def test_examples_are_chosen_by_accuracy():
+    assert decompose.examples(np.array([0.5, 0.95, 0.3]), 0.8, 0.6) == (1, 2)
+    assert decompose.examples(np.array([0.7, 0.75]), 0.8, 0.6) == (None, None)
+
+
+def test_figures_are_drawn(trained, tmp_path):
+    _, run = trained
+    for encoder in ("vision", "text"):
+        answer = decompose.decompose(run, encoder).isel(layer=0)
+        tables = decompose.tables(run, encoder).isel(model=0)
+        drawn = [
+            figures.maps(answer.isel(model=0), "title", tmp_path / f"{encoder}.png"),
+            figures.by_label(tables, encoder, "title", tmp_path / f"{encoder}_label.svg"),
+            figures.shares(answer, tmp_path / f"{encoder}_shares.pdf"),
+        ]
+        assert all(path.stat().st_size > 5000 for path in drawn)
+    best = gradient.strongest(gradient.gradient(run))
+    assert gradient_figures.predictor(best, sweep.models_table(run), tmp_path / "p.png").stat().st_size > 5000
