@@ -69,6 +69,24 @@ def write_csv(path: Path, table: Table) -> None:
     os.replace(temporary, path)
 
 
+def read_csv(path: Path) -> Table:
+    """A table that `write_csv` wrote: columns of integers, of floats (empty: NaN), or of text."""
+    with open(path, newline="") as file:
+        header, *rows = csv.reader(file)
+
+    def column(cells):
+        for kind in (int, float):
+            try:
+                return np.array([kind(cell) if cell or kind is int else np.nan for cell in cells])
+            except ValueError:
+                continue
+        return np.array(cells)
+
+    return {
+        name: column(cells) for name, cells in zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True)
+    }
+
+
 def _shortest(column: np.ndarray) -> list:
     """Python values; a float32 as the shortest decimal that is still that float32."""
     if column.dtype == np.float32:

@@ -42,6 +42,9 @@ def test_csv_reads_back_the_same(tmp_path):
     with open(tmp_path / "deep" / "t.csv") as file:
         rows = list(csv.DictReader(file))
     assert rows == [{"n": "5", "x": "0.1", "name": "EP+PP"}, {"n": "7", "x": "", "name": "none"}]
+    again = stats.read_csv(tmp_path / "deep" / "t.csv")
+    assert again["n"].tolist() == [5, 7] and again["name"].tolist() == ["EP+PP", "none"]
+    np.testing.assert_array_equal(again["x"].astype(np.float32), table["x"])
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["t.csv"]
 
 

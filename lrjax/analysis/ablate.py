@@ -13,7 +13,7 @@ themselves; what zero-ablating them takes away is a fixed preference for positio
 
 A caution that belongs to every result on EP: in a one-block vision encoder CLS stands only at position 0, so E_cls and P_0 enter
 only as their sum, and how the position gradient of the CLS row divides between EP and PP is set by initial scales and weight decay,
-not learned. Read EP beside PP, BP and their sum; `move_cls` makes the point.
+not learned. Read EP beside PP, BP and their sum; `gauge` makes the point.
 """
 
 import dataclasses
@@ -32,7 +32,6 @@ from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.evaluate import METRICS, evaluate
 from lrjax.gates import NONE, Gates, check_heads, parse_gates, parse_terms
-from lrjax.scenes import CLS
 from lrjax.splits import Splits
 from lrjax.stats import Table
 from lrjax.sweep import Run
@@ -154,24 +153,3 @@ def each(run: Run, terms: Sequence[str] = (*READOUT_TERMS, *VALUES[:2]), encoder
     n_heads = min(model.n_heads for model in run.sweep.models)
     pruned = "+".join(VALUES)
     return NONE, *(f"{encoder}.h{h}:{term}=0" for h in range(n_heads) for term in (*terms, pruned))
-
-
-def move_cls(run: Run, share: float) -> Run:
-    """The same trained functions with the CLS vector E_cls + P_0 given to E_cls (share 1) or to P_0 (share 0), or in between.
-
-    Vision of one block only: CLS must stand at position 0 and position 0 hold nothing else, in every layer that splits them.
-    """
-    for model in run.sweep.models:
-        if model.n_layers_vision != 1:
-            raise InputError(
-                f"move_cls: n_layers_vision={model.n_layers_vision}; expected 1, where E_cls and P_0 enter as their sum"
-            )
-
-    def moved(state):
-        vision = state.params.vision
-        E, P = np.array(vision.E), np.array(vision.P)
-        whole = E[:, CLS] + P[:, 0]
-        E[:, CLS], P[:, 0] = share * whole, (1 - share) * whole
-        return state.replace(params=state.params.replace(vision=vision.replace(E=E, P=P)))
-
-    return dataclasses.replace(run, states=[moved(state) for state in run.states])

@@ -105,6 +105,20 @@ def strongest(answer: xr.Dataset) -> xr.Dataset:
     return answer.isel(head=answer.ratio.fillna(-1).argmax("head")).drop_vars("head")
 
 
+def scale_ratio(table: Table) -> np.ndarray:
+    """Initial scale of E over that of P, to three digits."""
+    with np.errstate(divide="ignore"):
+        return np.array([float(f"{ratio:.3g}") for ratio in table["e_scale"] / table["p_scale"]])
+
+
+def carried(best: Table) -> Table:
+    """`strongest`'s tidy table with `ratio_EP`, the ratio of initial scales, and `share_EP`, `share_PP`, `share_BP`: the part of
+    the position gradient that each term carries (they sum to 1).
+    """
+    shares = {f"share_{term}": best[f"gradient_{term}"] / best["position_gradient"] for term in POSITION_TERMS}
+    return best | {"ratio_EP": scale_ratio(best)} | shares
+
+
 def prediction(ratio: np.ndarray, models: Table) -> Table:
     """How well a ratio [M] predicts accuracy over models: Spearman's rank correlation with order and with top-1 on unseen pairs,
     and the AUC for "generalises" (top-1 above GENERALISES). One row a measure; NaN where a column is constant.

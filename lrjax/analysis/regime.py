@@ -89,7 +89,7 @@ def sweep_of(configurations: Sequence[Model], seeds: Sequence[int], steps: int, 
 def read(history: Table) -> Table:
     """A row per configuration and evaluation step: the configuration's fields, `step`, and the value of every row of ROWS."""
     fields = tuple(RANGES)
-    history = history | {"reached": _in_order(history)}
+    history = history | {"reached": in_order(history)}
     lines = []
     for key, rows in groups(history, (*fields, "step")).items():
         part = select(history, rows)
@@ -112,7 +112,7 @@ def read(history: Table) -> Table:
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}
 
 
-def _in_order(history: Table, level: float = 0.8) -> np.ndarray:
+def in_order(history: Table, level: float = 0.8) -> np.ndarray:
     """For every row of a history: has its model by then reached `level` in single, then in seen pairs, then in unseen pairs?
 
     Several at one evaluation count as in order only if unseen pairs come strictly last.

@@ -1,0 +1,35 @@
+"""Mind the gauge: E_cls - P_0 is not learned; the same function with its CLS vector elsewhere answers ablations in another way.
+
+python -m experiments.gauge --ckpt=runs/diversity [--labels=15] [--format=png|svg|pdf]
+"""
+
+from lrjax import answers, cli
+from lrjax.analysis import gauge
+from lrjax.analysis.models import tidy
+from lrjax.figures import ablation as figures
+from lrjax.stats import format_interval, format_table, groups
+
+answers.define_flags(encoder=False)
+
+
+def main() -> None:
+    run, n_labels = answers.restore()
+    law = tidy(gauge.law(run, n_labels))
+    print(f"the law: E_cls - P_0 = initial value x prod(1 - lr_t wd); largest relative deviation {law['deviation'].max():.1e}")
+    print(f"over {len(law['seed'])} models; norms now: E_cls {law['E_cls'].mean():.2f}, P_0 {law['P_0'].mean():.2f}\n")
+    answers.write_table("gauge_law", law)
+
+    table = gauge.moved(run, n_labels)
+    rows = []
+    for key, chosen in groups(table, ("n_labels", "cls", "ablation")).items():
+        cells = [format_interval(table[name][chosen]) for name in ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set")]
+        rows.append([*key, *cells])
+    order = {name: i for i, name in enumerate((*gauge.PLACES, *gauge.ABLATIONS))}
+    rows.sort(key=lambda row: (row[0], order[row[1]], order[row[2]]))
+    print(format_table(["n_labels", "CLS vector", "zero", "order", "top-1", "label set"], rows))
+    answers.write_table("gauge", table)
+    answers.draw("gauge", figures.gauge, table)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,39 @@
+"""Which term carries the gradient? Initial scales decide: the terms' shares and what ablating them does, against E:P.
+
+python -m experiments.ratio --ckpt=runs/scale_ratio [--labels=15] [--format=png|svg|pdf]
+"""
+
+from lrjax import answers, cli
+from lrjax.analysis import gauge, gradient
+from lrjax.analysis.ablate import ablate
+from lrjax.analysis.models import tidy
+from lrjax.errors import InputError
+from lrjax.figures import ablation as figures
+from lrjax.stats import format_interval, format_table, groups
+
+answers.define_flags(encoder=False)
+
+
+def main() -> None:
+    run, n_labels = answers.restore()
+    if len({(m.e_scale, m.p_scale) for m in run.sweep.models}) < 2:
+        raise InputError("--ckpt: all models have the same initial scales; give a sweep such as experiments/configs/scale_ratio.py")
+    carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run, n_labels=n_labels))))
+    table = ablate(run, gauge.ABLATIONS, n_labels=n_labels, sets=("unseen_pair",))
+    rows = []
+    for key, chosen in groups(carried, ("n_labels", "ratio_EP")).items():
+        shares = [format_interval(carried[f"share_{term}"][chosen]) for term in gradient.POSITION_TERMS]
+        mine = (table["n_labels"] == key[0]) & (gradient.scale_ratio(table) == key[1])
+        order = [
+            format_interval(table["unseen_pair_order"][mine & (table["ablation"] == a)]) for a in ("none", "EP", "PP", "EP+PP+BP")
+        ]
+        rows.append([*key, *shares, *order])
+    print("share of the position gradient of each model's best head by term; order on unseen pairs with terms at zero")
+    print(format_table(["n_labels", "E:P", "EP", "PP", "BP", "order", "EP=0", "PP=0", "EP+PP+BP=0"], rows))
+    answers.write_table("ratio_gradient", carried)
+    answers.write_table("ratio_ablate", table)
+    answers.draw("ratio", figures.ratio, carried, table)
+
+
+if __name__ == "__main__":
+    cli.run(main)

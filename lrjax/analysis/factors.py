@@ -1,0 +1,41 @@
+"""How much of an accuracy does each of two axes of a sweep explain? A balanced two-way analysis of variance."""
+
+import numpy as np
+
+from lrjax.errors import InputError
+from lrjax.stats import Table
+
+RESAMPLES = 2000
+
+
+def explained(table: Table, metric: str, a: str = "n_labels", b: str = "n2") -> Table:
+    """Shares of the total sum of squares of `metric` over models: axis `a`, axis `b`, their interaction, and seeds (what is left).
+
+    Four rows: `factor`, `share`, and its 95 % interval by resampling seeds jointly across all cells (bootstrap). Raises InputError
+    if some cell of a x b lacks a seed that another has.
+    """
+    levels = [np.unique(table[name]) for name in (a, b)]
+    seeds = np.unique(table["seed"])
+    cells = np.full((len(levels[0]), len(levels[1]), len(seeds)), np.nan)
+    at = (np.searchsorted(level, table[name]) for level, name in zip((*levels, seeds), (a, b, "seed"), strict=True))
+    cells[tuple(at)] = table[metric]
+    if min(map(len, levels)) < 2 or np.isnan(cells).any():
+        raise InputError(
+            f"factors: needs every seed at every {a} x {b}, two values or more of each; give a sweep that is their product"
+        )
+    rng = np.random.default_rng(0)
+    samples = [shares(cells[..., rng.integers(len(seeds), size=len(seeds))]) for _ in range(RESAMPLES)]
+    low, high = np.quantile(samples, (0.025, 0.975), axis=0)
+    return {"factor": np.array([a, b, f"{a} x {b}", "seeds"]), "share": shares(cells), "low": low, "high": high}
+
+
+def shares(cells: np.ndarray) -> np.ndarray:
+    """Shares [4] of the total sum of squares of cells [a, b, seeds]: a, b, a x b, seeds; they sum to 1."""
+    mean = cells.mean()
+    of_a, of_b, of_ab = cells.mean((1, 2)) - mean, cells.mean((0, 2)) - mean, cells.mean(2)
+    both = of_ab - mean - of_a[:, None] - of_b
+    n_a, n_b, n = cells.shape
+    parts = np.array(
+        [n_b * n * (of_a**2).sum(), n_a * n * (of_b**2).sum(), n * (both**2).sum(), ((cells - of_ab[..., None]) ** 2).sum()]
+    )
+    return parts / parts.sum()

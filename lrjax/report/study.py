@@ -1,0 +1,140 @@
+"""What the report rests on: sweeps, and the answers that analyses give of them, each a CSV that is made once.
+
+A study is a folder with a workdir per sweep; an answer is `<sweep>/analysis/<name>.csv`. What is there is not made again.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lrjax import stats, workdir
+from lrjax.analysis import align, decompose, gauge, gradient, heads, text, values
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, ablate, each
+from lrjax.analysis.models import tidy
+from lrjax.config import Sweep, make_sweep
+from lrjax.errors import InputError
+from lrjax.stats import Table
+from lrjax.sweep import Run, models_table
+
+
+def monotone(run: Run) -> Table:
+    """Is the CLS row of EP monotone from left to right? A row per model: Spearman's |rank correlation| with the pixel, and the
+    strength of EP's gradient, of the head whose EP gradient is greatest; the model's top-1.
+    """
+    from scipy.stats import spearmanr
+
+    ep = decompose.tables(run).EP.sel(query_token="CLS").isel(key_position=slice(1, None))  # [model, head, pixel]
+    strength = abs(gradient.gradient(run).gradient_EP)
+    best = strength.argmax("head")
+    rows = ep.isel(head=best).values
+    rank = [abs(spearmanr(np.arange(row.size), row).statistic) for row in rows]
+    table = tidy(strength.isel(head=best).drop_vars("head").to_dataset(name="gradient_EP"))
+    return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"][table["model"]]}
+
+
+# Answer -> what makes it. Ablations are of vision, evaluated on unseen pairs (and single objects where that is asked).
+ANSWERS: dict[str, Callable[[Run], Table]] = {
+    "ablate": lambda run: ablate(run, ABLATIONS),
+    "each": lambda run: ablate(run, each(run), sets=("unseen_pair",)),
+    "controls": lambda run: ablate(run, CONTROLS, sets=("unseen_pair",)),
+    "doses": lambda run: ablate(run, DOSES, sets=("unseen_pair",)),
+    "text_ablate": lambda run: ablate(run, ABLATIONS, encoder="text", sets=("unseen_pair",)),
+    "ratio": lambda run: ablate(run, gauge.ABLATIONS, sets=("unseen_pair",)),
+    "gauge": gauge.moved,
+    "law": lambda run: tidy(gauge.law(run)),
+    "monotone": monotone,
+    "shares": lambda run: tidy(decompose.decompose(run)[["share_all"]]),
+    "gradient": lambda run: tidy(gradient.gradient(run)),
+    "strongest": lambda run: tidy(gradient.strongest(gradient.gradient(run))),
+    "heads": lambda run: tidy(heads.heads(run)),
+    "pruning": lambda run: heads.pruning(run),
+    "text": lambda run: tidy(text.text(run)),
+    "align": lambda run: tidy(align.align(run)),
+    "values": lambda run: tidy(values.values(run)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One sweep of a study: its config file (a name in experiments/configs), most seeds it takes, and the answers asked of it."""
+
+    config: str
+    answers: tuple[str, ...] = ()
+    most_seeds: int = 100_000
+
+
+WHOLE = (
+    "ablate",
+    "each",
+    "controls",
+    "doses",
+    "text_ablate",
+    "gauge",
+    "law",
+    "monotone",
+    "shares",
+    "gradient",
+    "strongest",
+    "heads",
+)
+WHOLE += ("pruning", "text", "align", "values")
+PARTS: dict[str, Part] = {
+    "default": Part("diversity", WHOLE),
+    "paper_like": Part("paper_like", WHOLE),
+    "weight_decay": Part("weight_decay", ("strongest",)),
+    "ratio": Part("scale_ratio", ("ratio", "gradient", "strongest")),
+    "layouts": Part("layouts", (), 8),
+    "phases": Part("phases"),
+    "align": Part("align", ("align",), 4),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A folder of trained sweeps and their answers."""
+
+    folder: Path
+
+    def path(self, part: str) -> Path:
+        """The workdir of a sweep."""
+        return self.folder / part
+
+    def has(self, part: str) -> bool:
+        """Whether a sweep is there."""
+        return (self.path(part) / "models.csv").is_file()
+
+    def models(self, part: str) -> Table:
+        """models.csv of a sweep."""
+        return self._read(self.path(part) / "models.csv")
+
+    def history(self, part: str) -> Table:
+        """history.csv of a sweep."""
+        return self._read(self.path(part) / "history.csv")
+
+    def answer(self, part: str, name: str) -> Table:
+        """An answer that was made."""
+        return self._read(self.path(part) / "analysis" / f"{name}.csv")
+
+    def make(self, part: str, names: Sequence[str]) -> list[str]:
+        """Make the answers that are not there; returns their names."""
+        missing = [name for name in names if not (self.path(part) / "analysis" / f"{name}.csv").is_file()]
+        run = workdir.restore(self.path(part)) if missing else None
+        for name in missing:
+            stats.write_csv(self.path(part) / "analysis" / f"{name}.csv", ANSWERS[name](run))
+        return missing
+
+    def _read(self, path: Path) -> Table:
+        if not path.is_file():
+            raise InputError(f"{path}: is not there; run `make reproduce` first")
+        return stats.read_csv(path)
+
+
+def sweep_of(config, seeds: int, most_seeds: int, quick: bool) -> Sweep:
+    """The sweep of a config with so many seeds; `quick`: 2 seeds, few steps, to see that all works (its numbers mean nothing)."""
+    changes = {"seeds": min(seeds, most_seeds)}
+    if quick:
+        steps = 60
+        changes = {"seeds": 2, "steps": steps, "eval_every": 20, "batch_size": 64, "d_model": 32, "d_embed": 32}
+    return make_sweep(dict(config) | changes)
