@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lrjax.analysis.gradient import GENERALISES, onsets, prediction
+from lrjax.analysis.decompose import LEARNED
+from lrjax.analysis.gradient import carried, onsets, prediction, scale_ratio
 from lrjax.analysis.regime import in_order
 from lrjax.errors import InputError
 from lrjax.gates import NONE
@@ -35,7 +36,7 @@ class Claim:
     contrast: str
     low: float
     high: float
-    values: Callable[[Study, str], np.ndarray] | None
+    values: Callable[[Study, str], np.ndarray | tuple] | None  # or a statistic itself: (value, low, high, models)
     part: str | None = None
     note: str = ""
 
@@ -59,11 +60,15 @@ def judge(claim: Claim, study: Study, part: str) -> Verdict:
     if claim.values is None:
         return nothing
     try:
-        values = np.asarray(claim.values(study, part), float)
+        values = claim.values(study, part)
     except InputError:  # the sweep or the answer is not there
         return nothing
-    n = int((~np.isnan(values)).sum())
-    mean, low, high = mean_interval(values)
+    if isinstance(values, tuple):
+        mean, low, high, n = values
+    else:
+        values = np.asarray(values, float)
+        mean, low, high = mean_interval(values)
+        n = int((~np.isnan(values)).sum())
     if n == 0:
         return nothing
     if np.isnan(low):  # one value has no interval
@@ -144,58 +149,449 @@ def share_of(terms: tuple[str, ...], rows: str):
     return values
 
 
+def per_model(table: Table, column: str, measure: Callable[[np.ndarray], float], **where) -> np.ndarray:
+    """`measure` of each model's values of a column, where the other columns have these values, in the order of seeds."""
+    rows = np.ones(len(table["seed"]), bool)
+    for name, value in where.items():
+        rows &= table[name] == value
+    if not rows.any():
+        raise InputError(f"report: no model with {where}")
+    part = select(table, rows)
+    return np.array([float(measure(part[column][part["seed"] == seed])) for seed in np.unique(part["seed"])])
+
+
 def leaning(study: Study, part: str) -> np.ndarray:
     """1 for a model with heads that lean left and heads that lean right (thresholds of `analysis.heads`), else 0."""
-    from lrjax.analysis.heads import LEFT, RIGHT
+    both = lambda leans: {"left", "right"} <= set(leans)
+    return per_model(study.answer(part, "heads"), "leans", both, n_labels=N, layer=0)
 
-    table = study.answer(part, "heads")
-    per_model = []
-    for model in np.unique(table["model"][table["n_labels"] == N]):
-        bias = table["head_bias"][table["model"] == model]
-        per_model.append((bias < LEFT).any() and (bias > RIGHT).any())
-    return np.array(per_model, float)
+
+def kept_heads(best_of: Callable[[Table], np.ndarray]):
+    """Top-1 of the best subset of heads that `best_of` allows, less that of all heads."""
+
+    def values(study, part):
+        table = study.answer(part, "pruning")
+        table = select(table, table["n_labels"] == N)
+        some = select(table, best_of(table))
+        whole = select(table, table["n_kept"] == table["n_kept"].max())
+        if not len(some["seed"]):
+            raise InputError("report: no such subset")
+        seeds = np.unique(some["seed"])
+        best = np.array([some["unseen_pair"][some["seed"] == seed].max() for seed in seeds])
+        return best - np.array([whole["unseen_pair"][whole["seed"] == seed][0] for seed in seeds])
+
+    return values
+
+
+def single_head_top1(study: Study, part: str) -> np.ndarray:
+    """Top-1 with one head kept, the mean over the heads of each model."""
+    return per_model(study.answer(part, "pruning"), "unseen_pair", np.mean, n_labels=N, n_kept=1)
+
+
+def reads_first(study: Study, part: str) -> np.ndarray:
+    """1 for a model some head of whose EOT prefers the label named first whatever the labels (`analysis.text`), else 0."""
+    first = lambda whatever: "first" in set(whatever)
+    return per_model(study.answer(part, "text"), "whatever", first, n_labels=N, set="heldout", word="left-of")
+
+
+def aligned(n: int):
+    """Retrieval of held-out labels across encoders after the rotation less before it."""
+
+    def values(study, part):
+        table = study.answer(part, "align")
+        at = lambda fit: of(table, "retrieval", n_labels=n, space="E", fit=fit)
+        return at("rotation") - at("before")
+
+    return values
 
 
 def phases_in_order(study: Study, part: str) -> np.ndarray:
     """1 for a model that reaches .8 in single objects, then in seen pairs, then (strictly) in unseen pairs, else 0."""
     history = study.history("phases")
-    rows = history["step"] == history["step"].max()
-    return np.asarray(in_order(history)[rows], float)
+    return np.asarray(in_order(history)[history["step"] == history["step"].max()], float)
 
 
 def gradient_before_skill(study: Study, part: str) -> np.ndarray:
-    """1 for a model whose gradient is half grown strictly before unseen-pair top-1 is half way, 0 otherwise."""
+    """1 for a model whose gradient is half grown strictly before its unseen-pair top-1 is half way, else 0."""
     history = study.history("phases")
-    models = np.unique(history["model"])
-    return np.concatenate([onsets(select(history, history["model"] == model))["gradient_first"] for model in models])
+    one = lambda model: onsets(select(history, history["model"] == model))["gradient_first"]
+    return np.concatenate([one(model) for model in np.unique(history["model"])])
 
 
-def regime_rows(study: Study, part: str) -> np.ndarray:
-    raise InputError("regime")
-
-
-def predictor_auc(metric: str):
-    """Rank correlation, over all models of the baseline and of the ratio sweep, of a model's best ratio with an accuracy: one
-    number a bootstrap resample of models, so that its interval is the mean's.
+def predicts(metric: str):
+    """Spearman's rank correlation of the best head's ratio with an accuracy, over all models of the sweep and of the sweep of
+    initial scales; its interval by resampling models.
     """
 
     def values(study, part):
-        ratios, models = [], []
-        for sweep in (part, "ratio"):
-            best, table = study.answer(sweep, "strongest"), study.models(sweep)
-            ratios.append(best["ratio"])
-            models.append(table)
-        ratio = np.concatenate(ratios)
-        table = {
-            name: np.concatenate([m[name] for m in models])
-            for name in ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set")
-        }
-        found = prediction(ratio, table)
-        return found["rank_correlation"][found["accuracy"].tolist().index(metric)]
+        parts = [(study.answer(sweep, "strongest"), study.models(sweep)) for sweep in (part, "ratio")]
+        ratio = np.concatenate([best["ratio"] for best, _ in parts])
+        names = ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set")
+        models = {name: np.concatenate([table[name] for _, table in parts]) for name in names}
+
+        def correlation(rows):
+            found = prediction(ratio[rows], select(models, rows))
+            return found["rank_correlation"][found["accuracy"].tolist().index(metric)]
+
+        rng, n = np.random.default_rng(0), len(ratio)
+        low, high = np.quantile([correlation(rng.integers(n, size=n)) for _ in range(500)], (0.025, 0.975))
+        return correlation(np.arange(n)), low, high, n
 
     return values
 
 
-def generalising_share(study: Study, part: str) -> np.ndarray:
-    """1 for a model with top-1 above GENERALISES."""
-    return (of(study.models(part), "unseen_pair", n_labels=N) > GENERALISES).astype(float)
+def half_dose(study: Study, part: str) -> np.ndarray:
+    """The gate of EP at which half of the order that EP carries is lost (linear between doses)."""
+    table = study.answer(part, "doses")
+    table = select(table, (table["n_labels"] == N) & np.char.startswith(table["ablation"].astype(str), "EP="))
+    dose = np.array([float(name.partition("=")[2]) for name in table["ablation"]])
+    found = []
+    for seed in np.unique(table["seed"]):
+        rows = np.flatnonzero(table["seed"] == seed)
+        rows = rows[np.argsort(dose[rows])]
+        order = np.maximum.accumulate(table["unseen_pair_order"][rows])
+        found.append(np.interp((order[0] + order[-1]) / 2, order, dose[rows]))
+    return np.array(found)
+
+
+def carried_by(term: str, ratio: float):
+    """The share of the position gradient that a term carries at one ratio of initial scales."""
+
+    def values(study, part):
+        table = carried(study.answer("ratio", "strongest"))
+        return of(table, f"share_{term}", n_labels=N, ratio_EP=ratio)
+
+    return values
+
+
+def ratio_change(ablation: str, ratio: float):
+    """The change of order that an ablation makes at one ratio of initial scales."""
+
+    def values(study, part):
+        table = study.answer("ratio", "ratio")
+        table = table | {"ratio_EP": scale_ratio(table)}
+        at = lambda name: of(table, "unseen_pair_order", n_labels=N, ratio_EP=ratio, ablation=name)
+        return at(ablation) - at(NONE)
+
+    return values
+
+
+def explained_by(factor: str):
+    """The share of the variance of top-1 over N x n2 that a factor explains, with its interval."""
+
+    def values(study, part):
+        shares = study.grid()
+        i = shares["factor"].tolist().index(factor)
+        return shares["share"][i], shares["low"][i], shares["high"][i], int(shares["models"][i])
+
+    return values
+
+
+# ---- the claims ----
+
+TOP1, ORDER, SET = "unseen_pair", "unseen_pair_order", "unseen_pair_label_set"
+CLAIMS = (
+    Claim(
+        "diversity",
+        "Unseen-pair top-1 grows with the number of labels (Fig 3)",
+        "near chance at few labels, about .9 at 15",
+        "top-1 at N = 25 less top-1 at N = 5, paired by seed",
+        0.2,
+        1,
+        by_label_count(TOP1, 5, 25),
+    ),
+    Claim("few", "At 5 labels top-1 is near chance (Fig 3)", "near chance", "top-1 at N = 5", 0, 0.25, accuracy(TOP1, 5)),
+    Claim("many", "At 15 labels top-1 is about .9 (Fig 3)", "about .9", "top-1 at N = 15", 0.8, 1, accuracy(TOP1)),
+    Claim(
+        "layouts",
+        "Layout diversity barely matters (Fig 3)",
+        "almost no effect",
+        "top-1 at n2 = 40 less n2 = 1, N = 15, paired",
+        -0.15,
+        0.15,
+        layout_effect,
+        "layouts",
+    ),
+    Claim(
+        "variance",
+        "Labels, not layouts, explain unseen-pair accuracy (Fig 3)",
+        "almost no effect of layouts",
+        "share of the variance of top-1 over N x n2 in {1, 10, 40} that n2 explains",
+        0,
+        0.1,
+        explained_by("n2"),
+        "layouts",
+    ),
+    Claim("single", "One object at held-out positions is recognised", "near 1", "single at N = 15", 0.97, 1, accuracy("single")),
+    Claim(
+        "seen", "Trained pairs in held-out layouts are recognised", "near 1", "seen_pair at N = 15", 0.97, 1, accuracy("seen_pair")
+    ),
+    Claim(
+        "what_fails",
+        "What fails at 5 labels is the label set, not the order",
+        "",
+        "order less label set at N = 5",
+        0.1,
+        1,
+        lambda study, part: accuracy(ORDER, 5)(study, part) - accuracy(SET, 5)(study, part),
+    ),
+    Claim(
+        "ep_top1",
+        "EP at zero in vision: top-1 falls to about .5 (Fig 5e)",
+        ".9 to .5",
+        "top-1 with EP at zero, N = 15",
+        0.35,
+        0.65,
+        ablated("EP", TOP1),
+    ),
+    Claim(
+        "ep_order",
+        "EP at zero in vision takes the order away (Fig 5e)",
+        "order at chance",
+        "change of order, N = 15",
+        -1,
+        -0.15,
+        change("EP", ORDER),
+    ),
+    Claim(
+        "ep_set",
+        "EP at zero keeps the label set (App H, Fig 16)",
+        "kept",
+        "change of label set, N = 15",
+        -0.1,
+        1,
+        change("EP", SET),
+    ),
+    Claim(
+        "ee",
+        "EE at zero is general damage: the label set is gone",
+        "",
+        "label set with EE at zero, N = 15",
+        0,
+        0.1,
+        ablated("EE", SET),
+    ),
+    Claim(
+        "pe",
+        "PE at zero has no effect",
+        "no effect",
+        "change of top-1, N = 15",
+        -0.06,
+        0.06,
+        change("PE", TOP1),
+        note="PE asks for tokens from the CLS position: as a part of E_cls + P_0 it is under the same gauge as EP : PP. Its order: next.",
+    ),
+    Claim(
+        "pe_order", "PE at zero has no effect on order", "no effect", "change of order, N = 15", -0.06, 0.06, change("PE", ORDER)
+    ),
+    Claim("pp", "PP at zero has no effect", "no effect", "change of top-1, N = 15", -0.06, 0.06, change("PP", TOP1)),
+    Claim("bp", "BP at zero is a moderate drop", "moderate drop", "change of top-1, N = 15", -0.4, -0.05, change("BP", TOP1)),
+    Claim("ep_vp", "EP and VP at zero: top-1 about .5 (App I)", "about .5", "top-1, N = 15", 0.35, 0.65, ablated("EP+VP", TOP1)),
+    Claim(
+        "monotone",
+        "The CLS row of EP is monotone from left to right (Fig 5)",
+        "monotone",
+        "|rank correlation| of EP with the pixel, each model's head of the strongest EP, N = 15",
+        0.95,
+        1,
+        lambda study, part: of(study.answer(part, "monotone"), "monotone", n_labels=N),
+    ),
+    Claim(
+        "share",
+        "Scores are mostly (E+P) W_QK (E+P)^T",
+        "76 to 91 % of the variance",
+        "share of EE + EP + PE + PP in the scores' variance, all rows and heads, N = 15",
+        0.76,
+        0.91,
+        share_of(LEARNED, "all"),
+    ),
+    Claim(
+        "heads",
+        "Heads specialise: some lean left, some right (Fig 4c)",
+        "one head right on 67 % of pairs, the others left",
+        "share of models with a head below 1/3 and one above 2/3, N = 15",
+        0.5,
+        1,
+        leaning,
+    ),
+    Claim(
+        "one_head",
+        "One head kept after training is not enough (App K, Fig 22)",
+        "about .5",
+        "top-1 with one head kept, N = 15",
+        0,
+        0.65,
+        single_head_top1,
+    ),
+    Claim(
+        "two_heads",
+        "Two complementary heads keep the skill (App K, Fig 22)",
+        "kept",
+        "top-1 of the best pair of heads that lean both ways, less all heads, N = 15",
+        -0.1,
+        1,
+        kept_heads(lambda t: (t["n_kept"] == 2) & (t["directions"] == "both")),
+    ),
+    Claim(
+        "decay",
+        "Weight decay helps (App B, Fig 10)",
+        "helps",
+        "top-1 at weight decay 0.1 less 0, N = 15, paired",
+        0.05,
+        1,
+        decay_effect,
+        "weight_decay",
+    ),
+    Claim(
+        "phases",
+        "Skills come in phases: single, seen pair, unseen pair (App C)",
+        "in this order",
+        "share of models that reach .8 in this order, N = 15",
+        0.8,
+        1,
+        phases_in_order,
+        "phases",
+    ),
+    Claim(
+        "text_first",
+        "A text head attends to the first label whatever it is",
+        "yes",
+        "share of models with a head of EOT that prefers the first label in 95 % of held-out captions, N = 15",
+        0.5,
+        1,
+        reads_first,
+    ),
+    Claim(
+        "align",
+        "Label embeddings of image and text align after a rotation fitted on trained labels",
+        "yes",
+        "retrieval of held-out labels after the rotation less before, N = 25",
+        0.2,
+        1,
+        aligned(25),
+    ),
+    Claim(
+        "align_many",
+        "The same where the rotation is determined by many labels",
+        "yes",
+        "retrieval of held-out labels after the rotation less before, N = 200",
+        0.2,
+        1,
+        aligned(200),
+        "align",
+    ),
+    Claim("j", "Left+right captions need a two-layer text encoder (App J)", "yes", "not measured yet", 0, 0, None, "default"),
+    Claim("k", "One head trained from scratch fails (App K)", "fails", "not measured yet", 0, 0, None, "default"),
+    Claim("l", "Gradients compound in two-layer vision (App L)", "left open", "not measured yet", 0, 0, None, "default"),
+    Claim("rope", "Rotary positions generalise through the bias-position term", "yes", "not measured yet", 0, 0, None, "default"),
+    Claim("r", "LayerNorm and MLP modify the mechanism (App R)", "yes", "not measured yet", 0, 0, None, "default"),
+    Claim("o", "2-D grids, three objects, autoregression (App O)", "replicate", "not measured yet", 0, 0, None, "default"),
+)
+
+OURS = (
+    Claim(
+        "gauge_law",
+        "The gauge: E_cls - P_0 only decays, whatever is learned",
+        "",
+        "relative deviation of E_cls - P_0 from its initial value x prod(1 - lr wd)",
+        0,
+        1e-4,
+        lambda study, part: study.answer(part, "law")["deviation"],
+    ),
+    Claim(
+        "gauge_p",
+        "The gauge: the same function, its CLS vector wholly in P_0, loses nothing when EP is zero",
+        "",
+        "change of order with EP at zero, N = 15",
+        -0.02,
+        0.02,
+        gauge("wholly P_0", ORDER),
+    ),
+    Claim(
+        "gauge_e",
+        "The gauge: the same function, its CLS vector wholly in E_cls, loses its order when EP is zero",
+        "",
+        "change of order with EP at zero, N = 15",
+        -1,
+        -0.15,
+        gauge("wholly E_cls", ORDER),
+    ),
+    Claim(
+        "gauge_free",
+        "Free of the gauge: the position gradient at zero leaves order at chance",
+        "",
+        "order with EP, PP and BP at zero, N = 15",
+        0.45,
+        0.55,
+        ablated("EP+PP+BP", ORDER),
+    ),
+    Claim(
+        "gauge_free_set",
+        "Free of the gauge: and keeps the label set",
+        "",
+        "change of label set with EP, PP and BP at zero, N = 15",
+        -0.1,
+        1,
+        change("EP+PP+BP", SET),
+    ),
+    Claim(
+        "ratio_large",
+        "Initial scales decide: at E:P = 64 EP carries the gradient",
+        "",
+        "share of EP in the gradient, N = 15",
+        0.8,
+        1.2,
+        carried_by("EP", 64.0),
+        "ratio",
+    ),
+    Claim(
+        "ratio_small",
+        "Initial scales decide: at E:P = 1/4 it does not",
+        "",
+        "share of EP in the gradient, N = 15",
+        -0.2,
+        0.4,
+        carried_by("EP", 0.25),
+        "ratio",
+    ),
+    Claim(
+        "ratio_ablate",
+        "Initial scales decide: at E:P = 1 zeroing EP costs little order",
+        "",
+        "change of order, N = 15",
+        -0.1,
+        0.05,
+        ratio_change("EP", 1.0),
+        "ratio",
+    ),
+    Claim("predict_order", "|gradient| / label spread predicts order", "", "rank correlation over models", 0.5, 1, predicts(ORDER)),
+    Claim("predict_top1", "|gradient| / label spread predicts top-1", "", "rank correlation over models", 0.5, 1, predicts(TOP1)),
+    Claim(
+        "first",
+        "The gradient grows before the skill",
+        "",
+        "share of models whose gradient is half grown strictly before top-1 is",
+        0.5,
+        1,
+        gradient_before_skill,
+        "phases",
+    ),
+    Claim(
+        "dose",
+        "Dose-response: half of what EP carries is lost between a quarter and three quarters of its gate",
+        "",
+        "gate of EP at half loss of order, N = 15",
+        0.25,
+        0.75,
+        half_dose,
+    ),
+    Claim(
+        "control",
+        "A random row of EP's norm in its place does worse than nothing",
+        "",
+        "order with a random row less order with EP at zero, N = 15",
+        -1,
+        -0.02,
+        change("random EP", ORDER, answer="controls", base="EP"),
+    ),
+)

@@ -12,6 +12,7 @@ import numpy as np
 from lrjax import stats, workdir
 from lrjax.analysis import align, decompose, gauge, gradient, heads, text, values
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, ablate, each
+from lrjax.analysis.factors import explained
 from lrjax.analysis.models import tidy
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
@@ -48,11 +49,12 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "shares": lambda run: tidy(decompose.decompose(run)[["share_all"]]),
     "gradient": lambda run: tidy(gradient.gradient(run)),
     "strongest": lambda run: tidy(gradient.strongest(gradient.gradient(run))),
-    "heads": lambda run: tidy(heads.heads(run)),
-    "pruning": lambda run: heads.pruning(run),
-    "text": lambda run: tidy(text.text(run)),
+    "heads": lambda run: heads.head_table(heads.heads(run)),
+    "pruning": lambda run: heads.pruning(run, heads.heads(run)),
+    "text": lambda run: text.head_table(text.attention(run)),
+    "swap": lambda run: tidy(text.swap(run)),
     "align": lambda run: tidy(align.align(run)),
-    "values": lambda run: tidy(values.values(run)),
+    "values": lambda run: tidy(values.ranked(values.values(run))),
 }
 
 
@@ -79,7 +81,7 @@ WHOLE = (
     "strongest",
     "heads",
 )
-WHOLE += ("pruning", "text", "align", "values")
+WHOLE += ("pruning", "text", "swap", "align", "values")
 PARTS: dict[str, Part] = {
     "default": Part("diversity", WHOLE),
     "paper_like": Part("paper_like", WHOLE),
@@ -116,6 +118,15 @@ class Study:
     def answer(self, part: str, name: str) -> Table:
         """An answer that was made."""
         return self._read(self.path(part) / "analysis" / f"{name}.csv")
+
+    def grid(self) -> Table:
+        """`factors.explained` of top-1 over N x n2: the layouts sweep, and the default's models of the same seeds for its n2."""
+        ends, middle = self.models("layouts"), self.models("default")
+        middle = stats.select(middle, np.isin(middle["seed"], np.unique(ends["seed"])))
+        columns = ("n_labels", "n2", "seed", "unseen_pair")
+        table = {name: np.concatenate([ends[name], middle[name]]) for name in columns}
+        shares = explained(table, "unseen_pair")
+        return shares | {"models": np.full(len(shares["factor"]), len(table["seed"]))}
 
     def make(self, part: str, names: Sequence[str]) -> list[str]:
         """Make the answers that are not there; returns their names."""
