@@ -60,3 +60,13 @@ def conditions_of(table: Table, leave_out: tuple[str, ...] = ()) -> dict[str, np
     """The rows of each condition, named by the axes (beside N and seeds) that vary: seeds are pooled, conditions never."""
     by = varying(table, tuple(name for name in CONDITIONS if name not in leave_out))
     return {", ".join(f"{n} = {v}" for n, v in zip(by, key, strict=True)): rows for key, rows in groups(table, by).items()}
+
+
+def shrink(path: Path, colours: int = 96) -> Path:
+    """A PNG with few colours, a third of its size: reports carry many."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(colours)
+    small.save(path, optimize=True)
+    return path

@@ -379,7 +379,7 @@ CLAIMS = (
         -0.06,
         0.06,
         change("PE", TOP1),
-        note="PE asks for tokens from the CLS position: as a part of E_cls + P_0 it is under the same gauge as EP : PP. Its order: next.",
+        note="EE : PE divides as EP : PP does, by the gauge: read EE + PE too.",
     ),
     Claim(
         "pe_order", "PE at zero has no effect on order", "no effect", "change of order, N = 15", -0.06, 0.06, change("PE", ORDER)
