@@ -11,7 +11,7 @@ from lrjax import cli, figures, workdir
 from lrjax.analysis.ablate import ABLATIONS, ablate
 from lrjax.errors import InputError
 from lrjax.gates import NONE
-from lrjax.stats import Table, format_interval, format_table, groups, select, varying, write_csv
+from lrjax.stats import Table, counted, format_interval, format_table, groups, select, varying, write_csv
 from lrjax.sweep import model_columns
 
 CKPT = flags.DEFINE_string("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
@@ -19,6 +19,7 @@ LABELS = flags.DEFINE_list("labels", None, "only models with these numbers of la
 ENCODER = flags.DEFINE_string("encoder", "vision", "vision or text")
 HEADS = flags.DEFINE_list("heads", None, "only these heads, such as 0,2")
 TERMS = flags.DEFINE_list("ablations", None, f"what to set to zero, each terms joined with + (default: {','.join(ABLATIONS[1:])})")
+OUT = flags.DEFINE_string("out", None, "folder for figures and tables (default: the workdir)")
 MEASURES = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
 GAUGE = """\
 Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their sum, so how the position gradient divides between
@@ -31,6 +32,7 @@ def main() -> None:
         raise InputError("--ablations=: is empty; expected terms such as EP,EP+PP")
     ablations = tuple(dict.fromkeys((NONE, *(TERMS.value or ABLATIONS))))
     path = Path(CKPT.value)
+    folder = workdir.output(path, OUT.value)
     run = workdir.restore(path)
     table = ablate(run, ablations, ENCODER.value, heads, labels)
     which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
@@ -40,7 +42,6 @@ def main() -> None:
     name = "ablate_ep" + ("" if ENCODER.value == "vision" else f"_{ENCODER.value}")
     filters = ("N", LABELS.value), ("h", HEADS.value), ("zero-", TERMS.value)
     name += "".join(f"_{what}{'-'.join(values)}" for what, values in filters if values)  # another question is another file
-    folder = workdir.root(path)
     csv = folder / "analysis" / f"{name}.csv"
     write_csv(csv, table)
     print(csv)
@@ -52,9 +53,8 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:
     for key, rows in groups(table, by).items():
         part = select(table, rows)
         base = select(part, part["ablation"] == NONE)
-        print(
-            f"\n{', '.join(f'{name} = {value}' for name, value in zip(by, key, strict=True))}: {where}, {len(base['seed'])} seeds"
-        )
+        condition = ", ".join(f"{name} = {value}" for name, value in zip(by, key, strict=True))
+        print(f"\n{condition}: {where}, {counted(base['unseen_pair'])} seeds")
         lines = []
         for ablation in dict.fromkeys(part["ablation"].tolist()):
             ablated = select(part, part["ablation"] == ablation)

@@ -9,12 +9,14 @@ from absl import flags
 
 from lrjax import cli, devices, figures, sweep, workdir
 from lrjax.config import AXES, STATIC, make_sweep
+from lrjax.errors import SaveError
 from lrjax.progress import Progress
-from lrjax.stats import format_interval, format_table, groups, varying
+from lrjax.stats import counted, format_interval, format_table, groups, varying
+from lrjax.stop import Stop
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder for everything that the sweep writes", required=True)
-RESUME = flags.DEFINE_bool("resume", False, "continue the unfinished run of this workdir from its last checkpoint")
+RESUME = flags.DEFINE_bool("resume", False, "continue the unfinished run of this workdir from its newest checkpoint that verifies")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "remove the sweep that is in this workdir and start again")
 SHOWN = ("loss", "single", "seen_pair", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
@@ -40,26 +42,40 @@ def main() -> None:
 
 
 def train(run: sweep.Run, folder: Path) -> None:
+    """Train to the end. Asked to stop, save and exit; what could not be saved is said at once, and at the end."""
     print(sweep.plan(run))
-    progress = Progress(run)
-
-    def on_evaluation(run: sweep.Run) -> None:
-        workdir.save(folder, run)
-        progress.on_evaluation(run)
-
-    try:
-        sweep.advance(run, progress.on_chunk, on_evaluation)
-    finally:
-        progress.close()
+    if run.history.steps and devices.first_process():
+        workdir.write_tables(folder, run)  # rows past the restored step are dropped
+    progress, save = Progress(run), workdir.Saver(folder, run)
+    with Stop() as stop:
+        try:
+            sweep.advance(run, progress.on_chunk, progress.on_evaluation, on_checkpoint=save, stop=stop)
+        finally:
+            progress.close()
+        save(run)
+    if save.failed:
+        raise SaveError(f"{save.failed}: the last save failed; make room, then continue with: {cli.again()}")
+    if stop.number:
+        cli.stopped(stop.number)
 
 
 def print_table(table) -> None:
     by = ("n_labels", *(name for name in varying(table, (*AXES, "beta1", "beta2", *STATIC)) if name != "n_labels"))
     rows = [
-        [*key, len(rows), *(format_interval(table[metric][rows]) for metric in SHOWN)] for key, rows in groups(table, by).items()
+        [*key, counted(table[SHOWN[0]][rows]), *(format_interval(table[metric][rows]) for metric in SHOWN)]
+        for key, rows in groups(table, by).items()
     ]
     print("mean over seeds [95 % interval]")
     print(format_table([*by, "seeds", *SHOWN], rows))
+    gone = [f"model {i} at step {step}" for i, step in enumerate(table["diverged_at"].tolist()) if step is not None]
+    if gone:
+        print(
+            f"diverged, frozen and left out: {len(gone)} of {len(table['model'])} ({_several(gone)}); see diverged_at in models.csv"
+        )
+
+
+def _several(things: list[str]) -> str:
+    return ", ".join(things[:5]) + (", ..." if len(things) > 5 else "")
 
 
 if __name__ == "__main__":

@@ -18,11 +18,14 @@ from lrjax.splits import Splits, sample_batch
 
 @struct.dataclass
 class TrainState:
-    """What training carries: parameters, the optimiser's state, and the sum of losses since the last evaluation."""
+    """What training carries: parameters, the optimiser's state, the sum of losses since the last evaluation, and the step at which
+    the model diverged, -1 while it is healthy.
+    """
 
     params: CLIP
     opt_state: optax.OptState
     loss_sum: jax.Array
+    diverged_at: jax.Array
 
 
 def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
@@ -38,7 +41,7 @@ def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
 def init_state(static: Static, hyper: Hyper) -> TrainState:
     """The state of one model before its first step."""
     params = init_clip(static, hyper)
-    return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0))
+    return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0), jnp.int32(-1))
 
 
 def batch_loss(static: Static, params: CLIP, gates: Gates, singles: Scene, pairs: Scene, word: jax.Array) -> jax.Array:
@@ -56,7 +59,10 @@ def batch_loss(static: Static, params: CLIP, gates: Gates, singles: Scene, pairs
 
 
 def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
-    """One step: draw the batch of (seed, step), descend its gradient. Returns the state and the loss."""
+    """One step: draw the batch of (seed, step), descend its gradient. Returns the state and the loss.
+
+    A model whose loss is not finite has diverged: it is frozen as it was before that step, and its neighbours never know.
+    """
     singles, pairs, word = sample_batch(
         jax.random.fold_in(stream(hyper.seed, "batches"), step),
         splits,
@@ -73,7 +79,11 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     params = params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
-    return TrainState(params, opt_state, state.loss_sum + loss), loss
+    healthy = jnp.isfinite(loss) & (state.diverged_at < 0)
+    after = TrainState(params, opt_state, state.loss_sum + loss, state.diverged_at)
+    kept = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), after, state)
+    first = ~healthy & (state.diverged_at < 0)
+    return kept.replace(diverged_at=jnp.where(first, step, state.diverged_at)), loss
 
 
 def train_steps(

@@ -12,6 +12,10 @@ from lrjax.errors import InputError
 ARRAYS = {"a": {"0": np.arange(600, dtype=np.float32).reshape(3, 200), "count": np.arange(3)}, "h": np.float32(2.5)}
 
 
+def newest(path):
+    return checkpoint.candidates(path)[0]
+
+
 @pytest.fixture
 def saved(tmp_path):
     for step in (10, 20, 30):
@@ -20,7 +24,7 @@ def saved(tmp_path):
 
 
 def test_arrays_come_back_to_the_bit(saved):
-    arrays, meta = checkpoint.load(checkpoint.find(saved))
+    arrays, meta = checkpoint.load(newest(saved))
     for got, want in (
         (arrays["a"]["0"], ARRAYS["a"]["0"]),
         (arrays["a"]["count"], ARRAYS["a"]["count"]),
@@ -34,16 +38,20 @@ def test_arrays_come_back_to_the_bit(saved):
 
 def test_a_path_means_the_newest_step_or_itself(saved):
     step = saved / "checkpoints" / "30"
-    assert checkpoint.find(saved) == checkpoint.find(saved / "checkpoints") == checkpoint.find(step) == step
+    assert newest(saved) == newest(saved / "checkpoints") == newest(step) == step
     assert [p.name for p in checkpoint.saved_steps(saved / "checkpoints")] == ["20", "30"], "the newest KEEP stay"
 
 
 def test_an_empty_or_half_written_step_is_no_step(saved):
     (saved / "checkpoints" / "99").mkdir()
-    (saved / "checkpoints" / "40.orbax-checkpoint-tmp").mkdir()
-    assert checkpoint.find(saved).name == "30"
+    left = [saved / "checkpoints" / name for name in ("40.unfinished", "50.unfinished.orbax-checkpoint-tmp", "30.replaced")]
+    for folder in left:
+        folder.mkdir()
     with pytest.raises(InputError, match="not a complete checkpoint"):
         checkpoint.load(saved / "checkpoints" / "99")
+    assert set(checkpoint.leftovers(saved / "checkpoints")) == set(left)
+    checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
+    assert {p.name for p in (saved / "checkpoints").iterdir()} == {"30", "40"}, "the next save clears up"
 
 
 def test_any_damage_is_named(saved):
@@ -87,7 +95,7 @@ def test_a_newer_format_is_refused(saved, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 7)
     checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
     monkeypatch.undo()
-    with pytest.raises(InputError, match="written in format 7, newer than 1, this lrjax's; upgrade lrjax"):
+    with pytest.raises(InputError, match="written in format 7, newer than 2, this lrjax's; upgrade lrjax"):
         checkpoint.load(saved / "checkpoints" / "40")
 
 
@@ -111,7 +119,7 @@ def test_a_path_with_nothing_says_so(tmp_path):
 
 def test_parameters_of_another_shape_are_refused(trained, tmp_path):
     folder, _ = trained
-    arrays, meta = checkpoint.load(checkpoint.find(folder))
+    arrays, meta = checkpoint.load(newest(folder))
     arrays["programs"]["0"]["params"]["vision"]["P"] = arrays["programs"]["0"]["params"]["vision"]["P"][:, :5]
     checkpoint.save(tmp_path / "checkpoints", 20, arrays, {k: meta[k] for k in ("sweep", "slab", "metrics")})
     with pytest.raises(InputError, match=r"params.vision.P is float32\(4, 5, 16\), expected float32\(4, 11, 16\)"):

@@ -36,7 +36,7 @@ def read(path):
 
 def test_a_sweep_writes_and_prints_what_it_says(workdir):
     folder, printed = workdir
-    assert {"config.json", "checkpoints", "models.csv", "history.csv", "figures"} == {p.name for p in folder.iterdir()}
+    assert {"config.json", "lock", "checkpoints", "models.csv", "history.csv", "figures"} == {p.name for p in folder.iterdir()}
     assert (folder / "figures/fig3.png").stat().st_size > 10_000 and (folder / "figures/phases.png").stat().st_size > 10_000
     models, history = read(folder / "models.csv"), read(folder / "history.csv")
     assert len(models) == 4 and len(history) == 4 * 3
