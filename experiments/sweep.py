@@ -54,7 +54,7 @@ def train(run: sweep.Run, folder: Path) -> None:
             progress.close()
         save(run)
     if save.failed:
-        raise SaveError(f"{save.failed}: the last save failed; make room, then continue with: {cli.again()}")
+        raise SaveError(f"{save.failed}; the last save failed: make room, then continue with: {cli.again()}")
     if stop.number:
         cli.stopped(stop.number)
 

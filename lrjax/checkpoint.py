@@ -127,6 +127,11 @@ def _file_digests(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+def name_of(step: int, ahead: int = 0) -> str:
+    """The name of a step's folder: `300`, or `300+75`."""
+    return f"{step}+{ahead}" if ahead else f"{step}"
+
+
 def place_of(step_folder: Path) -> tuple[int, int] | None:
     """Where a step stands: (evaluation, steps since); None if that is no step's name."""
     match = _NAME.fullmatch(step_folder.name)

@@ -377,7 +377,7 @@ def run_to_arrays(run: Run) -> tuple[dict, dict]:
     }
     meta = {"sweep": sweep_to_json(run.sweep), "slab": run.slab, "metrics": list(run.history.metrics)}
     if run.ahead:
-        names, models = _metric_names(run), len(run.sweep.models)
+        names, models = _metric_names(run) or run.history.metrics, len(run.sweep.models)
         ahead, pending = np.zeros(models, np.int32), np.zeros(models, bool)
         for i, program in enumerate(run.programs):
             ahead[program.rows], pending[program.rows] = run.ahead.get(i, 0), i in run.pending
