@@ -53,6 +53,7 @@ class Model:
     eps: float = 1e-8
 
 
+MAX_MODELS = 1_000_000
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "gates")  # beside seeds
 TRACED = ("seed", *AXES)
@@ -161,8 +162,8 @@ def make_sweep(config: Mapping[str, Any]) -> Sweep:
     _require("first_seed", first_seed, 0 <= first_seed <= 2**32 - seeds, f"0..{2**32 - seeds}, so that all seeds are below 2^32")
     axes = {name: _axis(name, config[name]) for name in (*STATIC, *AXES)}
     n_models = seeds * math.prod(len(values) for values in axes.values())
-    if n_models > 1_000_000:
-        raise InputError(f"config: the product of seeds and axes is {n_models} models; expected at most 1000000")
+    if n_models > MAX_MODELS:
+        raise InputError(f"config: the product of seeds and axes is {n_models} models; expected at most {MAX_MODELS}")
     rows = itertools.product(*axes.values(), range(first_seed, first_seed + seeds))
     models = tuple(Model(**dict(zip((*axes, "seed"), row, strict=True))) for row in rows)
     sweep = Sweep(models, *(_cast(name, config[name], int) for name in RUN))

@@ -68,6 +68,12 @@ def _conditions(table: Table, leave_out: tuple[str, ...] = ()) -> dict[str, np.n
     return {", ".join(f"{n} = {v}" for n, v in zip(by, key, strict=True)): rows for key, rows in groups(table, by).items()}
 
 
+def _left_out(table: Table) -> str:
+    """`; 2 diverged models left out`, if a table has models without accuracies."""
+    models = set(table["model"][np.isnan(table["unseen_pair"])].tolist())
+    return f"; {len(models)} diverged model{'s' if len(models) > 1 else ''} left out" if models else ""
+
+
 def fig3(models: Table, path: Path) -> Path:
     """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies)."""
     figure, axes = plt.subplots(1, 5, figsize=(15, 3.1), sharey=True, layout="constrained")
@@ -81,7 +87,8 @@ def fig3(models: Table, path: Path) -> Path:
         axis.set_xticks(sorted(set(models["n_labels"].tolist())))
     if len(conditions) > 1:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(conditions), 6))
-    figure.suptitle("Accuracy against label diversity: mean over seeds, 95 % interval, seeds as dots", size=10)
+    title = "Accuracy against label diversity: mean over seeds, 95 % interval, seeds as dots"
+    figure.suptitle(title + _left_out(models), size=10)
     return _save(figure, path)
 
 
@@ -101,6 +108,8 @@ def phases(history: Table, path: Path) -> Path:
                 axis.fill_between(steps, low, high, color=COLOURS[k], alpha=0.15, lw=0)
             _finish(axis, "training step", "accuracy" if axis is row[0] else "", f"N = {n} labels" + (f"\n{name}" if name else ""))
     axes[0, 0].legend(loc="lower right", fontsize=8)
+    if left_out := _left_out(history):
+        figure.suptitle(left_out.strip("; "), size=10)
     return _save(figure, path)
 
 
@@ -130,5 +139,5 @@ def ablation(table: Table, path: Path, title: str) -> Path:
     axes[-1, 0].set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes[-1, 0].set_xlabel("terms set to zero")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
-    figure.suptitle(title, size=10, x=0.02, ha="left")
+    figure.suptitle(title + _left_out(table), size=10, x=0.02, ha="left")
     return _save(figure, path)

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from lrjax import devices, train
 from lrjax.benchmark import counts
 from lrjax.clip import init_clip, model_splits
-from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, make_hyper, make_static
+from lrjax.config import MAX_MODELS, STATIC, TRACED, Hyper, Model, Static, Sweep, make_hyper, make_static
 from lrjax.errors import InputError, Unusable
 from lrjax.evaluate import METRICS, evaluate
 from lrjax.gates import Gates
@@ -354,7 +354,9 @@ def sweep_to_json(sweep: Sweep) -> dict:
 
 
 def sweep_from_json(data: dict) -> Sweep:
-    """The inverse of sweep_to_json, after a trip through JSON (which makes lists of tuples)."""
+    """The inverse of sweep_to_json, after a trip through JSON (which makes lists of tuples). Raises InputError if too large."""
+    if not 0 < data["n_models"] <= MAX_MODELS:
+        raise InputError(f"n_models: {data['n_models']!r} is not possible; expected 1..{MAX_MODELS}")
 
     def column(name, value):
         pairs = name == "betas"
