@@ -2,10 +2,10 @@
 
 python -m experiments.torture [--kills=50] [--workdir=DIR] [--seed=0]
 
-A small sweep is trained undisturbed in this process. The same sweep is then run as users run it, killed at random moments, every
-second time while it is saving, and continued with --resume. After each kill the newest checkpoint must be whole and hold what the
-undisturbed run held at that step; a run that comes to its end must have written the undisturbed run's tables. On 2 CPU cores about
-6 s a kill. Expect `50 of 50 kills identical`; the exit code is 1 if they are not.
+A small sweep is trained undisturbed, in this process and as users run it. Then it is run again and again, killed at random moments,
+every second time while it is saving, and continued with --resume. After each kill the newest checkpoint must be whole and hold
+what the undisturbed run held at that step; a run that comes to its end must have written the undisturbed run's tables. On 2 CPU
+cores about 6 s a kill. Expect `50 of 50 kills identical`; the exit code is 1 if they are not.
 """
 
 import random
@@ -27,7 +27,7 @@ SEED = flags.DEFINE_integer("seed", 0, "of the random moments")
 
 # Two slabs take turns and are saved between evaluations too: a kill may meet everything that a sweep can be in the middle of.
 CHANGES = dict(steps=600, eval_every=100, checkpoint_every=20, slab=2, n_labels=(4, 6), d_model=16, d_embed=16, batch_size=32)
-LIFETIME, SAVING = 8.0, 0.1  # seconds: moments of a process, of a save
+SAVES, SAVING = 12, 0.1  # a kill in a save is in one of the next SAVES, at a moment of its first SAVING seconds
 
 
 def main() -> None:
@@ -39,28 +39,34 @@ def main() -> None:
 def torture(folder: Path, kills: int, chance: random.Random) -> bool:
     """Whether all kills, and all runs that came to their end in spite of them, left what an undisturbed run leaves."""
     expected = undisturbed(folder / "undisturbed")
-    struck, in_saves, ended, last = [], 0, [], False
+
+    def ended(process: subprocess.Popen) -> bool:
+        complained = process.communicate()[1]
+        identical = process.returncode == 0 and tables(run) == tables(folder / "undisturbed")
+        return say(f"end of {run.name}", identical, complained)
+
+    run, began = folder / "run 0", time.monotonic()
+    ends, struck, in_saves, last = [ended(start(run))], [], 0, False
+    lifetime = time.monotonic() - began
     while not last:
-        last, run = len(struck) == kills, folder / f"run {len(ended)}"
-        process = start(run)
-        if not last and strike(process, run, chance, in_save=len(struck) % 2 == 1):
-            place, digests = newest(run)
-            in_save = bool(checkpoint.leftovers(run / "checkpoints"))
-            struck.append(digests == expected.get(place))
-            in_saves += in_save
-            say(f"kill {len(struck)}: {place or 'no step yet'}{', in a save' if in_save else ''}", struck[-1])
-        else:
-            complained = process.communicate()[1]
-            ended.append(process.returncode == 0 and tables(run) == tables(folder / "undisturbed"))
-            say(f"end of run {len(ended)}", ended[-1], complained)
+        last, run = len(struck) == kills, folder / f"run {len(ends)}"
+        process, saves = start(run), chance.randint(1, SAVES) if len(struck) % 2 else 0
+        if last or not strike(process, run, chance, chance.uniform(0, lifetime), saves):
+            ends.append(ended(process))
+            continue
+        (place, digests), in_save = newest(run), bool(checkpoint.leftovers(run / "checkpoints"))
+        what = f"kill {len(struck) + 1}: {run.name}, {place or 'no step yet'}{', in a save' if in_save else ''}"
+        struck.append(say(what, digests == expected.get(place)))
+        in_saves += in_save
     print(
-        f"{sum(struck)} of {kills} kills identical ({in_saves} in a save), {sum(ended)} of {len(ended)} runs identical at their end"
+        f"{sum(struck)} of {kills} kills identical ({in_saves} in a save), {sum(ends)} of {len(ends)} runs identical at their end"
     )
-    return all(struck) and all(ended)
+    return all(struck) and all(ends)
 
 
-def say(what: str, identical: bool, complained: str = "") -> None:
+def say(what: str, identical: bool, complained: str = "") -> bool:
     print(f"{what}: {'identical' if identical else f'NOT IDENTICAL {complained}'}", flush=True)
+    return identical
 
 
 def undisturbed(folder: Path) -> dict[str, dict[str, str]]:
@@ -82,12 +88,14 @@ def start(run: Path) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def strike(process: subprocess.Popen, run: Path, chance: random.Random, in_save: bool) -> bool:
-    """Kill the process at a random moment, or at one of the next save after it; False if it ended before."""
-    moment = time.monotonic() + chance.uniform(0, LIFETIME)
+def strike(process: subprocess.Popen, run: Path, chance: random.Random, seconds: float, saves: int) -> bool:
+    """Kill the process after so many seconds, or in the `saves`-th of its saves if that is not 0; False if it ended before."""
+    began, seen, saving = time.monotonic(), 0, True  # a save that a killed process left is none of this one's
     while process.poll() is None:
-        if time.monotonic() > moment and (not in_save or checkpoint.leftovers(run / "checkpoints")):
-            time.sleep(chance.uniform(0, SAVING) if in_save else 0)
+        was, saving = saving, bool(checkpoint.leftovers(run / "checkpoints"))
+        seen += saving and not was
+        if seen == saves if saves else time.monotonic() - began > seconds:
+            time.sleep(chance.uniform(0, SAVING) if saves else 0)
             process.kill()
             return process.wait() < 0
         time.sleep(0.001)

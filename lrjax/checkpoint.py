@@ -27,6 +27,7 @@ from lrjax.errors import InputError, SaveError, Unusable
 
 FORMAT = 2  # 1 had no diverged_at
 KEEP = 2  # newest evaluations kept, and newest stops after the last of them
+OTHER_FILES = 2**18  # bytes of a checkpoint beside its arrays, generously
 PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 DIGESTS = "digests.json"
 _NAME = re.compile(r"([0-9]+)(?:\+([0-9]+))?")
@@ -87,6 +88,7 @@ def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
         _remove(leftovers(directory))
         aside.mkdir(parents=True)
         arrays = jax.tree.map(np.asarray, arrays)
+        _ask_for_room(aside, arrays)
         with _orbax(ocp.StandardCheckpointHandler) as orbax:
             orbax.save((aside / "state").resolve(), args=ocp.args.StandardSave(arrays))
         with _orbax(ocp.JsonCheckpointHandler) as orbax:
@@ -100,6 +102,14 @@ def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
         _remove(leftovers(directory))
         raise SaveError(f"{place}: could not be saved ({_first_line(error)})") from error
     _remove([*leftovers(directory), *_outdated(directory, place)])
+
+
+def _ask_for_room(folder: Path, arrays: dict) -> None:
+    """Raise OSError if the disk has none for these arrays. TensorStore would find out too, in pages, from threads that live on."""
+    if hasattr(os, "posix_fallocate"):
+        with open(folder / "room", "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, sum(x.nbytes for x in jax.tree.leaves(arrays)) + OTHER_FILES)
+        os.unlink(folder / "room")
 
 
 def leftovers(directory: Path) -> list[Path]:
