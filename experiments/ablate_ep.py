@@ -12,7 +12,7 @@ from lrjax.errors import InputError
 from lrjax.evaluate import SETS
 from lrjax.figures import ablation as figures
 from lrjax.gates import NONE
-from lrjax.stats import Table, format_interval, format_table, groups, select, varying
+from lrjax.stats import Table, counted, format_interval, format_table, groups, select, varying
 from lrjax.sweep import model_columns
 
 answers.define_flags()
@@ -61,9 +61,8 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict
     for key, rows in groups(table, by).items():
         part = select(table, rows)
         base = select(part, part["ablation"] == NONE)
-        print(
-            f"\n{', '.join(f'{name} = {value}' for name, value in zip(by, key, strict=True))}: {where}, {len(base['seed'])} seeds"
-        )
+        condition = ", ".join(f"{name} = {value}" for name, value in zip(by, key, strict=True))
+        print(f"\n{condition}: {where}, {counted(base['unseen_pair'])} seeds")
         lines = []
         for ablation in dict.fromkeys(part["ablation"].tolist()):
             ablated = select(part, part["ablation"] == ablation)

@@ -11,12 +11,11 @@ from lrjax import cli, devices, sweep, workdir
 from lrjax.analysis import gradient
 from lrjax.config import AXES, STATIC, make_sweep
 from lrjax.figures import training
-from lrjax.progress import Progress
-from lrjax.stats import format_interval, format_table, groups, varying
+from lrjax.stats import counted, format_interval, format_table, groups, varying
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder for everything that the sweep writes", required=True)
-RESUME = flags.DEFINE_bool("resume", False, "continue the unfinished run of this workdir from its last checkpoint")
+RESUME = flags.DEFINE_bool("resume", False, "continue the unfinished run of this workdir from its newest checkpoint that verifies")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "remove the sweep that is in this workdir and start again")
 SHOWN = ("loss", "single", "seen_pair", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
@@ -27,7 +26,7 @@ def main() -> None:
     if run.finished:
         print(f"{folder} is finished: {len(run.sweep.models)} models, {run.step} steps")
     else:
-        train(run, folder)
+        cli.train(run, folder, (gradient.columns,))
     if not devices.first_process():
         return
     table = sweep.models_table(run)
@@ -41,27 +40,23 @@ def main() -> None:
         print(path)
 
 
-def train(run: sweep.Run, folder: Path) -> None:
-    print(sweep.plan(run))
-    progress = Progress(run)
-
-    def on_evaluation(run: sweep.Run) -> None:
-        workdir.save(folder, run)
-        progress.on_evaluation(run)
-
-    try:
-        sweep.advance(run, progress.on_chunk, on_evaluation, measures=(gradient.columns,))
-    finally:
-        progress.close()
-
-
 def print_table(table) -> None:
     by = ("n_labels", *(name for name in varying(table, (*AXES, "beta1", "beta2", *STATIC)) if name != "n_labels"))
     rows = [
-        [*key, len(rows), *(format_interval(table[metric][rows]) for metric in SHOWN)] for key, rows in groups(table, by).items()
+        [*key, counted(table[SHOWN[0]][rows]), *(format_interval(table[metric][rows]) for metric in SHOWN)]
+        for key, rows in groups(table, by).items()
     ]
     print("mean over seeds [95 % interval]")
     print(format_table([*by, "seeds", *SHOWN], rows))
+    gone = [f"model {i} at step {step}" for i, step in enumerate(table["diverged_at"].tolist()) if step is not None]
+    if gone:
+        print(
+            f"diverged, frozen and left out: {len(gone)} of {len(table['model'])} ({_several(gone)}); see diverged_at in models.csv"
+        )
+
+
+def _several(things: list[str]) -> str:
+    return ", ".join(things[:5]) + (", ..." if len(things) > 5 else "")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """What every analysis command shares: which sweep it asks, and where its answer goes.
 
-    ANSWERS = answers.define_flags()                        # --ckpt --labels --format
+    ANSWERS = answers.define_flags()                        # --ckpt --labels --out --format
     ...
     run, n_labels = answers.restore()
     answers.write("heads", table, figures.heads.by_distance, table, title)
 
-An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir. Filters are part of a file's name: another
-question never overwrites an answer.
+An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir (or of --out). Filters are part of a
+file's name: another question never overwrites an answer.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,10 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def define_flags(encoder: bool = True) -> None:
-    """--ckpt, --labels, --format, and --encoder where an analysis is of one encoder."""
+    """--ckpt, --labels, --out, --format, and --encoder where an analysis is of one encoder."""
     flags.DEFINE_string("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
     flags.DEFINE_list("labels", None, "only models with these numbers of labels, such as 15 or 5,25")
+    flags.DEFINE_string("out", None, "folder for figures and tables (default: the workdir)")
     flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
     if encoder:
         flags.DEFINE_enum("encoder", "vision", ("vision", "text"), "vision or text")
@@ -33,6 +34,7 @@ def define_flags(encoder: bool = True) -> None:
 def restore() -> tuple[Run, list[int] | None]:
     """The run of --ckpt, and --labels. Raises InputError if there is no such thing."""
     n_labels = cli.whole_numbers("labels", flags.FLAGS.labels)
+    workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
     return workdir.restore(Path(flags.FLAGS.ckpt)), n_labels
 
 
@@ -41,7 +43,7 @@ def path(folder: str, name: str, suffix: str, filters: dict[str, object] | None 
     chosen = {"": getattr(flags.FLAGS, "encoder", "vision")} if getattr(flags.FLAGS, "encoder", "vision") != "vision" else {}
     chosen |= {"N": "-".join(flags.FLAGS.labels) if flags.FLAGS.labels else None, **(filters or {})}
     name += "".join(f"_{what}{value}" for what, value in chosen.items() if value)
-    return workdir.root(Path(flags.FLAGS.ckpt)) / folder / f"{name}.{suffix}"
+    return workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{name}.{suffix}"
 
 
 def write_table(name: str, table: Table, filters: dict[str, object] | None = None) -> Path:

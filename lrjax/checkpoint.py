@@ -1,15 +1,19 @@
 """Orbax, behind one door: no other file imports it.
 
-A checkpoint is data: nested dicts of arrays and a JSON `meta`, in `<directory>/<step>/`. Orbax keeps no checksum of its own (a
-flipped byte restores as a silently wrong number) and takes an empty folder for a step. So `meta` has a digest of every array, and
-a step is complete when its last file is there: DIGESTS, a digest of every other file. Both are verified before a number is used.
+A checkpoint is data, never code: nested dicts of arrays and a JSON `meta`, in `<directory>/<name>/`. `300` is an evaluation,
+`300+75` a stop 75 steps into the interval after it. Orbax keeps no checksum of its own (a flipped byte restores as a silently
+wrong number), takes an empty folder for a step and raises what it likes. So `meta` has a digest of every array, DIGESTS one of
+every other file, and both are verified before a number is used. A save is written aside, read back, and only then renamed to its
+place: whenever a process is killed, all steps that were there still are.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,13 +23,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from lrjax import devices
-from lrjax.errors import InputError
+from lrjax.errors import InputError, SaveError, Unusable
 
-FORMAT = 1
-KEEP = 2  # newest steps kept
+FORMAT = 2  # 1 had no diverged_at
+KEEP = 2  # newest evaluations kept, and newest stops after the last of them
+OTHER_FILES = 2**18  # bytes of a checkpoint beside its arrays, generously
 PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 DIGESTS = "digests.json"
-_ITEMS = ("state", "meta")
+_NAME = re.compile(r"([0-9]+)(?:\+([0-9]+))?")
+_ASIDE = ".unfinished"
 
 
 def versions() -> dict[str, str]:
@@ -51,26 +57,79 @@ def digests(arrays: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(path): digest(leaf) for path, leaf in leaves}
 
 
-def save(directory: Path, step: int, arrays: dict, meta: dict) -> None:
-    """Write nested dicts of arrays and a JSON-able meta as step `step`; complete when this returns. Old steps are dropped."""
-    if devices.first_process() and directory.is_dir():
-        for leftover in directory.iterdir():  # of a save that was killed: Orbax would take it for a step and refuse to save over it
-            if leftover.name.isdigit() and not (leftover / DIGESTS).is_file():
-                shutil.rmtree(leftover)
-    devices.wait_for_all(f"leftovers of step {step} are gone")
-    arrays = jax.tree.map(np.asarray, jax.device_get(arrays))
-    meta = {**meta, "format": FORMAT, "versions": versions(), "step": step, "digests": digests(arrays)}
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
-    with _quiet(), ocp.CheckpointManager(directory.resolve(), options=options, item_names=_ITEMS) as manager:
-        items = ocp.args.Composite(state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta))
-        if not manager.save(step, args=items):
-            raise OSError(f"{directory}: Orbax did not save step {step}")
-    folder = directory / str(step)
-    if not devices.first_process():
-        return
-    temporary = folder / (DIGESTS + ".tmp")
-    temporary.write_text(json.dumps(_file_digests(folder)))
-    os.replace(temporary, folder / DIGESTS)
+def differences(meta: dict) -> list[str]:
+    """What differs between here and where a checkpoint was written, of what decides the last bits of a result."""
+    then, now = ({**m.get("versions", {}), **m.get("machine", {})} for m in (meta, _here()))
+    return [f"{name} {now[name]} (was {then[name]})" for name in now if name in then and then[name] != now[name]]
+
+
+def _here() -> dict:
+    return {"versions": versions(), "machine": devices.machine()}
+
+
+def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0) -> None:
+    """Write nested dicts of arrays and a JSON-able meta as step `step`, or a stop `ahead` steps after it.
+
+    When this returns, the step is complete and has been read back; only then are older ones dropped. Of several processes the first
+    writes. Raises SaveError if it cannot be done: what was there before still is.
+    """
+    try:
+        if devices.first_process():
+            _write(
+                directory, f"{step}+{ahead}" if ahead else f"{step}", arrays, {**meta, "format": FORMAT, "step": step, **_here()}
+            )
+    finally:
+        devices.wait_for_all(f"step {step} is saved")
+
+
+def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
+    aside, place = directory / (name + _ASIDE), directory / name
+    try:
+        _remove(leftovers(directory))
+        aside.mkdir(parents=True)
+        arrays = jax.tree.map(np.asarray, arrays)
+        _ask_for_room(aside, arrays)
+        with _orbax(ocp.StandardCheckpointHandler) as orbax:
+            orbax.save((aside / "state").resolve(), args=ocp.args.StandardSave(arrays))
+        with _orbax(ocp.JsonCheckpointHandler) as orbax:
+            orbax.save((aside / "meta").resolve(), args=ocp.args.JsonSave({**meta, "digests": digests(arrays)}))
+        (aside / DIGESTS).write_text(json.dumps(_file_digests(aside)))
+        load(aside)
+        if place.exists():  # refused when the run was restored, or as good as this one
+            os.rename(place, directory / (name + ".replaced"))
+        os.rename(aside, place)
+    except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
+        _remove(leftovers(directory))
+        raise SaveError(f"{place}: could not be saved ({_first_line(error)})") from error
+    _remove([*leftovers(directory), *_outdated(directory, place)])
+
+
+def _ask_for_room(folder: Path, arrays: dict) -> None:
+    """Raise OSError if the disk has none for these arrays. TensorStore would find out too, in pages, from threads that live on."""
+    if hasattr(os, "posix_fallocate"):
+        with open(folder / "room", "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, sum(x.nbytes for x in jax.tree.leaves(arrays)) + OTHER_FILES)
+        os.unlink(folder / "room")
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """What saves that failed or were killed have left in a `checkpoints` folder."""
+    folders = [p for p in directory.iterdir() if p.is_dir() and not p.is_symlink()] if directory.is_dir() else []
+    return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith(".")]
+
+
+def _outdated(directory: Path, newest: Path) -> list[Path]:
+    """The steps that the newest one makes superfluous. Those said to be after it were refused when the run was restored."""
+    steps = saved_steps(directory)
+    before = [p for p in steps if place_of(p) <= place_of(newest)]
+    evaluations = [p for p in before if is_evaluation(p)][-KEEP:]
+    stops = [p for p in before if not evaluations or place_of(p) > place_of(evaluations[-1])][-KEEP:]
+    return [p for p in steps if p not in evaluations and p not in stops and not p.is_symlink()]
+
+
+def _remove(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
@@ -78,33 +137,49 @@ def _file_digests(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def find(path: Path) -> Path:
-    """The step folder (resolved) that `path` means: itself, or the newest step of a workdir or of its `checkpoints`.
+def name_of(step: int, ahead: int = 0) -> str:
+    """The name of a step's folder: `300`, or `300+75`."""
+    return f"{step}+{ahead}" if ahead else f"{step}"
+
+
+def place_of(step_folder: Path) -> tuple[int, int] | None:
+    """Where a step stands: (evaluation, steps since); None if that is no step's name."""
+    match = _NAME.fullmatch(step_folder.name)
+    return (int(match[1]), int(match[2] or 0)) if match else None
+
+
+def is_evaluation(step_folder: Path) -> bool:
+    """Whether a step is an evaluation, rather than a stop between two."""
+    return place_of(step_folder)[1] == 0
+
+
+def saved_steps(directory: Path) -> list[Path]:
+    """The steps of a `checkpoints` folder by name, oldest first, whole or not: `load` tells."""
+    steps = [p for p in directory.iterdir() if place_of(p) and p.is_dir()] if directory.is_dir() else []
+    return sorted(steps, key=place_of)
+
+
+def candidates(path: Path) -> list[Path]:
+    """The step folders (resolved) that `path` may mean, best first: itself, or those of a workdir or of its `checkpoints`.
 
     Raises InputError if there is none.
     """
     if not path.is_dir():
         raise InputError(f"--ckpt={path}: no such folder; give a workdir of experiments.sweep, its checkpoints, or one step")
     path = path.resolve()
-    if path.name.isdigit() and not (path / "checkpoints").is_dir():
-        return path
+    if place_of(path) and not (path / "checkpoints").is_dir():
+        return [path]
     steps = saved_steps(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
     if not steps:
         raise InputError(f"--ckpt={path}: holds no checkpoint; give a workdir of experiments.sweep, its checkpoints, or one step")
-    return steps[-1]
-
-
-def saved_steps(directory: Path) -> list[Path]:
-    """The complete step folders of a `checkpoints` folder, oldest first: leftovers of an interrupted save are not among them."""
-    steps = [p for p in directory.iterdir() if p.name.isdigit() and (p / DIGESTS).is_file()] if directory.is_dir() else []
-    return sorted(steps, key=lambda p: int(p.name))
+    return steps[::-1]
 
 
 def load(step_folder: Path) -> tuple[dict, dict]:
-    """The arrays (NumPy) and meta of one step. Raises InputError if it is foreign, of a newer format, or damaged."""
+    """The arrays (NumPy) and meta of one step. Raises InputError if it is foreign or of a newer format, Unusable if damaged."""
     folder = step_folder.resolve()
     if not (folder / DIGESTS).is_file():
-        raise InputError(f"{step_folder}: not a complete checkpoint of lrjax (no {DIGESTS} in it); give a workdir or another step")
+        raise _damaged(step_folder, f"not a complete checkpoint of lrjax: no {DIGESTS} in it")
     try:
         expected, found = json.loads((folder / DIGESTS).read_text()), _file_digests(folder)
         bad = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -113,22 +188,21 @@ def load(step_folder: Path) -> tuple[dict, dict]:
     if bad:
         raise _damaged(step_folder, f"{bad[0]} is missing or is not what was saved")
     try:
-        with _quiet():
-            meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(folder / "meta")
-    except Exception as error:  # Orbax raises six types for a bad checkpoint, bare Exception among them
+        with _orbax(ocp.JsonCheckpointHandler) as orbax:
+            meta = orbax.restore(folder / "meta")
+    except Exception as error:
         raise _damaged(step_folder, error) from error
     if not isinstance(meta, dict) or not isinstance(meta.get("format"), int) or "digests" not in meta:
         raise InputError(f"{step_folder}: not a checkpoint of lrjax (its meta has no format); give a workdir or another step")
     if meta["format"] > FORMAT:
         raise InputError(f"{step_folder}: written in format {meta['format']}, newer than {FORMAT}, this lrjax's; upgrade lrjax")
     try:
-        with _quiet():
-            handler = ocp.PyTreeCheckpointHandler()
-            shape = ocp.Checkpointer(handler).metadata(folder / "state")
+        with _orbax(ocp.PyTreeCheckpointHandler) as orbax:
+            shape = orbax.metadata(folder / "state")
             tree = getattr(shape, "item_metadata", shape)
             tree = getattr(tree, "tree", tree)
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            arrays = ocp.Checkpointer(handler).restore(folder / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+            arrays = orbax.restore(folder / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     except Exception as error:
         raise _damaged(step_folder, error) from error
     if digests(arrays) != meta["digests"]:
@@ -136,19 +210,28 @@ def load(step_folder: Path) -> tuple[dict, dict]:
     return arrays, meta
 
 
-def _damaged(folder: Path, cause) -> InputError:
-    older = [p.name for p in saved_steps(folder.parent) if p != folder and int(p.name) < int(folder.name)]
-    hint = f"an older step is there: {folder.parent / older[-1]}" if older else "no older step is there"
+def _damaged(folder: Path, cause) -> Unusable:
+    here = place_of(folder) or (0, 0)
+    older = [p.name for p in saved_steps(folder.parent) if place_of(p) < here and (p / DIGESTS).is_file()]
+    hint = f"an older step is there: {folder.parent / older[-1]}" if older else "no older step is there: bring back a copy"
+    return Unusable(f"{folder}: damaged checkpoint ({_first_line(cause)}); {hint}")
+
+
+def _first_line(cause) -> str:
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return InputError(f"{folder}: damaged checkpoint ({lines[0][:120]}); {hint}")
+    return lines[0][:200]
 
 
-class _quiet:
-    """Orbax logs every save through absl; one line an evaluation is enough."""
-
-    def __enter__(self):
-        self.level = logging.getLogger("absl").level
-        logging.getLogger("absl").setLevel(logging.ERROR)
-
-    def __exit__(self, *_):
-        logging.getLogger("absl").setLevel(self.level)
+@contextlib.contextmanager
+def _orbax(handler):
+    """A checkpointer of this process alone: no other is waited for. Orbax logs every save through absl; silent here."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}")
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with ocp.Checkpointer(handler(multiprocessing_options=alone), multiprocessing_options=alone) as checkpointer:
+            yield checkpointer
+    finally:
+        logger.setLevel(level)

@@ -1,5 +1,7 @@
 """What every command of `experiments` shares: flags, and one-line errors with exit code 2."""
 
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +9,11 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lrjax import devices
+from lrjax import devices, sweep, workdir
 from lrjax.config import get_config
-from lrjax.errors import InputError, suggest
+from lrjax.errors import InputError, SaveError, suggest
+from lrjax.progress import Progress
+from lrjax.stop import Stop
 
 _default_config = None
 
@@ -26,6 +30,8 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "several hosts: how 
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "several hosts: which one this is, 0..num_processes-1")
 CACHE = flags.DEFINE_bool("compilation_cache", True, "keep compiled programs in the user's cache folder, for the next run")
 
+DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "on a GPU, the same bits every time; slower (a CPU always does that)")
+
 
 def run(main: Callable[[], None]) -> None:
     """Parse flags, call main; what the user got wrong is said in one line, with exit code 2 and no traceback."""
@@ -33,6 +39,8 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv):
         logging.set_verbosity(logging.WARNING)
         try:
+            if DETERMINISTIC.value:
+                devices.be_deterministic()
             devices.use_all_cores()
             devices.join_hosts(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             if CACHE.value:
@@ -42,10 +50,44 @@ def run(main: Callable[[], None]) -> None:
             main()
         except (InputError, OSError) as error:  # OSError names its file
             _fail(error)
+        except SaveError as error:
+            _fail(error, code=1)
         except KeyboardInterrupt:
-            sys.exit("interrupted")
+            _fail("interrupted", code=128 + signal.SIGINT)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def train(run: sweep.Run, folder: Path, measures: tuple[sweep.Measure, ...] = (), resume: str = "--resume") -> None:
+    """Train to the end. Asked to stop, save and exit; what could not be saved is said at once, and at the end. `resume`: the flag
+    that makes this command go on.
+    """
+    print(sweep.plan(run))
+    if run.history.steps and devices.first_process():
+        workdir.write_tables(folder, run)  # rows past the restored step are dropped
+    progress, save = Progress(run), workdir.Saver(folder, run)
+    with Stop() as stop:
+        try:
+            sweep.advance(run, progress.on_chunk, progress.on_evaluation, on_checkpoint=save, stop=stop, measures=measures)
+        finally:
+            progress.close()
+        save(run)
+    if save.failed:
+        raise SaveError(f"{save.failed}; the last save failed: make room, then continue with: {again(resume)}")
+    if stop.number:
+        stopped(stop.number, resume)
+
+
+def stopped(number: int, resume: str = "--resume") -> None:
+    """End as a signal would have, and say how to go on."""
+    print(f"{signal.Signals(number).name}: stopped; continue with: {again(resume)}", flush=True)
+    sys.exit(128 + number)
+
+
+def again(resume: str = "--resume") -> str:
+    """The command that continues this run."""
+    command = [argument for argument in sys.orig_argv if argument not in ("--overwrite", "--resume")]
+    return shlex.join([*command, resume] if resume else command)
 
 
 def whole_numbers(flag: str, values: list[str] | None) -> list[int] | None:
@@ -91,6 +133,6 @@ def _check_config(argv: list[str]) -> None:
             raise InputError(f"--{name}: no such key{suggest(key, known)}; see lrjax/config.py for all keys")
 
 
-def _fail(error) -> None:
+def _fail(error, code: int = 2) -> None:
     print("error:", " ".join(str(error).split()), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

@@ -53,6 +53,7 @@ class Model:
     eps: float = 1e-8
 
 
+MAX_MODELS = 1_000_000
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "gates")  # beside seeds
 TRACED = ("seed", *AXES)
@@ -62,12 +63,18 @@ _TYPES = {f.name: f.type for f in dataclasses.fields(Model)}
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Models, how long they train and how often they are evaluated; `slab`, how many train at a time (0: what memory holds)."""
+    """Models, how long they train and how often they are evaluated. How that is run, not what it is: `slab`, how many train at a
+    time (0: what memory holds), `checkpoint_every`, steps between checkpoints (0: one at every evaluation).
+    """
 
     models: tuple[Model, ...]
     steps: int = 3000
     eval_every: int = 300
-    slab: int = dataclasses.field(default=0, compare=False)  # how a sweep is run, not what it is
+    slab: int = dataclasses.field(default=0, compare=False)
+    checkpoint_every: int = dataclasses.field(default=0, compare=False)
+
+
+RUN = ("steps", "eval_every", "slab", "checkpoint_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +134,8 @@ def get_config(**changes) -> ml_collections.ConfigDict:
     for name in AXES[1:]:
         config[name] = (defaults[name],)
     # run
-    config.steps, config.eval_every, config.slab = Sweep.steps, Sweep.eval_every, 0
+    for name in RUN:
+        config[name] = getattr(Sweep, name)
     # encoders, data, loss and optimiser: one value each; several values (from a config file) become several programs
     for name in STATIC:
         config[name] = defaults[name]
@@ -154,11 +162,11 @@ def make_sweep(config: Mapping[str, Any]) -> Sweep:
     _require("first_seed", first_seed, 0 <= first_seed <= 2**32 - seeds, f"0..{2**32 - seeds}, so that all seeds are below 2^32")
     axes = {name: _axis(name, config[name]) for name in (*STATIC, *AXES)}
     n_models = seeds * math.prod(len(values) for values in axes.values())
-    if n_models > 1_000_000:
-        raise InputError(f"config: the product of seeds and axes is {n_models} models; expected at most 1000000")
+    if n_models > MAX_MODELS:
+        raise InputError(f"config: the product of seeds and axes is {n_models} models; expected at most {MAX_MODELS}")
     rows = itertools.product(*axes.values(), range(first_seed, first_seed + seeds))
     models = tuple(Model(**dict(zip((*axes, "seed"), row, strict=True))) for row in rows)
-    sweep = Sweep(models, *(_cast(name, config[name], int) for name in ("steps", "eval_every", "slab")))
+    sweep = Sweep(models, *(_cast(name, config[name], int) for name in RUN))
     validate(sweep)
     return sweep
 
@@ -170,6 +178,9 @@ def validate(sweep: Sweep) -> None:
     _require("steps", steps, 1 <= steps <= 2**31 - 1, "1 or more (up to 2147483647)")
     _require("steps", steps, steps % every == 0, f"a multiple of eval_every = {every}")
     _require("slab", sweep.slab, sweep.slab >= 0, "0 (what memory holds) or a number of models")
+    often = sweep.checkpoint_every
+    fits = often >= 0 and (often == 0 or every % often == 0 or often % every == 0)
+    _require("checkpoint_every", often, fits, f"0 (every evaluation), or a divisor or multiple of eval_every = {every}")
     if not sweep.models:
         raise InputError("models: the sweep is empty; give at least one model")
     for model in {dataclasses.replace(model, seed=0): model for model in sweep.models}.values():
@@ -182,7 +193,7 @@ def validate_model(model: Model) -> None:
     layouts = m.L * (m.L - 1) // 2
     for name in ("weight_decay", "lr", "e_scale", "p_scale", "eps"):
         value = getattr(m, name)
-        _require(name, value, np.isfinite(np.float32(value)) and value >= 0, "a finite number, not negative")
+        _require(name, value, 0 <= value <= np.finfo(np.float32).max, "a finite number, not negative")
     _require("lr", m.lr, np.float32(m.lr) > 0, "a finite number above 0")
     _require("eps", m.eps, np.float32(m.eps) > 0, "a finite number above 0")
     _require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")

@@ -4,8 +4,10 @@
 program on its share of the models. Counts that do not divide are padded by `sweep`, with models that are dropped on export.
 """
 
+import contextlib
 import functools
 import os
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +25,17 @@ AXIS = "model"
 
 def use_all_cores() -> None:
     """Make every CPU core a device, before jax starts: small programs fill cores better side by side than one after the other."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", cores)
+    jax.config.update("jax_num_cpu_devices", _cores())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def be_deterministic() -> None:
+    """Have a GPU take no operation whose result depends on timing, before jax starts. A CPU has none."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0".strip()
 
 
 def join_hosts(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
@@ -52,6 +60,11 @@ def wait_for_all(what: str) -> None:
     """Return when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def largest(number: int) -> int:
+    """The largest of the numbers that the processes give, the same in all of them."""
+    return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 @functools.cache
@@ -98,6 +111,27 @@ def memory() -> int:
     if jax.default_backend() == "cpu":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return sum((device.memory_stats() or {}).get("bytes_limit", 2**34) for device in jax.devices())
+
+
+def slow_flops() -> float:
+    """FLOPs a second that all devices together surely do: a fraction of what an old laptop, a small accelerator can."""
+    return jax.device_count() * (1e10 if jax.default_backend() == "cpu" else 1e12)
+
+
+def machine() -> dict[str, str | int]:
+    """What, beside the packages, decides the last bits of a result."""
+    device = jax.devices()[0]
+    kind = _cpu() if device.platform == "cpu" else device.device_kind
+    return {"device": kind, "devices": jax.device_count(), "processes": jax.process_count(), "threads": _cores()}
+
+
+def _cpu() -> str:
+    """The CPU's type: XLA compiles for what it can do."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def at_once() -> int:

@@ -1,8 +1,23 @@
-"""The one exception a user can cause."""
+"""What can go wrong that is no bug, and how it is said: in one line."""
+
+import sys
 
 
 class InputError(ValueError):
     """Something the user gave is wrong: the message is one line that names it, its value, what was expected and what to do."""
+
+
+class Unusable(InputError):
+    """A checkpoint that cannot be used, though an older one may: it is damaged, or does not fit this machine."""
+
+
+class SaveError(Exception):
+    """A save failed, by no fault of the run, which may go on: the message is one line. What was saved before is as it was."""
+
+
+def warn(message: str) -> None:
+    """Say something that a user should know, but that stops nothing."""
+    print("warning:", " ".join(message.split()), file=sys.stderr, flush=True)
 
 
 def suggest(word: str, known) -> str:

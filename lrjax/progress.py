@@ -18,6 +18,7 @@ class Progress:
         self.seconds, self.timed = 0.0, 0  # of training alone, its first chunk (which compiles) left out
         self.models = len(run.sweep.models)
         self.total, self.done = run.sweep.steps * self.models, run.step * self.models  # in model-steps
+        self.done += sum(steps * len(run.programs[i].rows) for i, steps in run.ahead.items())
         self.accuracy = self.loss = float("nan")
         terminal = sys.stderr.isatty()
         form = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}]{postfix}"
@@ -37,8 +38,7 @@ class Progress:
     def on_evaluation(self, run: Run) -> None:
         """After an evaluation."""
         history = dict(zip(run.history.metrics, run.history.values[-1].T, strict=True))
-        self.accuracy = float(np.nanmean(history["unseen_pair"]))
-        self.loss = float(np.nanmean(history["loss"])) if run.step else float("nan")
+        self.accuracy, self.loss = mean(history["unseen_pair"]), mean(history["loss"])
         self.began = time.monotonic() if self.began else None
         if not self.bar.disable:
             return
@@ -57,3 +57,9 @@ class Progress:
     def close(self) -> None:
         """Leave the terminal clean."""
         self.bar.close()
+
+
+def mean(values: np.ndarray) -> float:
+    """Of those that are numbers: models that have diverged have none."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")

@@ -32,6 +32,12 @@ def mean_interval(values) -> tuple[float, float, float]:
     return mean, low, high
 
 
+def counted(values) -> str:
+    """How many values mean_interval takes: `8`, or `7 of 8` where it leaves one out (NaN: its model diverged)."""
+    left = int(np.isnan(np.asarray(values, float)).sum())
+    return f"{len(values) - left} of {len(values)}" if left else str(len(values))
+
+
 def groups(table: Table, by: tuple[str, ...]) -> dict[tuple, np.ndarray]:
     """Row numbers of each combination of the columns `by`, in sorted order."""
     rows: dict[tuple, list[int]] = {}
@@ -52,21 +58,25 @@ def varying(table: Table, columns) -> tuple[str, ...]:
 
 
 def write_csv(path: Path, table: Table) -> None:
-    """Write a table, replacing the file atomically. Floats in the shortest form that reads back the same, NaN empty."""
+    """Write a table, replacing the file atomically. Floats in the shortest form that reads back the same; NaN and masked, empty."""
 
     def text(value):
         if isinstance(value, float):
             return "" if np.isnan(value) else repr(value)
-        return str(value)
+        return "" if value is None else str(value)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table)
-        columns = [_shortest(column) for column in table.values()]
-        writer.writerows([text(value) for value in row] for row in zip(*columns, strict=True))
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(table)
+            columns = [_shortest(column) for column in table.values()]
+            writer.writerows([text(value) for value in row] for row in zip(*columns, strict=True))
+        os.replace(temporary, path)
+    except OSError as error:  # of a full disk names no file
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
 
 
 def read_csv(path: Path) -> Table:

@@ -8,6 +8,7 @@ Axes: m models of a program, M models of the sweep, s evaluations, k metrics.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -18,16 +19,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax import devices, train
+from lrjax.benchmark import counts
 from lrjax.clip import init_clip, model_splits
-from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, make_hyper, make_static
-from lrjax.errors import InputError
+from lrjax.config import MAX_MODELS, STATIC, TRACED, Hyper, Model, Static, Sweep, make_hyper, make_static
+from lrjax.errors import InputError, Unusable
 from lrjax.evaluate import METRICS, evaluate
 from lrjax.gates import Gates
 from lrjax.splits import Splits
 from lrjax.stats import Table
 from lrjax.train import TrainState
 
-CHUNK = 25  # steps between two looks of the host; bounds how much of a run a stop can lose sight of
+CHUNK, CHUNK_SECONDS = 25, 5  # steps between two looks of the host, at most; how long they may last
 REPORTED = 3  # a trained model's figures are the mean of its last three evaluations
 
 # Measures beside METRICS, per model: (static, hyper, splits, params, gates) -> dict of name -> number []. Each becomes a column.
@@ -63,7 +65,11 @@ class History:
 
 @dataclasses.dataclass
 class Run:
-    """A sweep at one step of its training: states, one a program, NumPy with leaves [m, ...]; none before the first evaluation."""
+    """A sweep at one step of its training: states, one a program, NumPy with leaves [m, ...]; none before the first evaluation.
+
+    `step` is that of the last evaluation. A run that was stopped between two has programs `ahead` of it by so many steps, and those
+    that have reached the next one have their metrics [m] `pending` until all have.
+    """
 
     sweep: Sweep
     slab: int
@@ -71,6 +77,22 @@ class Run:
     step: int
     states: list[TrainState | None]
     history: History
+    ahead: dict[int, int] = dataclasses.field(default_factory=dict)
+    pending: dict[int, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """(last evaluation, steps that programs have made since, together): what a checkpoint is named by."""
+        return self.step, sum(self.ahead.values())
+
+    @property
+    def diverged_at(self) -> np.ma.MaskedArray:
+        """The step [M] at which each model diverged, masked where it has not."""
+        steps = np.full(len(self.sweep.models), -1)
+        for program, state in zip(self.programs, self.states, strict=True):
+            if state is not None:
+                steps[program.rows] = state.diverged_at
+        return np.ma.masked_less(steps, 0)
 
     @property
     def finished(self) -> bool:
@@ -175,8 +197,24 @@ def plan(run: Run) -> str:
 
 
 def models_that_fit(sweep: Sweep) -> int:
-    """How many models 60 % of the devices' memory holds, by the largest model of the sweep."""
-    return max(1, int(0.6 * devices.memory() // max(map(bytes_of_model, {dataclasses.replace(m, seed=0) for m in sweep.models}))))
+    """How many models 60 % of the devices' memory holds, and of how many a step is short, by the largest model of the sweep."""
+    models = {dataclasses.replace(m, seed=0) for m in sweep.models}
+    short = CHUNK_SECONDS * devices.slow_flops() // max(flops_of_model(make_static([m])) for m in models)
+    return max(1, int(min(0.6 * devices.memory() // max(map(bytes_of_model, models)), short)))
+
+
+def flops_of_model(static: Static) -> int:
+    """FLOPs of one training step of one model, counted."""
+    return counts.total(counts.lrjax_counts(static)).flops
+
+
+def chunk_steps(sweep: Sweep, program: Program) -> int:
+    """Steps between two looks of the host. They divide the intervals between evaluations and checkpoints, and are few enough to be
+    over soon on a slow machine: a stop waits for them. Counted, not timed, so that a sweep compiles once; no result depends on it.
+    """
+    interval = math.gcd(sweep.eval_every, sweep.checkpoint_every or sweep.eval_every)
+    short = CHUNK_SECONDS * devices.slow_flops() // (flops_of_model(program.static) * len(program.hyper.seed))
+    return max(n for n in range(1, min(CHUNK, interval) + 1) if interval % n == 0 and n <= max(1, short))
 
 
 def bytes_of_model(model: Model) -> int:
@@ -192,45 +230,106 @@ def bytes_of_model(model: Model) -> int:
     return 4 * (6 * sum(x.size for x in params) + activations) + model.n_labels**2 * model.L**2 // 2
 
 
-def advance(run: Run, on_chunk=lambda steps, loss: None, on_evaluation=lambda run: None, measures: tuple[Measure, ...] = ()) -> Run:
+def advance(
+    run: Run,
+    on_chunk=lambda steps, loss: None,
+    on_evaluation=lambda run: None,
+    measures: tuple[Measure, ...] = (),
+    *,
+    on_checkpoint=lambda run: None,
+    stop=lambda: False,
+) -> Run:
     """Train to the sweep's last step, evaluating at step 0 and every `eval_every`.
 
-    on_chunk(model_steps, mean loss) is told every CHUNK steps or so how many steps of models were made since, on_evaluation(run)
-    after each evaluation. `run` is at an evaluation or before its first; it is advanced in place and returned. Programs take turns,
-    an evaluation interval each; between turns their states are in host memory, where checkpoints want them too.
+    on_chunk(model_steps, mean loss) is told after every chunk of steps how many steps of models it made, on_evaluation(run) after
+    each evaluation; on_checkpoint(run) every `checkpoint_every` steps, after on_evaluation where both are due, and at the end.
+    stop() is asked after each chunk and evaluation; once true, `run` is returned as it stands there, to be advanced another time.
+
+    `run` is advanced in place and returned. Programs take turns, an evaluation interval each; between turns their states are in
+    host memory, where checkpoints want them too.
     """
-    sweep, mesh = run.sweep, devices.mesh()
-    chunk = max(n for n in range(1, min(CHUNK, sweep.eval_every) + 1) if sweep.eval_every % n == 0)
+    often = run.sweep.checkpoint_every or run.sweep.eval_every
     while not run.finished or not run.history.steps:
-        begins = not run.history.steps
-        end = 0 if begins else run.step + sweep.eval_every
-        columns: dict[str, np.ndarray] = {}
-        for i, p in enumerate(run.programs):
-            hyper = devices.place(p.hyper, mesh)
-            splits = split_program(p.static, hyper, mesh)
-            states = init_program(p.static, hyper, mesh) if begins else devices.place(_pad(run.states[i], p), mesh)
-            for step in range(run.step, end, chunk):
-                states, losses = train_chunk(p.static, hyper, splits, states, jnp.int32(step), chunk, mesh)
-                on_chunk(chunk * len(p.rows), float(losses.mean()))
-            exhaustive = end > max(0, sweep.steps - REPORTED * sweep.eval_every)
-            metrics = evaluate_program(p.static, exhaustive, hyper, splits, states.params, jnp.int32(end), measures, mesh)
-            metrics["loss"] = jnp.full_like(states.loss_sum, jnp.nan) if begins else states.loss_sum / sweep.eval_every
-            run.states[i] = _drop_padding(devices.fetch(states.replace(loss_sum=jnp.zeros_like(states.loss_sum))), p)
-            for name, values in _drop_padding(devices.fetch(metrics), p).items():
-                columns.setdefault(name, np.full(len(sweep.models), np.nan, np.float32))[p.rows] = values
-        _record(run, end, columns)
+        end = run.step + run.sweep.eval_every if run.history.steps else 0
+        for i in range(len(run.programs)):
+            if i in run.pending:
+                continue
+            if not _train_to(end, run, i, often, on_chunk, on_checkpoint, stop):
+                return run
+            run.pending[i] = _evaluate(end, run, i, measures)
+            if stop() and len(run.pending) < len(run.programs):
+                return run
+        _record(run, end)
         on_evaluation(run)
+        if end % often == 0 or run.finished:
+            on_checkpoint(run)
+        if stop():
+            return run
     return run
 
 
-def _record(run: Run, step: int, columns: dict[str, np.ndarray]) -> None:
-    """Append one evaluation, columns [M], to the history."""
-    names = ("loss", *METRICS, *sorted(set(columns) - {"loss", *METRICS}))
+def _train_to(end: int, run: Run, i: int, often: int, on_chunk, on_checkpoint, stop) -> bool:
+    """Train program i to step `end`; False if asked to stop before it is evaluated there."""
+    p, mesh, first = run.programs[i], devices.mesh(), run.step + run.ahead.get(i, 0)
+    hyper = devices.place(p.hyper, mesh)
+    if run.states[i] is None:
+        run.states[i] = _to_host(init_program(p.static, hyper, mesh), p)
+    if first == end:
+        return True
+    splits, chunk = split_program(p.static, hyper, mesh), chunk_steps(run.sweep, p)
+    states = devices.place(_pad(run.states[i], p), mesh)
+    for step in range(first, end, chunk):
+        n = min(chunk, end - step)
+        states, losses = train_chunk(p.static, hyper, splits, states, jnp.int32(step), n, mesh)
+        on_chunk(n * len(p.rows), float(losses.mean(where=jnp.isfinite(losses))))
+        at, stopped = step + n, stop()
+        if stopped or at == end or at % often == 0:
+            run.states[i], run.ahead[i] = _to_host(states, p), at - run.step
+        if stopped:
+            return False
+        if at < end and at % often == 0:
+            on_checkpoint(run)
+    return True
+
+
+def _evaluate(end: int, run: Run, i: int, measures: tuple[Measure, ...]) -> dict[str, np.ndarray]:
+    """The metrics [m] of program i at step `end`, NaN for models that have diverged. Begins a new sum of losses."""
+    p, mesh, sweep, state = run.programs[i], devices.mesh(), run.sweep, run.states[i]
+    hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
+    exhaustive = end > max(0, sweep.steps - REPORTED * sweep.eval_every)
+    splits = split_program(p.static, hyper, mesh)
+    metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, jnp.int32(end), measures, mesh), p)
+    metrics["loss"] = state.loss_sum / np.float32(sweep.eval_every) if end else np.full_like(state.loss_sum, np.nan)
+
+    finite = np.all([np.isfinite(x).reshape(len(p.rows), -1).all(1) for x in jax.tree.leaves(state.params)], 0)
+    diverged_at = np.where(finite | (state.diverged_at >= 0), state.diverged_at, np.int32(end))
+    run.states[i] = state.replace(loss_sum=np.zeros_like(state.loss_sum), diverged_at=diverged_at)
+    return {name: np.where(diverged_at < 0, values, np.float32(np.nan)) for name, values in metrics.items()}
+
+
+def _record(run: Run, step: int) -> None:
+    """Append the pending evaluation, now that all programs have it, to the history."""
+    names = _metric_names(run)
     if run.history.steps and names != run.history.metrics:
         raise InputError(f"measures: the run so far has metrics {run.history.metrics}, not {names}; resume with the same measures")
-    run.step, run.history.metrics = step, names
+    values = _pending_table(run, names)
+    run.step, run.history.metrics, run.ahead, run.pending = step, names, {}, {}
     run.history.steps.append(step)
-    run.history.values.append(np.stack([columns[name] for name in names], 1))
+    run.history.values.append(values)
+
+
+def _metric_names(run: Run) -> tuple[str, ...]:
+    """The names of the pending metrics, in the order of the history's columns."""
+    return ("loss", *METRICS, *sorted(set().union(*run.pending.values()) - {"loss", *METRICS})) if run.pending else ()
+
+
+def _pending_table(run: Run, names: tuple[str, ...]) -> np.ndarray:
+    """The pending metrics [M, k], NaN where there is none."""
+    values = np.full((len(run.sweep.models), len(names)), np.nan, np.float32)
+    for i, metrics in run.pending.items():
+        for name, column in metrics.items():
+            values[run.programs[i].rows, names.index(name)] = column
+    return values
 
 
 def _pad(tree, program: Program):
@@ -239,8 +338,9 @@ def _pad(tree, program: Program):
     return jax.tree.map(lambda x: x[rows], tree)
 
 
-def _drop_padding(tree, program: Program):
-    return jax.tree.map(lambda x: x[: len(program.rows)], tree)
+def _to_host(tree, program: Program):
+    """Device arrays [m + padding, ...] -> NumPy [m, ...], a copy: the device's may be given away."""
+    return jax.tree.map(lambda x: np.array(x[: len(program.rows)]), devices.fetch(tree))
 
 
 # ---- between a run and what a checkpoint holds ----
@@ -254,7 +354,9 @@ def sweep_to_json(sweep: Sweep) -> dict:
 
 
 def sweep_from_json(data: dict) -> Sweep:
-    """The inverse of sweep_to_json, after a trip through JSON (which makes lists of tuples)."""
+    """The inverse of sweep_to_json, after a trip through JSON (which makes lists of tuples). Raises InputError if too large."""
+    if not 0 < data["n_models"] <= MAX_MODELS:
+        raise InputError(f"n_models: {data['n_models']!r} is not possible; expected 1..{MAX_MODELS}")
 
     def column(name, value):
         pairs = name == "betas"
@@ -275,24 +377,51 @@ def run_to_arrays(run: Run) -> tuple[dict, dict]:
         "programs": {str(g): flax.serialization.to_state_dict(state) for g, state in enumerate(states)},
         "history": {"steps": np.array(run.history.steps), "values": np.stack(run.history.values)},
     }
-    return arrays, {"sweep": sweep_to_json(run.sweep), "slab": run.slab, "metrics": list(run.history.metrics)}
+    meta = {"sweep": sweep_to_json(run.sweep), "slab": run.slab, "metrics": list(run.history.metrics)}
+    if run.ahead:
+        names, models = _metric_names(run) or run.history.metrics, len(run.sweep.models)
+        ahead, pending = np.zeros(models, np.int32), np.zeros(models, bool)
+        for i, program in enumerate(run.programs):
+            ahead[program.rows], pending[program.rows] = run.ahead.get(i, 0), i in run.pending
+        arrays["interval"] = {"ahead": ahead, "pending": pending, "values": _pending_table(run, names)}
+        meta["pending"] = list(names)
+    return arrays, meta
 
 
 def run_from_arrays(arrays: dict, meta: dict) -> Run:
-    """The inverse of run_to_arrays, on any number of devices. Raises InputError if a name, shape or type is not this sweep's."""
+    """The inverse of run_to_arrays, on any number of devices. Raises InputError if a name, shape or type is not this sweep's,
+    Unusable for a stop between two evaluations at which slabs stood apart that are one here.
+    """
     run = start(dataclasses.replace(sweep_from_json(meta["sweep"]), slab=meta["slab"]))
     for g, group in enumerate(_groups(run.programs)):
         static = run.programs[group[0]].static
         models = sum(len(run.programs[i].rows) for i in group)
         hyper = jax.tree.map(lambda x: np.broadcast_to(x[:1], (models, *x.shape[1:])), run.programs[group[0]].hyper)
-        states = _restore_states(jax.eval_shape(jax.vmap(partial(train.init_state, static)), hyper), arrays["programs"][str(g)])
+        found = {"diverged_at": np.full(models, -1, np.int32)} | arrays["programs"][str(g)]  # which format 1 did not have
+        states = _restore_states(jax.eval_shape(jax.vmap(partial(train.init_state, static)), hyper), found)
         for i in group:
             m = len(run.programs[i].rows)
             run.states[i], states = (jax.tree.map(lambda x: x[part], states) for part in (slice(m), slice(m, None)))
     steps = arrays["history"]["steps"].tolist()
     run.history = History(tuple(meta["metrics"]), steps, list(arrays["history"]["values"]))
     run.step = steps[-1]
+    if "interval" in arrays:
+        _restore_interval(run, arrays["interval"], meta["pending"])
     return run
+
+
+def _restore_interval(run: Run, arrays: dict, names: list[str]) -> None:
+    """How far programs are between two evaluations, from how far models are."""
+    for i, program in enumerate(run.programs):
+        ahead, pending, values = (arrays[name][program.rows] for name in ("ahead", "pending", "values"))
+        if len(set(ahead.tolist())) > 1 or len(set(pending.tolist())) > 1:
+            raise Unusable(
+                "checkpoint:", "its slabs stand at several steps and are other slabs on these devices", "use an older step"
+            )
+        if ahead[0]:
+            run.ahead[i] = int(ahead[0])
+        if pending[0]:
+            run.pending[i] = {name: column for name, column in zip(names, values.T, strict=True)}
 
 
 def _groups(programs: tuple[Program, ...]) -> list[list[int]]:
@@ -324,8 +453,11 @@ def _restore_states(expected: TrainState, arrays: dict) -> TrainState:
 
 
 def models_table(run: Run) -> Table:
-    """A row per model: its place on every axis, and its metrics once trained. Static fields are columns where they differ."""
-    return model_columns(run.sweep) | (run.history.final() if run.finished else {})
+    """A row per model: its place on every axis, the step at which it diverged (masked if it has not), and its metrics once trained.
+
+    Static fields are columns where they differ.
+    """
+    return model_columns(run.sweep) | {"diverged_at": run.diverged_at} | (run.history.final() if run.finished else {})
 
 
 def history_table(run: Run) -> Table:

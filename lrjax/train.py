@@ -18,11 +18,14 @@ from lrjax.splits import Splits, sample_batch
 
 @struct.dataclass
 class TrainState:
-    """What training carries: parameters, the optimiser's state, and the sum of losses since the last evaluation."""
+    """What training carries: parameters, the optimiser's state, the sum of losses since the last evaluation, and the step at which
+    the model diverged, -1 while it is healthy.
+    """
 
     params: CLIP
     opt_state: optax.OptState
     loss_sum: jax.Array
+    diverged_at: jax.Array
 
 
 def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
@@ -38,7 +41,7 @@ def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
 def init_state(static: Static, hyper: Hyper) -> TrainState:
     """The state of one model before its first step."""
     params = init_clip(static, hyper)
-    return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0))
+    return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0), jnp.int32(-1))
 
 
 def batch_loss(static: Static, params: CLIP, gates: Gates, singles: Scene, pairs: Scene, word: jax.Array) -> jax.Array:
@@ -56,7 +59,11 @@ def batch_loss(static: Static, params: CLIP, gates: Gates, singles: Scene, pairs
 
 
 def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
-    """One step: draw the batch of (seed, step), descend its gradient. Returns the state and the loss."""
+    """One step: draw the batch of (seed, step), descend its gradient. Returns the state and the loss.
+
+    A model whose loss is not finite has diverged: its parameters are frozen as they were before that step, and its neighbours never
+    know. (Freezing the optimiser's moments too, which nothing reads any more, would cost 5 % of a step; this costs nothing.)
+    """
     singles, pairs, word = sample_batch(
         jax.random.fold_in(stream(hyper.seed, "batches"), step),
         splits,
@@ -71,9 +78,11 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     with jax.default_matmul_precision(static.matmul_precision):
         loss, grads = jax.value_and_grad(lambda params: batch_loss(static, params, gates, singles, pairs, word))(state.params)
     updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    healthy = jnp.isfinite(loss) & (state.diverged_at < 0)
+    params = optax.apply_updates(state.params, jax.tree.map(lambda u: jnp.where(healthy, u, 0), updates))
     params = params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
-    return TrainState(params, opt_state, state.loss_sum + loss), loss
+    diverged_at = jnp.where(healthy | (state.diverged_at >= 0), state.diverged_at, step)
+    return TrainState(params, opt_state, state.loss_sum + loss, diverged_at), loss
 
 
 def train_steps(

@@ -1,41 +1,51 @@
 """The folder of a sweep: what is in it, and when it may be written.
 
 config.json   the sweep, and the versions of format and packages
+lock          held by the process that writes here, however long that lives
 checkpoints/  see `checkpoint`
 models.csv    a row per model       history.csv   a row per evaluation and model
 figures/      analysis/             what the experiments draw and tabulate
 """
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
 from pathlib import Path
 
+import jax
+import numpy as np
+
 from lrjax import checkpoint, devices, sweep
 from lrjax.config import Model, Sweep, validate
-from lrjax.errors import InputError
+from lrjax.errors import InputError, SaveError, Unusable, warn
 from lrjax.stats import write_csv
 from lrjax.sweep import Run
 
-# What --overwrite removes: a sweep's own files, by name. config.json is last: until then the folder stays a sweep's.
-OURS = ("checkpoints/*", "models.csv", "history.csv", "figures/fig3.*", "figures/phases.*", "*/ablate_ep*", "config.json")
+# What --overwrite removes beside checkpoints: a sweep's own files, by name. config.json stays until it is replaced: until then the
+# folder is a sweep's.
+OURS = ("models.csv", "history.csv", "figures/fig3.*", "figures/phases.*", "*/ablate_ep*")
+NO_SWEEP = ("config.json.tmp", "lock")  # left by a process that was killed before it had begun
+_locks: dict[Path, object] = {}  # open files, by workdir: the system lets go of them when the process ends, however it ends
 
 
 def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: bool = False) -> Run:
-    """The run to go on with in `workdir`: new, or restored. Creates nothing but the folder and its config.json.
+    """The run to go on with in `workdir`: new, or restored from its newest checkpoint that verifies.
+
+    Creates nothing but the folder, its config.json and its lock.
 
     Of several processes the first decides; the others follow it into the same folder.
 
     Raises InputError, having touched nothing, if the folder holds another sweep, an unfinished one without `resume`, or files
-    that are not a sweep's.
+    that are not a sweep's, if another process is writing there, or if no checkpoint can be used.
     """
     if not devices.first_process():
         devices.wait_for_all("workdir is open")
         if not (workdir / "config.json").is_file():
             raise InputError(f"--workdir={workdir}: not the folder that process 0 sees; give one that all hosts share")
         steps = checkpoint.saved_steps(workdir / "checkpoints")
-        return restore(steps[-1]) if steps else sweep.start(wanted)
+        return _as_wanted(_newest(steps)[0], wanted) if steps else sweep.start(wanted)
     run = _open_first(workdir, wanted, resume, overwrite)
     devices.wait_for_all("workdir is open")
     return run
@@ -47,20 +57,19 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir}: is a file; give a folder")
     config = workdir / "config.json"
-    strangers = [p for p in workdir.iterdir() if p.name != "config.json.tmp"] if workdir.is_dir() else []
+    strangers = [p for p in workdir.iterdir() if p.name not in NO_SWEEP] if workdir.is_dir() else []
     if strangers and not config.is_file():
         raise InputError(f"--workdir={workdir}: has files but no sweep (no config.json); give an empty or a new folder")
     if config.is_file():
+        _lock(workdir)
         found = _read_config(config, overwrite)
         if not overwrite:
             return _go_on(workdir, found, wanted, resume)
     try:
-        for path in [path for pattern in OURS for path in workdir.glob(pattern)] if config.is_file() else ():
-            if path.is_dir() and not path.is_symlink() and path.parent.name == "checkpoints" and path.name.split(".")[0].isdigit():
-                shutil.rmtree(path)
-            elif path.is_file() and path.parent.name != "checkpoints" and path != config:
-                path.unlink()
         workdir.mkdir(parents=True, exist_ok=True)
+        _lock(workdir)
+        if config.is_file():
+            _remove(workdir)
         data = {"format": checkpoint.FORMAT, "versions": checkpoint.versions(), **sweep.sweep_to_json(wanted)}
         temporary = workdir / "config.json.tmp"
         temporary.write_text(json.dumps(data, indent=1) + "\n")
@@ -70,11 +79,40 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
     return sweep.start(wanted)
 
 
+def _lock(workdir: Path) -> None:
+    """Let no other process write here while this one lives. Raises InputError if one does already."""
+    if workdir.resolve() in _locks:
+        return
+    try:
+        file = open(workdir / "lock", "a")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror}); give a folder that can") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"--workdir={workdir}: another process is writing there; wait until it ends, or give another folder"
+        ) from error
+    except OSError as error:
+        warn(f"{workdir}: cannot be locked on this file system ({error.strerror}); let no other sweep write there")
+    _locks[workdir.resolve()] = file
+
+
+def _remove(workdir: Path) -> None:
+    """A sweep's own files, but for the config.json, which is replaced."""
+    folder = workdir / "checkpoints"
+    for step in [p for p in (*checkpoint.saved_steps(folder), *checkpoint.leftovers(folder)) if not p.is_symlink()]:
+        shutil.rmtree(step)
+    for path in [path for pattern in OURS for path in workdir.glob(pattern)]:
+        if path.is_file():
+            path.unlink()
+
+
 def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
     """The run that a sweep's folder holds, if it is the one wanted."""
     _refuse_other(workdir, found, wanted)
     steps = checkpoint.saved_steps(workdir / "checkpoints")
-    run = restore(steps[-1]) if steps else sweep.start(wanted)
+    run, meta = _newest(steps) if steps else (sweep.start(wanted), {})
     if run.sweep != wanted:
         raise InputError(f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder")
     if not run.finished and not resume:
@@ -82,6 +120,14 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
         raise InputError(
             f"--workdir={workdir}: holds an unfinished run ({at}); continue it with --resume, or start again with --overwrite"
         )
+    if not run.finished and (other := checkpoint.differences(meta)):
+        warn(f"resumed with {', '.join(other)}: the same within tolerance, no longer to the bit")
+    return _as_wanted(run, wanted)
+
+
+def _as_wanted(run: Run, wanted: Sweep) -> Run:
+    """How often checkpoints are made is as this command says; slabs stay as they were."""
+    run.sweep = dataclasses.replace(run.sweep, checkpoint_every=wanted.checkpoint_every)
     return run
 
 
@@ -138,27 +184,102 @@ def _short(value) -> str:
 
 
 def restore(path: Path) -> Run:
-    """The run of a workdir, of its `checkpoints`, or of one step, as NumPy arrays. Raises InputError if there is none."""
-    folder = checkpoint.find(path)
+    """The run of a workdir or of its `checkpoints`, at its newest evaluation that verifies, or of one step, as NumPy arrays.
+
+    What was skipped is said. Models that have diverged have no parameters: they are NaN, and so is all that is computed from them.
+    Raises InputError if there is no evaluation, or none that can be used.
+    """
+    steps = checkpoint.candidates(path)
+    evaluations = [step for step in steps if checkpoint.is_evaluation(step)]
+    if not evaluations:
+        raise InputError(
+            f"--ckpt={path}: a stop between two evaluations; give a workdir that has an evaluation, or --resume the sweep"
+        )
+    run, _ = _newest(evaluations[::-1])
+    run.states = [state.replace(params=_without_diverged(state)) for state in run.states]
+    return run
+
+
+def _without_diverged(state):
+    healthy = lambda x: (state.diverged_at < 0).reshape(-1, *[1] * (x.ndim - 1))
+    return jax.tree.map(lambda x: np.where(healthy(x), x, np.float32(np.nan)), state.params)
+
+
+def _newest(steps: list[Path]) -> tuple[Run, dict]:
+    """The run and meta of the last of these steps, oldest first, that can be used; says which were skipped, and why."""
+    skipped = []
+    for step in reversed(steps):
+        try:
+            run, meta = _load(step)
+        except Unusable as error:
+            skipped.append(error)
+            continue
+        if devices.first_process():
+            for error in skipped:
+                warn(f"{error} (skipped; step {step.name} is used)")
+        return run, meta
+    if len(steps) == 1:
+        raise skipped[0]
+    raise InputError(f"{skipped[0]} (and no older step can be used; start again with --overwrite)")
+
+
+def _load(folder: Path) -> tuple[Run, dict]:
+    """The run and meta of one step."""
+    arrays, meta = checkpoint.load(folder)
     try:
-        return sweep.run_from_arrays(*checkpoint.load(folder))
+        return sweep.run_from_arrays(arrays, meta), meta
     except InputError as error:
-        raise InputError(str(error).replace("checkpoint:", f"{folder}:", 1)) from error
+        raise type(error)(str(error).replace("checkpoint:", f"{folder}:", 1)) from error
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f"{folder}: not a checkpoint of lrjax ({error!r}); give a workdir or another step") from error
 
 
 def root(path: Path) -> Path:
     """The workdir that a --ckpt path belongs to: where figures and tables of an analysis go."""
-    folder = checkpoint.find(path).resolve().parent
+    folder = checkpoint.candidates(path)[0].parent
     return folder.parent if folder.name == "checkpoints" else folder
 
 
+def output(path: Path, out: str | None = None) -> Path:
+    """Where an analysis of a --ckpt path writes: `out`, or the workdir. Raises InputError if that cannot be written."""
+    folder = Path(out) if out else root(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise InputError(f"{f'--out={out}' if out else folder}: cannot be written; give a folder that can with --out")
+    return folder
+
+
 def save(workdir: Path, run: Run) -> None:
-    """Checkpoint and tables, as of the run's last evaluation."""
-    checkpoint.save(workdir / "checkpoints", run.step, *sweep.run_to_arrays(run))
+    """Checkpoint and tables, as of where the run stands. Raises SaveError if one of them cannot be written."""
+    step, ahead = run.place
+    checkpoint.save(workdir / "checkpoints", step, *sweep.run_to_arrays(run), ahead)
     if devices.first_process():
-        write_tables(workdir, run)
+        try:
+            write_tables(workdir, run)
+        except OSError as error:
+            raise SaveError(str(error)) from error
+
+
+class Saver:
+    """Saves a run as it trains. A save that fails is said, and training goes on: `failed` is why the last one did."""
+
+    def __init__(self, workdir: Path, run: Run):
+        self.workdir, self.failed, self.saved = workdir, None, run.place if run.history.steps else None
+
+    def __call__(self, run: Run) -> None:
+        """Save the run, if it has come further and has been evaluated at all."""
+        if not run.history.steps or run.place == self.saved:
+            return
+        try:
+            save(self.workdir, run)
+            self.failed, self.saved = None, run.place
+        except SaveError as error:
+            self.failed = error
+            warn(f"{error}; what was saved before is kept, and the next save may succeed")
 
 
 def write_tables(workdir: Path, run: Run) -> None:

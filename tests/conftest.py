@@ -1,6 +1,9 @@
-"""Shared fixtures: tiny models, one trained sweep for everything that only reads it, and the compilation cache."""
+"""Shared fixtures: tiny models, one trained sweep for everything that only reads it, commands, and the compilation cache."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -8,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+ROOT = Path(__file__).parents[1]
+
 # Compiling is most of a tiny model's time, and none of the laws depends on the optimiser; tests/test_cli.py runs the real thing.
 jax.config.update("jax_disable_most_optimizations", True)
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".jax_cache"))
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -58,3 +63,23 @@ def shaken(trained):
     _, run = trained
     states = [s.replace(params=jax.vmap(shake)(jax.tree.map(jnp.asarray, s.params))) for s in run.states]
     return dataclasses.replace(run, states=states)
+
+
+SMOKE = "--config=experiments/configs/smoke.py"
+QUICK = (SMOKE, "--config.steps=20", "--config.n_labels=(4,6)")
+ENVIRONMENT = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
+
+
+def command(module, *arguments, before=(), **popen):
+    """Run `python -m experiments.<module> ARGUMENTS`, after the words `before`, as a user would."""
+    run = [*before, sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
+    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT, **popen)
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory):
+    """A sweep trained by its command, QUICK: (workdir, what it printed)."""
+    folder = tmp_path_factory.mktemp("cli") / "a run"
+    done = command("sweep", *QUICK, f"--workdir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout

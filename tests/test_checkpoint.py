@@ -1,15 +1,21 @@
 """A checkpoint is what was saved, or an error that says what is wrong; never another number."""
 
 import json
+import resource
 import shutil
 
+import chex
 import numpy as np
 import pytest
 
-from lrjax import checkpoint, workdir
-from lrjax.errors import InputError
+from lrjax import checkpoint, devices, workdir
+from lrjax.errors import InputError, SaveError, Unusable
 
 ARRAYS = {"a": {"0": np.arange(600, dtype=np.float32).reshape(3, 200), "count": np.arange(3)}, "h": np.float32(2.5)}
+
+
+def newest(path):
+    return checkpoint.candidates(path)[0]
 
 
 @pytest.fixture
@@ -20,7 +26,7 @@ def saved(tmp_path):
 
 
 def test_arrays_come_back_to_the_bit(saved):
-    arrays, meta = checkpoint.load(checkpoint.find(saved))
+    arrays, meta = checkpoint.load(newest(saved))
     for got, want in (
         (arrays["a"]["0"], ARRAYS["a"]["0"]),
         (arrays["a"]["count"], ARRAYS["a"]["count"]),
@@ -34,42 +40,138 @@ def test_arrays_come_back_to_the_bit(saved):
 
 def test_a_path_means_the_newest_step_or_itself(saved):
     step = saved / "checkpoints" / "30"
-    assert checkpoint.find(saved) == checkpoint.find(saved / "checkpoints") == checkpoint.find(step) == step
+    assert newest(saved) == newest(saved / "checkpoints") == newest(step) == step
     assert [p.name for p in checkpoint.saved_steps(saved / "checkpoints")] == ["20", "30"], "the newest KEEP stay"
 
 
 def test_an_empty_or_half_written_step_is_no_step(saved):
     (saved / "checkpoints" / "99").mkdir()
-    (saved / "checkpoints" / "40.orbax-checkpoint-tmp").mkdir()
-    assert checkpoint.find(saved).name == "30"
+    left = [saved / "checkpoints" / name for name in ("40.unfinished", "50.unfinished.orbax-checkpoint-tmp", "30.replaced")]
+    for folder in left:
+        folder.mkdir()
     with pytest.raises(InputError, match="not a complete checkpoint"):
         checkpoint.load(saved / "checkpoints" / "99")
+    assert set(checkpoint.leftovers(saved / "checkpoints")) == set(left)
+    checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
+    assert {p.name for p in (saved / "checkpoints").iterdir()} == {"30", "40"}, "the next save clears up"
+
+
+def damages(path):
+    """Put a file into every broken state in turn, and back."""
+    data = path.read_bytes()
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if data else b"x"
+    for damaged in {data[:middle], flipped, b"", data + b"x", None} - {data}:
+        path.unlink(missing_ok=True)
+        if damaged is not None:
+            path.write_bytes(damaged)
+        yield
+    path.write_bytes(data)
 
 
 def test_any_damage_is_named(saved):
-    """Every file truncated, flipped and removed in turn."""
+    """Every file truncated, flipped, emptied, lengthened and removed in turn."""
     step = saved / "checkpoints" / "30"
     files = [p for p in step.rglob("*") if p.is_file()]
     assert len(files) > 5
     for path in files:
-        data = path.read_bytes()
-        middle = len(data) // 2
-        damages = [data[:middle], data + b"x"]
-        if data:
-            damages.append(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
-        for damaged in damages:
-            if damaged == data:
-                continue
-            path.write_bytes(damaged)
-            with pytest.raises(InputError) as error:
+        for _ in damages(path):
+            with pytest.raises(Unusable) as error:
                 checkpoint.load(step)
-            assert "damaged checkpoint" in str(error.value) and str(saved / "checkpoints" / "20") in str(error.value)
-            assert "\n" not in str(error.value)
-        path.unlink()
-        with pytest.raises(InputError):
-            checkpoint.load(step)
-        path.write_bytes(data)
+            said = str(error.value)
+            assert said.startswith(f"{step}: damaged checkpoint (") and "\n" not in said
+            assert path.relative_to(step).as_posix() in said or path.name == checkpoint.DIGESTS
+            assert f"an older step is there: {saved / 'checkpoints' / '20'}" in said
     checkpoint.load(step)
+
+
+def test_damage_never_gives_wrong_numbers(trained, tmp_path, capsys):
+    """Every file of a sweep's newest step broken in every way: analyses and --resume take the older step and say so."""
+    folder = tmp_path / "w"
+    shutil.copytree(trained[0], folder)
+    older = workdir.restore(folder / "checkpoints" / "10")
+    for path in [p for p in (folder / "checkpoints" / "20").rglob("*") if p.is_file()]:
+        for n, _ in enumerate(damages(path)):
+            run = workdir.restore(folder) if n % 2 else workdir.open_run(folder, older.sweep, resume=True)
+            chex.assert_trees_all_equal(run.states, older.states)
+            np.testing.assert_array_equal(run.history.values, older.history.values)
+            said = capsys.readouterr().err
+            assert said.startswith(f"warning: {folder}/checkpoints/20: damaged checkpoint (") and said.count("\n") == 1
+            assert said.endswith("(skipped; step 10 is used)\n")
+    assert workdir.restore(folder).step == 20 and capsys.readouterr().err == ""
+
+
+def test_when_no_step_can_be_used_one_line_says_what_to_do(trained, tmp_path):
+    folder = tmp_path / "w"
+    shutil.copytree(trained[0], folder)
+    for step in checkpoint.saved_steps(folder / "checkpoints"):
+        (step / "meta" / "metadata").write_text("{}")
+    for restore in (workdir.restore, lambda path: workdir.open_run(path, trained[1].sweep, resume=True)):
+        with pytest.raises(InputError, match=r"20: damaged .*metadata is missing or is not .*start again with --overwrite\)$"):
+            restore(folder)
+    assert workdir.open_run(folder, trained[1].sweep, overwrite=True).step == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of TensorStore's threads
+def test_a_save_that_fails_leaves_what_was_there(saved, monkeypatch):
+    """For whatever reason it fails, and at whatever moment; then there is room again."""
+    folder = saved / "checkpoints"
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(SaveError, match=r"checkpoints/40: could not be saved \(\[Errno 27\] File too large\)$"):
+            checkpoint.save(folder, 40, ARRAYS, {})
+        monkeypatch.setattr(checkpoint, "_ask_for_room", lambda *_: None)  # TensorStore finds out
+        large = ARRAYS | {"large": np.random.default_rng(0).normal(size=10_000)}
+        with pytest.raises(SaveError, match=r"checkpoints/40: could not be saved \(OUT_OF_RANGE"):
+            checkpoint.save(folder, 40, large, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    promise = {"a": "another digest"}  # what is read back is not what was to be saved
+    monkeypatch.setattr(checkpoint, "digests", lambda arrays: promise.copy() if not promise.pop("a", None) else {"a": ""})
+    with pytest.raises(SaveError, match="the arrays are not the ones that were saved"):
+        checkpoint.save(folder, 40, ARRAYS, {})
+    monkeypatch.undo()
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    checkpoint.save(folder, 40, large, {})
+    assert [p.name for p in checkpoint.saved_steps(folder)] == ["30", "40"]
+
+
+def test_stops_between_evaluations_are_kept_until_the_next_one(saved):
+    names = lambda: [p.name for p in checkpoint.saved_steps(saved / "checkpoints")]
+    for ahead in (2, 4, 6):
+        checkpoint.save(saved / "checkpoints", 30, ARRAYS, {}, ahead)
+    assert names() == ["20", "30", "30+4", "30+6"]
+    checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
+    assert names() == ["30", "40"]
+    checkpoint.save(saved / "checkpoints", 30, ARRAYS, {})  # 40 was refused when the run was restored
+    assert names() == ["30"]
+
+
+def test_what_makes_bits_differ_is_said_on_resume(trained, tmp_path, capsys, monkeypatch):
+    folder, whole = tmp_path / "w", trained[1]
+    shutil.copytree(trained[0], folder)
+    shutil.rmtree(folder / "checkpoints" / "20")
+    workdir.open_run(folder, whole.sweep, resume=True)
+    assert capsys.readouterr().err == ""
+    then = devices.machine()
+    monkeypatch.setattr(devices, "machine", lambda: {**then, "devices": 7})
+    monkeypatch.setattr(checkpoint, "versions", lambda: {"jaxlib": "9.9"})
+    workdir.open_run(folder, whole.sweep, resume=True)
+    said = capsys.readouterr().err
+    assert said.startswith("warning: resumed with jaxlib 9.9 (was ") and said.count("\n") == 1
+    assert f"devices 7 (was {then['devices']}): the same within tolerance, no longer to the bit" in said
+
+
+def test_format_1_is_still_read(trained, tmp_path, monkeypatch):
+    """It had no diverged_at."""
+    arrays, meta = checkpoint.load(newest(trained[0]))
+    del arrays["programs"]["0"]["diverged_at"]
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    checkpoint.save(tmp_path / "checkpoints", 20, arrays, {k: meta[k] for k in ("sweep", "slab", "metrics")})
+    monkeypatch.undo()
+    chex.assert_trees_all_equal(workdir.restore(tmp_path).states, trained[1].states)
 
 
 def test_leaf_digests_catch_what_file_digests_cannot(saved, monkeypatch):
@@ -87,7 +189,7 @@ def test_a_newer_format_is_refused(saved, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 7)
     checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
     monkeypatch.undo()
-    with pytest.raises(InputError, match="written in format 7, newer than 1, this lrjax's; upgrade lrjax"):
+    with pytest.raises(InputError, match="written in format 7, newer than 2, this lrjax's; upgrade lrjax"):
         checkpoint.load(saved / "checkpoints" / "40")
 
 
@@ -111,7 +213,7 @@ def test_a_path_with_nothing_says_so(tmp_path):
 
 def test_parameters_of_another_shape_are_refused(trained, tmp_path):
     folder, _ = trained
-    arrays, meta = checkpoint.load(checkpoint.find(folder))
+    arrays, meta = checkpoint.load(newest(folder))
     arrays["programs"]["0"]["params"]["vision"]["P"] = arrays["programs"]["0"]["params"]["vision"]["P"][:, :5]
     checkpoint.save(tmp_path / "checkpoints", 20, arrays, {k: meta[k] for k in ("sweep", "slab", "metrics")})
     with pytest.raises(InputError, match=r"params.vision.P is float32\(4, 5, 16\), expected float32\(4, 11, 16\)"):

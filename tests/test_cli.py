@@ -1,32 +1,10 @@
 """The commands as a user runs them: a whole small sweep and its ablation; and every bad input answered in one line."""
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[1]
-SMOKE = "--config=experiments/configs/smoke.py"
-QUICK = ("--config.steps=20", "--config.n_labels=(4,6)")
-
-
-def command(module, *arguments, **environment):
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
-    run = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
-    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **cache, **environment})
-
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cli") / "a run"
-    done = command("sweep", SMOKE, *QUICK, f"--workdir={folder}")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+from conftest import QUICK, command
 
 
 def read(path):
@@ -34,9 +12,9 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_a_sweep_writes_and_prints_what_it_says(workdir):
-    folder, printed = workdir
-    assert {"config.json", "checkpoints", "models.csv", "history.csv", "figures"} == {p.name for p in folder.iterdir()}
+def test_a_sweep_writes_and_prints_what_it_says(swept):
+    folder, printed = swept
+    assert {"config.json", "lock", "checkpoints", "models.csv", "history.csv", "figures"} == {p.name for p in folder.iterdir()}
     assert (folder / "figures/fig3.png").stat().st_size > 10_000 and (folder / "figures/phases.png").stat().st_size > 10_000
     models, history = read(folder / "models.csv"), read(folder / "history.csv")
     assert len(models) == 4 and len(history) == 4 * 3
@@ -46,17 +24,17 @@ def test_a_sweep_writes_and_prints_what_it_says(workdir):
     assert "step 20/20" in printed and "model-steps/s" in printed and "fig3.png" in printed
 
 
-def test_a_second_run_prints_its_table_again(workdir):
-    folder, printed = workdir
+def test_a_second_run_prints_its_table_again(swept):
+    folder, printed = swept
     before = (folder / "models.csv").read_bytes()
-    again = command("sweep", SMOKE, *QUICK, f"--workdir={folder}")
+    again = command("sweep", *QUICK, f"--workdir={folder}")
     assert again.returncode == 0 and "is finished" in again.stdout
     assert again.stdout.splitlines()[-9:] == printed.splitlines()[-9:]
     assert (folder / "models.csv").read_bytes() == before
 
 
-def test_the_ablation_needs_nothing_but_the_checkpoint(workdir):
-    folder, _ = workdir
+def test_the_ablation_needs_nothing_but_the_checkpoint(swept):
+    folder, _ = swept
     done = command("ablate_ep", f"--ckpt={folder}")
     assert done.returncode == 0, done.stderr
     for name in "none EE EP PE PP BE BP VP EP+PP EP+BP EP+PP+BP EP+VP".split():
@@ -81,8 +59,10 @@ def bad(tmp, folder):
     new = f"--workdir={tmp}/new"
     truncated = tmp / "truncated"
     shutil.copytree(folder, truncated)
-    largest = max((p for p in (truncated / "checkpoints" / "20").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:-100])
+    for step in (truncated / "checkpoints").iterdir():
+        largest = max((p for p in step.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[:-100])
+    (tmp / "stop" / "20+5").mkdir(parents=True)
     (tmp / "empty").mkdir()
     (tmp / "broken.py").write_text("def get_config(:\n")
     (tmp / "exits.py").write_text("raise SystemExit(3)\n")
@@ -106,10 +86,17 @@ def bad(tmp, folder):
         ("sweep", [new, "--config.d_model=12.5"], "--config.d_model=12.5"),
         ("sweep", [new, "--config.n_labels=()"], "config.n_labels: the axis is empty"),
         ("sweep", [new, "--config.gates=EQ=0"], "term 'EQ' does not exist"),
-        ("sweep", [SMOKE, *QUICK, f"--workdir={folder}", "--config.lr=0.5"], "holds another sweep (lr is 0.001 there, 0.5 here)"),
+        ("sweep", [*QUICK, f"--workdir={folder}", "--config.lr=0.5"], "holds another sweep (lr is 0.001 there, 0.5 here)"),
         ("ablate_ep", [f"--ckpt={tmp}/nowhere"], "nowhere: no such folder"),
         ("ablate_ep", [f"--ckpt={tmp}/empty"], "empty: holds no checkpoint"),
-        ("ablate_ep", [f"--ckpt={truncated}"], "damaged checkpoint"),
+        ("ablate_ep", [f"--ckpt={truncated}"], "is not what was saved); an older step is there"),
+        ("ablate_ep", [f"--ckpt={truncated}"], "and no older step can be used"),
+        ("ablate_ep", [f"--ckpt={truncated}/checkpoints/20"], "checkpoints/20: damaged checkpoint (state/"),
+        ("ablate_ep", [f"--ckpt={tmp}/stop/20+5"], "20+5: a stop between two evaluations"),
+        ("ablate_ep", [f"--ckpt={folder}", f"--out={tmp}/broken.py/x"], "broken.py/x: cannot be written"),
+        ("sweep", [*QUICK, f"--workdir={truncated}", "--resume"], "and no older step can be used; start again with --overwrite"),
+        ("sweep", [f"--workdir={tmp}/broken.py/x"], "broken.py/x: cannot be written (Not a directory)"),
+        ("sweep", [new, "--config.checkpoint_every=7"], "config.checkpoint_every: 7 is not possible; expected 0"),
         ("ablate_ep", [f"--ckpt={folder}", "--heads=4"], "--heads: head 4 is out of range; expected 0..3"),
         ("ablate_ep", [f"--ckpt={folder}", "--heads=a"], "--heads=a: expected whole numbers"),
         ("ablate_ep", [f"--ckpt={folder}", "--labels=15"], "--labels=15: no model has so many labels; expected some of 4, 6"),
@@ -118,8 +105,8 @@ def bad(tmp, folder):
     ]
 
 
-def test_bad_input_ends_in_one_line_and_touches_nothing(workdir, tmp_path):
-    folder, _ = workdir
+def test_bad_input_ends_in_one_line_and_touches_nothing(swept, tmp_path):
+    folder, _ = swept
     cases = bad(tmp_path, folder)
     before = {p: p.stat().st_mtime_ns for p in [*tmp_path.rglob("*"), *folder.rglob("*")] if p.is_file()}
     with ThreadPoolExecutor(2) as pool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.gradient import POSITION_TERMS, scale_ratio
-from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, line, plt, save
+from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, left_out, line, plt, save
 from lrjax.stats import Table, mean_interval, select
 
 
@@ -29,7 +29,7 @@ def ablation(table: Table, title: str, measures: dict[str, str], path: Path) -> 
     axes[-1, 0].set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes[-1, 0].set_xlabel("what is taken away")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
-    figure.suptitle(title, size=10, x=0.02, ha="left")
+    figure.suptitle(title + left_out(table), size=10, x=0.02, ha="left")
     return save(figure, path)
 
 

@@ -53,6 +53,12 @@ def line(axis, x, samples, k: int, label: str | None) -> None:
         axis.plot(np.full(len(values), place), values, ".", color=COLOURS[k % 7], ms=3, alpha=0.45)
 
 
+def left_out(table: Table) -> str:
+    """`; 2 diverged models left out`, if a table has models without accuracies."""
+    models = set(table["model"][np.isnan(table["unseen_pair"])].tolist())
+    return f"; {len(models)} diverged model{'s' if len(models) > 1 else ''} left out" if models else ""
+
+
 CONDITIONS = (*(name for name in AXES if name not in ("n_labels", "betas")), "beta1", "beta2", *STATIC)
 
 

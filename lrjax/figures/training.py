@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.figures.style import COLOURS, LINES, MARKERS, conditions_of, finish, line, plt, save
+from lrjax.figures.style import COLOURS, LINES, MARKERS, conditions_of, finish, left_out, line, plt, save
 from lrjax.stats import Table, groups, mean_interval, select
 
 PANELS = {
@@ -29,7 +29,8 @@ def fig3(models: Table, path: Path) -> Path:
         axis.set_xticks(sorted(set(models["n_labels"].tolist())))
     if len(conditions) > 1:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(conditions), 6))
-    figure.suptitle("Accuracy against label diversity: mean over seeds, 95 % interval, seeds as dots", size=10)
+    title = "Accuracy against label diversity: mean over seeds, 95 % interval, seeds as dots"
+    figure.suptitle(title + left_out(models), size=10)
     return save(figure, path)
 
 
@@ -49,4 +50,6 @@ def phases(history: Table, path: Path) -> Path:
                 axis.fill_between(steps, low, high, color=COLOURS[k], alpha=0.15, lw=0)
             finish(axis, "training step", "accuracy" if axis is row[0] else "", f"N = {n} labels" + (f"\n{name}" if name else ""))
     axes[0, 0].legend(loc="lower right", fontsize=8)
+    if missing := left_out(history):
+        figure.suptitle(missing.strip("; "), size=10)
     return save(figure, path)

@@ -1,0 +1,111 @@
+"""Faults as they happen to processes: killed, told to stop, out of disk, two at a time, not allowed to write."""
+
+import fcntl
+import os
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ENVIRONMENT, QUICK, ROOT, SMOKE, TINY, command, tiny_sweep
+from lrjax import checkpoint, workdir
+from lrjax.errors import InputError
+
+LONG = (SMOKE, "--config.steps=80000", "--config.eval_every=40000", *(f"--config.{k}={v}" for k, v in TINY.items()))
+
+
+def test_ten_kills_at_random_moments_leave_an_undisturbed_run():
+    done = command("torture", "--kills=10")
+    assert done.returncode == 0 and "10 of 10 kills identical" in done.stdout, done.stdout + done.stderr
+
+
+def stop(run: list[str], by: signal.Signals) -> str:
+    """Start a sweep, stop it a second into its training; the last line that it printed."""
+    process = subprocess.Popen(run, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("step 0/" if "--resume" not in run else "plan:"):
+            break
+    time.sleep(1)
+    process.send_signal(by)
+    printed, complained = process.communicate(timeout=120)
+    assert process.returncode == 128 + by, complained
+    assert complained == f"{by.name}: stopping after this chunk; saving\n"
+    return printed.splitlines()[-1]
+
+
+def test_sigterm_and_sigint_save_and_say_how_to_go_on(tmp_path):
+    """With --deterministic, which a CPU takes without a word."""
+    folder = tmp_path / "ein Lauf ü"
+    run = [sys.executable, "-m", "experiments.sweep", *LONG, f"--workdir={folder}", "--deterministic"]
+    said = stop(run, signal.SIGTERM)
+    first = checkpoint.saved_steps(folder / "checkpoints")[-1]
+    assert said.startswith("SIGTERM: stopped; continue with: ") and checkpoint.place_of(first)[1] > 0, "between two evaluations"
+    again = shlex.split(said.partition("continue with: ")[2])
+    assert again == [*run, "--resume"]
+    said = stop(again, signal.SIGINT)
+    second = checkpoint.saved_steps(folder / "checkpoints")[-1]
+    assert said == f"SIGINT: stopped; continue with: {shlex.join(again)}"
+    assert checkpoint.place_of(second) > checkpoint.place_of(first)
+
+
+def test_a_full_disk_is_an_error_at_the_end_and_room_completes_the_run(swept, tmp_path):
+    """No file may grow beyond 50 kB, which tables and JSON never do and checkpoints do."""
+    arguments = (*QUICK, f"--workdir={tmp_path}/w")
+    done = command("sweep", *arguments, before=("bash", "-c", 'ulimit -f 50; exec "$0" "$@"'))
+    assert done.returncode == 1 and done.stdout.splitlines()[-1].startswith("step 20/20"), "it goes on training"
+    *warnings, error = done.stderr.splitlines()
+    assert [line.partition(" could not be saved")[0] for line in warnings] == [
+        f"warning: {tmp_path}/w/checkpoints/{step}:" for step in (0, 10, 20, 20)
+    ]
+    assert error.startswith("error: ") and "the last save failed: make room, then continue with: " in error
+    assert list((tmp_path / "w/checkpoints").iterdir()) == [], "nothing half-written takes what room there is"
+    done = subprocess.run(shlex.split(error.partition("continue with: ")[2]), cwd=ROOT, env=ENVIRONMENT, capture_output=True)
+    assert done.returncode == 0
+    for name in ("models.csv", "history.csv"):
+        assert (tmp_path / "w" / name).read_bytes() == (swept[0] / name).read_bytes()
+
+
+def test_two_sweeps_never_share_a_workdir_and_a_kill_leaves_no_lock(tmp_path):
+    workdir.open_run(tmp_path / "w", tiny_sweep())
+    workdir._locks.clear()  # this process lets go
+    hold = "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "w/lock"], stdout=subprocess.PIPE)
+    other.stdout.readline()
+    for flags in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(InputError, match="another process is writing there; wait until it ends, or give another folder"):
+            workdir.open_run(tmp_path / "w", tiny_sweep(), **flags)
+    other.kill()
+    other.wait()
+    workdir.open_run(tmp_path / "w", tiny_sweep(), resume=True)
+    with open(tmp_path / "w/lock") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_can_be_analysed(swept):
+    """As a user who may read but not write, through a relative path with a space, a symbolic link and an umlaut."""
+    with tempfile.TemporaryDirectory(dir=ROOT) as outside:  # a folder of pytest's is closed to other users
+        folder = Path(outside)
+        shutil.copytree(swept[0], folder / "a run")
+        (folder / "Lauf ü").symlink_to("a run")
+        (folder / "out").mkdir()
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o777 if path.name == "out" else path.stat().st_mode & ~0o222 | (0o555 if path.is_dir() else 0o444))
+        nobody = {"before": ("setpriv", "--bounding-set=-dac_override,-dac_read_search")} if os.geteuid() == 0 else {}
+        ablate = ("ablate_ep", f"--ckpt={(folder / 'Lauf ü').relative_to(ROOT)}", "--ablations=EP", "--labels=4")
+        done = command(*ablate, **nobody)
+        assert done.returncode == 2 and "cannot be written; give a folder that can with --out\n" in done.stderr, done.stderr
+        done = command(*ablate, f"--out={folder}/out", **nobody)
+        assert done.returncode == 0 and (folder / "out/analysis/ablate_ep_N4_zero-EP.csv").is_file(), done.stderr
+        done = command("sweep", *QUICK, f"--workdir={folder}/a run", **nobody)
+        assert done.returncode == 2 and "cannot be written (Permission denied)" in done.stderr, done.stderr
+        folder.chmod(stat.S_IRWXU)
+        for path in folder.rglob("*"):
+            path.chmod(stat.S_IRWXU)
