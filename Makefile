@@ -36,6 +36,12 @@ sweep: $(SETUP)  ## train the label-diversity sweep, evaluate it and draw Fig 3
 benchmark: $(SETUP)  ## time lrjax against one model at a time, a dense baseline and eager PyTorch (if torch is installed)
 	$(PYTHON) -m experiments.benchmark $(ARGS)
 
+reproduce: $(SETUP)  ## re-measure the paper: sweeps, analyses, report/index.html (ARGS=--seeds=4, ARGS=--quick)
+	$(PYTHON) -m experiments.reproduce $(ARGS)
+
+regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's joint finding
+	$(PYTHON) -m experiments.regime $(ARGS)
+
 test: lint  ## lint, then all tests on the newest packages
 	$(PYTHON) -m pytest $(ARGS)
 
@@ -64,4 +70,4 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: help sweep benchmark test lint test-floor clean
+.PHONY: help sweep benchmark reproduce regime test lint test-floor clean

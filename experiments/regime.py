@@ -15,7 +15,6 @@ from lrjax import cli, sweep, workdir
 from lrjax.analysis import gradient, regime
 from lrjax.config import validate
 from lrjax.figures import regime as figures
-from lrjax.progress import Progress
 from lrjax.stats import format_table, write_csv
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/regime", "folder of the three sweeps, the tables and the figures")
@@ -54,15 +53,7 @@ def train(folder: Path, wanted):
     validate(wanted)
     run = workdir.open_run(folder, wanted, resume=(folder / "config.json").is_file())
     if not run.finished:
-        print(sweep.plan(run))
-        progress = Progress(run)
-
-        def on_evaluation(run) -> None:
-            workdir.save(folder, run)
-            progress.on_evaluation(run)
-
-        sweep.advance(run, progress.on_chunk, on_evaluation, measures=(gradient.columns, regime.signature))
-        progress.close()
+        cli.train(run, folder, (gradient.columns, regime.signature), resume="")
     return sweep.history_table(run)
 
 

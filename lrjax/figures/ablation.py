@@ -34,8 +34,7 @@ def ablation(table: Table, title: str, measures: dict[str, str], path: Path) -> 
 
 
 def gauge(table: Table, path: Path) -> Path:
-    """`gauge.moved`'s table: order on unseen pairs under each ablation, a series for each place of the CLS vector, a panel per N.
-    """
+    """`gauge.moved`'s table: order on unseen pairs under each ablation, a series a place of the CLS vector, a panel per N."""
     labels, places = sorted(set(table["n_labels"].tolist())), list(dict.fromkeys(table["cls"].tolist()))
     names = list(dict.fromkeys(table["ablation"].tolist()))
     figure, axes = plt.subplots(

@@ -25,10 +25,10 @@ def build(study: Study, folder: Path, seconds: Table | None, regime_folder: Path
     verdicts = {claim.key: judged(claim, study) for claim in (*CLAIMS, *OURS)}
     page = Page("Left-right symmetry breaking in CLIP-style models: what was measured")
     page.text(
-        "lrjax re-measures *Left-Right Symmetry Breaking in CLIP-style Vision-Language Models* (arXiv 2601.12809) beside its published "
-        "figures. Every verdict compares the 95 % interval of a contrast with a threshold that was in the code before the run: it "
-        "**agrees** if the interval is on the paper's side, **differs** if it is on the other, is **undecided** if it straddles. "
-        f"The sweeps: {described(study)}.",
+        "lrjax re-measures *Left-Right Symmetry Breaking in CLIP-style Vision-Language Models* (arXiv 2601.12809) beside its "
+        "published figures. Every verdict compares the 95 % interval of a contrast with a threshold that was in the code "
+        "before the run: it **agrees** if the interval is on the paper's side, **differs** if it is on the other, is "
+        f"**undecided** if it straddles. The sweeps: {described(study)}.",
         "quiet",
     )
     three_questions(page, verdicts)
@@ -88,22 +88,23 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
     )
     page.answer(
         "Does label diversity drive generalisation?",
-        f"From 5 to 25 labels top-1 on pairs of labels never seen together changes by {said('diversity')}, to {said('many')} at 15; from 1 to 40 "
-        f"layouts a pair by {said('layouts')}. At 5 labels order is above label set by {said('what_fails')}: what few labels lack is naming "
-        "the objects, not their order.",
+        f"From 5 to 25 labels top-1 on pairs of labels never seen together changes by {said('diversity')}, to {said('many')} at "
+        f"15; from 1 to 40 layouts a pair by {said('layouts')}. At 5 labels order is above label set by {said('what_fails')}: "
+        "what few labels lack is naming the objects, not their order.",
     )
     page.answer(
         "Which term breaks the symmetry?",
-        f"The gradient over positions in the CLS row, EP + PP + BP: at zero, order is {said('gauge_free')} (chance 0.5) and the label set "
-        f"changes by {said('gauge_free_set')}. Of its terms EP carries most at the default initial scales: EP at zero changes order by "
-        f"{said('ep_order')} and leaves top-1 at {said('ep_top1')}.",
+        f"The gradient over positions in the CLS row, EP + PP + BP: at zero, order is {said('gauge_free')} (chance 0.5) and the "
+        f"label set changes by {said('gauge_free_set')}. Of its terms EP carries most at the default initial scales: EP at zero "
+        f"changes order by {said('ep_order')} and leaves top-1 at {said('ep_top1')}.",
     )
     page.answer(
         "Is it causal?",
-        "The gradient is; that it is EP is a convention. In a one-block vision encoder E_cls and P_0 enter only as their sum, and their "
-        f"difference only decays (largest relative deviation from that law {first['gauge_law'].mean:.0e} on average). The same function with its CLS "
-        f"vector wholly in P_0 changes its order by {said('gauge_p')} when EP is zero, wholly in E_cls by {said('gauge_e')}. Initial scales decide: "
-        f"EP carries {said('ratio_small')} of the gradient at E:P = 1/4 and {said('ratio_large')} at 64.",
+        "The gradient is; that it is EP is a convention. In a one-block vision encoder E_cls and P_0 enter only as their sum, "
+        f"and their difference only decays (largest relative deviation from that law {first['gauge_law'].mean:.0e} on average). "
+        f"The same function with its CLS vector wholly in P_0 changes its order by {said('gauge_p')} when EP is zero, wholly in "
+        f"E_cls by {said('gauge_e')}. Initial scales decide: EP carries {said('ratio_small')} of the gradient at E:P = 1/4 and "
+        f"{said('ratio_large')} at 64.",
     )
 
 
@@ -127,7 +128,8 @@ def figures(study: Study, folder: Path, regime_folder: Path | None):
         )
         yield (
             drawn(f"doses_{part}", ablation.doses, at15(study.answer(part, "doses"))),
-            f"Dose-response, {part}: the gate of EP, and of the whole position gradient, from 1 to 0. `experiments.ablate_ep --ablations=doses`",
+            f"Dose-response, {part}: the gate of EP, and of the whole position gradient, from 1 to 0. `experiments.ablate_ep "
+            "--ablations=doses`",
         )
         yield (
             drawn(f"heads_{part}", heads.bias, at15(study.answer(part, "heads"))),
@@ -179,8 +181,8 @@ def regime_section(page: Page, folder: Path | None) -> None:
     full = tables["long"]
     most = int(full["agree"].max())
     page.text(
-        f"{len(tables['screen']['step'])} configurations were drawn, log-uniform in {', '.join(regime.RANGES)}, and screened at N = 5 and 15 with 2 seeds; the "
-        f"best {len(full['step'])} were trained in full. "
+        f"{len(tables['screen']['step'])} configurations were drawn, log-uniform in {', '.join(regime.RANGES)}, and screened at "
+        f"N = 5 and 15 with 2 seeds; the best {len(full['step'])} were trained in full. "
         + (
             f"{int((full['agree'] == len(regime.ROWS)).sum())} hold all {len(regime.ROWS)} rows at one step."
             if most == len(regime.ROWS)
