@@ -1,10 +1,11 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from conftest import shake, tiny_model
-from lrjax import config, evaluate, sweep
-from lrjax.analysis.ablate import ABLATIONS, ablate
+from lrjax import clip, config, evaluate, sweep
+from lrjax.analysis.ablate import ABLATIONS, READOUT_TERMS, ablate, controls, each
 from lrjax.errors import InputError
 from lrjax.figures.ablation import ablation as ablation_figure
 from lrjax.figures.training import fig3, phases
@@ -65,6 +66,14 @@ def test_depth_and_training_gates_are_ablated_too():
     ("arguments", "says"),
     [
         (dict(ablations=("EQ",)), "--ablations: term 'EQ' does not exist; expected terms of EE EP"),
+        (
+            dict(ablations=("median EP",)),
+            "'median EP' is not an ablation; expected TERMS, TERMS=number",
+        ),
+        (dict(ablations=("mean VE",)), "VE is no row of scores; expected terms of EE EP PE PP BE BP"),
+        (dict(ablations=("random EP",), encoder="text"), "'random EP' needs one block"),
+        (dict(ablations=("EP=x",)), "'x' is not a finite number"),
+        (dict(ablations=("EP=",)), "expected `none`, or clauses"),
         (dict(heads=[2]), "--heads: head 2 is out of range; expected 0..1"),
         (dict(encoder="visoin"), "--encoder=visoin: does not exist (did you mean 'vision'?)"),
         (dict(n_labels=[7]), "--labels=7: no model has so many labels; expected some of 4, 6"),
@@ -85,3 +94,61 @@ def test_figures_are_drawn(trained, tmp_path):
         ablation_figure(ablate(run, ("none", "EP")), "title", {"unseen_pair_order": "order"}, tmp_path / "f" / "ablate.pdf"),
     ]
     assert all(path.stat().st_size > 5000 for path in drawn)
+
+
+def order(table, name):
+    return table["unseen_pair_order"][table["ablation"] == name]
+
+
+def test_a_dose_of_one_is_none_and_of_zero_is_the_ablation(shaken):
+    table = ablate(shaken, ("none", "EP", "EP=0", "EP=0.5", "EP=1", "vision:EP=0"), sets=("unseen_pair",))
+    np.testing.assert_array_equal(order(table, "EP=1"), order(table, "none"))
+    np.testing.assert_array_equal(order(table, "EP=0"), order(table, "EP"))
+    np.testing.assert_array_equal(order(table, "vision:EP=0"), order(table, "EP"))
+    assert (order(table, "EP=0.5") != order(table, "EP")).any() and (order(table, "EP=0.5") != order(table, "none")).any()
+    assert "single" not in table and "unseen_pair_labels" in table
+
+
+def test_what_is_the_same_in_every_image_is_its_own_mean(shaken):
+    """EP, PP and BP of the CLS row do not depend on the image: mean-ablation gives them back. EE does, and is lost."""
+    table = ablate(shaken, ("none", "EP", "mean EP", "mean EP+PP+BP", "EE", "mean EE"), sets=("unseen_pair",))
+    for same in ("mean EP", "mean EP+PP+BP"):
+        np.testing.assert_allclose(order(table, same), order(table, "none"), atol=2e-3)  # 900 images: one or two may tie
+    assert (abs(order(table, "mean EE") - order(table, "none")) > 5e-3).any()
+    assert (order(table, "mean EE") != order(table, "EE")).any(), "the mean keeps what tells CLS from pixels"
+
+
+def test_a_random_row_has_the_norm_of_the_row_it_replaces(shaken):
+    (program,), (state,) = shaken.programs, shaken.states
+    hyper, params = (jax.tree.map(lambda x: jnp.asarray(x[1]), tree) for tree in (program.hyper, state.params))
+    static = program.static
+    only = np.zeros((static.n_heads, 6), np.float32)
+    only[1, READOUT_TERMS.index("EP")] = 1
+    nothing = np.zeros_like(only)
+    gates = clip.unit_gates(static)
+    row, noise = controls(static, hyper, params, gates, only, nothing), controls(static, hyper, params, gates, nothing, only)
+    centred = row - row.mean(-1, keepdims=True)
+    np.testing.assert_allclose(jnp.linalg.norm(noise, axis=-1), jnp.linalg.norm(centred, axis=-1), rtol=1e-4)
+    assert (row[0] == 0).all() and abs(jnp.corrcoef(noise[1], centred[1])[0, 1]) < 0.95
+    other = controls(static, hyper.replace(seed=hyper.seed + 1), params, gates, nothing, only)
+    assert (other[1] != noise[1]).any(), "drawn from the model's seed"
+
+
+def test_each_head_alone(shaken):
+    names = each(shaken, ("EP",))
+    assert names == (
+        "none",
+        *(f"vision.h{h}:{terms}=0" for h in (0, 1) for terms in ("EP", "VE+VP+VB")),
+    )
+    table = ablate(shaken, names, sets=("unseen_pair",))
+    np.testing.assert_array_equal(order(table, "vision.h0:EP=0"), order(ablate(shaken, ("EP",), heads=[0]), "EP"))
+
+
+def test_order_within_the_right_set(shaken):
+    table = ablate(shaken, ("none", "EE"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = table["unseen_pair"] / table["unseen_pair_label_set"]
+    known = table["unseen_pair_label_set"] > 0
+    np.testing.assert_allclose(table["unseen_pair_order_in_set"][known], expected[known], rtol=1e-6)
+    assert np.isnan(table["unseen_pair_order_in_set"][~known]).all()
+    assert (table["unseen_pair_labels"] >= table["unseen_pair_label_set"] - 1e-6).all(), "a right set names both labels"

@@ -2,13 +2,18 @@
 gradient between EP and PP is not learned. Under AdamW E_cls - P_0 shrinks as prod(1 - lr_t wd), whatever the data.
 """
 
+import dataclasses
+
 import jax
 import numpy as np
+import pytest
 
 from conftest import shake, tiny_model
-from lrjax import config, train
+from lrjax import config, sweep, train, workdir
+from lrjax.analysis import gauge
 from lrjax.attention import GATES
 from lrjax.clip import embed_images, init_clip, model_splits, unit_gates
+from lrjax.errors import InputError
 from lrjax.evaluate import image_sets
 from lrjax.scenes import CLS
 
@@ -68,3 +73,33 @@ def test_initial_values_of_text_and_vision_differ():
     static, hyper = config.make_static([tiny_model()]), config.make_hyper(tiny_model())
     params = jax.tree.map(np.asarray, init_clip(static, hyper))
     assert not np.array_equal(params.vision.E, params.text.E)
+
+
+def test_the_law_holds_in_every_model_of_a_trained_sweep(trained):
+    """From the restored checkpoint alone, N and padding no matter; and it is a law of what was trained: shaken models break it."""
+    folder, run = trained
+    answer = gauge.law(workdir.restore(folder))
+    assert answer.deviation.dims == ("model",) and (answer.deviation < 1e-5).all() and (answer.shrunk < 1).all()
+    moved = dataclasses.replace(run, states=[s.replace(params=jax.tree.map(lambda x: x + 0.1, s.params)) for s in run.states])
+    moved.states[0].params.vision.E[:, CLS] += 0.1
+    assert (gauge.law(moved).deviation > 0.01).all()
+
+
+def test_moving_cls_changes_no_answer_but_that_to_an_ablation(shaken):
+    table = gauge.moved(shaken)
+    at = lambda cls, ablation: table["unseen_pair_order"][(table["cls"] == cls) & (table["ablation"] == ablation)]
+    for place in gauge.PLACES:  # 900 images: one more or less may tie
+        np.testing.assert_allclose(at(place, "none"), at("as trained", "none"), atol=2e-3)
+        np.testing.assert_allclose(at(place, "EP+PP"), at("as trained", "EP+PP"), atol=2e-3)
+    np.testing.assert_allclose(at("wholly P_0", "EP"), at("as trained", "none"), atol=2e-3)
+    np.testing.assert_allclose(at("wholly E_cls", "PP"), at("as trained", "none"), atol=2e-3)
+    np.testing.assert_allclose(at("wholly E_cls", "EP"), at("wholly P_0", "PP"), atol=2e-3)
+    assert (abs(at("wholly E_cls", "EP") - at("as trained", "none")) > 0.01).any()
+
+
+def test_deeper_vision_has_no_gauge():
+    model = tiny_model(n_layers_vision=2)
+    run = sweep.start(config.Sweep((model,), steps=10, eval_every=10))
+    for ask in (gauge.law, gauge.moved, lambda run: gauge.move_cls(run, 1.0)):
+        with pytest.raises(InputError, match="gauge: n_layers_vision=2; expected 1"):
+            ask(run)

@@ -47,6 +47,7 @@ def move_cls(run: Run, share: float) -> Run:
 
 def moved(run: Run, n_labels=None) -> Table:
     """`ablate`'s table of ABLATIONS on unseen pairs for every place of the CLS vector in PLACES: column `cls`."""
+    _check_depth(run)
     parts = []
     for place, share in PLACES.items():
         table = ablate(run if share is None else move_cls(run, share), ABLATIONS, n_labels=n_labels, sets=("unseen_pair",))

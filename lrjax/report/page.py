@@ -1,4 +1,4 @@
-"""The report as a page: report.md, and a self-contained index.html with the figures inside; no network, light and dark, any width."""
+"""The report as a page: report.md, and a self-contained index.html: figures inside, no network, light and dark, any width."""
 
 import base64
 import html
