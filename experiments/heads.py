@@ -36,7 +36,8 @@ def main() -> None:
         *(n for n in varying(model_columns(run.sweep), model_columns(run.sweep)) if n not in ("model", "seed", "n_labels")),
     )
     print_models(answer, by)
-    accuracy = ablate(run, (NONE,), n_labels=n_labels)
+    pruned = heads.pruning(run, answer, n_labels) if PRUNING.value else None
+    accuracy = ablate(run, (NONE,), n_labels=n_labels) if pruned is None else heads.whole(pruned)
     print_prediction(heads.of_a_model(answer).max("layer"), accuracy)
     table = heads.head_table(answer)
     answers.write_table("heads", table)
@@ -45,8 +46,7 @@ def main() -> None:
     answers.write_table("heads_distance", distances)
     answers.draw("heads", figures.bias, table)
     answers.draw("heads_distance", figures.by_distance, distances)
-    if PRUNING.value:
-        pruned = heads.pruning(run, answer, n_labels)
+    if pruned is not None:
         grouped = heads.by_composition(pruned)
         print_pruning(grouped, by)
         answers.write_table("pruning", pruned)

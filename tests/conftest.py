@@ -1,5 +1,6 @@
 """Shared fixtures: tiny models, one trained sweep for everything that only reads it, and the compilation cache."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,19 @@ def shake(params, seed=1):
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
     return jax.tree.unflatten(tree, [x + 0.3 * jax.random.normal(k, jnp.shape(x)) for k, x in zip(keys, leaves, strict=True)])
+
+
+def shaken(run):
+    """A run with every parameter moved, so that every term and head matters."""
+    states = [s.replace(params=jax.vmap(shake)(jax.tree.map(jnp.asarray, s.params))) for s in run.states]
+    return dataclasses.replace(run, states=states)
+
+
+def untrained(*models):
+    """A run of models at their first step, every parameter moved."""
+    run = sweep.start(config.Sweep(models, steps=1, eval_every=1))
+    states = [jax.device_get(sweep.init_program(p.static, p.hyper)) for p in run.programs]
+    return shaken(dataclasses.replace(run, states=states))
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from lrjax.evaluate import unseen_pairs
 from lrjax.gates import NONE, Gates
 from lrjax.scenes import image_form
 from lrjax.splits import Splits
-from lrjax.stats import Table, groups
+from lrjax.stats import Table, groups, select
 from lrjax.sweep import Run
 
 LEFT, RIGHT = 1 / 3, 2 / 3  # head_bias below: leans left; above: leans right
@@ -64,7 +64,7 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
         "head_bias": to_right.mean(0),
         "attention_left": attention[..., 0].mean(0),
         "attention_right": attention[..., 1].mean(0),
-        "bias_by_distance": jnp.einsum("nlh,nd->lhd", to_right, distance / distance.sum(0)),
+        "bias_by_distance": jnp.einsum("nlh,nd->lhd", to_right, 1.0 * distance) / distance.sum(0),
         "bias_by_labels": jnp.moveaxis(by_labels, (0, 1), (2, 3)),
     }
 
@@ -127,7 +127,8 @@ def subsets(n_heads: int) -> tuple[tuple[int, ...], ...]:
     """Every non-empty subset of heads, smallest first. Raises InputError above MOST_HEADS heads."""
     if n_heads > MOST_HEADS:
         raise InputError(
-            f"n_heads={n_heads}: has {2**n_heads - 1} subsets of heads; expected at most {MOST_HEADS} heads; leave pruning out"
+            f"n_heads={n_heads}: has {2**n_heads - 1} subsets of heads; expected at most {MOST_HEADS} heads; "
+            "leave pruning out (--nopruning)"
         )
     return tuple(kept for size in range(1, n_heads + 1) for kept in itertools.combinations(range(n_heads), size))
 
@@ -181,6 +182,11 @@ def _with_bias(table: Table, kept_by_text: dict[str, tuple[int, ...]], bias: xr.
     metrics = {name: column for name, column in table.items() if name.startswith(TESTED)}
     axes = {name: column for name, column in table.items() if name not in (*metrics, "ablation", "encoder", "heads")}
     return axes | found | metrics
+
+
+def whole(table: Table) -> Table:
+    """The rows of a table of `pruning` that keep all heads: a row per model."""
+    return select(table, np.append(table["model"][1:] != table["model"][:-1], True))
 
 
 def by_composition(table: Table) -> Table:
