@@ -48,15 +48,10 @@ def by_distance(table: Table, path: Path) -> Path:
             by = groups(rows, ("distance",)) if len(rows["model"]) else {}
             if by:
                 line(axis, [d for (d,) in by], [rows["bias_by_distance"][i] for i in by.values()], k, f"heads that lean {lean}")
-        finish(
-            axis,
-            "distance j - i (pixels)",
-            "share of images in which\nCLS prefers the right object",
-            axis.get_title(),
-            0.5,
-        )
+        finish(axis, "distance j - i (pixels)", "share of images in which\nCLS prefers the right object", axis.get_title())
+        axis.axhline(0.5, color="0.4", lw=0.8, ls=(0, (1, 2)))
+        axis.set_xticks(np.unique(table["distance"]))
     legend(figure, panels)
-    axis.set_xticks(np.unique(table["distance"]))
     figure.suptitle("Bias of heads by the distance of the objects: mean over heads, 95 % interval, heads as dots", size=10)
     return save(figure, path)
 
