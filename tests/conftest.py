@@ -48,6 +48,19 @@ def shake(params, seed=1):
     return jax.tree.unflatten(tree, [x + 0.3 * jax.random.normal(k, jnp.shape(x)) for k, x in zip(keys, leaves, strict=True)])
 
 
+def shake_run(run):
+    """A run with every parameter moved, so that every term and head matters."""
+    states = [s.replace(params=jax.vmap(shake)(jax.tree.map(jnp.asarray, s.params))) for s in run.states]
+    return dataclasses.replace(run, states=states)
+
+
+def untrained(*models):
+    """A run of models at their first step, every parameter moved."""
+    run = sweep.start(config.Sweep(models, steps=1, eval_every=1))
+    states = [jax.device_get(sweep.init_program(p.static, p.hyper)) for p in run.programs]
+    return shake_run(dataclasses.replace(run, states=states))
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A tiny sweep trained into a workdir: (workdir, run)."""
@@ -60,9 +73,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def shaken(trained):
     """The trained sweep with every parameter moved, so that every term matters."""
-    _, run = trained
-    states = [s.replace(params=jax.vmap(shake)(jax.tree.map(jnp.asarray, s.params))) for s in run.states]
-    return dataclasses.replace(run, states=states)
+    return shake_run(trained[1])
 
 
 SMOKE = "--config=experiments/configs/smoke.py"

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from lrjax.config import AXES, STATIC
-from lrjax.stats import Table, groups, mean_interval, varying
+from lrjax.stats import Table, groups, mean_interval, select, varying
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -76,3 +76,37 @@ def shrink(path: Path, colours: int = 96) -> Path:
         small = image.convert("RGB").quantize(colours)
     small.save(path, optimize=True)
     return path
+
+
+def grid(table: Table, down: tuple[str, ...] = (), height: float = 2.6):
+    """A figure of panels: a column per N and condition, a row per value of those of `down` that vary.
+
+    Returns the figure and, of each panel, its axis (titled; x and y are shared), its part of the table.
+    """
+    columns = [
+        (f"N = {n} labels" + (f"\n{name}" if name else ""), rows[table["n_labels"][rows] == n])
+        for name, rows in conditions_of(table).items()
+        for n in sorted(set(table["n_labels"][rows].tolist()))
+    ]
+    down = varying(table, down)
+    rows = groups(table, down)
+    size = (2.9 * len(columns) + 0.6, height * len(rows) + 0.7)
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    panels = []
+    for axes_of_row, (key, own) in zip(axes, rows.items(), strict=True):
+        for axis, (title, chosen) in zip(axes_of_row, columns, strict=True):
+            where = ", ".join(f"{name} {value}" for name, value in zip(down, key, strict=True))
+            axis.set_title("\n".join(filter(None, (title, where))))
+            panels.append((axis, select(table, np.intersect1d(chosen, own))))
+    return figure, panels
+
+
+def legend(figure, panels) -> None:
+    """One legend of all panels of a `grid`, below them; names of axes and ticks at its edges only."""
+    named = {}
+    for axis, _ in panels:
+        named = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True)) | named
+        axis.label_outer()
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 8))

@@ -1,0 +1,63 @@
+"""Restore a sweep and ask how it reads captions: where EOT looks, and how far a swap of labels moves an embedding.
+
+python -m experiments.text --ckpt=runs/diversity [--labels=15] [--format=png|svg|pdf]
+
+The terms of the text encoder and their ablations: `python -m experiments.ablate_ep --encoder=text`.
+"""
+
+from lrjax import answers, cli
+from lrjax.analysis import text
+from lrjax.analysis.models import tidy
+from lrjax.figures import text as figures
+from lrjax.stats import format_interval, format_table, groups, select, varying
+from lrjax.sweep import model_columns
+
+answers.define_flags(encoder=False)
+
+
+def main() -> None:
+    run, n_labels = answers.restore()
+    columns = model_columns(run.sweep)
+    by = ("n_labels", *(name for name in varying(columns, columns) if name not in ("model", "seed", "n_labels")))
+    answer, swap = text.attention(run, n_labels), text.swap(run, n_labels)
+    heads = text.head_table(answer)
+    print_heads(text.of_a_model(answer), by)
+    print_swap(swap, by)
+    answers.write_table("text", heads)
+    answers.write_table("text_swap", tidy(swap))
+    answers.draw("text", figures.odds, heads)
+    answers.draw("text_attention", figures.attention, heads)
+    answers.draw("text_swap", figures.swap, tidy(swap[["cosine"]]))
+
+
+def print_heads(together, by: tuple[str, ...]) -> None:
+    table = tidy(together)
+    has = {"n_first": "heads on first", "n_second": "heads on second"}
+    lines = []
+    for key, rows in groups(table, ("set", *by, "layer", "word")).items():
+        counts = [table[name][rows].astype(float) for name in has]
+        lines.append([*key, len(rows), *map(format_interval, counts), *(f"{(count > 0).mean():.2f}" for count in counts)])
+    print(format_table(["labels", *by, "layer", "word", "models", *has.values(), "has first", "has second"], lines))
+    print(
+        f"Heads a model whose EOT prefers the label named first (second) in at least {text.WHATEVER:.0%} of the captions: mean over"
+    )
+    print("seeds [95 % interval]; share of models that have one.\n")
+
+
+def print_swap(swap, by: tuple[str, ...]) -> None:
+    cosine, moved = tidy(swap[["cosine"]]), tidy(swap[["moved"]])
+    of_fact = {fact: select(cosine, cosine["fact"] == fact) for fact in text.FACTS}
+    lines = []
+    for key, rows in groups(moved, ("kind", *by)).items():
+        cells = []
+        for table in of_fact.values():
+            own = groups(table, ("kind", *by)).get(key)
+            cells.append("-" if own is None else format_interval(table["cosine"][own]))
+        lines.append([*key, *cells, format_interval(moved["moved"][rows])])
+    print(format_table(["kind", *by, *text.FACTS, "moved"], lines))
+    print("Cosine of the embeddings of two facts about held-out labels by what they share (`same`: in another layout, or said with")
+    print("the other word); moved = (1 - swapped) / (1 - none). Mean over seeds [95 % interval].\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)

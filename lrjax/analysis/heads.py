@@ -1,0 +1,204 @@
+"""Which way each head looks, and which heads a model can do without (Fig 4c, App K, Fig 22 of the paper).
+
+`head_bias`: the share of unseen-pair images in which CLS gives the right object more attention than the left one, ties 1/2, from
+the pattern itself (gates in force), in every layer; by the distance j - i of the objects and by their labels too. A head *leans*
+left if its bias is below LEFT and right if it is above RIGHT; the two were fixed before anything was measured, at thirds: the
+paper's right-leaning head attends right on about 67 % of images. `complementarity` is max - min of head_bias over a model's heads.
+
+Pruning keeps a subset of heads: VE, VP and VB of the others are zero in every layer, b_O stays.
+
+Axes: n images, l layers, h heads.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from lrjax import encoder as towers
+from lrjax.analysis.ablate import TESTED, ablate
+from lrjax.analysis.decompose import unseen_sequences
+from lrjax.analysis.models import choose, label_names, of_models, tidy
+from lrjax.attention import VALUES
+from lrjax.clip import CLIP
+from lrjax.config import Hyper, Static
+from lrjax.errors import InputError
+from lrjax.evaluate import unseen_pairs
+from lrjax.gates import NONE, Gates
+from lrjax.scenes import image_form
+from lrjax.splits import Splits
+from lrjax.stats import Table, groups, select
+from lrjax.sweep import Run
+
+LEFT, RIGHT = 1 / 3, 2 / 3  # head_bias below: leans left; above: leans right
+DIRECTIONS = ("both", "one", "neither")  # which ways heads lean: left and right, one of them, or not
+MOST_HEADS = 8  # all subsets are evaluated: 255 of 8
+BATCH = 1024  # images traced at a time
+PAIR = ("left_label", "right_label")
+
+
+def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: head_bias and the mean attention to the left and the right object [l, h]; bias_by_distance [l, h, L - 1] and
+    bias_by_labels [l, h, x, y] of held-out labels x left of y, NaN at x = y.
+    """
+    scenes, readout = unseen_pairs(static.n_heldout, static.L), image_form(static.L).readout
+
+    def one(image):
+        ids, places = image
+        _, traces = towers.run(params.vision, gates.vision, ids, causal=False, readout=readout)
+        return jnp.stack([trace.pattern[:, readout, places] for trace in traces])  # [l, h, 2]
+
+    places = jnp.stack([scenes.i, scenes.j], -1) + 1
+    attention = jax.lax.map(one, (unseen_sequences(static, "vision"), places), batch_size=min(BATCH, len(places)))
+    to_right = prefers(attention[..., 1], attention[..., 0])  # [n, l, h]
+
+    distance = (scenes.j - scenes.i)[:, None] == jnp.arange(1, static.L)
+    x, y = (labels.reshape(-1, static.L * (static.L - 1) // 2)[:, 0] for labels in (scenes.left, scenes.right))
+    by_pair = to_right.reshape(len(x), -1, *to_right.shape[1:]).mean(1)  # [ordered pair, l, h]
+    by_labels = jnp.full((static.n_heldout, static.n_heldout, *to_right.shape[1:]), jnp.nan).at[x, y].set(by_pair)
+    return {
+        "head_bias": to_right.mean(0),
+        "attention_left": attention[..., 0].mean(0),
+        "attention_right": attention[..., 1].mean(0),
+        "bias_by_distance": jnp.einsum("nlh,nd->lhd", to_right, 1.0 * distance) / distance.sum(0),
+        "bias_by_labels": jnp.moveaxis(by_labels, (0, 1), (2, 3)),
+    }
+
+
+def prefers(a: jax.Array, b: jax.Array) -> jax.Array:
+    """1 where a > b, 0 where a < b, 1/2 at a tie, NaN where they are not numbers."""
+    return jnp.where(a > b, 1.0, jnp.where(a < b, 0.0, jnp.where(a == b, 0.5, jnp.nan)))
+
+
+def heads(run: Run, n_labels: Sequence[int] | None = None) -> xr.Dataset:
+    """`in_images` of all models: head_bias, attention_left, attention_right [model, layer, head], bias_by_distance [..., distance],
+    bias_by_labels [..., left_label, right_label].
+    """
+    per_head = ("layer", "head")
+    dims = dict.fromkeys(("head_bias", "attention_left", "attention_right"), per_head)
+    dims |= {"bias_by_distance": (*per_head, "distance"), "bias_by_labels": (*per_head, *PAIR)}
+
+    def coords(static):
+        names = label_names(static)[: static.n_heldout]
+        axes = {"distance": range(1, static.L)} | dict.fromkeys(PAIR, names)
+        return {"layer": range(static.n_layers_vision), "head": range(static.n_heads)} | axes
+
+    return of_models(run, in_images, dims, coords, n_labels)
+
+
+def head_table(answer: xr.Dataset) -> Table:
+    """A row per model, layer and head: its bias, attention, lowest and highest bias on a pair of labels, and which way it leans."""
+    by_labels = answer.bias_by_labels
+    pairs = {"lowest_pair_bias": by_labels.min(PAIR), "highest_pair_bias": by_labels.max(PAIR)}
+    table = tidy(answer[["head_bias", "attention_left", "attention_right"]].assign(pairs))
+    bias = table["head_bias"]
+    return table | {"leans": np.select([bias < LEFT, bias > RIGHT], ["left", "right"], "neither")}
+
+
+def distance_table(answer: xr.Dataset) -> Table:
+    """A row per model, layer, head and distance: bias_by_distance, and which way the head leans over all distances."""
+    heads, table = head_table(answer), tidy(answer[["bias_by_distance"]])
+    key = ("model", "layer", "head")
+    leans = dict(zip(zip(*(heads[name].tolist() for name in key), strict=True), heads["leans"].tolist(), strict=True))
+    of_rows = zip(*(table[name].tolist() for name in key), strict=True)
+    return table | {"leans": np.array([leans[row] for row in of_rows])}
+
+
+def of_a_model(answer: xr.Dataset) -> xr.Dataset:
+    """What a model's heads are together, [model, layer]: how many lean left and right; complementarity; the strongest lean,
+    |head_bias - 1/2|, of one head.
+    """
+    bias = answer.head_bias
+    return xr.Dataset(
+        {
+            "n_left": (bias < LEFT).sum("head"),
+            "n_right": (bias > RIGHT).sum("head"),
+            "complementarity": bias.max("head") - bias.min("head"),
+            "strongest_lean": abs(bias - 0.5).max("head"),
+        }
+    )
+
+
+def subsets(n_heads: int) -> tuple[tuple[int, ...], ...]:
+    """Every non-empty subset of heads, smallest first. Raises InputError above MOST_HEADS heads."""
+    if n_heads > MOST_HEADS:
+        raise InputError(
+            f"n_heads={n_heads}: has {2**n_heads - 1} subsets of heads; expected at most {MOST_HEADS} heads; "
+            "leave pruning out (--nopruning)"
+        )
+    return tuple(kept for size in range(1, n_heads + 1) for kept in itertools.combinations(range(n_heads), size))
+
+
+def keep(kept: Sequence[int], n_heads: int) -> str:
+    """The gates, as text, that prune all heads of vision but `kept`."""
+    pruned = [f"h{h}" for h in range(n_heads) if h not in kept]
+    return f"{'.'.join(['vision', *pruned])}:{'+'.join(VALUES)}=0" if pruned else NONE
+
+
+def pruning(run: Run, answer: xr.Dataset, n_labels: Sequence[int] | None = None) -> Table:
+    """A row per model and subset of heads kept: the model's axes, `kept`, `n_kept`, the lowest and highest head_bias of the kept
+    heads (of all layers; as `answer` of `heads` has them, unpruned), their `spread`, `directions`; and the metrics of `ablate`.
+
+    All subsets of all models are one program; models that differ in n_heads have subsets of their own.
+    """
+    chosen, parts = choose(run, n_labels), []
+    wanted = [k for k, program in enumerate(run.programs) if np.isin(program.rows, chosen).any()]
+    of_heads = {k: run.programs[k].static.n_heads for k in wanted}
+    names = {n_heads: {keep(kept, n_heads): kept for kept in subsets(n_heads)} for n_heads in set(of_heads.values())}
+    for n_heads, kept_by_text in sorted(names.items()):
+        which = [k for k in wanted if of_heads[k] == n_heads]
+        part = dataclasses.replace(run, programs=tuple(run.programs[k] for k in which), states=[run.states[k] for k in which])
+        table = ablate(part, tuple(kept_by_text), n_labels=n_labels)
+        parts.append(_with_bias(table, kept_by_text, answer.head_bias))
+    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(table["model"], kind="stable")
+    return {name: column[order] for name, column in table.items()}
+
+
+def _with_bias(table: Table, kept_by_text: dict[str, tuple[int, ...]], bias: xr.DataArray) -> Table:
+    """A table of `ablate` with the bias composition of the heads that each row keeps."""
+    n = len(table["model"])
+    found = {"kept": np.empty(n, object), "n_kept": np.zeros(n, int), "directions": np.empty(n, object)}
+    found |= {name: np.full(n, np.nan, np.float32) for name in ("lowest_bias", "highest_bias", "spread")}
+    for text, kept in kept_by_text.items():
+        rows = table["ablation"] == text
+        own = bias.sel(model=table["model"][rows], head=list(kept))
+        low, high = own.min(("layer", "head")).values, own.max(("layer", "head")).values
+        leaning = 1 * (low < LEFT) + (high > RIGHT)
+        columns = {
+            "lowest_bias": low,
+            "highest_bias": high,
+            "spread": high - low,
+            "n_kept": len(kept),
+            "kept": "+".join(map(str, kept)),
+        }
+        for name, values in (columns | {"directions": np.array(DIRECTIONS[::-1])[leaning]}).items():
+            found[name][rows] = values
+    found |= {name: found[name].astype(str) for name in ("kept", "directions")}
+    metrics = {name: column for name, column in table.items() if name.startswith(TESTED)}
+    axes = {name: column for name, column in table.items() if name not in (*metrics, "ablation", "encoder", "heads")}
+    return axes | found | metrics
+
+
+def whole(table: Table) -> Table:
+    """The rows of a table of `pruning` that keep all heads: a row per model."""
+    return select(table, np.append(table["model"][1:] != table["model"][:-1], True))
+
+
+def by_composition(table: Table) -> Table:
+    """A table of `pruning`, averaged over the subsets of a model that agree in `n_kept` and `directions`: a row per model and such
+    group, with `subsets`, their number. The subsets of one model are not independent: intervals are over models, these rows.
+    """
+    rows = list(groups(table, ("model", "n_kept", "directions")).values())
+    first = [index[0] for index in rows]
+    found: Table = {"subsets": np.array([len(index) for index in rows])}
+    for name, column in table.items():
+        if name.startswith(TESTED):
+            found[name] = np.array([column[index].mean() for index in rows])
+        elif name not in ("kept", "lowest_bias", "highest_bias", "spread"):
+            found[name] = column[first]
+    return found
