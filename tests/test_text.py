@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from test_cli import command
 
 from conftest import tiny_model, untrained
