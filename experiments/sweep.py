@@ -36,6 +36,8 @@ def main() -> None:
         training.phases(sweep.history_table(run), folder / "figures/phases.png"),
     ]
     print_table(table)
+    if gone := sweep.divergences(run):
+        print(gone)
     for path in (folder / "models.csv", folder / "history.csv", *drawn, folder / "checkpoints"):
         print(path)
 
@@ -48,15 +50,6 @@ def print_table(table) -> None:
     ]
     print("mean over seeds [95 % interval]")
     print(format_table([*by, "seeds", *SHOWN], rows))
-    gone = [f"model {i} at step {step}" for i, step in enumerate(table["diverged_at"].tolist()) if step is not None]
-    if gone:
-        print(
-            f"diverged, frozen and left out: {len(gone)} of {len(table['model'])} ({_several(gone)}); see diverged_at in models.csv"
-        )
-
-
-def _several(things: list[str]) -> str:
-    return ", ".join(things[:5]) + (", ..." if len(things) > 5 else "")
 
 
 if __name__ == "__main__":

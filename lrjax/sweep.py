@@ -415,9 +415,7 @@ def _restore_interval(run: Run, arrays: dict, names: list[str]) -> None:
     for i, program in enumerate(run.programs):
         ahead, pending, values = (arrays[name][program.rows] for name in ("ahead", "pending", "values"))
         if len(set(ahead.tolist())) > 1 or len(set(pending.tolist())) > 1:
-            raise Unusable(
-                "checkpoint:", "its slabs stand at several steps and are other slabs on these devices", "use an older step"
-            )
+            raise Unusable("checkpoint: a stop at which slabs stood apart that are one slab on these devices; use an evaluation")
         if ahead[0]:
             run.ahead[i] = int(ahead[0])
         if pending[0]:
@@ -458,6 +456,15 @@ def models_table(run: Run) -> Table:
     Static fields are columns where they differ.
     """
     return model_columns(run.sweep) | {"diverged_at": run.diverged_at} | (run.history.final() if run.finished else {})
+
+
+def divergences(run: Run) -> str:
+    """One line on the models that have diverged; nothing if none has."""
+    gone = [f"model {i} at step {step}" for i, step in enumerate(run.diverged_at.tolist()) if step is not None]
+    if not gone:
+        return ""
+    names = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
+    return f"diverged, frozen and left out: {len(gone)} of {len(run.sweep.models)} ({names}); see diverged_at in models.csv"
 
 
 def history_table(run: Run) -> Table:

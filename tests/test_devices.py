@@ -3,20 +3,18 @@ eight of these tests live in a process of their own.
 """
 
 import dataclasses
+import signal
 import socket
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import TINY, tiny_sweep
-from lrjax import config, sweep, workdir
+from conftest import ENVIRONMENT, ROOT, SMOKE, TINY, tiny_sweep
+from lrjax import checkpoint, config, sweep, workdir
 from lrjax.stats import select
-
-ROOT = Path(__file__).parents[1]
 
 EIGHT = """
     import re, sys
@@ -94,23 +92,21 @@ def test_memory_is_counted_per_model():
     assert "plan: 5 models, 15,000 model-steps on 1 cpu device, 1 program" in sweep.plan(sweep.start(default))
 
 
-def test_two_processes_train_one_sweep_and_one_process_restores_it(tmp_path):
-    """For real, through jax.distributed on loopback: the tables are those of one process."""
+def two_processes(folder, **changes):
+    """A sweep over two hosts that are this one: the command of one host alone, and the processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = [f"--config.{key}={value}" for key, value in {**TINY, "steps": 10, "eval_every": 10, "n_labels": "(4,6)"}.items()]
-    run = [
-        sys.executable,
-        "-m",
-        "experiments.sweep",
-        "--config=experiments/configs/smoke.py",
-        f"--workdir={tmp_path}/w",
-        *arguments,
-    ]
+    arguments = [f"--config.{key}={value}" for key, value in {**TINY, **changes, "n_labels": "(4,6)"}.items()]
+    run = [sys.executable, "-m", "experiments.sweep", SMOKE, f"--workdir={folder}", *arguments]
     hosts = [*run, f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
-    pipes = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    both = [subprocess.Popen([*hosts, f"--process_id={i}"], **pipes) for i in range(2)]
+    pipes = dict(cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return run, [subprocess.Popen([*hosts, f"--process_id={i}"], **pipes) for i in range(2)]
+
+
+def test_two_processes_train_one_sweep_and_one_process_restores_it(tmp_path):
+    """For real, through jax.distributed on loopback: the tables are those of one process."""
+    run, both = two_processes(tmp_path / "w", steps=10, eval_every=10)
     told = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert "step 10/10" in told[0][0] and "n_labels" in told[0][0], "process 0 prints"
@@ -124,3 +120,16 @@ def test_two_processes_train_one_sweep_and_one_process_restores_it(tmp_path):
     np.testing.assert_allclose(*norms, rtol=1e-5)
     again = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0 and "is finished" in again.stdout
+
+
+def test_one_of_two_processes_is_taken_away_and_both_save_and_stop(tmp_path):
+    _, both = two_processes(tmp_path / "w", steps=200_000, eval_every=200_000)
+    for line in both[0].stdout:
+        if line.startswith("step 0/"):
+            break
+    both[1].send_signal(signal.SIGTERM)
+    told = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [143, 143], told
+    assert "SIGTERM: stopped; continue with: " in told[0][0]
+    step, ahead = checkpoint.place_of(checkpoint.saved_steps(tmp_path / "w/checkpoints")[-1])
+    assert step == 0 < ahead, "as far as both had come"

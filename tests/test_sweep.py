@@ -1,15 +1,19 @@
 """Tables of models as programs: compiled once, reproducible, resumable, in as many programs as there are shapes."""
 
+import csv
+import dataclasses
+import json
 import shutil
 from functools import partial
 
 import chex
+import jax
 import numpy as np
 import pytest
 
 from conftest import TINY, tiny_model, tiny_sweep
-from lrjax import config, sweep, workdir
-from lrjax.errors import InputError
+from lrjax import config, devices, figures, stats, sweep, workdir
+from lrjax.errors import InputError, Unusable
 from lrjax.stats import select
 
 
@@ -77,6 +81,116 @@ def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
     chex.assert_trees_all_equal(resumed.states, whole.states)
     assert (folder / "history.csv").read_bytes() == (tmp_path / "w" / "history.csv").read_bytes()
     assert (folder / "models.csv").read_bytes() == (tmp_path / "w" / "models.csv").read_bytes()
+
+
+def through_a_checkpoint(run):
+    arrays, meta = sweep.run_to_arrays(run)
+    return sweep.run_from_arrays(arrays, json.loads(json.dumps(meta)))
+
+
+def test_a_stop_at_any_chunk_resumes_to_the_same_bits(monkeypatch):
+    """Two slabs that take turns, stopped at every moment there is: within an interval, before and after one slab is evaluated."""
+    monkeypatch.setattr(sweep, "CHUNK", 5)
+    wanted = dataclasses.replace(tiny_sweep(), slab=2)
+    whole = sweep.advance(sweep.start(wanted))
+    places = []
+    for moment in range(1, 30):
+        asked = iter(range(1, 99))
+        run = sweep.advance(sweep.start(wanted), stop=lambda: next(asked) == moment)
+        places.append(run.place)
+        if not run.history.steps:
+            continue  # nothing to lose yet, and nothing is saved
+        run = sweep.advance(through_a_checkpoint(run))
+        chex.assert_trees_all_equal(run.states, whole.states)
+        np.testing.assert_array_equal(run.history.values, whole.history.values)
+        assert run.history.steps == whole.history.steps and run.place == (20, 0)
+    between = [(step, ahead) for step in (0, 10) for ahead in (5, 10, 15, 20)]
+    assert set(places) == {(0, 0), (10, 0), (20, 0), *between} and places[-1] == (20, 0)
+
+
+def test_a_stop_where_slabs_stand_apart_needs_the_same_slabs(monkeypatch):
+    asked = iter(range(99))
+    run = sweep.advance(sweep.start(dataclasses.replace(tiny_sweep(), slab=2)), stop=lambda: next(asked) == 3)
+    arrays, meta = sweep.run_to_arrays(run)
+    assert run.place == (0, 10) and sorted(arrays["interval"]["ahead"]) == [0, 0, 10, 10]
+    with pytest.raises(Unusable, match="slabs stood apart that are one slab on these devices; use an evaluation"):
+        sweep.run_from_arrays(arrays, meta | {"slab": 4})
+
+
+def test_checkpoints_are_as_often_as_asked():
+    for often, expected in ((0, [0, 10, 20, 30]), (20, [0, 20, 30]), (5, [0, (0, 5), 10, (10, 5), 20, (20, 5), 30])):
+        places, wanted = [], dataclasses.replace(tiny_sweep(steps=30), checkpoint_every=often)
+        sweep.advance(sweep.start(wanted), on_checkpoint=lambda run: places.append(run.place))
+        assert places == [p if isinstance(p, tuple) else (p, 0) for p in expected]
+
+
+def test_the_size_of_a_chunk_changes_nothing(trained, monkeypatch):
+    monkeypatch.setattr(sweep, "CHUNK", 1)
+    run = sweep.advance(sweep.start(trained[1].sweep))
+    chex.assert_trees_all_equal(run.states, trained[1].states)
+
+
+def test_a_chunk_divides_the_intervals_and_is_short_on_a_slow_machine():
+    wanted = config.make_sweep(config.get_config(seeds=1))
+    (program,) = sweep.make_programs(wanted)
+    assert sweep.chunk_steps(wanted, program) == 25
+    for every, often, most in ((300, 0, 25), (300, 20, 20), (14, 28, 14), (7, 7, 7)):
+        asked = dataclasses.replace(wanted, eval_every=every, checkpoint_every=often)
+        assert sweep.chunk_steps(asked, program) == most
+    (many,) = sweep.make_programs(config.make_sweep(config.get_config(seeds=40)))
+    assert 300 % sweep.chunk_steps(wanted, many) == 0 and sweep.chunk_steps(wanted, many) < 5
+    seconds = sweep.chunk_steps(wanted, many) * sweep.flops_of_model(many.static) * 200 / devices.slow_flops()
+    assert seconds <= sweep.CHUNK_SECONDS
+    (wide,) = sweep.make_programs(config.make_sweep(config.get_config(seeds=40, d_model=2048)))
+    assert sweep.chunk_steps(wanted, wide) == 1, "never none"
+
+
+# ---- models that diverge ----
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory):
+    """Two sweeps that differ in the second of 2 learning rates, absurd in one: workdir and run of that, run of the other."""
+    folder = tmp_path_factory.mktemp("diverged")
+    run = train_in(folder, tiny_sweep(n_labels=(6,), lr=(1e-3, 1e30)))
+    return folder, run, sweep.advance(sweep.start(tiny_sweep(n_labels=(6,), lr=(1e-3, 1e-2))))
+
+
+def test_a_diverged_model_is_frozen_and_its_neighbours_never_know(diverged):
+    _, run, healthy = diverged
+    assert run.diverged_at.mask.tolist() == [True, True, False, False] and healthy.diverged_at.mask.all()
+    assert all(0 < step < 5 for step in run.diverged_at.compressed())
+    first_two = lambda run: jax.tree.map(lambda x: x[:2], run.states[0])
+    chex.assert_trees_all_equal(first_two(run), first_two(healthy))
+    np.testing.assert_array_equal(np.stack(run.history.values)[:, :2], np.stack(healthy.history.values)[:, :2])
+    assert np.isnan(run.history.values[-1][2:]).all() and np.isfinite(run.history.values[-1][:2]).all()
+    longer = sweep.advance(sweep.start(dataclasses.replace(run.sweep, steps=30)))
+    gone = lambda run: jax.tree.map(lambda x: x[2:], run.states[0].params)
+    chex.assert_trees_all_equal(gone(run), gone(longer))
+
+
+def test_a_diverged_model_is_reported_and_left_out(diverged):
+    folder, run, healthy = diverged
+    with open(folder / "models.csv") as file:
+        rows = list(csv.DictReader(file))
+    at = [str(step) for step in run.diverged_at.compressed()]
+    assert [row["diverged_at"] for row in rows] == ["", "", *at] and [row["loss"] == "" for row in rows] == [False] * 2 + [True] * 2
+    table = sweep.models_table(run)
+    assert stats.counted(table["loss"]) == "2 of 4"
+    assert stats.mean_interval(table["loss"]) == stats.mean_interval(sweep.models_table(healthy)["loss"][:2])
+    said = sweep.divergences(run)
+    assert said.startswith(f"diverged, frozen and left out: 2 of 4 (model 2 at step {at[0]}, model 3 at step {at[1]})")
+    assert sweep.divergences(healthy) == ""
+    assert figures._left_out(table) == figures._left_out(sweep.history_table(run)) == "; 2 diverged models left out"
+    assert figures._left_out(sweep.models_table(healthy)) == ""
+
+
+def test_an_analysis_never_takes_a_diverged_model_for_a_model(diverged):
+    folder, run, _ = diverged
+    restored = workdir.restore(folder)
+    for x in jax.tree.leaves(restored.states[0].params):
+        assert np.isfinite(x[:2]).all() and np.isnan(x[2:]).all()
+    assert workdir.open_run(folder, run.sweep).diverged_at.tolist() == run.diverged_at.tolist()
 
 
 def test_several_programs_advance_together_and_keep_the_tables_order(tmp_path):
