@@ -1,0 +1,131 @@
+"""The report: verdicts by the rule, claims on a study of tiny models, and a page that needs nothing but itself."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from conftest import TINY
+from lrjax import config, stats, sweep, workdir
+from lrjax.analysis import gradient
+from lrjax.errors import InputError
+from lrjax.report import build, claims, study
+from lrjax.report.claims import Claim, judge
+from lrjax.report.page import Page
+from lrjax.report.study import Study
+
+
+def claim(values, low=0.2, high=1.0):
+    return Claim("key", "finding", "paper", "contrast", low, high, lambda study, part: values)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([0.5, 0.52, 0.48, 0.5], "agrees"),
+        ([0.1, 0.11, 0.09, 0.1], "differs"),
+        ([1.5, 1.52, 1.48, 1.5], "differs"),
+        ([0.1, 0.3, 0.1, 0.3], "undecided"),
+        ([0.5], "undecided"),
+        ([np.nan, np.nan], "not tested"),
+        ((0.5, 0.4, 0.6, 40), "agrees"),
+        ((0.5, 0.1, 0.6, 40), "undecided"),
+    ],
+)
+def test_a_verdict_is_where_the_interval_lies(values, verdict):
+    assert judge(claim(values), None, "default").verdict == verdict
+
+
+def test_what_was_not_measured_is_not_tested(tmp_path):
+    nothing = Study(tmp_path)
+    for of in (*claims.CLAIMS, *claims.OURS):
+        assert judge(of, nothing, of.part or "default").verdict == "not tested"
+    with pytest.raises(InputError, match="run `make reproduce` first"):
+        nothing.models("default")
+
+
+def test_every_claim_names_its_threshold_once():
+    every = (*claims.CLAIMS, *claims.OURS)
+    assert len({c.key for c in every}) == len(every)
+    assert all(c.low < c.high and c.contrast and c.finding for c in every if c.values)
+    assert all(c.part is None or c.part in study.PARTS for c in every)
+    assert all(not c.paper for c in claims.OURS)
+
+
+@pytest.fixture(scope="module")
+def tiny_study(tmp_path_factory):
+    """A study whose default sweep is tiny: N = 5, 15, 25, 2 seeds, a few steps."""
+    folder = tmp_path_factory.mktemp("study")
+    wanted = config.make_sweep(config.get_config(n_labels=(5, 15, 25), seeds=2, steps=20, eval_every=10, **TINY))
+    run = workdir.open_run(folder / "default", wanted)
+    sweep.advance(run, measures=(gradient.columns,))
+    workdir.save(folder / "default", run)
+    made = Study(folder)
+    assert set(made.make("default", study.WHOLE)) == set(study.WHOLE)
+    assert made.make("default", study.WHOLE) == [], "what is there is not made again"
+    shutil.copytree(folder / "default", folder / "phases")
+    return made
+
+
+def test_every_claim_on_the_baseline_is_measured(tiny_study):
+    """All answers have the columns that the claims read; a model of 20 steps agrees with little."""
+    verdicts = {
+        c.key: judge(c, tiny_study, "default") for c in (*claims.CLAIMS, *claims.OURS) if c.values and c.part in (None, "phases")
+    }
+    untested = {key for key, v in verdicts.items() if v.verdict == "not tested"}
+    assert untested <= {"two_heads", "predict_order", "predict_top1"}, "no heads that lean both ways; no sweep of scales"
+    assert verdicts["gauge_law"].verdict == "agrees" and verdicts["gauge_law"].n == 6
+    assert verdicts["many"].verdict == "differs" and verdicts["many"].n == 2
+
+
+def test_contrasts_are_paired_by_seed(tiny_study):
+    models = tiny_study.models("default")
+    table = {name: column[::-1] for name, column in models.items()}
+    np.testing.assert_array_equal(
+        claims.of(table, "loss", n_labels=5),
+        claims.of(models, "loss", n_labels=5),
+        err_msg="in the order of seeds, whatever the rows'",
+    )
+    difference = claims.by_label_count("loss", 5, 25)(tiny_study, "default")
+    for seed in (0, 1):
+        at = lambda n, seed=seed: models["loss"][(models["n_labels"] == n) & (models["seed"] == seed)][0]
+        np.testing.assert_allclose(difference[seed], at(25) - at(5), rtol=1e-6)
+    with pytest.raises(InputError, match="no model with"):
+        claims.of(models, "loss", n_labels=99)
+
+
+def test_half_dose_by_hand(tmp_path):
+    """Order .5 at a gate of 0, .9 at 1: half is lost where the line between doses crosses .7."""
+    doses = np.array([0, 0.25, 0.5, 1.0])
+    table = {"seed": np.zeros(4, int), "n_labels": np.full(4, 15), "ablation": np.array([f"EP={d:g}" for d in doses])}
+    stats.write_csv(tmp_path / "default/analysis/doses.csv", table | {"unseen_pair_order": np.array([0.5, 0.6, 0.8, 0.9])})
+    np.testing.assert_allclose(claims.half_dose(Study(tmp_path), "default"), [0.375])
+
+
+def test_the_page_is_whole_and_needs_no_network(tiny_study, tmp_path):
+    paths = build.build(tiny_study, tmp_path / "report", None, None)
+    html, markdown = (tmp_path / "report" / "index.html").read_text(), (tmp_path / "report" / "report.md").read_text()
+    assert all(path.is_file() for path in paths)
+    assert not re.search(r'(src|href)="(?!data:|#)', html) and "http" not in re.sub(r"data:[^\"]*", "", html)
+    for c in (*claims.CLAIMS, *claims.OURS):
+        assert f'<article id="{c.key}">' in html and c.finding in markdown
+    assert html.count("<figure>") == markdown.count("![") >= 6
+    for name in re.findall(r"\]\((figures/[^)]*)\)", markdown):
+        assert (tmp_path / "report" / name).is_file()
+    table = stats.read_csv(tmp_path / "report" / "claims.csv")
+    assert set(table["verdict"].tolist()) <= {"agrees", "differs", "undecided", "not tested"}
+    assert "prefers-color-scheme: dark" in html and "width=device-width" in html
+
+
+def test_text_is_escaped_and_marked():
+    page = Page("a < b")
+    page.text("`x < y` and **bold** & more")
+    assert "<code>x &lt; y</code> and <strong>bold</strong> &amp; more" in page.html[-1] and "<h1>a &lt; b</h1>" in page.html
+
+
+def test_a_quick_study_is_small_and_a_full_one_has_its_seeds():
+    wanted = study.sweep_of(config.get_config(n_labels=(5, 15)), 16, 8, quick=False)
+    assert len(wanted.models) == 16 and wanted.steps == 3000
+    quick = study.sweep_of(config.get_config(n_labels=(5, 15)), 16, 8, quick=True)
+    assert len(quick.models) == 4 and quick.steps < 100
