@@ -1,21 +1,20 @@
 """Does one rotation, fitted on trained labels, take a held-out label's vector in vision to its vector in text?
 
 Orthogonal Procrustes: with X, Y [labels, d] the rows of vision and text, centred by the means of the N trained labels, and the SVD
-U S V^T of X^T Y over trained labels, R = U_r V_r^T maximises tr(R^T X^T Y) among partial isometries of rank r. Only
-singular values above CUT of the largest are kept, and at most min(N - 1, d): centring takes one dimension, the rest is rounding. R
-is an isometry on the span that the trained labels fix; what is orthogonal to it goes to 0. So a held-out row can only be matched by the
+U S V^T of X^T Y over trained labels, R = U_r V_r^T maximises tr(R^T X^T Y) among partial isometries of rank r. Only singular values
+above CUT of the largest are kept, and at most min(N - 1, d): centring takes one dimension, and what is left is rounding. R is an
+isometry on the span that the trained labels fix; what is orthogonal to it goes to 0. So a held-out row can only be matched by the
 part that lies `inside` that span: with N - 1 < d the rotation is not determined, and no held-out label can show it whole.
 
 On held-out labels, in both directions (X R to Y, Y R^T to X), averaged: `cosine` of a label's image with itself; `retrieval`, its
 nearest neighbour among held-out labels; `retrieval_all`, among all labels of the model. Three fits: `before` (no rotation),
 `rotation`, and `control`: the mean over rotations of the same rank fitted on randomly permuted correspondences of trained labels.
-
-`cosine_inside` compares inside the span alone. Nearest neighbours among all labels are harder than N says: targets of trained labels
-lie in the span whole, those of held-out labels in part.
+`cosine_inside` compares inside the span alone. Nearest neighbours among all labels are harder than N says: targets of trained
+labels lie in the span whole, those of held-out labels in part.
 
 Spaces: `E`, the rows as they are trained; `OV`, what attention to a label writes to the embedding, E W_V W_O W_proj summed over
-heads (one block only: in depth it has no such single form); `embedding`, that of the label alone: the mean over its images (every pixel),
-and its caption. The last two live in the space that training aligns, so they need no rotation; E has no reason to be aligned.
+heads (one block only: in depth it has no such single form); `embedding`, that of the label alone: the mean over its images (every
+pixel), and its caption. The last two live in the space that training aligns and need no rotation; E has no reason to be aligned.
 
 Axes: A labels, held-out first, d dimensions of a space.
 """
@@ -49,8 +48,8 @@ def procrustes(X: jax.Array, Y: jax.Array, weight: jax.Array, n: jax.Array) -> t
     The SVD of X^T Y, through the QR of each: few labels make it a small one.
     """
     (Q_x, R_x), (Q_y, R_y) = (jnp.linalg.qr((rows * weight[:, None]).T) for rows in (X, Y))
-    U, S, Vt = jnp.linalg.svd(R_x @ R_y.T)
-    keep = (S > CUT * S[0]) & (jnp.arange(1, len(S) + 1) < n)
+    U, singular, Vt = jnp.linalg.svd(R_x @ R_y.T)
+    keep = (singular > CUT * singular[0]) & (jnp.arange(len(singular)) < n - 1)
     return (Q_x @ (U * keep)) @ (Vt @ Q_y.T), keep
 
 
