@@ -41,11 +41,14 @@ class Block:
 
 @struct.dataclass
 class Trace:
-    """What one block computed: `terms` [9, h, q, t] in the order of TERMS; `attn_scores` (gated, masked), `pattern` [h, q, t]."""
+    """What one block computed: `terms` [9, h, q, t] in the order of TERMS; `attn_scores` (gated, masked), `pattern` [h, q, t]; and
+    `values` (gated) [3, t, h, k] in the order of ORIGINS.
+    """
 
     terms: jax.Array
     attn_scores: jax.Array
     pattern: jax.Array
+    values: jax.Array
 
 
 def project(streams: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax.Array:
@@ -89,5 +92,5 @@ def attend(block: Block, gates: jax.Array, streams: jax.Array, allowed: jax.Arra
     if split:
         v = v * gates[:, VALUE_GRID].T[:, None, :, None]
     written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
-    trace = Trace(term_logits(q, project(streams, block.W_K, block.b_K)), scores, pattern) if split else None
+    trace = Trace(term_logits(q, project(streams, block.W_K, block.b_K)), scores, pattern, v) if split else None
     return streams + written, trace

@@ -1,0 +1,46 @@
+"""Is there one rotation from image labels to text labels? Fitted on the N trained labels, tested on held-out ones, against
+rotations of the same rank fitted on permuted labels.
+
+python -m experiments.align --ckpt=runs/diversity [--labels=25] [--format=png|svg|pdf]
+
+`experiments/configs/align.py` is a sweep up to N = 200, where the rotation is determined.
+"""
+
+from lrjax import answers, cli
+from lrjax.analysis.align import FITS, align
+from lrjax.analysis.models import tidy
+from lrjax.figures import align as figures
+from lrjax.stats import Table, format_interval, format_table, groups, select, varying
+from lrjax.sweep import model_columns
+
+answers.define_flags(encoder=False)
+
+
+def main() -> None:
+    run, n_labels = answers.restore()
+    table = tidy(align(run, n_labels))
+    print_tables(table, tuple(model_columns(run.sweep)), f"step {run.step}")
+    answers.write_table("align", table)
+    answers.draw("align", figures.alignment, table, run.sweep.models[0].n_heldout)
+
+
+def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:
+    by = ("n_labels", *(name for name in varying(table, axes) if name not in ("model", "seed", "n_labels")))
+    for key, rows in groups(table, by).items():
+        part = select(table, rows)
+        models = len(set(part["model"].tolist()))
+        print(f"\n{', '.join(f'{n} = {v}' for n, v in zip(by, key, strict=True))}: {where}, {models} models")
+        lines = []
+        for space in dict.fromkeys(part["space"].tolist()):
+            for fit in FITS:
+                cell = select(part, (part["space"] == space) & (part["fit"] == fit))
+                measures = (format_interval(cell[name]) for name in ("cosine", "retrieval", "retrieval_all"))
+                fitted = fit == "rotation"
+                lines.append([space, fit, *measures, *(f"{cell[n].mean():.2f}" if fitted else "" for n in ("rank", "inside"))])
+        print(format_table(["space", "rotation", "cosine", "nearest of held-out", "nearest of all", "rank", "inside"], lines))
+    print("\nHeld-out labels, image to text and back; mean over models [95 % interval]. `control`: fitted on permuted labels.")
+    print("`inside`: the share of a held-out row's norm in the span that trained labels fix; it knows nothing of the rest.\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,171 @@
+"""Who decides the order? Direct attribution of the decision to what is written to the readout token.
+
+An image of an unseen pair is decided by its *margin*: its cosine with its caption minus its cosine with the swapped caption (SPEC's
+`order` asks if it is above 0). Before the norm the image's embedding is a sum of vectors, and so the margin is a sum of numbers:
+
+    margin = [ residual + sum over layers of (b_O + sum over heads, sources t, origins o of pattern_t v_o,t W_O) ] W_proj . d / |y|
+
+with d = true caption - swapped caption (unit vectors) and |y| the norm of the image's embedding. The residual is the readout token
+as it came in, E_cls + P_0. The split is exact in any depth: every layer's heads write to the readout's stream directly. In later
+layers a source is the place that is read, whose stream has by then read other places; origins are carried along.
+
+In text, a caption's margin is its cosine with the image minus that with the mirrored image: d = image - mirrored image.
+
+The residual and b_O are the same in every image, while d changes sign when two objects change places. So before the norm they add
+up to exactly 0 over all pairs: they cannot know the order. Not so their spread: in an image they favour one of the two captions.
+
+Attribution is direct, with every pattern as it is: what a part does through a later layer, or through the norm, is not its own.
+Of a CLS that stands at one position alone, VE and VP of source CLS are a matter of convention (see `ablate`): read their sum.
+
+Axes: s samples (an image and a relation word), h heads, o origins of values, t source positions, c roles of sources, l layers.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from lrjax import encoder as towers
+from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.models import check_encoder, of_models, position_names
+from lrjax.attention import VALUES
+from lrjax.clip import CLIP, embed_captions, embed_images
+from lrjax.config import Hyper, Static
+from lrjax.encoder import Encoder
+from lrjax.evaluate import TIE, unseen_pairs
+from lrjax.gates import Gates
+from lrjax.scenes import Scene, fill, image_slots, pair_caption_slots, swapped
+from lrjax.splits import Splits
+from lrjax.sweep import Run
+
+ROLES = {
+    "vision": ("CLS", "left object", "right object", "background"),
+    "text": ("left label", "right label", "relation word", "EOT"),
+}
+
+
+def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, *, causal: bool, readout: int):
+    """Parts of (embedding before the norm) . d of one sequence ids [T], for d [e]; they sum to it.
+
+    Returns residual [], b_O [l], heads [l, h, o, t], and the norm [] of the embedding.
+    """
+    _, traces = towers.run(tower, gates, ids, causal=causal, readout=readout)
+    back = tower.W_proj @ d
+    residual = stream = tower.E[ids[readout]] + tower.P[readout]
+    heads = []
+    for block, trace in zip(tower.blocks, traces, strict=True):
+        read = trace.pattern[:, readout]  # [h, t]
+        heads.append(jnp.einsum("ht,othk,hk->hot", read, trace.values, block.W_O @ back))
+        stream = stream + jnp.einsum("ht,othk,hkd->d", read, trace.values, block.W_O) + block.b_O
+    b_O = jnp.stack([block.b_O for block in tower.blocks])
+    return residual @ back, b_O @ back, jnp.stack(heads), jnp.linalg.norm(stream @ tower.W_proj)
+
+
+def samples(encoder: str, static: Static, params: CLIP, gates: Gates) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Every unseen-pair image with every relation word: ids [s, T] of the image (of its caption in text), directions d [s, e], and
+    the role [s, T] of every position, an index into ROLES.
+    """
+    scenes, n_words = unseen_pairs(static.n_heldout, static.L), static.n_words
+    scenes = jax.tree.map(lambda x: jnp.tile(x, n_words), scenes)
+    word = jnp.repeat(jnp.arange(n_words), len(scenes.left) // n_words)
+    if encoder == "vision":
+        grid = jnp.indices((n_words, static.n_heldout, static.n_heldout))
+        captions = embed_captions(static, params, gates, grid[1], grid[1], grid[2], grid[0])[1]
+        d = captions[word, scenes.left, scenes.right] - captions[word, scenes.right, scenes.left]
+        slots = image_slots(scenes)
+    else:
+        d = embed_images(static, params, gates, scenes) - embed_images(static, params, gates, swapped(scenes))
+        slots = pair_caption_slots(scenes.left, scenes.right, word)
+    return fill(readout_form(static, encoder), slots), d, roles(encoder, static, scenes, word)
+
+
+def roles(encoder: str, static: Static, scenes: Scene, word: jax.Array) -> jax.Array:
+    """The role [s, T] of every position, an index into ROLES[encoder]. *right of* names the right label first."""
+    T = len(readout_form(static, encoder).template)
+    place = jnp.arange(T)
+    if encoder == "text":
+        left_of = (word == 0)[:, None]
+        return jnp.where(left_of, jnp.array([0, 2, 1, 3]), jnp.array([1, 2, 0, 3]))
+    at = lambda pixel: place == pixel[:, None] + 1
+    return jnp.where(place == 0, 0, jnp.where(at(scenes.i), 1, jnp.where(at(scenes.j), 2, 3)))
+
+
+def attribute(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: of each part (see `part_names`) the mean and sd over samples of its contribution to the margin, its share of
+    the mean margin, and order decided by the part alone and by all but it; of each (layer, head, origin, role) mean and sd, and
+    the mean by position too.
+    """
+    ids, d, role = samples(encoder, static, params, gates)
+    causal, readout = encoder == "text", readout_form(static, encoder).readout
+    one = lambda ids, d: contributions(getattr(params, encoder), getattr(gates, encoder), ids, d, causal=causal, readout=readout)
+    *parts, norm = jax.vmap(one)(ids, d)
+    residual, b_O, heads = (x / norm.reshape(-1, *(1,) * (x.ndim - 1)) for x in parts)  # to cosines
+    is_role = role[..., None] == jnp.arange(len(ROLES[encoder]))  # [s, t, c]
+    sources = jnp.einsum("slhot,stc->slhoc", heads, is_role)
+    whole = residual + b_O.sum(1) + heads.sum((1, 2, 3, 4))
+    columns = [whole[:, None], residual[:, None], b_O, heads.sum((3, 4)).reshape(len(ids), -1)]
+    columns = jnp.concatenate([*columns, sources.sum((1, 2, 3)), heads.sum((1, 2, 4))], 1)  # [s, part]
+    return {
+        "mean": columns.mean(0),
+        "sd": columns.std(0),
+        "before_norm": (columns * norm[:, None]).mean(0),
+        "share": columns.mean(0) / whole.mean(),
+        "order_alone": decided(columns),
+        "order_without": decided(whole[:, None] - columns),
+        "source_mean": sources.mean(0),
+        "source_sd": sources.std(0),
+        "position_mean": jnp.einsum("slhot,stc->lhoct", heads, is_role) / len(ids),
+    }
+
+
+def decided(margins: jax.Array) -> jax.Array:
+    """The share of samples [s, ...] whose margin is above 0; ties count 1/2, as in `evaluate`."""
+    return jnp.where(jnp.abs(margins) <= TIE, 0.5, margins > 0).mean(0)
+
+
+def part_names(encoder: str, static: Static) -> list[str]:
+    """Names of the parts: the whole margin; then the residual, b_O, and the heads, which sum to it; then what the heads write,
+    split again by the role of its source, and by the origin of the value.
+    """
+    depth = {"vision": static.n_layers_vision, "text": static.n_layers_text}[encoder]
+    at = (lambda layer: f"L{layer} ") if depth > 1 else (lambda layer: "")
+    b_O = [f"{at(layer)}b_O" for layer in range(depth)]
+    heads = [f"{at(layer)}head {h}" for layer in range(depth) for h in range(static.n_heads)]
+    return ["margin", "residual", *b_O, *heads, *ROLES[encoder], *VALUES]
+
+
+_QUESTIONS = {encoder: partial(attribute, encoder) for encoder in ROLES}  # made once: equal questions compile once
+PARTS = ("mean", "sd", "before_norm", "share", "order_alone", "order_without")
+SOURCES = ("source_mean", "source_sd")
+
+
+def values(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
+    """`attribute` of all models: PARTS [model, part]; SOURCES [model, layer, head, value, role]; and position_mean, with the source
+    position last. In cosines; `before_norm` is the mean of a part before it is divided by the embedding's norm.
+    """
+    source = ("layer", "head", "value", "role")
+    dims = dict.fromkeys(PARTS, ("part",)) | dict.fromkeys(SOURCES, source) | {"position_mean": (*source, "position")}
+
+    def coords(static):
+        depth = {"vision": static.n_layers_vision, "text": static.n_layers_text}[encoder]
+        axes = {"layer": range(depth), "head": range(static.n_heads), "value": VALUES, "role": ROLES[encoder]}
+        return axes | {"part": part_names(encoder, static), "position": position_names(static, encoder)}
+
+    return of_models(run, _QUESTIONS[check_encoder(encoder)], dims, coords, n_labels)
+
+
+def ranked(answer: xr.Dataset) -> xr.Dataset:
+    """PARTS with each model's heads (of all layers) in the order of their mean contribution: "head #1" decides most. The number of
+    a head means nothing across seeds.
+    """
+    names = answer.part.values.tolist()
+    heads = [name for name in names if "head" in name]
+    constant = ["margin", "residual", *(name for name in names if "b_O" in name)]
+    parts = answer[list(PARTS)]
+    order = np.argsort(-parts["mean"].sel(part=heads).fillna(-np.inf).values, axis=1)
+    by_rank = parts.sel(part=heads).drop_vars("part").isel(part=xr.DataArray(order, dims=("model", "part")))
+    by_rank = by_rank.assign_coords(part=[f"head #{rank + 1}" for rank in range(len(heads))])
+    rest = [name for name in names if name not in (*constant, *heads)]
+    return xr.concat([parts.sel(part=constant), by_rank, parts.sel(part=rest)], "part")
