@@ -1,9 +1,10 @@
 """What every analysis command shares: which sweep it asks, and where its answer goes.
 
-    ANSWERS = answers.define_flags()                        # --ckpt --labels --out --format
+    answers.define_flags()                                  # --ckpt --labels --out --format --encoder
     ...
     run, n_labels = answers.restore()
-    answers.write("heads", table, figures.heads.by_distance, table, title)
+    answers.write_table("shares", table)
+    answers.draw("shares", figures.shares, answer)
 
 An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir (or of --out). Filters are part of a
 file's name: another question never overwrites an answer.
@@ -15,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from lrjax import cli, workdir
+from lrjax.analysis.models import check_encoder
 from lrjax.stats import Table, write_csv
 from lrjax.sweep import Run
 
@@ -28,12 +30,13 @@ def define_flags(encoder: bool = True) -> None:
     flags.DEFINE_string("out", None, "folder for figures and tables (default: the workdir)")
     flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
     if encoder:
-        flags.DEFINE_enum("encoder", "vision", ("vision", "text"), "vision or text")
+        flags.DEFINE_string("encoder", "vision", "vision or text")
 
 
 def restore() -> tuple[Run, list[int] | None]:
     """The run of --ckpt, and --labels. Raises InputError if there is no such thing."""
     n_labels = cli.whole_numbers("labels", flags.FLAGS.labels)
+    check_encoder(getattr(flags.FLAGS, "encoder", "vision"))
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
     return workdir.restore(Path(flags.FLAGS.ckpt)), n_labels
 

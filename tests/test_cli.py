@@ -4,6 +4,8 @@ import csv
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from conftest import QUICK, command
 
 
@@ -54,6 +56,9 @@ def test_the_ablation_needs_nothing_but_the_checkpoint(swept):
     )
 
 
+ANALYSES = "align decompose factors gauge gradient heads ratio text values".split()
+
+
 def bad(tmp, folder):
     """(command, arguments, what the one line must say)."""
     new = f"--workdir={tmp}/new"
@@ -102,7 +107,38 @@ def bad(tmp, folder):
         ("ablate_ep", [f"--ckpt={folder}", "--labels=15"], "--labels=15: no model has so many labels; expected some of 4, 6"),
         ("ablate_ep", [f"--ckpt={folder}", "--encoder=txt"], "--encoder=txt: does not exist (did you mean 'text'?)"),
         ("ablate_ep", [f"--ckpt={folder}", "--ablations=EP+XX"], "--ablations: term 'XX' does not exist"),
+        ("ablate_ep", [f"--ckpt={folder}", "--images=single"], "--images=single: unseen_pair is missing"),
+        *((name, [f"--ckpt={truncated}"], "and no older step can be used") for name in ANALYSES),
+        ("decompose", [f"--ckpt={folder}", "--layer=1"], "--layer=1: the vision encoder has 1; expected 0..0"),
+        ("ratio", [f"--ckpt={folder}"], "--ckpt: all models have the same initial scales; give a sweep such as"),
+        ("factors", [f"--ckpt={folder}"], "--axes=n_labels,n2: n2 takes one value"),
+        ("factors", [f"--ckpt={folder}", "--axes=n_labels"], "--axes=n_labels: expected two columns of models.csv"),
+        (
+            "reproduce",
+            [f"--study={tmp}/study", "--only=defualt"],
+            "--only=defualt: is no sweep of the study; expected some of default",
+        ),
+        ("regime", [f"--workdir={tmp}/regime", "--configurations=0"], "--configurations"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "tables", "figures"),
+    [
+        ("decompose", ["shares", "term_maps"], ["shares", "terms_mean"]),
+        ("gradient", ["gradient", "gradient_predicts", "gradient_onset"], ["gradient_predicts", "gradient_phases"]),
+        ("gauge", ["gauge", "gauge_law"], ["gauge"]),
+    ],
+)
+def test_an_analysis_prints_and_writes_its_answer(swept, tmp_path, name, tables, figures):
+    folder, _ = swept
+    done = command(name, f"--ckpt={folder}", f"--out={tmp_path}", "--format=svg")
+    assert done.returncode == 0, done.stderr
+    assert "n_labels" in done.stdout
+    assert {p.stem for p in (tmp_path / "analysis").iterdir()} == set(tables)
+    assert set(figures) <= {p.stem for p in (tmp_path / "figures").iterdir()}
+    assert all(p.suffix == ".svg" and p.stat().st_size > 5000 for p in (tmp_path / "figures").iterdir())
+    assert {"model", "n_labels", "seed"} <= set(read(tmp_path / "analysis" / f"{tables[0]}.csv")[0])
 
 
 def test_bad_input_ends_in_one_line_and_touches_nothing(swept, tmp_path):

@@ -39,5 +39,5 @@ def test_a_grid_with_a_hole_is_refused():
     table = {name: column[1:] for name, column in grid(lambda n, n2, seed: 0.0 + n).items()}
     with pytest.raises(InputError, match="needs every seed at every n_labels x n2"):
         explained(table, "top1")
-    with pytest.raises(InputError, match="two values or more of each"):
+    with pytest.raises(InputError, match="--axes=n_labels,n2: n2 takes one value"):
         explained({k: v[table["n2"] == 1] for k, v in table.items()}, "top1", b="n2")

@@ -14,6 +14,11 @@ def explained(table: Table, metric: str, a: str = "n_labels", b: str = "n2") -> 
     Four rows: `factor`, `share`, and its 95 % interval by resampling seeds jointly across all cells (bootstrap). Raises InputError
     if some cell of a x b lacks a seed that another has.
     """
+    for name in (a, b):
+        if len(np.unique(table[name])) < 2:
+            raise InputError(
+                f"--axes={a},{b}: {name} takes one value; expected two axes that vary, give a sweep that is their product"
+            )
     levels = [np.unique(table[name]) for name in (a, b)]
     seeds = np.unique(table["seed"])
     cells = np.full((len(levels[0]), len(levels[1]), len(seeds)), np.nan)
