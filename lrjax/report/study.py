@@ -104,8 +104,10 @@ class Study:
         return self.folder / part
 
     def has(self, part: str) -> bool:
-        """Whether a sweep is there."""
-        return (self.path(part) / "models.csv").is_file()
+        """Whether a sweep is there, trained, with all its answers."""
+        models = self.path(part) / "models.csv"
+        trained = models.is_file() and "unseen_pair" in stats.read_csv(models)
+        return trained and all((self.path(part) / "analysis" / f"{name}.csv").is_file() for name in PARTS[part].answers)
 
     def models(self, part: str) -> Table:
         """models.csv of a sweep."""
