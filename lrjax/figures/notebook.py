@@ -20,13 +20,13 @@ def head_bias(bias: xr.DataArray, path: Path) -> Path:
             x = np.arange(len(rows)) + (h - (bias.sizes["head"] - 1) / 2) * 0.12
             style = dict(color=COLOURS[h % 7], marker=MARKERS[h % 7], ls="none", ms=5)
             axis.plot(x, bias.isel(model=rows).sel(head=head), label=f"head {head}", **style)
-        y_label = "head_bias: share of unseen-pair images in\nwhich CLS prefers the right object" if axis is axes[0, 0] else ""
+        y_label = "share of images in which\nCLS prefers the right object" if axis is axes[0, 0] else ""
         finish(axis, "seed", y_label, f"N = {n} labels")
         axis.axhline(0.5, color="0.4", lw=0.8, ls=(0, (1, 2)))
         axis.set_xticks(range(len(rows)), bias.seed.values[rows])
         axis.grid(axis="x", visible=False)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
-    figure.suptitle("Which way each head leans: 1 always right, 0 always left, 0.5 neither", size=10)
+    figure.suptitle("head_bias, unseen pairs: 1 always right, 0 always left, 0.5 neither", size=10)
     return save(figure, path)
 
 
@@ -51,7 +51,8 @@ def dose(rows: xr.Dataset, doses: Table, gate: float, path: Path) -> Path:
     measures = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
     for k, (metric, label) in enumerate(measures.items()):
         line(right, levels, [select(doses, gates == g)[metric] for g in levels], k, label)
-    finish(right, "gate of EP", "accuracy, unseen pairs", "all models: mean, 95 % interval, seeds as dots", 0.5)
+    which = ", ".join(map(str, np.unique(doses["n_labels"])))
+    finish(right, "gate of EP", "accuracy, unseen pairs", f"models with N = {which}: mean, 95 % interval, seeds as dots", 0.5)
     right.axvline(gate, color="0.2", lw=1)
     right.legend(fontsize=8, loc="lower right")
     return save(figure, path)
