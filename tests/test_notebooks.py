@@ -24,6 +24,7 @@ from lrjax.errors import InputError
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
 PAGES = (ROOT / "README.md", ROOT / "colab/README.md", ROOT / "pyproject.toml", *NOTEBOOKS)
 SLUG = lrjax.REPO_URL.removeprefix("https://github.com/")
+WIDGET = "application/vnd.jupyter.widget-view+json"  # the slider, where ipywidgets is installed
 
 
 def read(path):
@@ -46,7 +47,7 @@ async def execute(path, folder):
     manager = AsyncKernelManager()  # not of a kernelspec: whose Python that would start, nobody knows
     manager.kernel_spec.argv[:] = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     client = NotebookClient(read(path), km=manager, timeout=600, resources={"metadata": {"path": str(folder)}})
-    return await client.async_execute(env=environment)
+    return await client.async_execute(env=environment, cleanup_kc=True)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,8 @@ def test_runs_from_top_to_bottom_in_order(executed, name):
 
 @pytest.mark.parametrize(("name", "figures"), [("01_sweep_and_ablate", 3), ("02_mechanism", 8)])
 def test_shows_its_figures(executed, name, figures):
-    assert sum("image/png" in data for data in results(executed[name].cells)) == figures
+    shown = [kind for data in results(executed[name].cells) for kind in data if kind in ("image/png", WIDGET)]
+    assert len(shown) == figures
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

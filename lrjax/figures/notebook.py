@@ -52,7 +52,7 @@ def dose(rows: xr.Dataset, doses: Table, gate: float, path: Path) -> Path:
     for k, (metric, label) in enumerate(measures.items()):
         line(right, levels, [select(doses, gates == g)[metric] for g in levels], k, label)
     which = ", ".join(map(str, np.unique(doses["n_labels"])))
-    finish(right, "gate of EP", "accuracy, unseen pairs", f"models with N = {which}: mean, 95 % interval, seeds as dots", 0.5)
+    finish(right, "gate of EP", "accuracy, unseen pairs", f"N = {which}: mean, 95 % interval, seeds as dots", 0.5)
     right.axvline(gate, color="0.2", lw=1)
     right.legend(fontsize=8, loc="lower right")
     return save(figure, path)
