@@ -1,0 +1,87 @@
+"""What notebooks share: a runtime made ready, small sizes for tests, figures shown in place, a slider that can do without widgets.
+
+notebook.begin()                                # before anything else asks jax for a device
+notebook.show(figures.training.fig3, models)    # any function of lrjax.figures, shown instead of written
+"""
+
+import contextlib
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+from absl import logging
+
+import lrjax
+from lrjax import checkpoint, devices
+from lrjax.errors import InputError
+
+TINY = dict(n_labels=(4, 6), seeds=2, steps=30, eval_every=10, d_model=16, n_heads=2, d_embed=16, batch_size=32)
+TPU = ("COLAB_TPU_ADDR", "COLAB_TPU_1VM", "TPU_NAME", "TPU_ACCELERATOR_TYPE")  # variables that a runtime with a TPU sets
+
+
+def begin() -> None:
+    """Ready this runtime and print its versions and devices: every CPU core is a device, compiled programs are kept.
+
+    Raises InputError if the runtime has an accelerator and jax does not use it.
+    """
+    logging.set_verbosity(logging.WARNING)
+    with contextlib.suppress(RuntimeError):  # jax has started: the cell is run a second time
+        devices.use_all_cores()
+    devices.use_compilation_cache()
+    found, expected = jax.default_backend(), accelerator()
+    print(f"lrjax {lrjax.__version__}, Python {platform.python_version()}")
+    print(", ".join(f"{name} {version}" for name, version in checkpoint.versions().items() if name not in ("lrjax", "python")))
+    print(f"{jax.device_count()} {found} device{'s' if jax.device_count() > 1 else ''}: {jax.devices()[0].device_kind}")
+    if expected and found == "cpu":
+        raise InputError(
+            f"jax.default_backend()='cpu': this runtime has a {expected}; expected jax to use it; restart the runtime and run from "
+            "the top, mend the installation of jax, or choose the CPU with JAX_PLATFORMS=cpu"
+        )
+
+
+def accelerator() -> str | None:
+    """The accelerator that this runtime has, "GPU" or "TPU", whether or not jax finds it; None if the CPU was asked for."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return None
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+        if listed.returncode == 0 and "GPU" in listed.stdout:
+            return "GPU"
+    return "TPU" if any(os.environ.get(name) for name in TPU) else None
+
+
+def sizes(**fields) -> dict:
+    """`fields` of a config; tiny ones where LRJAX_NOTEBOOK_TINY is set, as in tests."""
+    return fields | (TINY if os.environ.get("LRJAX_NOTEBOOK_TINY") else {})
+
+
+def show(draw: Callable[..., Path], *args, **kwargs):
+    """What `draw(*args, path, **kwargs)` of lrjax.figures draws, as an image for a cell to end with."""
+    from IPython.display import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        return Image(data=draw(*args, Path(folder) / "figure.png", **kwargs).read_bytes())
+
+
+def slider(look: Callable, name: str, values: Sequence[float], at: float) -> None:
+    """look(value) under a slider over `values`, which starts at `at`. Where ipywidgets is not installed: look(at), and how to see
+    another.
+    """
+    from IPython.display import display
+
+    try:
+        import ipywidgets
+    except ImportError:
+        print(
+            f"no slider without ipywidgets: change at={at:g} to another {name} of {', '.join(f'{v:g}' for v in values)}, run again"
+        )
+        display(look(at))
+        return
+    options = [(f"{v:g}", v) for v in values]
+    ipywidgets.interact(
+        look, value=ipywidgets.SelectionSlider(options=options, value=at, description=name, continuous_update=False)
+    )
