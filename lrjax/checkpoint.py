@@ -75,9 +75,7 @@ def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0) -
     """
     try:
         if devices.first_process():
-            _write(
-                directory, f"{step}+{ahead}" if ahead else f"{step}", arrays, {**meta, "format": FORMAT, "step": step, **_here()}
-            )
+            _write(directory, name_of(step, ahead), arrays, {**meta, "format": FORMAT, "step": step, **_here()})
     finally:
         devices.wait_for_all(f"step {step} is saved")
 

@@ -18,7 +18,7 @@ class Stop:
     """
 
     def __init__(self):
-        self.number = 0
+        self.number, self._asked = 0, 0
 
     def __enter__(self) -> "Stop":
         self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
@@ -29,10 +29,10 @@ class Stop:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        self.number = devices.largest(self.number)
+        self.number = devices.largest(self._asked)  # two variables: a signal may come while the hosts agree
         return self.number > 0
 
     def _ask(self, number, frame) -> None:
-        self.number = number
+        self._asked = number
         signal.signal(number, self._before[number])
         os.write(2, f"{signal.Signals(number).name}: stopping after this chunk; saving\n".encode())  # print is not reentrant
