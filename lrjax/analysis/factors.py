@@ -30,7 +30,7 @@ def explained(table: Table, metric: str, a: str = "n_labels", b: str = "n2") -> 
         )
     rng = np.random.default_rng(0)
     samples = [shares(cells[..., rng.integers(len(seeds), size=len(seeds))]) for _ in range(RESAMPLES)]
-    low, high = np.quantile(samples, (0.025, 0.975), axis=0)
+    low, high = np.nanquantile(samples, (0.025, 0.975), axis=0)
     return {"factor": np.array([a, b, f"{a} x {b}", "seeds"]), "share": shares(cells), "low": low, "high": high}
 
 
@@ -43,4 +43,4 @@ def shares(cells: np.ndarray) -> np.ndarray:
     parts = np.array(
         [n_b * n * (of_a**2).sum(), n_a * n * (of_b**2).sum(), n * (both**2).sum(), ((cells - of_ab[..., None]) ** 2).sum()]
     )
-    return parts / parts.sum()
+    return parts / parts.sum() if parts.sum() else np.full(4, np.nan)  # all models equal: nothing to explain
