@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats takes long to import
 
 RESAMPLES = 10_000
 Table = dict[str, np.ndarray]
@@ -25,7 +25,7 @@ def mean_interval(values) -> tuple[float, float, float]:
     if n == 1:
         return mean, np.nan, np.nan
     if n < 8:
-        half = student_t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
+        half = stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n)
         return mean, mean - half, mean + half
     rows = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
     low, high = np.quantile(values[rows].mean(1), (0.025, 0.975))
