@@ -25,7 +25,7 @@ def build(study: Study, folder: Path, seconds: Table | None, regime_folder: Path
     verdicts = {claim.key: judged(claim, study) for claim in (*CLAIMS, *OURS)}
     page = Page("Left-right symmetry breaking in CLIP-style models: what was measured")
     page.text(
-        "lrjax re-measures *Left-Right Symmetry Breaking in CLIP-style Vision-Language Models* (arXiv 2601.12809) beside its "
+        "lrjax re-measures Left-Right Symmetry Breaking in CLIP-style Vision-Language Models (arXiv 2601.12809) beside its "
         "published figures. Every verdict compares the 95 % interval of a contrast with a threshold that was in the code "
         "before the run: it **agrees** if the interval is on the paper's side, **differs** if it is on the other, is "
         f"**undecided** if it straddles. The sweeps: {described(study)}.",
@@ -89,7 +89,7 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
     page.answer(
         "Does label diversity drive generalisation?",
         f"From 5 to 25 labels top-1 on pairs of labels never seen together changes by {said('diversity')}, to {said('many')} at "
-        f"15; from 1 to 40 layouts a pair by {said('layouts')}. At 5 labels order is above label set by {said('what_fails')}: "
+        f"15; from 1 to 40 layouts a pair it changes by {said('layouts')}. At 5 labels order is above label set by {said('what_fails')}: "
         "what few labels lack is naming the objects, not their order.",
     )
     page.answer(

@@ -9,25 +9,43 @@ import numpy as np
 
 from lrjax.report.claims import Verdict
 
-MARKS = {"agrees": "agrees", "differs": "differs", "undecided": "undecided", "not tested": "not tested"}
-
 CSS = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fdfdfb; --quiet: #666; --line: #ddd; --card: #fff;
-  --agrees: #0a6e4f; --differs: #b3450a; --undecided: #7a5c00; --not-tested: #777; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e6e1; --paper: #16181b; --quiet: #a0a0a0; --line: #3a3d42; --card: #f4f4f2;
-  --agrees: #5fd3a8; --differs: #ff9e62; --undecided: #e3c15a; --not-tested: #9a9a9a; } }
+:root {
+  color-scheme: light dark;
+  --ink: #1a1a1a; --paper: #fdfdfb; --quiet: #666; --line: #ddd; --card: #fff;
+  --agrees: #0a6e4f; --differs: #b3450a; --undecided: #7a5c00; --not-tested: #777;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e8e6e1; --paper: #16181b; --quiet: #a0a0a0; --line: #3a3d42; --card: #f4f4f2;
+    --agrees: #5fd3a8; --differs: #ff9e62; --undecided: #e3c15a; --not-tested: #9a9a9a;
+  }
+}
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; } .quiet { color: var(--quiet); } code
-{ font-size: .88em; overflow-wrap: anywhere; } .answer { border-left: 4px solid var(--agrees); padding: .1rem 0 .1rem 1rem; margin:
-1rem 0; } article { border-top: 1px solid var(--line); padding: .9rem 0; } article h3 { font-size: 1rem; margin: 0 0 .25rem; }
-article p { margin: .25rem 0; } .verdict { font-weight: 600; white-space: nowrap; } .agrees { color: var(--agrees); } .differs {
-color: var(--differs); } .undecided { color: var(--undecided); } .not-tested { color: var(--not-tested); } figure { margin: 1.2rem
-0; } figure img { width: 100%; background: var(--card); padding: .4rem; border-radius: 6px; } figcaption { color: var(--quiet);
-font-size: .9rem; } .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; } td, th { padding: .25rem
-.6rem; text-align: left;
-  border-bottom: 1px solid var(--line); white-space: nowrap; }
+body {
+  margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem;
+  background: var(--paper); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif;
+}
+h1 { font-size: 1.6rem; line-height: 1.25; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
+code { font-size: .88em; overflow-wrap: anywhere; }
+.quiet { color: var(--quiet); }
+.answer { border-left: 4px solid var(--agrees); padding: .1rem 0 .1rem 1rem; margin: 1rem 0; }
+article { border-top: 1px solid var(--line); padding: .9rem 0; }
+article h3 { font-size: 1rem; margin: 0 0 .25rem; }
+article p { margin: .25rem 0; }
+.verdict { font-weight: 600; white-space: nowrap; }
+.agrees { color: var(--agrees); }
+.differs { color: var(--differs); }
+.undecided { color: var(--undecided); }
+.not-tested { color: var(--not-tested); }
+figure { margin: 1.2rem 0; overflow-x: auto; }
+figure img { width: 100%; min-width: 34rem; background: var(--card); padding: .4rem; border-radius: 6px; }
+figcaption { color: var(--quiet); font-size: .9rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; }
+td, th { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+td:last-child { white-space: normal; min-width: 14rem; }
 """
 
 
