@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from conftest import ENVIRONMENT, QUICK, ROOT, SMOKE, TINY, command, tiny_sweep
-from lrjax import checkpoint, workdir
+from lrjax import checkpoint, devices, workdir
 from lrjax.errors import InputError
+from lrjax.stop import Stop
 
 LONG = (SMOKE, "--config.steps=80000", "--config.eval_every=40000", *(f"--config.{k}={v}" for k, v in TINY.items()))
 
@@ -53,6 +54,20 @@ def test_sigterm_and_sigint_save_and_say_how_to_go_on(tmp_path):
     second = checkpoint.saved_steps(folder / "checkpoints")[-1]
     assert said == f"SIGINT: stopped; continue with: {shlex.join(again)}"
     assert checkpoint.place_of(second) > checkpoint.place_of(first)
+
+
+def test_a_signal_that_comes_while_hosts_agree_is_not_lost(monkeypatch):
+    numbers = iter([signal.SIGTERM, 0])
+
+    def agree(number):
+        if comes := next(numbers):
+            os.kill(os.getpid(), comes)
+        return number
+
+    monkeypatch.setattr(devices, "largest", agree)
+    with Stop() as stop:
+        assert not stop() and stop() and stop.number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_full_disk_is_an_error_at_the_end_and_room_completes_the_run(swept, tmp_path):
