@@ -89,8 +89,8 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
     page.answer(
         "Does label diversity drive generalisation?",
         f"From 5 to 25 labels top-1 on pairs of labels never seen together changes by {said('diversity')}, to {said('many')} at "
-        f"15; from 1 to 40 layouts a pair it changes by {said('layouts')}. At 5 labels order is above label set by {said('what_fails')}: "
-        "what few labels lack is naming the objects, not their order.",
+        f"15; from 1 to 40 layouts a pair it changes by {said('layouts')}. At 5 labels order is above label set by "
+        f"{said('what_fails')}: what few labels lack is naming the objects, not their order.",
     )
     page.answer(
         "Which term breaks the symmetry?",
