@@ -1,10 +1,11 @@
 """The regime map: which initial scales, learning rate, weight decay and data give the paper's joint finding?
 
-python -m experiments.regime --workdir=runs/regime [--configurations=400 --keep=64 --confirm=1]     (or: make regime)
+python -m experiments.regime --workdir=runs/regime [--configurations=400 --keep=64 --confirm=4]     (or: make regime)
 
 Successive halving: `screen` trains all configurations x N {5, 15} x 2 seeds a few steps, `long` the best `keep` of them in full,
-`confirm` the best `confirm` with 16 fresh seeds. Each is a sweep in a folder of its own; a second call goes on where the first was
-stopped. On 2 CPU cores about 50 minutes. Expect no configuration that holds all rows; see report/.
+`confirm` the best `confirm` with 16 fresh seeds, read at the step where they were best: nothing is picked twice. Each is a sweep
+in a folder of its own; a second call goes on where the first was stopped. On 2 CPU cores about 50 minutes. Expect no configuration
+that holds all rows; see report/.
 """
 
 from pathlib import Path
@@ -15,12 +16,12 @@ from lrjax import cli, sweep, workdir
 from lrjax.analysis import gradient, regime
 from lrjax.config import validate
 from lrjax.figures import regime as figures
-from lrjax.stats import format_table, write_csv
+from lrjax.stats import format_table, select, write_csv
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/regime", "folder of the three sweeps, the tables and the figures")
 CONFIGURATIONS = flags.DEFINE_integer("configurations", 400, "how many are drawn", lower_bound=1)
 KEEP = flags.DEFINE_integer("keep", 64, "how many of them are trained in full", lower_bound=1)
-CONFIRM = flags.DEFINE_integer("confirm", 1, "how many of these are confirmed with 16 fresh seeds", lower_bound=0)
+CONFIRM = flags.DEFINE_integer("confirm", 4, "how many of these are confirmed with 16 fresh seeds", lower_bound=0)
 SCREEN = flags.DEFINE_integer("screen_steps", 750, "steps of the screening", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 3000, "steps in full", lower_bound=1)
 EVERY = flags.DEFINE_integer("eval_every", 250, "steps between evaluations", lower_bound=1)
@@ -30,22 +31,29 @@ FORMAT = flags.DEFINE_enum("format", "png", ("png", "svg", "pdf"), "format of th
 
 def main() -> None:
     folder = Path(WORKDIR.value)
-    stages = {
-        "screen": (lambda: regime.draw(CONFIGURATIONS.value), range(2), SCREEN.value),
-        "long": (lambda: regime.configurations(found["screen"], KEEP.value), range(2), STEPS.value),
-        "confirm": (lambda: regime.configurations(found["long"], CONFIRM.value), range(100, 116), STEPS.value),
-    }
-    found = {}
-    for name, (choose, seeds, steps) in stages.items():
-        if chosen := choose():
-            wanted = regime.sweep_of(chosen, seeds, steps, EVERY.value, SLAB.value)
-            found[name] = regime.best_steps(regime.read(train(folder / name, wanted)))
-            write_csv(folder / f"{name}.csv", found[name])
-            print(f"\n{name}: {len(chosen)} configurations, best first; at each one's best step; * agrees with the paper")
-            print(table(found[name], 10))
-    for name in found:
-        print(folder / f"{name}.csv")
-    print(figures.regime_map(found["screen"], found["long"], folder / f"regime.{FORMAT.value}"))
+    screen = regime.best_steps(stage(folder / "screen", regime.draw(CONFIGURATIONS.value), range(2), SCREEN.value))
+    tell(folder, "screen", screen)
+    full = regime.best_steps(stage(folder / "long", regime.configurations(screen, KEEP.value), range(2), STEPS.value))
+    tell(folder, "long", full)
+    if CONFIRM.value:
+        chosen = select(full, slice(CONFIRM.value))
+        steps = int(chosen["step"].max())
+        values = stage(folder / "confirm", regime.configurations(chosen, CONFIRM.value), range(100, 116), steps)
+        tell(folder, "confirm", regime.at_steps_of(values, chosen))
+    print(figures.regime_map(screen, full, folder / f"regime.{FORMAT.value}"))
+
+
+def stage(folder: Path, configurations, seeds, steps: int):
+    """Train configurations in a folder; what `regime.read` reads of their history."""
+    return regime.read(train(folder, regime.sweep_of(configurations, seeds, steps, EVERY.value, SLAB.value)))
+
+
+def tell(folder: Path, name: str, found) -> None:
+    """Write and print a stage's table."""
+    write_csv(folder / f"{name}.csv", found)
+    print(f"\n{name}: {len(found['step'])} configurations, best first, each at its best step; * agrees with the paper")
+    print(table(found, 10))
+    print(folder / f"{name}.csv")
 
 
 def train(folder: Path, wanted):

@@ -98,4 +98,7 @@ def test_the_search_trains_reads_and_draws(tmp_path):
     assert len(best["step"]) == 2 and (best["step"] > 0).all()
     chosen = regime.configurations(best, 1)
     assert [getattr(chosen[0], name) for name in regime.RANGES] == [best[name][0] for name in regime.RANGES]
+    again = regime.at_steps_of(values, best)  # the same run read at its own best steps
+    for name in ("step", "top1_many", "agree"):
+        np.testing.assert_array_equal(again[name], best[name])
     assert regime_map(best, best, tmp_path / "map.png").stat().st_size > 20_000

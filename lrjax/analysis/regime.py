@@ -141,16 +141,36 @@ def agreements(values: Table) -> Table:
 
 
 def best_steps(values: Table) -> Table:
-    """`values` and its agreements at each configuration's best step (most rows agree, then least shortfall), best first."""
-    table = values | {("agrees_" + k if k in ROWS else k): v for k, v in agreements(values).items()}
-    order = np.lexsort((table["shortfall"], -table["agree"]))
-    table = select(table, order[table["step"][order] > 0])
+    """`values` and its agreements at each configuration's best step, best first: most rows agree, then least shortfall, then the
+    greatest difference between N = MANY and N = FEW.
+    """
+    table = ranked(judged(values))
+    table = select(table, table["step"] > 0)
     seen, keep = set(), []
     for i, key in enumerate(zip(*(table[name].tolist() for name in RANGES), strict=True)):
         if key not in seen:
             seen.add(key)
             keep.append(i)
     return select(table, np.array(keep))
+
+
+def judged(values: Table) -> Table:
+    """`values` with its `agreements`, those of rows named agrees_<row>."""
+    return values | {("agrees_" + k if k in ROWS else k): v for k, v in agreements(values).items()}
+
+
+def at_steps_of(values: Table, chosen: Table) -> Table:
+    """`values`, judged, at the step where each row of `chosen` (another run of the same configurations) was best: nothing is
+    picked.
+    """
+    keys = list(zip(*(values[name].tolist() for name in (*RANGES, "step")), strict=True))
+    wanted = zip(*(chosen[name].tolist() for name in (*RANGES, "step")), strict=True)
+    return ranked(judged(select(values, np.array([keys.index(key) for key in wanted if key in keys]))))
+
+
+def ranked(table: Table) -> Table:
+    """A judged table, best first."""
+    return select(table, np.lexsort((table["top1_few"] - table["top1_many"], table["shortfall"], -table["agree"])))
 
 
 def configurations(table: Table, n: int) -> list[Model]:
