@@ -105,16 +105,23 @@ class Study:
 
     def has(self, part: str) -> bool:
         """Whether a sweep is there, trained, with all its answers."""
-        models = self.path(part) / "models.csv"
-        trained = models.is_file() and "unseen_pair" in stats.read_csv(models)
-        return trained and all((self.path(part) / "analysis" / f"{name}.csv").is_file() for name in PARTS[part].answers)
+        try:
+            self.models(part)
+        except InputError:
+            return False
+        return all((self.path(part) / "analysis" / f"{name}.csv").is_file() for name in PARTS[part].answers)
 
     def models(self, part: str) -> Table:
-        """models.csv of a sweep."""
-        return self._read(self.path(part) / "models.csv")
+        """models.csv of a sweep that is trained. Raises InputError if it is not, or not to its end."""
+        path = self.path(part) / "models.csv"
+        table = self._read(path)
+        if "unseen_pair" not in table:
+            raise InputError(f"{path}: its sweep is not trained to its end; go on with `make reproduce`")
+        return table
 
     def history(self, part: str) -> Table:
-        """history.csv of a sweep."""
+        """history.csv of a sweep that is trained."""
+        self.models(part)
         return self._read(self.path(part) / "history.csv")
 
     def answer(self, part: str, name: str) -> Table:
