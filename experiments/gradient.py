@@ -36,7 +36,7 @@ def main() -> None:
         print(f"\nhow well the ratio predicts, over {len(models['seed'])} models (generalises: above {gradient.GENERALISES})")
         print(format_table(list(found), [[_short(v) for v in row] for row in zip(*found.values(), strict=True)]))
         answers.write_table("gradient_predicts", found)
-        answers.draw("gradient_predicts", figures.predictor, best, models)
+        answers.draw("gradient_predicts", figures.predictor, best.ratio.values, models)
         history = sweep.history_table(run)
         history = select(history, np.isin(history["model"], answer.model.values))
         if gradient.recorded(history):

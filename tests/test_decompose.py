@@ -116,4 +116,4 @@ def test_figures_are_drawn(trained, tmp_path):
         ]
         assert all(path.stat().st_size > 5000 for path in drawn)
     best = gradient.strongest(gradient.gradient(run))
-    assert gradient_figures.predictor(best, sweep.models_table(run), tmp_path / "p.png").stat().st_size > 5000
+    assert gradient_figures.predictor(best.ratio.values, sweep.models_table(run), tmp_path / "p.png").stat().st_size > 5000

@@ -3,21 +3,20 @@
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 
 from lrjax.analysis.gradient import GENERALISES, prediction, recorded
 from lrjax.figures.style import COLOURS, LINES, MARKERS, finish, plt, save
 from lrjax.stats import Table, groups, mean_interval, select
 
 
-def predictor(best: xr.Dataset, models: Table, path: Path) -> Path:
-    """Each model's greatest |position_gradient| / label_spread against its order and its top-1 on unseen pairs."""
+def predictor(ratio: np.ndarray, models: Table, path: Path) -> Path:
+    """`ratio` [M], each model's greatest |position_gradient| / label_spread, against its order and its top-1 on unseen pairs."""
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), sharex=True, layout="constrained")
-    found = prediction(best.ratio.values, models)
+    found = prediction(ratio, models)
     for axis, metric, name in zip(axes, ("unseen_pair_order", "unseen_pair"), ("order", "top-1"), strict=True):
         for k, ((n,), rows) in enumerate(groups(models, ("n_labels",)).items()):
             style = dict(marker=MARKERS[k % 7], color=COLOURS[k % 7], s=16, alpha=0.8, label=f"N = {n}")
-            axis.scatter(best.ratio.values[rows], models[metric][rows], **style)
+            axis.scatter(ratio[rows], models[metric][rows], **style)
         row = found["accuracy"].tolist().index(metric)
         title = f"{name}: rank correlation {found['rank_correlation'][row]:.2f}, AUC {found['auc'][row]:.2f}"
         finish(

@@ -11,7 +11,7 @@ from lrjax.figures import decompose as term_figures
 from lrjax.figures import gradient as gradient_figures
 from lrjax.figures import regime as regime_figures
 from lrjax.figures.style import shrink
-from lrjax.report.claims import CLAIMS, OURS, Claim, Verdict, judge
+from lrjax.report.claims import CLAIMS, OURS, Claim, Verdict, judge, ratios
 from lrjax.report.page import Page
 from lrjax.report.study import PARTS, Study
 from lrjax.stats import Table, read_csv, select, write_csv
@@ -148,6 +148,11 @@ def figures(study: Study, folder: Path, regime_folder: Path | None):
         yield (
             drawn("ratio", ablation.ratio, carried, study.answer("ratio", "ratio")),
             "Ours: initial scales decide which term carries the gradient. `experiments.ratio`",
+        )
+    if study.has("ratio") and study.has("default"):
+        yield (
+            drawn("predictor", gradient_figures.predictor, *ratios(study, "default")),
+            "Ours: |position gradient| / label spread against accuracy, default and initial scales. `experiments.gradient`",
         )
     if study.has("phases"):
         yield (

@@ -218,16 +218,21 @@ def gradient_before_skill(study: Study, part: str) -> np.ndarray:
     return np.concatenate([one(model) for model in np.unique(history["model"])])
 
 
+def ratios(study: Study, part: str) -> tuple[np.ndarray, Table]:
+    """The best head's ratio, and the accuracies, of all models of a sweep and of the sweep of initial scales."""
+    parts = [(study.answer(sweep, "strongest"), study.models(sweep)) for sweep in (part, "ratio")]
+    names = ("n_labels", "unseen_pair_order", "unseen_pair", "unseen_pair_label_set")
+    models = {name: np.concatenate([table[name] for _, table in parts]) for name in names}
+    return np.concatenate([best["ratio"] for best, _ in parts]), models
+
+
 def predicts(metric: str):
     """Spearman's rank correlation of the best head's ratio with an accuracy, over all models of the sweep and of the sweep of
     initial scales; its interval by resampling models.
     """
 
     def values(study, part):
-        parts = [(study.answer(sweep, "strongest"), study.models(sweep)) for sweep in (part, "ratio")]
-        ratio = np.concatenate([best["ratio"] for best, _ in parts])
-        names = ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set")
-        models = {name: np.concatenate([table[name] for _, table in parts]) for name in names}
+        ratio, models = ratios(study, part)
 
         def correlation(rows):
             found = prediction(ratio[rows], select(models, rows))
