@@ -80,11 +80,13 @@ def write_csv(path: Path, table: Table) -> None:
 
 
 def read_csv(path: Path) -> Table:
-    """A table that `write_csv` wrote: columns of integers, of floats (empty: NaN), or of text."""
+    """A table that `write_csv` wrote: columns of truth values, of integers, of floats (empty: NaN), or of text."""
     with open(path, newline="") as file:
         header, *rows = csv.reader(file)
 
     def column(cells):
+        if cells and set(cells) <= {"True", "False"}:
+            return np.array([cell == "True" for cell in cells])
         for kind in (int, float):
             try:
                 return np.array([kind(cell) if cell or kind is int else np.nan for cell in cells])

@@ -38,12 +38,15 @@ def test_csv_reads_back_the_same(tmp_path):
     import csv
 
     table = {"n": np.array([5, 7]), "x": np.array([0.1, np.nan], np.float32), "name": np.array(["EP+PP", "none"])}
+    table["holds"] = np.array([True, False])
     stats.write_csv(tmp_path / "deep" / "t.csv", table)
     with open(tmp_path / "deep" / "t.csv") as file:
         rows = list(csv.DictReader(file))
-    assert rows == [{"n": "5", "x": "0.1", "name": "EP+PP"}, {"n": "7", "x": "", "name": "none"}]
+    assert rows == [{"n": "5", "x": "0.1", "name": "EP+PP", "holds": "True"}, {"n": "7", "x": "", "name": "none", "holds": "False"}]
     again = stats.read_csv(tmp_path / "deep" / "t.csv")
-    assert again["n"].tolist() == [5, 7] and again["name"].tolist() == ["EP+PP", "none"]
+    assert (
+        again["holds"].tolist() == [True, False] and again["n"].tolist() == [5, 7] and again["name"].tolist() == ["EP+PP", "none"]
+    )
     np.testing.assert_array_equal(again["x"].astype(np.float32), table["x"])
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["t.csv"]
 
