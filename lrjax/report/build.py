@@ -207,8 +207,8 @@ def regime_section(page: Page, folder: Path | None) -> None:
             text,
             f"{low:g} to {high:g}",
             f"{shown[name][0]:.3f}",
-            "holds" if shown[f"agrees_{name}"][0] in (True, "True") else "does not hold",
-            f"{np.mean(full[f'agrees_{name}'] == 'True'):.0%}",
+            "holds" if shown[f"agrees_{name}"][0] else "does not hold",
+            f"{np.mean(full[f'agrees_{name}']):.0%}",
         ]
         for name, (text, low, high) in regime.ROWS.items()
     ]
