@@ -1,6 +1,6 @@
 """The regime map: which initial scales, learning rate, weight decay and data give the paper's joint finding?
 
-python -m experiments.regime --workdir=runs/regime [--configurations=400 --keep=64 --confirm=4]     (or: make regime)
+python -m experiments.regime --workdir=runs/regime [--configurations=400 --keep=28 --confirm=1]     (or: make regime)
 
 Successive halving: `screen` trains all configurations x N {5, 15} x 2 seeds a few steps, `long` the best `keep` of them in full,
 `confirm` the best `confirm` with 16 fresh seeds, read at the step where they were best: nothing is picked twice. Each is a sweep
@@ -20,8 +20,8 @@ from lrjax.stats import format_table, select, write_csv
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/regime", "folder of the three sweeps, the tables and the figures")
 CONFIGURATIONS = flags.DEFINE_integer("configurations", 400, "how many are drawn", lower_bound=1)
-KEEP = flags.DEFINE_integer("keep", 64, "how many of them are trained in full", lower_bound=1)
-CONFIRM = flags.DEFINE_integer("confirm", 4, "how many of these are confirmed with 16 fresh seeds", lower_bound=0)
+KEEP = flags.DEFINE_integer("keep", 28, "how many of them are trained in full", lower_bound=1)
+CONFIRM = flags.DEFINE_integer("confirm", 1, "how many of these are confirmed with 16 fresh seeds", lower_bound=0)
 SCREEN = flags.DEFINE_integer("screen_steps", 750, "steps of the screening", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 3000, "steps in full", lower_bound=1)
 EVERY = flags.DEFINE_integer("eval_every", 250, "steps between evaluations", lower_bound=1)
