@@ -193,7 +193,7 @@ def validate_model(model: Model) -> None:
     layouts = m.L * (m.L - 1) // 2
     for name in ("weight_decay", "lr", "e_scale", "p_scale", "eps"):
         value = getattr(m, name)
-        _require(name, value, 0 <= value <= np.finfo(np.float32).max, "a finite number, not negative")
+        _require(name, value, 0 <= value <= float(np.finfo(np.float32).max), "a finite number, not negative")
     _require("lr", m.lr, np.float32(m.lr) > 0, "a finite number above 0")
     _require("eps", m.eps, np.float32(m.eps) > 0, "a finite number above 0")
     _require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")
