@@ -212,7 +212,7 @@ def _damaged(folder: Path, cause) -> Unusable:
     here = place_of(folder) or (0, 0)
     older = [p.name for p in saved_steps(folder.parent) if place_of(p) < here and (p / DIGESTS).is_file()]
     hint = f"an older step is there: {folder.parent / older[-1]}" if older else "no older step is there: bring back a copy"
-    return Unusable(f"{folder}: damaged checkpoint ({_first_line(cause)}); {hint}")
+    return Unusable(f"{folder}: damaged checkpoint ({_first_line(cause)})", hint)
 
 
 def _first_line(cause) -> str:

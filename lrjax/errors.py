@@ -8,7 +8,10 @@ class InputError(ValueError):
 
 
 class Unusable(InputError):
-    """A checkpoint that cannot be used, though an older one may: it is damaged, or does not fit this machine."""
+    """A checkpoint that cannot be used, though an older one may: it is damaged, or does not fit here. (what, what to do)."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 class SaveError(Exception):

@@ -415,7 +415,7 @@ def _restore_interval(run: Run, arrays: dict, names: list[str]) -> None:
     for i, program in enumerate(run.programs):
         ahead, pending, values = (arrays[name][program.rows] for name in ("ahead", "pending", "values"))
         if len(set(ahead.tolist())) > 1 or len(set(pending.tolist())) > 1:
-            raise Unusable("checkpoint: a stop at which slabs stood apart that are one slab on these devices; use an evaluation")
+            raise Unusable("checkpoint: a stop at which slabs stood apart that are one slab on these devices", "use an evaluation")
         if ahead[0]:
             run.ahead[i] = int(ahead[0])
         if pending[0]:

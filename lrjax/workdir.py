@@ -218,11 +218,11 @@ def _newest(steps: list[Path]) -> tuple[Run, dict]:
             continue
         if devices.first_process():
             for error in skipped:
-                warn(f"{error} (skipped; step {step.name} is used)")
+                warn(f"{error.args[0]}; skipped, step {step.name} is used")
         return run, meta
     if len(steps) == 1:
         raise skipped[0]
-    raise InputError(f"{skipped[0]} (and no older step can be used; start again with --overwrite)")
+    raise InputError(f"{skipped[0].args[0]}; no older step can be used either: bring back a copy, or start again with --overwrite")
 
 
 def _load(folder: Path) -> tuple[Run, dict]:
@@ -231,7 +231,7 @@ def _load(folder: Path) -> tuple[Run, dict]:
     try:
         return sweep.run_from_arrays(arrays, meta), meta
     except InputError as error:
-        raise type(error)(str(error).replace("checkpoint:", f"{folder}:", 1)) from error
+        raise type(error)(*(text.replace("checkpoint:", f"{folder}:", 1) for text in error.args)) from error
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f"{folder}: not a checkpoint of lrjax ({error!r}); give a workdir or another step") from error
 

@@ -131,5 +131,5 @@ def test_one_of_two_processes_is_taken_away_and_both_save_and_stop(tmp_path):
     told = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [143, 143], told
     assert "SIGTERM: stopped; continue with: " in told[0][0]
-    step, ahead = checkpoint.place_of(checkpoint.saved_steps(tmp_path / "w/checkpoints")[-1])
-    assert step == 0 < ahead, "as far as both had come"
+    newest = checkpoint.saved_steps(tmp_path / "w/checkpoints")[-1]
+    assert checkpoint.place_of(newest)[0] == 0 and checkpoint.load(newest), "as far as both had come"
