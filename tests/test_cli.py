@@ -107,7 +107,7 @@ def bad(tmp, folder):
         ("ablate_ep", [f"--ckpt={folder}", "--encoder=txt"], "--encoder=txt: does not exist (did you mean 'text'?)"),
         ("ablate_ep", [f"--ckpt={folder}", "--ablations=EP+XX"], "--ablations: term 'XX' does not exist"),
         ("ablate_ep", [f"--ckpt={folder}", "--images=single"], "--images=single: unseen_pair is missing"),
-        ("values", [f"--ckpt={truncated}"], "and no older step can be used"),
+        ("values", [f"--ckpt={truncated}"], "no older step can be used either"),
         ("decompose", [f"--ckpt={folder}", "--layer=1"], "--layer=1: the vision encoder has 1; expected 0..0"),
         ("ratio", [f"--ckpt={folder}"], "--ckpt: all models have the same initial scales; give a sweep such as"),
         ("factors", [f"--ckpt={folder}"], "--axes=n_labels,n2: n2 takes one value"),
