@@ -23,7 +23,7 @@ SEEDS = flags.DEFINE_integer("seeds", 16, "seeds of every sweep (the layouts tak
 QUICK = flags.DEFINE_bool("quick", False, "2 seeds and few steps, to see that all works: its numbers mean nothing")
 STUDY = flags.DEFINE_string("study", None, "folder of the sweeps and answers (default: runs/reproduce, runs/reproduce_quick)")
 REPORT = flags.DEFINE_string("report", None, "folder of the report (default: report; with --quick inside the study)")
-REGIME = flags.DEFINE_string("regime", "runs/regime", "folder that `make regime` wrote, if it did")
+REGIME = flags.DEFINE_string("regime", None, "folder with the tables of `make regime` (default: runs/regime, else report/regime)")
 ONLY = flags.DEFINE_list("only", None, f"only these sweeps, of {', '.join(PARTS)}; the others' rows are not tested")
 
 
@@ -43,8 +43,14 @@ def main() -> None:
                 print(f"{part}: {name}", flush=True)
                 clock(study, f"{part}: {name}", time.monotonic() - began)
     folder = Path(REPORT.value or (study.folder / "report" if QUICK.value else "report"))
-    for path in build.build(study, folder, times(study), Path(REGIME.value)):
+    for path in build.build(study, folder, times(study), regime_tables()):
         print(path)
+
+
+def regime_tables() -> Path | None:
+    """The folder with the regime map's tables: the user's own, or the committed ones; None if there are none."""
+    folders = [Path(REGIME.value)] if REGIME.value else [Path("runs/regime"), Path("report/regime")]
+    return next((folder for folder in folders if (folder / "long.csv").is_file()), None)
 
 
 def config(part: str):

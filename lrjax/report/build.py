@@ -43,7 +43,7 @@ def build(study: Study, folder: Path, seconds: Table | None, regime_folder: Path
     page.heading("Findings that the paper does not have")
     for claim in OURS:
         page.claim(verdicts[claim.key])
-    regime_section(page, regime_folder)
+    regime_section(page, regime_folder, folder)
     how(page, study, seconds)
     write_csv(folder / "claims.csv", verdict_table(verdicts))
     return [*page.write(folder), folder / "claims.csv"]
@@ -174,8 +174,10 @@ def described(study: Study) -> str:
     return ", ".join(parts)
 
 
-def regime_section(page: Page, folder: Path | None) -> None:
-    """Whether one configuration holds the paper's joint signature, and what its best one does with fresh seeds."""
+def regime_section(page: Page, folder: Path | None, report: Path) -> None:
+    """Whether one configuration holds the paper's joint signature, and what its best one does with fresh seeds. Its tables go to
+    `report`.
+    """
     page.heading("The regime map")
     if not folder or not (folder / "long.csv").is_file():
         page.text("Not tested: `make regime` has not been run.")
@@ -183,11 +185,13 @@ def regime_section(page: Page, folder: Path | None) -> None:
     tables = {
         name: read_csv(folder / f"{name}.csv") for name in ("screen", "long", "confirm") if (folder / f"{name}.csv").is_file()
     }
+    for name, table in tables.items():
+        write_csv(report / "regime" / f"{name}.csv", table)
     full = tables["long"]
     most = int(full["agree"].max())
     page.text(
         f"{len(tables['screen']['step'])} configurations were drawn, log-uniform in {', '.join(regime.RANGES)}, and screened at "
-        f"N = 5 and 15 with 2 seeds; the best {len(full['step'])} were trained in full. "
+        f"N = 5 and 15 with 2 seeds; the best {len(full['step'])} were trained in full, and read at the step where each is best. "
         + (
             f"{int((full['agree'] == len(regime.ROWS)).sum())} hold all {len(regime.ROWS)} rows at one step."
             if most == len(regime.ROWS)
