@@ -85,14 +85,19 @@ def judge(claim: Claim, study: Study, part: str) -> Verdict:
 # ---- what is read from the answers: arrays in the order of seeds, so that differences are paired ----
 
 
-def of(table: Table, metric: str, **where) -> np.ndarray:
-    """`metric` where the columns have these values, in the order of seeds. Raises InputError if there is no such row."""
+def rows_with(table: Table, **where) -> Table:
+    """The rows where the columns have these values. Raises InputError if there is none."""
     rows = np.ones(len(table["seed"]), bool)
     for name, value in where.items():
         rows &= table[name] == value
     if not rows.any():
         raise InputError(f"report: no model with {where}")
-    part = select(table, rows)
+    return select(table, rows)
+
+
+def of(table: Table, metric: str, **where) -> np.ndarray:
+    """`metric` where the columns have these values, in the order of seeds."""
+    part = rows_with(table, **where)
     return part[metric][np.argsort(part["seed"], kind="stable")]
 
 
@@ -151,12 +156,7 @@ def share_of(terms: tuple[str, ...], rows: str):
 
 def per_model(table: Table, column: str, measure: Callable[[np.ndarray], float], **where) -> np.ndarray:
     """`measure` of each model's values of a column, where the other columns have these values, in the order of seeds."""
-    rows = np.ones(len(table["seed"]), bool)
-    for name, value in where.items():
-        rows &= table[name] == value
-    if not rows.any():
-        raise InputError(f"report: no model with {where}")
-    part = select(table, rows)
+    part = rows_with(table, **where)
     return np.array([float(measure(part[column][part["seed"] == seed])) for seed in np.unique(part["seed"])])
 
 
