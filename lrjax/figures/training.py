@@ -53,3 +53,20 @@ def phases(history: Table, path: Path) -> Path:
     if missing := left_out(history):
         figure.suptitle(missing.strip("; "), size=10)
     return save(figure, path)
+
+
+def against(models: Table, column: str, name: str, path: Path) -> Path:
+    """Accuracies on unseen pairs against one axis of a sweep, each of its values a place of its own; a panel per N."""
+    labels, values = sorted(set(models["n_labels"].tolist())), sorted(set(models[column].tolist()))
+    figure, axes = plt.subplots(
+        1, len(labels), figsize=(3.6 * len(labels) + 0.6, 3.1), sharey=True, squeeze=False, layout="constrained"
+    )
+    measures = {"unseen_pair": "top-1", "unseen_pair_order": "order", "unseen_pair_label_set": "label set"}
+    for axis, n in zip(axes[0], labels, strict=True):
+        part = select(models, models["n_labels"] == n)
+        for k, (metric, label) in enumerate(measures.items()):
+            line(axis, range(len(values)), [part[metric][part[column] == value] for value in values], k, label)
+        finish(axis, name, "accuracy, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels", 0.5)
+        axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    axes[0, -1].legend(fontsize=8)
+    return save(figure, path)

@@ -143,6 +143,16 @@ def figures(study: Study, folder: Path, regime_folder: Path | None):
             drawn(f"EP_{part}", term_figures.by_label, decompose.tables(run, n_labels=[15]).sel(model=best), "vision", title),
             f"Fig 5a-d, {part}: EP by label and position, of the model that generalises most. `experiments.decompose`",
         )
+    if study.has("weight_decay"):
+        yield (
+            drawn("weight_decay", training.against, study.models("weight_decay"), "weight_decay", "weight decay"),
+            "Fig 10, App B: weight decay. `make sweep CONFIG=experiments/configs/weight_decay.py`",
+        )
+    if study.has("layouts") and study.has("default"):
+        caption = (
+            "Fig 3 whole: labels and layouts. `make sweep CONFIG=experiments/configs/diversity_grid.py`, `experiments.factors`"
+        )
+        yield drawn("fig3_layouts", training.fig3, study.layouts()), caption
     if study.has("ratio"):
         carried = gradient.carried(study.answer("ratio", "strongest"))
         yield (

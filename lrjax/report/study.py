@@ -128,12 +128,15 @@ class Study:
         """An answer that was made."""
         return self._read(self.path(part) / "analysis" / f"{name}.csv")
 
-    def grid(self) -> Table:
-        """`factors.explained` of top-1 over N x n2: the layouts sweep, and the default's models of the same seeds for its n2."""
+    def layouts(self) -> Table:
+        """Models over N x n2: the layouts sweep, and the default's of the same seeds for its n2."""
         ends, middle = self.models("layouts"), self.models("default")
         middle = stats.select(middle, np.isin(middle["seed"], np.unique(ends["seed"])))
-        columns = ("n_labels", "n2", "seed", "unseen_pair")
-        table = {name: np.concatenate([ends[name], middle[name]]) for name in columns}
+        return {name: np.concatenate([ends[name], middle[name]]) for name in ends if name in middle}
+
+    def grid(self) -> Table:
+        """`factors.explained` of top-1 over N x n2."""
+        table = self.layouts()
         shares = explained(table, "unseen_pair")
         return shares | {"models": np.full(len(shares["factor"]), len(table["seed"]))}
 
