@@ -27,7 +27,7 @@ def bias(table: Table, path: Path) -> Path:
         axis.axhspan(RIGHT, 1.03, color="0.5", alpha=0.1, lw=0)
         finish(axis, "seed", "share of images in which\nCLS prefers the right object", axis.get_title())
         axis.axhline(0.5, color="0.4", lw=0.8, ls=(0, (1, 2)))
-        axis.set_xticks(range(len(seeds)), seeds)
+        axis.set_xticks(range(len(seeds)), seeds, size=7)
         axis.grid(axis="x", visible=False)
     legend(figure, panels)
     figure.suptitle(

@@ -11,8 +11,8 @@ PANELS = {
     "single": ("One object, held-out position", "top-1"),
     "seen_pair": ("Trained pair, held-out layout", "top-1"),
     "unseen_pair": ("Unseen pair of labels", "top-1"),
-    "unseen_pair_order": ("Unseen pair: order", "true caption above the swapped one"),
-    "unseen_pair_label_set": ("Unseen pair: label set", "best caption names the right labels"),
+    "unseen_pair_order": ("Unseen pair: order", "true caption above\nthe swapped one"),
+    "unseen_pair_label_set": ("Unseen pair: label set", "best caption names\nthe right labels"),
 }
 
 
