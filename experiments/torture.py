@@ -50,11 +50,12 @@ def torture(folder: Path, kills: int, chance: random.Random) -> bool:
     lifetime = time.monotonic() - began
     while not last:
         last, run = len(struck) == kills, folder / f"run {len(ends)}"
+        before = unfinished(run)  # of an earlier kill: until the next save begins
         process, saves = start(run), chance.randint(1, SAVES) if len(struck) % 2 else 0
         if last or not strike(process, run, chance, chance.uniform(0, lifetime), saves):
             ends.append(ended(process))
             continue
-        (place, digests), in_save = newest(run), bool(checkpoint.leftovers(run / "checkpoints"))
+        (place, digests), in_save = newest(run), not unfinished(run) <= before
         what = f"kill {len(struck) + 1}: {run.name}, {place or 'no step yet'}{', in a save' if in_save else ''}"
         struck.append(say(what, digests == expected.get(place)))
         in_saves += in_save
@@ -100,6 +101,11 @@ def strike(process: subprocess.Popen, run: Path, chance: random.Random, seconds:
             return process.wait() < 0
         time.sleep(0.001)
     return False
+
+
+def unfinished(run: Path) -> set[int]:
+    """The saves that were begun and not finished, as inodes."""
+    return {folder.stat().st_ino for folder in checkpoint.leftovers(run / "checkpoints")}
 
 
 def newest(run: Path) -> tuple[str | None, dict[str, str] | None]:
