@@ -19,6 +19,7 @@ from absl import flags
 
 from experiments.configs import smoke
 from lrjax import checkpoint, cli, sweep, workdir
+from lrjax.analysis import gradient
 from lrjax.config import make_sweep
 
 KILLS = flags.DEFINE_integer("kills", 50, "how many", lower_bound=1)
@@ -78,7 +79,7 @@ def undisturbed(folder: Path) -> dict[str, dict[str, str]]:
         digests[checkpoint.name_of(*run.place)] = checkpoint.digests(sweep.run_to_arrays(run)[0])
 
     run = sweep.start(make_sweep(dict(smoke.get_config()) | CHANGES))
-    workdir.write_tables(folder, sweep.advance(run, on_checkpoint=note))
+    workdir.write_tables(folder, sweep.advance(run, on_checkpoint=note, measures=(gradient.columns,)))
     return digests
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from conftest import TINY, tiny_model, tiny_sweep
-from lrjax import config, devices, figures, stats, sweep, workdir
+from lrjax import config, devices, stats, sweep, workdir
 from lrjax.errors import InputError, Unusable
+from lrjax.figures.style import left_out
 from lrjax.stats import select
 
 
@@ -181,8 +182,8 @@ def test_a_diverged_model_is_reported_and_left_out(diverged):
     said = sweep.divergences(run)
     assert said.startswith(f"diverged, frozen and left out: 2 of 4 (model 2 at step {at[0]}, model 3 at step {at[1]})")
     assert sweep.divergences(healthy) == ""
-    assert figures._left_out(table) == figures._left_out(sweep.history_table(run)) == "; 2 diverged models left out"
-    assert figures._left_out(sweep.models_table(healthy)) == ""
+    assert left_out(table) == left_out(sweep.history_table(run)) == "; 2 diverged models left out"
+    assert left_out(sweep.models_table(healthy)) == ""
 
 
 def test_an_analysis_never_takes_a_diverged_model_for_a_model(diverged):
