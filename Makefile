@@ -7,6 +7,9 @@ CONFIG  ?= experiments/configs/diversity.py
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS    ?=
 
+# Tests run side by side, a file on one worker, so that a file's fixtures are made once.
+WORKERS := -n 2 --dist loadfile
+
 VENV  := .venv
 FLOOR := .venv-floor
 # The driver's CUDA version decides between the CUDA extras; a TPU host has its chips under /dev/accel* or /dev/vfio.
@@ -43,14 +46,14 @@ regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's 
 	$(PYTHON) -m experiments.regime $(ARGS)
 
 test: lint  ## lint, then all tests on the newest packages
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest $(WORKERS) $(ARGS)
 
 lint: $(SETUP)  ## ruff: formatting and lint
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 
 test-floor: $(FLOOR)/.ready  ## all tests on the oldest packages allowed (what Colab ships)
-	$(FLOOR)/bin/python -m pytest $(ARGS)
+	$(FLOOR)/bin/python -m pytest $(WORKERS) $(ARGS)
 
 clean:  ## remove the virtual environments and caches (never runs/)
 	rm -rf $(VENV) $(FLOOR) .pytest_cache .ruff_cache .jax_cache
