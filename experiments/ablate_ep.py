@@ -9,10 +9,10 @@ from absl import flags
 from lrjax import answers, cli
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, ablate, each
 from lrjax.errors import InputError
-from lrjax.evaluate import SETS
+from lrjax.evaluate import MEASURES, SETS
 from lrjax.figures import ablation as figures
 from lrjax.gates import NONE
-from lrjax.stats import Table, counted, format_interval, format_table, groups, select, varying
+from lrjax.stats import Table, conditions, counted, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
 answers.define_flags()
@@ -24,7 +24,6 @@ TERMS = flags.DEFINE_list(
     f"controls, doses, each (head and term), recognition (default: {','.join(ABLATIONS[1:])})",
 )
 IMAGES = flags.DEFINE_list("images", ["single", "unseen_pair"], f"sets of images to evaluate: {', '.join(SETS)}")
-MEASURES = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
 RECOGNITION = {
     "unseen_pair_label_set": "label set",
     "unseen_pair_labels": "single labels",
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict[str, str]) -> None:
-    by = ("n_labels", *(name for name in varying(table, axes) if name not in ("model", "seed", "n_labels")))
+    by = conditions(table, axes)
     for key, rows in groups(table, by).items():
         part = select(table, rows)
         base = select(part, part["ablation"] == NONE)

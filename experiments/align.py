@@ -10,7 +10,7 @@ from lrjax import answers, cli
 from lrjax.analysis.align import FITS, align
 from lrjax.analysis.models import tidy
 from lrjax.figures import align as figures
-from lrjax.stats import Table, format_interval, format_table, groups, select, varying
+from lrjax.stats import Table, conditions, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:
-    by = ("n_labels", *(name for name in varying(table, axes) if name not in ("model", "seed", "n_labels")))
+    by = conditions(table, axes)
     for key, rows in groups(table, by).items():
         part = select(table, rows)
         models = len(set(part["model"].tolist()))

@@ -11,14 +11,14 @@ from lrjax.analysis import heads
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import prediction
 from lrjax.analysis.models import tidy
+from lrjax.evaluate import MEASURES
 from lrjax.figures import heads as figures
 from lrjax.gates import NONE
-from lrjax.stats import Table, format_interval, format_table, groups, select, varying
+from lrjax.stats import Table, conditions, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
 PRUNING = flags.DEFINE_bool("pruning", True, "evaluate every subset of heads kept")
-MEASURES = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
 TOGETHER = {
     "n_left": "lean left",
     "n_right": "lean right",
@@ -31,10 +31,8 @@ TOGETHER = {
 def main() -> None:
     run, n_labels = answers.restore()
     answer = heads.heads(run, n_labels)
-    by = (
-        "n_labels",
-        *(n for n in varying(model_columns(run.sweep), model_columns(run.sweep)) if n not in ("model", "seed", "n_labels")),
-    )
+    columns = model_columns(run.sweep)
+    by = conditions(columns, columns)
     print_models(answer, by)
     pruned = heads.pruning(run, answer, n_labels) if PRUNING.value else None
     accuracy = ablate(run, (NONE,), n_labels=n_labels) if pruned is None else heads.whole(pruned)

@@ -9,7 +9,7 @@ from lrjax import answers, cli
 from lrjax.analysis import text
 from lrjax.analysis.models import tidy
 from lrjax.figures import text as figures
-from lrjax.stats import format_interval, format_table, groups, select, varying
+from lrjax.stats import conditions, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
@@ -18,7 +18,7 @@ answers.define_flags(encoder=False)
 def main() -> None:
     run, n_labels = answers.restore()
     columns = model_columns(run.sweep)
-    by = ("n_labels", *(name for name in varying(columns, columns) if name not in ("model", "seed", "n_labels")))
+    by = conditions(columns, columns)
     answer, swap = text.attention(run, n_labels), text.swap(run, n_labels)
     heads = text.head_table(answer)
     print_heads(text.of_a_model(answer), by)

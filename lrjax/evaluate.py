@@ -32,6 +32,11 @@ METRICS = tuple(
     for suffix in _SUFFIXES[name]
     if suffix.endswith("_t2i") == to_image
 )
+MEASURES = {
+    "unseen_pair_order": "order",
+    "unseen_pair": "top-1",
+    "unseen_pair_label_set": "label set",
+}  # of unseen pairs, as people read them
 SAMPLE = 2048  # seen-pair images during training
 EXHAUSTIVE_LIMIT = 2**17  # above so many (more than 54 labels), the final evaluation samples too: FINAL_SAMPLE images
 FINAL_SAMPLE = 2**14

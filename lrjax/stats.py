@@ -57,6 +57,11 @@ def varying(table: Table, columns) -> tuple[str, ...]:
     return tuple(name for name in columns if name in table and len(set(table[name].tolist())) > 1)
 
 
+def conditions(table: Table, axes) -> tuple[str, ...]:
+    """What to tell rows apart by when seeds are pooled: N, and those of `axes` that take more than one value."""
+    return "n_labels", *(name for name in varying(table, axes) if name not in ("model", "seed", "n_labels"))
+
+
 def write_csv(path: Path, table: Table) -> None:
     """Write a table, replacing the file atomically. Floats in the shortest form that reads back the same; NaN and masked, empty."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.gradient import POSITION_TERMS, scale_ratio
+from lrjax.evaluate import MEASURES
 from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, left_out, line, plt, save
 from lrjax.stats import Table, mean_interval, select
 
@@ -63,10 +64,9 @@ def doses(table: Table, path: Path) -> Path:
     part = select(table, dosed)
     names = list(dict.fromkeys(terms.tolist()))
     figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.1), sharey=True, squeeze=False, layout="constrained")
-    measures = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
     levels = np.unique(gates.astype(float))
     for axis, name in zip(axes[0], names, strict=True):
-        for k, (metric, label) in enumerate(measures.items()):
+        for k, (metric, label) in enumerate(MEASURES.items()):
             line(axis, levels, [part[metric][(terms == name) & (gates.astype(float) == g)] for g in levels], k, label)
         finish(axis, f"gate of {name}", "accuracy, unseen pairs" if axis is axes[0, 0] else "", f"dose-response of {name}", 0.5)
     axes[0, -1].legend(fontsize=8)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.heads import DIRECTIONS, LEFT, RIGHT
-from lrjax.figures.style import COLOURS, MARKERS, finish, grid, legend, line, save
+from lrjax.figures.style import COLOURS, MARKERS, beside, finish, grid, legend, line, save
 from lrjax.stats import Table, groups, select
 
 LEANS = ("left", "right", "neither")
@@ -19,7 +19,7 @@ def bias(table: Table, path: Path) -> Path:
         seeds = np.unique(part["seed"])
         for h in range(n_heads):
             rows = select(part, part["head"] == h)
-            x = np.searchsorted(seeds, rows["seed"]) + (h - (n_heads - 1) / 2) * 0.7 / n_heads
+            x = beside(seeds, rows["seed"], h, n_heads)
             style = dict(color=COLOURS[h % 7], lw=0.8)
             axis.vlines(x, rows["lowest_pair_bias"], rows["highest_pair_bias"], alpha=0.6, **style)
             axis.plot(x, rows["head_bias"], ls="none", marker=MARKERS[h % 7], ms=4.5, label=f"head {h}", **style)

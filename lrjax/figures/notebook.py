@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from lrjax.evaluate import MEASURES
 from lrjax.figures.style import COLOURS, LINES, MARKERS, finish, line, plt, save
 from lrjax.stats import Table, groups, select
 
@@ -48,8 +49,7 @@ def dose(rows: xr.Dataset, doses: Table, gate: float, path: Path) -> Path:
 
     gates = np.array([float(name.partition("=")[2]) for name in doses["ablation"]])
     levels = np.unique(gates)
-    measures = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
-    for k, (metric, label) in enumerate(measures.items()):
+    for k, (metric, label) in enumerate(MEASURES.items()):
         line(right, levels, [select(doses, gates == g)[metric] for g in levels], k, label)
     which = ", ".join(map(str, np.unique(doses["n_labels"])))
     finish(right, "gate of EP", "accuracy, unseen pairs", f"N = {which}: mean, 95 % interval, seeds as dots", 0.5)

@@ -103,6 +103,11 @@ def grid(table: Table, down: tuple[str, ...] = (), height: float = 2.6):
     return figure, panels
 
 
+def beside(seeds: np.ndarray, own: np.ndarray, h: int, n_heads: int) -> np.ndarray:
+    """Where head h of n_heads stands on an axis of `seeds`, for the seeds `own` of its rows: heads side by side."""
+    return np.searchsorted(seeds, own) + (h - (n_heads - 1) / 2) * 0.7 / n_heads
+
+
 def legend(figure, panels) -> None:
     """One legend of all panels of a `grid`, below them; names of axes and ticks at its edges only."""
     named = {}

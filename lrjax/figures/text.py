@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.text import FACTS
-from lrjax.figures.style import COLOURS, MARKERS, grid, legend, line, save
+from lrjax.figures.style import COLOURS, MARKERS, beside, grid, legend, line, save
 from lrjax.stats import Table, groups, select
 
 ROWS = ("layer", "word")  # a panel each, where they vary
@@ -27,7 +27,7 @@ def odds(table: Table, path: Path) -> Path:
         seeds = np.unique(part["seed"])
         for h in range(n_heads):
             rows = select(part, part["head"] == h)
-            x = np.searchsorted(seeds, rows["seed"]) + (h - (n_heads - 1) / 2) * 0.7 / n_heads
+            x = beside(seeds, rows["seed"], h, n_heads)
             style = dict(color=COLOURS[h % 7], marker=MARKERS[h % 7], ms=4, lw=1, ls="none", label=f"head {h}")
             axis.errorbar(x, rows["log_odds"], rows["log_odds_sd"], **style)
         axis.axhline(0, color="0.4", lw=0.8, ls=(0, (1, 2)))

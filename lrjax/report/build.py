@@ -6,6 +6,7 @@ import numpy as np
 
 from lrjax import workdir
 from lrjax.analysis import decompose, gradient, regime
+from lrjax.evaluate import MEASURES
 from lrjax.figures import ablation, heads, training
 from lrjax.figures import decompose as term_figures
 from lrjax.figures import gradient as gradient_figures
@@ -17,7 +18,6 @@ from lrjax.report.study import PARTS, Study
 from lrjax.stats import Table, read_csv, select, write_csv
 
 VARIANTS = ("default", "paper_like")
-MEASURES = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
 
 
 def build(study: Study, folder: Path, seconds: Table | None, regime_folder: Path | None) -> list[Path]:
