@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from lrjax import cli, devices
+from lrjax import cli
 from lrjax.benchmark import eager, measure
 from lrjax.config import make_sweep
 from lrjax.errors import InputError
@@ -49,7 +49,6 @@ x eager: against the faster row of eager PyTorch, whose batches come ready (no s
 
 
 def main() -> None:
-    devices.use_all_cores()
     on_cpu = jax.default_backend() == "cpu"
     sizes = cli.whole_numbers("models", MODELS.value) or [1, 4, 16, 64, 256, *([] if on_cpu else [1024])]
     if min(sizes) < 1:

@@ -5,15 +5,22 @@ K = sum_o k_o over origins o, the score Q.K / sqrt(d_head) is the sum of the nin
 position key. A *gate* multiplies each term of each head; values are split the same way into VE, VP, VB.
 
 EB, PB and BB are constant along a row of scores, so softmax ignores them: they stand in `term_logits`, and are not added in
-`attn_scores` (b_K then has no gradient, instead of rounding noise that Adam would amplify).
+`attn_scores` (b_K then has no gradient, instead of rounding noise that Adam would amplify). Not so under rotary positions, where
+they depend on the offset, nor under LayerNorm in depth, whose scale varies along the row: there they are added.
 
-Axes: o, c origins of query and key, q, t query and key tokens, h heads, k d_head, d d_model, v token ids.
+LayerNorm is linear once its scale is given: each origin is centred, scaled and weighed by itself, and the norm's bias is of origin
+B. So with the scale as it is in the forward pass (*frozen*, when something is taken away upstream) the terms stay exact. An MLP is
+not linear: what it writes has no origin.
+
+Axes: o, c origins of query and key, q, t query and key tokens, h heads, k d_head, d d_model, v token ids, m width of the MLP.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+
+from lrjax.positions import Geometry, rotate
 
 ORIGINS = "EPB"
 TERMS = ("EE", "EP", "PE", "PP", "EB", "PB", "BE", "BP", "BB")
@@ -25,9 +32,33 @@ TERM_GRID = np.array([[GATES.index(query + key) for key in ORIGINS] for query in
 VALUE_GRID = np.array([GATES.index("V" + origin) for origin in ORIGINS])  # [o] -> index into GATES
 
 
+NORM_EPS = 1e-5
+EVERY = slice(None)
+
+
+@struct.dataclass
+class LayerNorm:
+    """Parameters of a LayerNorm: gamma, beta [d]."""
+
+    gamma: jax.Array
+    beta: jax.Array
+
+
+@struct.dataclass
+class MLP:
+    """Parameters of an MLP with GELU: W_in [d, m], b_in [m], W_out [m, d], b_out [d]."""
+
+    W_in: jax.Array
+    b_in: jax.Array
+    W_out: jax.Array
+    b_out: jax.Array
+
+
 @struct.dataclass
 class Block:
-    """Parameters of one attention block: W_Q, W_K, W_V [d, h, k]; W_O [h, k, d]; b_Q, b_K, b_V [h, k]; b_O [d]."""
+    """Parameters of one block: W_Q, W_K, W_V [d, h, k]; W_O [h, k, d]; b_Q, b_K, b_V [h, k]; b_O [d]. Where the encoder has them:
+    the LayerNorm before attention, an MLP, and the LayerNorm before it.
+    """
 
     W_Q: jax.Array
     W_K: jax.Array
@@ -37,18 +68,44 @@ class Block:
     b_K: jax.Array
     b_V: jax.Array
     b_O: jax.Array
+    norm: LayerNorm | None = None
+    mlp: MLP | None = None
+    mlp_norm: LayerNorm | None = None
 
 
 @struct.dataclass
 class Trace:
-    """What one block computed: `terms` [9, h, q, t] in the order of TERMS; `attn_scores` (gated, masked), `pattern` [h, q, t]; and
-    `values` (gated) [3, t, h, k] in the order of ORIGINS.
+    """What one block computed: `terms` [9, h, q, t] in the order of TERMS; `attn_scores` (gated, masked), `pattern` [h, q, t];
+    `values` (gated) [3, t, h, k] in the order of ORIGINS; and what its MLP wrote [q, d], None if it has none.
     """
 
     terms: jax.Array
     attn_scores: jax.Array
     pattern: jax.Array
     values: jax.Array
+    mlp: jax.Array | None = None
+
+
+def norm_scale(streams: jax.Array) -> jax.Array:
+    """LayerNorm's scale 1 / sigma [t] of a stream, split or merged [o, t, d]."""
+    return jax.lax.rsqrt(jnp.var(streams.sum(0), -1) + NORM_EPS)
+
+
+def normalise(norm: LayerNorm | None, streams: jax.Array, scale: jax.Array | None = None) -> jax.Array:
+    """LayerNorm of streams [o, t, d], origin by origin; by `scale` [t] in place of their own where one is given. As they are
+    without a norm.
+    """
+    if norm is None:
+        return streams
+    scale = norm_scale(streams) if scale is None else scale
+    centred = streams - streams.mean(-1, keepdims=True)
+    return (centred * scale[:, None] * norm.gamma).at[-1].add(norm.beta)
+
+
+def apply_mlp(block: Block, x: jax.Array, scale: jax.Array | None = None) -> jax.Array:
+    """What a block's MLP writes to the stream x [t, d], after attention."""
+    hidden = normalise(block.mlp_norm, x[None], scale)[0] @ block.mlp.W_in + block.mlp.b_in
+    return jax.nn.gelu(hidden) @ block.mlp.W_out + block.mlp.b_out
 
 
 def project(streams: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax.Array:
@@ -57,40 +114,68 @@ def project(streams: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax
     return projected if b is None else projected.at[-1].add(b)
 
 
-def term_logits(q: jax.Array, k: jax.Array) -> jax.Array:
-    """All nine terms [9, h, q, t], over sqrt(d_head), of split queries and keys [3, t, h, k]; they sum to QK^T."""
+def term_logits(q: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
+    """All nine terms [9, h, q, t], over sqrt(d_head), of split queries [3, q, h, k] and keys [3, t, h, k]; they sum to QK^T, and to
+    the scores of `geometry` where it has some of its own.
+    """
+    q, k = rotate(q, geometry.angles_q), rotate(k, geometry.angles_t)
     grid = jnp.einsum("oqhk,cthk->ochqt", q, k) / np.sqrt(q.shape[-1])
     origin = [(ORIGINS.index(term[0]), ORIGINS.index(term[1])) for term in TERMS]
-    return jnp.stack([grid[o, c] for o, c in origin])
+    terms = jnp.stack([grid[o, c] for o, c in origin])
+    return terms if geometry.bias is None else terms.at[TERMS.index("PP")].add(geometry.bias)
 
 
-def gated_queries(q: jax.Array, gates: jax.Array) -> jax.Array:
-    """What each origin of the key is scored against: sum_o gate[h, o, c] q_o, for c in E, P. [3, q, h, k] -> [2, q, h, k].
-
-    Already over sqrt(d_head). Keys of origin B are left out: they make a row's constant.
+def gated_queries(q: jax.Array, gates: jax.Array, n_keys: int) -> jax.Array:
+    """What each origin of the key is scored against: sum_o gate[h, o, c] q_o, for the first n_keys origins c.
+    [3, q, h, k] -> [c, q, h, k]. Already over sqrt(d_head).
     """
-    gate = gates[:, TERM_GRID[:, :2]]  # [h, o, c]
+    gate = gates[:, TERM_GRID[:, :n_keys]]  # [h, o, c]
     return jnp.einsum("hoc,oqhk->cqhk", gate, q) / np.sqrt(q.shape[-1])
 
 
-def attend(block: Block, gates: jax.Array, streams: jax.Array, allowed: jax.Array) -> tuple[jax.Array, Trace | None]:
-    """One block with residual: the definition that `encoder.read_tables` contracts.
+def key_origins(block: Block, geometry: Geometry) -> int:
+    """How many origins of keys make a difference: not B, where what it adds is constant along a row."""
+    return 2 if geometry.angles_t is None and block.norm is None else 3
 
-    streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace
-    is None. gates [h, 12]; allowed [t, t] bool. Returns streams [o, t, d] and the trace.
+
+def key_bias(block: Block, geometry: Geometry) -> jax.Array | None:
+    """b_K where it makes a difference: where keys turn."""
+    return None if geometry.angles_t is None else block.b_K
+
+
+def attend(
+    block: Block,
+    gates: jax.Array,
+    streams: jax.Array,
+    geometry: Geometry,
+    rows: slice = EVERY,
+    scale: jax.Array | None = None,
+) -> tuple[jax.Array, Trace | None]:
+    """Attention with residual: the definition that `encoder.read_tables` contracts.
+
+    streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace is None.
+    gates [h, 12]; geometry [q, t], where q are the `rows` of the queries wanted; `scale` [t] in place of LayerNorm's own. Returns
+    streams [o, q, d] and the trace.
     """
-    split = len(streams) == 3
-    q = project(streams, block.W_Q, block.b_Q)
+    split, x = len(streams) == 3, normalise(block.norm, streams, scale)
+    q = project(x[:, rows], block.W_Q, block.b_Q)
     if split:
-        k = project(streams[:2], block.W_K)
-        scores = jnp.einsum("cqhk,cthk->hqt", gated_queries(q, gates), k)
+        k = project(x[: key_origins(block, geometry)], block.W_K)
+        if (bias := key_bias(block, geometry)) is not None:
+            k = k.at[-1].add(bias)
+        bias = None if geometry.bias is None else geometry.bias * gates[:, GATES.index("PP"), None, None]
+        scored = gated_queries(q, gates, len(k))
     else:
-        scores = jnp.einsum("oqhk,othk->hqt", q, project(streams, block.W_K)) / np.sqrt(q.shape[-1])
-    scores = jnp.where(allowed, scores, -jnp.inf)
+        k, bias, scored = project(x, block.W_K, key_bias(block, geometry)), geometry.bias, q / np.sqrt(q.shape[-1])
+    scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
+    scores = scores if bias is None else scores + bias
+    scores = jnp.where(geometry.allowed, scores, -jnp.inf)
     pattern = jax.nn.softmax(scores, axis=-1)
-    v = project(streams, block.W_V, block.b_V)
+    v = project(x, block.W_V, block.b_V)
     if split:
         v = v * gates[:, VALUE_GRID].T[:, None, :, None]
     written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
-    trace = Trace(term_logits(q, project(streams, block.W_K, block.b_K)), scores, pattern, v) if split else None
-    return streams + written, trace
+    trace = None
+    if split:
+        trace = Trace(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
+    return streams[:, rows] + written, trace

@@ -44,7 +44,8 @@ def stream(seed: jax.Array, name: str) -> jax.Array:
 
 def shapes(static: Static) -> dict[str, Shape]:
     """The shapes of both towers."""
-    common = dict(n_tokens=FIRST_LABEL + static.n_names, n_heads=static.n_heads, d_model=static.d_model, d_embed=static.d_embed)
+    names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio")
+    common = dict(n_tokens=FIRST_LABEL + static.n_names) | {name: getattr(static, name) for name in names}
     return {
         "vision": Shape(n_positions=static.L + 1, n_layers=static.n_layers_vision, causal=False, **common),
         "text": Shape(n_positions=len(PAIR_CAPTION.template), n_layers=static.n_layers_text, causal=True, **common),
@@ -63,7 +64,7 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
         name: encoder.init(key, shape, hyper.e_scale, hyper.p_scale)
         for key, (name, shape) in zip(keys, shapes(static).items(), strict=True)
     }
-    return CLIP(**towers, log_scale=jnp.log(1 / jnp.float32(0.07)))
+    return CLIP(**towers, log_scale=jnp.log(hyper.logit_scale))
 
 
 def model_splits(static: Static, hyper: Hyper) -> Splits:
@@ -71,10 +72,16 @@ def model_splits(static: Static, hyper: Hyper) -> Splits:
     return make_splits(stream(hyper.seed, "splits"), static.n_labels_max, static.n_heldout, static.L)
 
 
-def embed_images(static: Static, params: CLIP, gates: Gates, scenes: Scene, split: bool = True) -> jax.Array:
-    """Unit embeddings [..., e] of scenes [...]. Without `split`, gates beyond the first block count as 1 (see `encoder.run`)."""
-    batch = (image_form(static.L), image_slots(scenes))
-    return encoder.encode(params.vision, gates.vision, (batch,), causal=False, split=split, shift=gates.vision_shift)[0]
+def embed_images(
+    static: Static, params: CLIP, gates: Gates, scenes: Scene, split: bool = True, frozen_at: Gates | None = None
+) -> jax.Array:
+    """Unit embeddings [..., e] of scenes [...]. Without `split`, gates in depth count as 1 (see `encoder.run`).
+
+    frozen_at: the gates under which LayerNorm's scales are taken.
+    """
+    batch, shape = (image_form(static.L), image_slots(scenes)), shapes(static)["vision"]
+    at = None if frozen_at is None else frozen_at.vision
+    return encoder.encode(params.vision, gates.vision, (batch,), shape, split=split, shift=gates.vision_shift, frozen_at=at)[0]
 
 
 def embed_captions(
@@ -86,7 +93,9 @@ def embed_captions(
     right: jax.Array,
     word: jax.Array,
     split: bool = True,
+    frozen_at: Gates | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Unit embeddings [..., e] of captions: "`label` is in the image", and of the pair (left, right) said with `word` (0 or 1)."""
     batches = (SINGLE_CAPTION, single_caption_slots(label)), (PAIR_CAPTION, pair_caption_slots(left, right, word))
-    return encoder.encode(params.text, gates.text, batches, causal=True, split=split)
+    at = None if frozen_at is None else frozen_at.text
+    return encoder.encode(params.text, gates.text, batches, shapes(static)["text"], split=split, frozen_at=at)

@@ -17,7 +17,8 @@ import numpy as np
 from flax import struct
 
 from lrjax.errors import InputError, suggest
-from lrjax.gates import NONE, GateSchedule, parse_gates
+from lrjax.gates import ENCODERS, NONE, GateSchedule, parse_gates
+from lrjax.positions import POSITIONS
 from lrjax.scenes import RELATIONS
 
 
@@ -34,13 +35,18 @@ class Model:
     betas: tuple[float, float] = (0.9, 0.98)
     e_scale: float = 0.3
     p_scale: float = 0.02
+    logit_scale: float = 1 / 0.07  # at the start
     gates: str = NONE
     # encoders
     d_model: int = 128
     n_heads: int = 4
+    d_head: int = 0  # 0: d_model / n_heads
     d_embed: int = 128
     n_layers_vision: int = 1
     n_layers_text: int = 1
+    positions: str = "learned"
+    layer_norm: bool = False  # before attention, before the MLP and at the readout
+    mlp_ratio: int = 0  # width of the MLP over d_model; 0: none
     # data
     L: int = 10
     n_heldout: int = 5
@@ -55,7 +61,7 @@ class Model:
 
 MAX_MODELS = 1_000_000
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "gates")  # beside seeds
+AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "logit_scale", "gates")  # beside seeds
 TRACED = ("seed", *AXES)
 STATIC = tuple(f.name for f in dataclasses.fields(Model) if f.name not in TRACED)
 _TYPES = {f.name: f.type for f in dataclasses.fields(Model)}
@@ -85,9 +91,13 @@ class Static:
     gated: bool  # some gate is not 1, so deeper layers must keep the stream split
     d_model: int
     n_heads: int
+    d_head: int
     d_embed: int
     n_layers_vision: int
     n_layers_text: int
+    positions: str
+    layer_norm: bool
+    mlp_ratio: int
     L: int
     n_heldout: int
     relations: str
@@ -121,6 +131,7 @@ class Hyper:
     betas: jax.Array
     e_scale: jax.Array
     p_scale: jax.Array
+    logit_scale: jax.Array
     gates: GateSchedule
 
 
@@ -195,6 +206,7 @@ def validate_model(model: Model) -> None:
         value = getattr(m, name)
         _require(name, value, 0 <= value <= float(np.finfo(np.float32).max), "a finite number, not negative")
     _require("lr", m.lr, np.float32(m.lr) > 0, "a finite number above 0")
+    _require("logit_scale", m.logit_scale, 1e-3 <= m.logit_scale <= 100, "0.001..100, where it is clipped")
     _require("eps", m.eps, np.float32(m.eps) > 0, "a finite number above 0")
     _require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")
     _require("betas", m.betas, all(0 <= beta < 1 for beta in m.betas), "two numbers in [0, 1)")
@@ -206,12 +218,24 @@ def validate_model(model: Model) -> None:
     _require("batch_size", m.batch_size, 2 <= m.batch_size <= 65536 and m.batch_size % 2 == 0, "an even number, 2..65536")
     for name, top in (("d_model", 8192), ("d_embed", 8192), ("n_heads", 256), ("n_layers_vision", 24), ("n_layers_text", 24)):
         _require(name, getattr(m, name), 1 <= getattr(m, name) <= top, f"1..{top}")
-    _require("d_model", m.d_model, m.d_model % m.n_heads == 0, f"a multiple of n_heads = {m.n_heads}")
+    fits = m.d_head > 0 or m.d_model % m.n_heads == 0
+    _require("d_model", m.d_model, fits, f"a multiple of n_heads = {m.n_heads}, or config.d_head given")
+    _require("d_head", m.d_head, 0 <= m.d_head <= 1024, "1..1024, or 0: d_model / n_heads")
+    _require("mlp_ratio", m.mlp_ratio, 0 <= m.mlp_ratio <= 16, "0 (no MLP)..16")
+    _require("positions", m.positions, m.positions in POSITIONS, " or ".join(map(repr, POSITIONS)))
+    d_head = m.d_head or m.d_model // m.n_heads
+    _require("d_head", d_head, m.positions != "rotary" or d_head % 2 == 0, "an even number, to rotate pairs")
     _require("warmup_steps", m.warmup_steps, 0 <= m.warmup_steps <= 2**24, "0 or more")
     _require("matmul_precision", m.matmul_precision, m.matmul_precision in PRECISIONS, " or ".join(map(repr, PRECISIONS)))
     _require("relations", m.relations, m.relations in RELATIONS, " or ".join(map(repr, RELATIONS)))
     _require("seed", m.seed, 0 <= m.seed < 2**32, "a seed in 0..4294967295")
-    gate_schedule(m)
+    schedule = gate_schedule(m)
+    if m.mlp_ratio:
+        for gates in (schedule.g0, schedule.g1):
+            deeper = all((getattr(gates, encoder)[1:] == 1).all() for encoder in ENCODERS)
+            _require(
+                "gates", m.gates, deeper, f"gates of layer 0 alone (.L0): with mlp_ratio = {m.mlp_ratio} later terms do not exist"
+            )
 
 
 def gate_schedule(model: Model) -> GateSchedule:

@@ -1,9 +1,9 @@
-"""One encoder for images and captions: E[token] + P[position] -> attention blocks -> readout token -> projection -> L2 norm.
+"""One encoder for images and captions: E[token] + P[position] -> blocks -> readout token -> projection -> L2 norm.
 
-`run` is the definition, for any depth: it carries the residual stream split by origin and can hand out its trace.
+`run` is the definition, for any depth and every variant: it carries the residual stream split by origin and hands out its trace.
 `read_tables` is what a one-block encoder computes when its inputs are ids: only the readout row is wanted, so every score is an
 entry of a table over token ids plus one of a table over positions, and the embedding is a weighted sum of table rows. The two
-are tested equal.
+are tested equal. A variant is a table: rotary queries turn with the key's position, LayerNorm's scale is one of (token, position).
 
 Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S slots.
 """
@@ -15,23 +15,41 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax.attention import GATES, VALUE_GRID, Block, Trace, attend, gated_queries, project
+from lrjax import positions as places
+from lrjax.attention import (
+    GATES,
+    MLP,
+    NORM_EPS,
+    VALUE_GRID,
+    Block,
+    LayerNorm,
+    Trace,
+    apply_mlp,
+    attend,
+    gated_queries,
+    key_bias,
+    key_origins,
+    norm_scale,
+    normalise,
+    project,
+)
 from lrjax.scenes import FIRST_SLOT_TOKEN, Form, Slots, fill
 
 
 @struct.dataclass
 class Encoder:
-    """Parameters of a tower: E [v, d], P [p, d], blocks, W_proj [d, e]."""
+    """Parameters of a tower: E [v, d], P [p, d], blocks, W_proj [d, e]; the LayerNorm of the readout, where it has one."""
 
     E: jax.Array
     P: jax.Array
     blocks: tuple[Block, ...]
     W_proj: jax.Array
+    norm: LayerNorm | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The static side of a tower."""
+    """The static side of a tower. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model."""
 
     n_tokens: int
     n_positions: int
@@ -40,61 +58,136 @@ class Shape:
     d_model: int
     d_embed: int
     causal: bool
+    d_head: int = 0
+    positions: str = "learned"
+    layer_norm: bool = False
+    mlp_ratio: int = 0
+
+    @property
+    def k(self) -> int:
+        """d_head."""
+        return self.d_head or self.d_model // self.n_heads
 
     def unit_gates(self) -> jax.Array:
         """All gates 1: [n_layers, n_heads, 12]."""
         return jnp.ones((self.n_layers, self.n_heads, len(GATES)))
 
+    def geometry(self, q: jax.Array, t: jax.Array) -> places.Geometry:
+        """What places q of queries and t of keys add to attention."""
+        return places.geometry(self.positions, self.n_heads, self.k, q, t, self.causal)
+
+    def trained_positions(self) -> np.ndarray:
+        """1 for the rows [p] of P that training may change."""
+        return places.trained_rows(self.positions, self.n_positions, has_cls=not self.causal)
+
 
 def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
-    """Initial values of SPEC: E, P normal of the given scales (each row from its own id), W uniform +-1/sqrt(d), biases 0."""
-    d, h, k = shape.d_model, shape.n_heads, shape.d_model // shape.n_heads
+    """Initial values of SPEC: E, P normal of the given scales (each row from its own id), W uniform +-1/sqrt(d), biases 0.
+
+    LayerNorm starts as 1 and 0, an MLP as uniform +-1/sqrt(fan-in).
+    """
+    d, h, k = shape.d_model, shape.n_heads, shape.k
     bound = d**-0.5
+    norm = LayerNorm(jnp.ones(d), jnp.zeros(d)) if shape.layer_norm else None
 
     def rows(key, n):
         return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (d,)))(jnp.arange(n))
 
+    def mlp(key):
+        m = shape.mlp_ratio * d
+        W_in, W_out = jax.random.uniform(key, (2, d * m), minval=-1, maxval=1)
+        return MLP(bound * W_in.reshape(d, m), jnp.zeros(m), m**-0.5 * W_out.reshape(m, d), jnp.zeros(d))
+
     def block(key):
-        W_Q, W_K, W_V, W_O = jax.random.uniform(key, (4, d, d), minval=-bound, maxval=bound)
+        W_Q, W_K, W_V, W_O = jax.random.uniform(key, (4, d * h * k), minval=-bound, maxval=bound)
         bias = jnp.zeros((h, k))
-        return Block(*(w.reshape(d, h, k) for w in (W_Q, W_K, W_V)), W_O.reshape(h, k, d), bias, bias, bias, jnp.zeros(d))
+        attention = (*(w.reshape(d, h, k) for w in (W_Q, W_K, W_V)), W_O.reshape(h, k, d), bias, bias, bias, jnp.zeros(d))
+        if not shape.mlp_ratio:
+            return Block(*attention, norm=norm)
+        return Block(*attention, norm=norm, mlp=mlp(jax.random.fold_in(key, 1)), mlp_norm=norm)
 
     key_E, key_P, key_proj, key_blocks = (jax.random.fold_in(key, i) for i in range(4))
     return Encoder(
         E=e_scale * rows(key_E, shape.n_tokens),
-        P=p_scale * rows(key_P, shape.n_positions),
+        P=places.initial(shape.positions, rows(key_P, shape.n_positions), p_scale, has_cls=not shape.causal),
         blocks=tuple(block(jax.random.fold_in(key_blocks, i)) for i in range(shape.n_layers)),
         W_proj=bound * jax.random.normal(key_proj, (d, shape.d_embed)),
+        norm=norm,
     )
 
 
-def run(
-    params: Encoder, gates: jax.Array, ids: jax.Array, *, causal: bool, readout: int, split: bool = True
-) -> tuple[jax.Array, tuple[Trace, ...]]:
-    """The definition: one sequence ids [T] to its embedding [e] and the trace of every block.
-
-    gates [n_layers, h, 12]. With `split` the stream keeps its three origins through every block, so gates act and terms exist
-    everywhere; without, it is merged after the first block (cheaper; right only where the later gates are 1) and only the first
-    block has a trace.
+@struct.dataclass
+class Scales:
+    """LayerNorm's scales in one sequence: of every block before attention [t] and before its MLP [t] (None if there is none), and
+    at the readout [1].
     """
-    T = len(ids)
-    allowed = jnp.tril(jnp.ones((T, T), bool)) if causal else jnp.ones((T, T), bool)
+
+    attention: tuple[jax.Array | None, ...]
+    mlp: tuple[jax.Array | None, ...]
+    readout: jax.Array | None
+
+
+@struct.dataclass
+class Pass:
+    """One sequence through an encoder: `embedding` [e]; `traces` of the blocks whose streams are split; `streams` [o, q, d] at the
+    end, before the readout's LayerNorm (what the last MLP wrote stands with origin B); and LayerNorm's `scales`.
+    """
+
+    embedding: jax.Array
+    traces: tuple[Trace, ...]
+    streams: jax.Array
+    scales: Scales
+
+
+def run(
+    params: Encoder,
+    gates: jax.Array,
+    ids: jax.Array,
+    shape: Shape,
+    readout: int,
+    *,
+    split: bool = True,
+    whole: bool = True,
+    frozen: Scales | None = None,
+) -> Pass:
+    """The definition: one sequence ids [T]; gates [n_layers, h, 12].
+
+    With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
+    merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
+    it, and gates beyond are not read. Without `whole` the last block is computed at the readout alone. `frozen`: LayerNorm's
+    scales, in place of the stream's own.
+    """
+    T, last = len(ids), len(params.blocks) - 1
     streams = jnp.stack([params.E[ids], params.P[:T], jnp.zeros_like(params.P[:T])])
-    traces = []
+    streams = streams if split else streams.sum(0, keepdims=True)
+    geometry = shape.geometry(jnp.arange(T), jnp.arange(T))
+    own = lambda norm, x, given: None if norm is None else norm_scale(x) if given is None else given
+    of_block = lambda layer, part: None if frozen is None else getattr(frozen, part)[layer]
+    traces, attention, mlps = [], [], []
     for layer, block in enumerate(params.blocks):
-        streams, trace = attend(block, gates[layer], streams, allowed)
+        rows = slice(None) if whole or layer < last else slice(readout, readout + 1)
+        attention.append(own(block.norm, streams, of_block(layer, "attention")))
+        streams, trace = attend(block, gates[layer], streams, geometry.of_queries(rows), rows, attention[-1])
+        mlps.append(own(block.mlp_norm, streams, of_block(layer, "mlp")))
+        if block.mlp is not None:
+            written = apply_mlp(block, streams.sum(0), mlps[-1])
+            streams = streams.at[-1].add(written)
+            streams = streams if layer == last else streams.sum(0, keepdims=True)
+            trace = trace and trace.replace(mlp=written)
         traces.append(trace)
-        if not split:
-            streams = streams.sum(0, keepdims=True)
-    return unit(streams.sum(0)[readout] @ params.W_proj), tuple(t for t in traces if t is not None)
+    x = streams.sum(0)[None, readout if whole else 0]
+    at_readout = own(params.norm, x[None], None if frozen is None else frozen.readout)
+    embedding = unit(normalise(params.norm, x[None], at_readout)[0, 0] @ params.W_proj)
+    return Pass(embedding, tuple(t for t in traces if t is not None), streams, Scales(tuple(attention), tuple(mlps), at_readout))
 
 
 @struct.dataclass
 class Tables:
     """A one-block encoder contracted over d_model, for one readout token.
 
-    token_scores [h, v], position_scores [h, p]: the score of a key. token_values [h, v, e], position_values [h, p, e]: what a head
-    writes to the embedding per unit of attention. constant [e]: what does not depend on attention (residual stream, biases).
+    token_scores [h, v, 1 or p], position_scores [h, p]: the score of a key. token_values [h, v, x], position_values [h, p, x]: what
+    a head writes per unit of attention, to the embedding (x = e), or to the stream (x = d) where something nonlinear follows.
+    constant [x]: what does not depend on attention (residual stream, biases). scale [v, p]: LayerNorm's, of what is read.
     """
 
     token_scores: jax.Array
@@ -102,38 +195,77 @@ class Tables:
     token_values: jax.Array
     position_values: jax.Array
     constant: jax.Array
+    scale: jax.Array | None
 
 
-def make_tables(params: Encoder, gates: jax.Array, forms: tuple[Form, ...]) -> tuple[Tables, ...]:
+def is_linear(params: Encoder) -> bool:
+    """Whether nothing but the projection follows attention in a one-block encoder."""
+    return params.norm is None and params.blocks[0].mlp is None
+
+
+def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """What the first block reads: rows E [v, d], P [p, d], B [d], and the scale [v, p] of a token at a position (None: 1)."""
+    E, P, norm = params.E, params.P, params.blocks[0].norm
+    if norm is None:
+        return E, P, jnp.zeros_like(P[0]), None
+    E, P = (x - x.mean(-1, keepdims=True) for x in (E, P))
+    variance = ((E * E).sum(-1)[:, None] + 2 * E @ P.T + (P * P).sum(-1)) / E.shape[-1]
+    return E * norm.gamma, P * norm.gamma, norm.beta, jax.lax.rsqrt(variance + NORM_EPS)
+
+
+def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Form, ...]) -> tuple[Tables, ...]:
     """Contract the one block of `params`; gates [1, h, 12]. One set of tables a form: they differ in query, not in values."""
     (block,), gate = params.blocks, gates[0]
-    out = jnp.einsum("hkd,de->hke", block.W_O, params.W_proj)
+    E, P, B, scale = first_rows(params)
+    out = jnp.einsum("hkd,de->hke", block.W_O, params.W_proj) if is_linear(params) else block.W_O
     VE, VP, VB = gate[:, VALUE_GRID].T[:, :, None]
-    rows = jnp.concatenate([params.E, params.P])
-    n_tokens = len(params.E)
+    n_tokens, rows = len(E), jnp.concatenate([E, P])
     value_gate = jnp.where(jnp.arange(len(rows)) < n_tokens, VE, VP)  # [h, v + p]
     values = jnp.einsum("vd,dhk->hvk", rows, block.W_V) * value_gate[:, :, None]
     values = jnp.einsum("hvk,hke->hve", values, out)
-    bias = jnp.einsum("hk,hke->e", block.b_V * VB, out)
+    b_V = block.b_V if block.norm is None else block.b_V + jnp.einsum("d,dhk->hk", B, block.W_V)
+    bias = jnp.einsum("hk,hke->e", b_V * VB, out)
 
     def tables(form: Form) -> Tables:
         token, position = params.E[form.template[form.readout]], params.P[form.readout]
-        streams = jnp.stack([token, position, jnp.zeros_like(token)])[:, None]
-        query = gated_queries(project(streams, block.W_Q, block.b_Q), gate)[:, 0]  # [c, h, k]
-        query = jnp.einsum("chk,dhk->chd", query, block.W_K)
+        constant = token + position + block.b_O
+        token_scores, position_scores = readout_tables(block, gate, shape, form, E, P, B, scale)
         return Tables(
-            token_scores=query[0] @ params.E.T,
-            position_scores=query[1] @ params.P.T,
+            token_scores=token_scores,
+            position_scores=position_scores,
             token_values=values[:, :n_tokens],
             position_values=values[:, n_tokens:],
-            constant=(token + position + block.b_O) @ params.W_proj + bias,
+            constant=(constant @ params.W_proj if is_linear(params) else constant) + bias,
+            scale=scale,
         )
 
     return tuple(tables(form) for form in forms)
 
 
+def readout_tables(block: Block, gate: jax.Array, shape: Shape, form: Form, E, P, B, scale) -> tuple[jax.Array, jax.Array]:
+    """token_scores [h, v, 1 or p] and position_scores [h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`."""
+    at = form.template[form.readout], form.readout
+    geometry = shape.geometry(jnp.array([form.readout]), jnp.arange(len(P)))
+    own = jnp.stack([E[at[0]], P[at[1]]]) if scale is None else jnp.stack([E[at[0]], P[at[1]]]) * scale[at]
+    query = project(jnp.concatenate([own, B[None]])[:, None], block.W_Q, block.b_Q)
+    query = gated_queries(query, gate, key_origins(block, geometry))  # [c, 1, h, k]
+    if geometry.angles_t is not None:
+        query = places.rotate(query, geometry.angles_q - geometry.angles_t)  # [c, p, h, k]: turned against each key
+    back = jnp.einsum("cqhk,dhk->chqd", query, block.W_K)
+    token_scores = jnp.einsum("hqd,vd->hvq", back[0], E)
+    position_scores = jnp.einsum("hqd,pd->hqp", back[1], P)
+    position_scores = position_scores[:, 0] if query.shape[1] == 1 else jnp.diagonal(position_scores, axis1=1, axis2=2)
+    if scale is not None:
+        token_scores, position_scores = (token_scores + position_scores[:, None]) * scale, jnp.zeros_like(position_scores)
+    if (b_K := key_bias(block, geometry)) is not None:
+        position_scores += back[2] @ B + jnp.einsum("qhk,hk->hq", query[2], b_K)
+    if geometry.bias is not None:
+        position_scores += geometry.bias[:, 0] * gate[:, GATES.index("PP"), None]
+    return token_scores, position_scores
+
+
 def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> jax.Array:
-    """A batch of sequences to unit embeddings [b, e]: what `run` computes, from the slots [S, b] alone.
+    """A batch of sequences to what their readout token holds [b, x] (see `Tables`), from the slots [S, b] alone.
 
     A form's template is tabled along with its positions, and a slot is a *change* of token: it changes a score, and what attention
     to its position reads. The batch is the last axis until the end, and S is unrolled (1 to 3): both are for the compiler, which
@@ -143,57 +275,76 @@ def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> ja
     n_tokens = tables.token_scores.shape[1]
     template = (np.array(form.template)[:T, None] == np.arange(n_tokens)).astype(np.float32)  # [T, v], no token where EMPTY
     replaced = (form.replaced == np.arange(FIRST_SLOT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]: special tokens are first
-    score_change = tables.token_scores[:, FIRST_SLOT_TOKEN:] - (tables.token_scores[:, :FIRST_SLOT_TOKEN] @ replaced)[:, None]
-    value_change = (
-        tables.token_values[:, FIRST_SLOT_TOKEN:]
-        - jnp.einsum("v,hve->he", replaced, tables.token_values[:, :FIRST_SLOT_TOKEN])[:, None]
-    )
+
+    def changes(table):  # [h, v, x]: of a slot's token, from the one that it replaces
+        return table[:, FIRST_SLOT_TOKEN:] - jnp.einsum("v,hvx->hx", replaced, table[:, :FIRST_SLOT_TOKEN])[:, None]
 
     tokens, places = jnp.arange(FIRST_SLOT_TOKEN, n_tokens)[:, None], jnp.arange(T)[:, None]
     filled = [  # a slot's token as a one-hot [v, b], nothing if it is the one that it replaces; its place as a mask [T, b]
         ((token == tokens).astype(jnp.float32), position == places)
         for token, position in zip(slots.tokens, slots.positions, strict=True)
     ]
-    scores = (tables.token_scores @ template.T + tables.position_scores[:, :T])[:, :, None]  # [h, T, 1]
-    for token, place in filled:
-        scores = scores + (score_change @ token)[:, None] * place
+
+    def along(table):  # a table [h, v, 1 or p] read along the sequences: [h, T, b]
+        table = table[:, :, :T]
+        change = changes(table)
+        read = jnp.einsum("tv,hvt->ht", template, jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
+        for token, place in filled:
+            read = read + jnp.einsum("hvp,vb->hpb", change, token) * place
+        return read
+
+    scores = along(tables.token_scores) + tables.position_scores[:, :T, None]
     pattern = jnp.exp(scores - jax.lax.stop_gradient(scores.max(1, keepdims=True)))
     pattern = pattern / pattern.sum(1, keepdims=True)  # [h, T, b]
+    weight = pattern if tables.scale is None else pattern * along(tables.scale[None])
 
-    token_mass = sum((pattern * place).sum(1)[:, None] * token for token, place in filled)  # [h, v, b]
+    token_mass = sum((weight * place).sum(1)[:, None] * token for token, place in filled)  # [h, v, b]
     template_values = jnp.einsum("tv,hve->hte", template, tables.token_values) + tables.position_values[:, :T]
-    mass = jnp.concatenate([token_mass, pattern], axis=1)
-    rows = jnp.concatenate([value_change, template_values], axis=1)
-    return unit(tables.constant + jnp.einsum("hvb,hve->be", mass, rows))
+    mass = jnp.concatenate([token_mass, weight], axis=1)
+    rows = jnp.concatenate([changes(tables.token_values), template_values], axis=1)
+    return tables.constant + jnp.einsum("hvb,hve->be", mass, rows)
+
+
+def finish(params: Encoder, x: jax.Array) -> jax.Array:
+    """What `read_tables` read [b, x] -> unit embeddings [b, e]: MLP, the readout's LayerNorm and projection, if not yet done."""
+    if is_linear(params):
+        return unit(x)
+    block = params.blocks[0]
+    x = x if block.mlp is None else x + apply_mlp(block, x)
+    return unit(normalise(params.norm, x[None])[0] @ params.W_proj)
 
 
 def encode(
     params: Encoder,
     gates: jax.Array,
     batches: tuple[tuple[Form, Slots], ...],
+    shape: Shape,
     *,
-    causal: bool,
     split: bool = True,
     shift: jax.Array | None = None,
+    frozen_at: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
     """Embeddings of batches of sequences, each a form and its slots [S, ...] -> [..., e]: by tables if there is one block.
 
-    shift [h, p], of one block only, is added to the readout row of scores.
+    shift [h, p], of one block only, is added to the readout row of scores. frozen_at: gates [n_layers, h, 12] under which
+    LayerNorm's scales are taken, in place of those under `gates`.
     """
-    if len(params.blocks) > 1:
+    if len(params.blocks) > 1 or (frozen_at is not None and shape.layer_norm):
         if shift is not None:
             raise ValueError("a row of scores can be shifted in a one-block encoder only")
 
         def one(ids, form):
-            return run(params, gates, ids, causal=causal, readout=form.readout, split=split)[0]
+            given = None if frozen_at is None else run(params, frozen_at, ids, shape, form.readout, whole=False).scales
+            return run(params, gates, ids, shape, form.readout, split=split, whole=False, frozen=given).embedding
 
         return tuple(jnp.vectorize(one, excluded=(1,), signature="(t)->(e)")(fill(form, slots), form) for form, slots in batches)
     embeddings = []
-    for tables, (form, slots) in zip(make_tables(params, gates, tuple(form for form, _ in batches)), batches, strict=True):
+    forms = tuple(form for form, _ in batches)
+    for tables, (form, slots) in zip(make_tables(params, gates, shape, forms), batches, strict=True):
         if shift is not None:
             tables = tables.replace(position_scores=tables.position_scores + shift)
         flat = jax.tree.map(lambda x: x.reshape(len(x), -1), slots)
-        flat = read_tables(tables, form, flat, causal=causal)
+        flat = finish(params, read_tables(tables, form, flat, causal=shape.causal))
         embeddings.append(flat.reshape(*slots.tokens.shape[1:], -1))
     return tuple(embeddings)
 

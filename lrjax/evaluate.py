@@ -45,13 +45,25 @@ TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of u
 
 
 def evaluate(
-    static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates, exhaustive: bool, sets: tuple[str, ...] = SETS
+    static: Static,
+    hyper: Hyper,
+    splits: Splits,
+    params: CLIP,
+    gates: Gates,
+    exhaustive: bool,
+    sets: tuple[str, ...] = SETS,
+    split: bool = True,
+    frozen_at: Gates | None = None,
 ) -> dict[str, jax.Array]:
-    """The METRICS of one model on `sets`, each [] in 0..1. `exhaustive`: seen_pair on all its images rather than a fixed sample."""
+    """The METRICS of one model on `sets`, each [] in 0..1. `exhaustive`: seen_pair on all its images rather than a fixed sample.
+
+    split False: all gates are 1, so streams need not be told apart (`encoder.run`). frozen_at: the gates under which LayerNorm's
+    scales are taken.
+    """
     with jax.default_matmul_precision(static.matmul_precision):
         A, R = static.n_names, static.n_words
         word, left, right = jnp.indices((R, A, A))
-        singles, captions = embed_captions(static, params, gates, jnp.arange(A), left, right, word)
+        singles, captions = embed_captions(static, params, gates, jnp.arange(A), left, right, word, split, frozen_at)
         captions = jnp.where((left == right)[..., None], singles, captions)
         exists = jnp.arange(A) < static.n_heldout + hyper.n_labels
         valid = exists[:, None] & exists & ((left != right) | (word == 0))
@@ -59,7 +71,7 @@ def evaluate(
         metrics = {}
         images = image_sets(static, hyper, splits, exhaustive)
         for name in sets:
-            embed = lambda scenes: embed_images(static, params, gates, scenes)
+            embed = lambda scenes: embed_images(static, params, gates, scenes, split, frozen_at)
             found = retrieve(captions, valid, *images[name], embed)
             metrics |= {name + suffix: found[suffix] for suffix in _SUFFIXES[name]}
         return metrics

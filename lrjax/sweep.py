@@ -165,7 +165,7 @@ def evaluate_program(
     def one(args, step):
         hyper, splits, params = args
         gates = hyper.gates.at(step)
-        metrics = evaluate(static, hyper, splits, params, gates, exhaustive)
+        metrics = evaluate(static, hyper, splits, params, gates, exhaustive, split=static.gated)
         for measure in measures:
             metrics |= measure(static, hyper, splits, params, gates)
         return metrics
@@ -374,7 +374,7 @@ def run_to_arrays(run: Run) -> tuple[dict, dict]:
     groups = _groups(run.programs)
     states = [jax.tree.map(lambda *x: np.concatenate(x), *(run.states[i] for i in group)) for group in groups]
     arrays = {
-        "programs": {str(g): flax.serialization.to_state_dict(state) for g, state in enumerate(states)},
+        "programs": {str(g): _without_none(flax.serialization.to_state_dict(state)) for g, state in enumerate(states)},
         "history": {"steps": np.array(run.history.steps), "values": np.stack(run.history.values)},
     }
     meta = {"sweep": sweep_to_json(run.sweep), "slab": run.slab, "metrics": list(run.history.metrics)}
@@ -430,9 +430,22 @@ def _groups(programs: tuple[Program, ...]) -> list[list[int]]:
     return list(groups.values())
 
 
+def _without_none(tree):
+    """Nested dicts without the entries that are None: parts that an encoder does not have."""
+    return {k: _without_none(v) for k, v in tree.items() if v is not None} if isinstance(tree, dict) else tree
+
+
+def _with_none(expected, found):
+    """`found` with the entries that are None in `expected`."""
+    if not (isinstance(expected, dict) and isinstance(found, dict)):
+        return found
+    nothing = {k: None for k, v in expected.items() if v is None and k not in found}
+    return {k: _with_none(expected.get(k), v) for k, v in found.items()} | nothing
+
+
 def _restore_states(expected: TrainState, arrays: dict) -> TrainState:
     try:
-        states = flax.serialization.from_state_dict(expected, arrays)
+        states = flax.serialization.from_state_dict(expected, _with_none(flax.serialization.to_state_dict(expected), arrays))
     except (KeyError, ValueError) as error:
         raise InputError(f"checkpoint: does not hold this sweep's parameters ({error}); it is another version's") from error
 

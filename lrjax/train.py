@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lrjax.clip import CLIP, MAX_LOG_SCALE, embed_captions, embed_images, init_clip, stream
+from lrjax.clip import CLIP, MAX_LOG_SCALE, embed_captions, embed_images, init_clip, shapes, stream
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
 from lrjax.loss import contrastive_loss
@@ -78,11 +78,21 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     with jax.default_matmul_precision(static.matmul_precision):
         loss, grads = jax.value_and_grad(lambda params: batch_loss(static, params, gates, singles, pairs, word))(state.params)
     updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
+    updates = keep_positions(static, updates)
     healthy = jnp.isfinite(loss) & (state.diverged_at < 0)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: jnp.where(healthy, u, 0), updates))
     params = params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
     diverged_at = jnp.where(healthy | (state.diverged_at >= 0), state.diverged_at, step)
     return TrainState(params, opt_state, state.loss_sum + loss, diverged_at), loss
+
+
+def keep_positions(static: Static, updates: CLIP) -> CLIP:
+    """`updates` without those of rows of P that are fixed, or that the kind of position does not have."""
+    if static.positions == "learned":
+        return updates
+    kept = {name: shape.trained_positions()[:, None] for name, shape in shapes(static).items()}
+    tower = lambda name: getattr(updates, name).replace(P=getattr(updates, name).P * kept[name])
+    return updates.replace(**{name: tower(name) for name in kept})
 
 
 def train_steps(

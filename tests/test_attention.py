@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from lrjax.attention import GATES, ROW_CONSTANT, TERMS, Block, attend, project
+from lrjax.positions import geometry
 
 T, D, H, K = 7, 24, 3, 8
 ONES = jnp.ones((H, len(GATES)))
-MASKS = {"bidirectional": jnp.ones((T, T), bool), "causal": jnp.tril(jnp.ones((T, T), bool))}
+PLACES = jnp.arange(T)
+MASKS = {name: geometry("learned", H, K, PLACES, PLACES, name == "causal") for name in ("bidirectional", "causal")}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_gates_at_one_equal_plain_attention_in_value_and_gradient(block, streams
         return attend(block, ONES, streams, MASKS[mask])[0].sum(0)
 
     def theirs(block, streams):
-        return reference(block, streams.sum(0), MASKS[mask])
+        return reference(block, streams.sum(0), MASKS[mask].allowed)
 
     # float32: sums of a few hundred products of order 1
     np.testing.assert_allclose(ours(block, streams), theirs(block, streams), rtol=1e-5, atol=2e-5)
@@ -99,7 +101,7 @@ def test_row_constant_terms_change_nothing(block, streams, mask):
     for term in ROW_CONSTANT:
         values = trace.terms[TERMS.index(term)]
         np.testing.assert_allclose(values, values[:, :, :1].repeat(T, 2), atol=1e-5)
-    full = jax.nn.softmax(jnp.where(MASKS[mask], trace.terms.sum(0), -jnp.inf), -1)
+    full = jax.nn.softmax(jnp.where(MASKS[mask].allowed, trace.terms.sum(0), -jnp.inf), -1)
     np.testing.assert_allclose(full, trace.pattern, atol=1e-5)
     zeroed = ONES.at[:, [GATES.index(t) for t in ROW_CONSTANT]].set(0)
     out = attend(block, zeroed, streams, MASKS[mask])[0]

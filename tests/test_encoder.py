@@ -29,34 +29,46 @@ def slots_of(name, n=12):
     return scenes.single_caption_slots(left)
 
 
-def make(n_layers, form, causal):
-    shape = encoder.Shape(15, len(form.template), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal)
+def make(n_layers, form, causal, **variant):
+    shape = encoder.Shape(15, len(form.template), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal, **variant)
     params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
     gates = jax.random.uniform(jax.random.key(5), (n_layers, 2, len(GATES)))
     return shape, params, gates
 
 
-def definition(params, gates, form, slots, causal, split=True):
+def definition(params, gates, form, slots, shape, split=True):
     def one(ids):
-        return encoder.run(params, gates, ids, causal=causal, readout=form.readout, split=split)[0]
+        return encoder.run(params, gates, ids, shape, form.readout, split=split).embedding
 
     return jax.vmap(one)(scenes.fill(form, slots))
 
 
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("gated", [True, False])
-def test_tables_equal_the_definition_in_value_and_gradient(name, gated):
+VARIANTS = {
+    "baseline": {},
+    "wide heads": {"d_head": 12},
+    "rotary": {"positions": "rotary"},
+    "alibi": {"positions": "alibi"},
+    "LayerNorm": {"layer_norm": True},
+    "MLP": {"mlp_ratio": 2},
+    "all": {"positions": "rotary", "layer_norm": True, "mlp_ratio": 4, "d_head": 6},
+}
+CASES = [(name, gated, "baseline") for name in FORMS for gated in (True, False)]
+CASES += [(name, True, variant) for name in ("image", "pair caption") for variant in VARIANTS if variant != "baseline"]
+
+
+@pytest.mark.parametrize(("name", "gated", "variant"), CASES)
+def test_tables_equal_the_definition_in_value_and_gradient(name, gated, variant):
     form, causal = FORMS[name]
-    shape, params, gates = make(1, form, causal)
+    shape, params, gates = make(1, form, causal, **VARIANTS[variant])
     gates = gates if gated else shape.unit_gates()
     slots = slots_of(name)
     weight = jax.random.normal(jax.random.key(6), (slots.tokens.shape[1], 12))
 
     def by_tables(params, gates):
-        return encoder.encode(params, gates, ((form, slots),), causal=causal)[0]
+        return encoder.encode(params, gates, ((form, slots),), shape)[0]
 
     def by_definition(params, gates):
-        return definition(params, gates, form, slots, causal)
+        return definition(params, gates, form, slots, shape)
 
     def value_and_gradient(f):
         return jax.jit(jax.grad(lambda *a: (f(*a) * weight).sum(), argnums=(0, 1)))(params, gates), jax.jit(f)(params, gates)
@@ -73,7 +85,7 @@ def test_split_and_merged_streams_agree_at_unit_gates(n_layers):
     shape, params, _ = make(n_layers, form, causal)
     slots = slots_of("image")
     split, merged = (
-        jax.jit(lambda p, s=s: definition(p, shape.unit_gates(), form, slots, causal, split=s))(params) for s in (True, False)
+        jax.jit(lambda p, s=s: definition(p, shape.unit_gates(), form, slots, shape, split=s))(params) for s in (True, False)
     )
     np.testing.assert_allclose(split, merged, atol=5e-6)
 
@@ -82,17 +94,17 @@ def test_depth_uses_gates_in_every_layer():
     form, causal = FORMS["pair caption"]
     shape, params, _ = make(2, form, causal)
     slots, ones = slots_of("pair caption"), shape.unit_gates()
-    base = encoder.encode(params, ones, ((form, slots),), causal=causal)[0]
+    base = encoder.encode(params, ones, ((form, slots),), shape)[0]
     for layer in range(2):
-        gated = encoder.encode(params, ones.at[layer, :, GATES.index("EP")].set(0), ((form, slots),), causal=causal)[0]
+        gated = encoder.encode(params, ones.at[layer, :, GATES.index("EP")].set(0), ((form, slots),), shape)[0]
         assert np.abs(gated - base).max() > 1e-3
 
 
 def test_trace_has_every_block():
     form, causal = FORMS["image"]
-    _, params, gates = make(2, form, causal)
+    shape, params, gates = make(2, form, causal)
     ids = scenes.fill(form, slots_of("image"))[0]
-    _, traces = encoder.run(params, gates, ids, causal=causal, readout=0)
+    traces = encoder.run(params, gates, ids, shape, 0).traces
     assert [t.terms.shape for t in traces] == [(9, 2, 11, 11)] * 2
     for trace in traces:
         np.testing.assert_allclose(trace.pattern.sum(-1), 1, atol=1e-6)
@@ -100,10 +112,10 @@ def test_trace_has_every_block():
 
 def test_encode_keeps_batch_axes_and_unit_norm():
     form, causal = FORMS["image"]
-    _, params, gates = make(1, form, causal)
+    shape, params, gates = make(1, form, causal)
     flat = slots_of("image")
     shaped = jax.tree.map(lambda x: x.reshape(2, 4, 3, -1), flat)
-    out = encoder.encode(params, gates, ((form, shaped),), causal=causal)[0]
+    out = encoder.encode(params, gates, ((form, shaped),), shape)[0]
     assert out.shape == (4, 3, 2, 12)
     np.testing.assert_allclose(jnp.linalg.norm(out, axis=-1), 1, atol=1e-6)
 

@@ -5,29 +5,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from conftest import shake, tiny_model
+from lrjax import config
 from lrjax import encoder as towers
 from lrjax.analysis import gradient
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.models import tidy
-from lrjax.clip import unit_gates
+from lrjax.attention import TERMS
+from lrjax.clip import init_clip, shapes, unit_gates
 from lrjax.encoder import Encoder
 from lrjax.errors import InputError
 from lrjax.scenes import FIRST_LABEL
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
-def test_readout_scores_are_the_readout_row_of_the_trace(tiny, encoder):
+@pytest.mark.parametrize("variant", [{}, {"positions": "rotary", "layer_norm": True}, {"positions": "alibi"}])
+def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
     """Tables by id against encoder.run on a sequence, term by term, under gates that are not 1."""
-    static, _, params, _ = tiny
-    tower = getattr(params, encoder)
-    gates = jax.random.uniform(jax.random.key(3), getattr(unit_gates(static), encoder).shape)
+    static = config.make_static([tiny_model(**variant)])
+    tower, shape = getattr(shake(init_clip(static, config.make_hyper(tiny_model(**variant)))), encoder), shapes(static)[encoder]
+    gates = jax.random.uniform(jax.random.key(3), shape.unit_gates().shape)
     form, ids = gradient.readout_form(static, encoder), unseen_sequences(static, encoder)[7]
-    _, (trace,) = towers.run(tower, gates, ids, causal=encoder == "text", readout=form.readout)
-    found = gradient.readout_scores(tower, gates, form)
-    T = len(ids)
-    total = sum(v[:, :T] if name[1] == "P" else v[:, ids] for name, v in found.items())
-    row = trace.attn_scores[:, form.readout]
-    np.testing.assert_allclose(total, row, rtol=2e-4, atol=1e-4)  # float32 sums of 16 products in another order
+    (trace,) = towers.run(tower, gates, ids, shape, form.readout).traces
+    found = gradient.readout_scores(tower, gates, shape, form)
+    for i, term in enumerate(TERMS):
+        own = found[term][:, ids, jnp.arange(len(ids))]
+        # float32 sums of 16 products in another order
+        np.testing.assert_allclose(own, gates[0][:, i, None] * trace.terms[i, :, form.readout], rtol=2e-4, atol=1e-4)
 
 
 def tower_with(static, by_pixel, by_label):

@@ -11,7 +11,7 @@ from conftest import TINY
 from lrjax import encoder as towers
 from lrjax import sweep
 from lrjax.analysis import regime
-from lrjax.clip import unit_gates
+from lrjax.clip import shapes, unit_gates
 from lrjax.config import validate
 from lrjax.evaluate import unseen_pairs
 from lrjax.figures.regime import regime_map
@@ -25,7 +25,8 @@ def test_head_bias_is_that_of_the_attention_pattern(tiny):
     gates = gates.replace(vision=jax.random.uniform(jax.random.key(0), gates.vision.shape))
     s = unseen_pairs(static.n_heldout, static.L)
     ids = fill(image_form(static.L), image_slots(s))
-    run = lambda one: towers.run(params.vision, gates.vision, one, causal=False, readout=0)[1][0].pattern[:, 0]
+    shape = shapes(static)["vision"]
+    run = lambda one: towers.run(params.vision, gates.vision, one, shape, 0).traces[0].pattern[:, 0]
     pattern = jax.vmap(run)(ids)  # [n, h, t]
     n = jnp.arange(len(ids))
     expected = (pattern[n, :, s.j + 1] > pattern[n, :, s.i + 1]).mean(0)

@@ -7,10 +7,11 @@ import pytest
 
 from conftest import shake, tiny_model
 from lrjax import config, evaluate, sweep
+from lrjax import encoder as towers
 from lrjax.analysis.models import tidy
-from lrjax.analysis.values import PARTS, ROLES, attribute, contributions, part_names, ranked, samples, values
+from lrjax.analysis.values import PARTS, ROLES, attribute, contributions, fixed_parts, part_names, ranked, samples, values
 from lrjax.attention import GATES, VALUES
-from lrjax.clip import init_clip, model_splits
+from lrjax.clip import init_clip, model_splits, shapes
 from lrjax.errors import InputError
 from lrjax.figures.values import attribution
 from lrjax.gates import parse_gates
@@ -19,9 +20,9 @@ from lrjax.scenes import FIRST_LABEL
 ask = jax.jit(attribute, static_argnums=(0, 1))
 
 
-def make(encoder, layers=1, relations="left", gates="none"):
+def make(encoder, layers=1, relations="left", gates="none", **variant):
     """One shaken model: static, hyper, splits, params, gates."""
-    model = tiny_model(e_scale=1.0, p_scale=0.7, relations=relations, **{f"n_layers_{encoder}": layers})
+    model = tiny_model(e_scale=1.0, p_scale=0.7, relations=relations, **{f"n_layers_{encoder}": layers}, **variant)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     depth = {"vision": static.n_layers_vision, "text": static.n_layers_text}
     return static, hyper, model_splits(static, hyper), shake(init_clip(static, hyper)), parse_gates(gates, depth, 2).at(0)
@@ -36,13 +37,25 @@ def test_contributions_sum_to_the_embedding_before_the_norm(encoder, layers):
     tower, gate = getattr(params, encoder), getattr(gates, encoder)
     ids, _, _ = jax.jit(samples, static_argnums=(0, 1))(encoder, static, params, gates)
     readout, causal = (0, False) if encoder == "vision" else (3, True)
-    one = lambda d: contributions(tower, gate, ids[7], d, causal=causal, readout=readout)
-    residual, b_O, heads, norm = jax.jit(jax.vmap(one))(jnp.eye(static.d_embed))
+    one = lambda d: contributions(tower, gate, ids[7], d, shapes(static)[encoder], readout)
+    fixed, heads, norm = jax.jit(jax.vmap(one))(jnp.eye(static.d_embed))
     y = forward(tower, gate, np.asarray(ids[7]), causal)[readout] @ np.asarray(tower.W_proj, float)
     # float32 against float64: y is a sum of a few hundred products, of order |y|
-    np.testing.assert_allclose(residual + b_O.sum(1) + heads.sum((1, 2, 3, 4)), y, rtol=1e-4, atol=1e-5 * np.linalg.norm(y))
+    np.testing.assert_allclose(fixed.sum(1) + heads.sum((1, 2, 3, 4)), y, rtol=1e-4, atol=1e-5 * np.linalg.norm(y))
     np.testing.assert_allclose(norm, np.linalg.norm(y), rtol=1e-5)
     assert heads.shape == (static.d_embed, layers, 2, 3, len(ids[7]))
+
+
+@pytest.mark.parametrize("variant", [{"layer_norm": True}, {"mlp_ratio": 2}, {"layer_norm": True, "mlp_ratio": 2}])
+def test_contributions_sum_with_layer_norm_and_mlp(variant):
+    """To the margin itself, for real directions: cosine with the caption less cosine with the swapped one."""
+    static, _, _, params, gates = make("vision", **variant)
+    ids, d, _ = samples("vision", static, params, gates)
+    shape = shapes(static)["vision"]
+    fixed, heads, norm = jax.vmap(lambda i, d: contributions(params.vision, gates.vision, i, d, shape, 0))(ids[:20], d[:20])
+    y = jax.vmap(lambda i: towers.run(params.vision, gates.vision, i, shape, 0).embedding)(ids[:20])
+    np.testing.assert_allclose((fixed.sum(1) + heads.sum((1, 2, 3, 4))) / norm, (y * d[:20]).sum(1), atol=1e-5)
+    assert fixed.shape[1] == len(fixed_parts("vision", static))
 
 
 def forward(tower, gates, ids, causal):

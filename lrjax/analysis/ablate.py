@@ -27,7 +27,7 @@ from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import readout_form, readout_scores
 from lrjax.analysis.models import check_encoder, of_models, tidy
 from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
-from lrjax.clip import CLIP, stream
+from lrjax.clip import CLIP, shapes, stream
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.evaluate import METRICS, evaluate
@@ -107,8 +107,8 @@ def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, mean: jax
     unseen-pair images, and of a random row with the norm of that mean, both centred.
     """
     ids = unseen_sequences(static, "vision")  # [n, T]
-    scores = readout_scores(params.vision, gates.vision, readout_form(static, "vision"))
-    rows = [scores[t] if t[1] == "P" else scores[t][:, ids].mean(1) for t in READOUT_TERMS]
+    scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_form(static, "vision"))
+    rows = [scores[t][:, ids, jnp.arange(ids.shape[1])].mean(1) for t in READOUT_TERMS]
     rows = jnp.stack(rows, 1)  # [h, 6, T]
     kept = jnp.einsum("ht,htp->hp", mean, rows)
     own = jnp.einsum("ht,htp->hp", random, rows)

@@ -18,11 +18,12 @@ import xarray as xr
 
 from lrjax import encoder as towers
 from lrjax.analysis.gradient import readout_form
-from lrjax.analysis.models import check_encoder, of_models, position_names, token_names
+from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, token_names, traced
 from lrjax.attention import GATES, ROW_CONSTANT, TERMS, Trace, project, term_logits
-from lrjax.clip import CLIP
+from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder
+from lrjax.encoder import Encoder, first_rows
+from lrjax.errors import InputError
 from lrjax.evaluate import unseen_pairs
 from lrjax.gates import Gates
 from lrjax.scenes import fill, image_slots, pair_caption_slots
@@ -43,8 +44,9 @@ def unseen_sequences(static: Static, encoder: str) -> jax.Array:
 
 def traces(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[Trace, ...]:
     """The trace of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
-    causal, readout = encoder == "text", readout_form(static, encoder).readout
-    return jax.vmap(lambda one: towers.run(tower, gates, one, causal=causal, readout=readout)[1])(ids)
+    traced(static, encoder, "decompose")
+    shape, readout = shapes(static)[encoder], readout_form(static, encoder).readout
+    return jax.vmap(lambda one: towers.run(tower, gates, one, shape, readout).traces)(ids)
 
 
 def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -91,7 +93,7 @@ def decompose(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
 
     def coords(static):
         names = position_names(static, encoder)
-        depth = {"vision": static.n_layers_vision, "text": static.n_layers_text}[encoder]
+        depth = depth_of(static, encoder)
         heads = range(static.n_heads)
         return {"layer": range(depth), "term": TERMS, "head": heads, "rows": ("readout", "all"), "query": names, "key": names}
 
@@ -99,13 +101,22 @@ def decompose(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
 
 
 def block_tables(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
-    """The question: every term of the first block, gated, between all tokens v and positions p: EE [h, v, v], EP [h, v, p] ..."""
+    """The question: every term of the first block, gated, between all tokens v and positions p: EE [h, v, v], EP [h, v, p] ... With
+    LayerNorm before it is divided by the norms of what is compared. Raises InputError under rotary positions.
+    """
+    if static.positions == "rotary":
+        raise InputError(
+            "decompose: positions='rotary': has no maps by token or position, its terms depend on the offset; read `scores`"
+        )
     tower, gate = getattr(params, encoder), getattr(gates, encoder)[0]
     block, n = tower.blocks[0], len(tower.E)
     nothing = jnp.zeros_like
-    streams = jnp.stack([jnp.concatenate(rows) for rows in ((tower.E, nothing(tower.P)), (nothing(tower.E), tower.P))])
-    streams = jnp.concatenate([streams, nothing(streams[:1])])  # [o, v + p, d]
-    terms = term_logits(project(streams, block.W_Q, block.b_Q), project(streams, block.W_K, block.b_K))
+    E, P, B, _ = first_rows(tower)
+    streams = jnp.stack([jnp.concatenate(rows) for rows in ((E, nothing(P)), (nothing(E), P))])
+    streams = jnp.concatenate([streams, jnp.broadcast_to(B, streams[:1].shape)])  # [o, v + p, d]
+    places = jnp.concatenate([jnp.zeros(n, int), jnp.arange(len(P))])
+    geometry = shapes(static)[encoder].geometry(places, places)
+    terms = term_logits(project(streams, block.W_Q, block.b_Q), project(streams, block.W_K, block.b_K), geometry)
     rows = {"E": slice(0, n), "P": slice(n, None), "B": 0}
     found = {}
     for i, term in enumerate(TERMS):

@@ -1,11 +1,13 @@
 """The horizontal attention gradient: does a head's readout attend by position, or by label?
 
-`position_gradient` (the paper's Delta_p.e.): mean over i < j of s_j - s_i, with s = EP + PP + BP, the scores that a key gets from
-its position; positive leans right (in captions: towards the label named second). It is a sum over its three terms, given apart
-too. `label_spread` (Delta_label): mean over pairs of held-out labels of |t_x - t_y|, with t = EE + PE + BE, the scores that it
-gets from its token. The paper's condition for generalising is |position_gradient| > label_spread: `ratio` above 1.
+`position_gradient` (the paper's Delta_p.e.): mean over i < j of s_j - s_i, with s the score that a key gets from its position, the
+mean over held-out labels of what it scores there; positive leans right (in captions: towards the label named second). It is a sum
+over terms, given apart too: EP + PP + BP where positions are learned. Under rotary positions the others depend on the offset. With
+ALiBi it is PP, and fixed. `label_spread` (Delta_label): mean over pairs of held-out labels of |t_x - t_y|, with t the score that a
+key gets from its token, the mean over positions: EE + PE + BE where positions are learned. The paper's condition for generalising
+is |position_gradient| > label_spread: `ratio` above 1.
 
-Of the gradient's three terms only the sum is learned in a one-block vision encoder (see `ablate`).
+Of EP and PP only the sum is learned in a one-block vision encoder (see `ablate`).
 
 All of the first block's readout row, per head: CLS in images, EOT in pair captions. Axes: h heads, p positions, v tokens.
 """
@@ -18,10 +20,10 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.models import check_encoder, of_models
-from lrjax.attention import GATES
-from lrjax.clip import CLIP
+from lrjax.attention import TERMS, normalise, project, term_logits
+from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder
+from lrjax.encoder import Encoder, Shape
 from lrjax.gates import Gates
 from lrjax.scenes import FIRST_LABEL, PAIR_CAPTION, Form, image_form
 from lrjax.splits import Splits
@@ -41,35 +43,38 @@ def slots_of(static: Static, encoder: str) -> np.ndarray:
     return np.arange(1, static.L + 1) if encoder == "vision" else np.array([0, 2])
 
 
-def readout_scores(tower: Encoder, gates: jax.Array, form: Form) -> dict[str, jax.Array]:
-    """The first block's readout row by term, gated: EP, PP, BP [h, p] by key position and EE, PE, BE [h, v] by key token."""
+def readout_scores(tower: Encoder, gates: jax.Array, shape: Shape, form: Form) -> dict[str, jax.Array]:
+    """The first block's readout row by term, gated: what every token scores at every position, [h, v, p] each.
+
+    With learned positions EP, PP, BP are functions of the position alone, EE, PE, BE of the token alone, and EB, PB, BB constant;
+    under rotary positions all are functions of the offset, and LayerNorm divides all by the norm of what is read.
+    """
     block, gate = tower.blocks[0], gates[0]
-    token, position = tower.E[form.template[form.readout]], tower.P[form.readout]
-    project = lambda x, W: jnp.einsum("...d,dhk->...hk", x, W)
-    queries = {"E": project(token, block.W_Q), "P": project(position, block.W_Q), "B": block.b_Q}
-    keys = {"E": project(tower.E, block.W_K), "P": project(tower.P, block.W_K)}
-    scale = np.sqrt(block.b_Q.shape[-1])
-    return {
-        origin + key: jnp.einsum("hk,rhk->hr", q, k) * gate[:, GATES.index(origin + key), None] / scale
-        for origin, q in queries.items()
-        for key, k in keys.items()
-    }
+    v, p, d = len(tower.E), len(tower.P), tower.E.shape[1]
+    at = form.readout * v + form.template[form.readout]  # of (p, v) pairs, flat
+    E = jnp.broadcast_to(tower.E, (p, v, d)).reshape(-1, d)
+    P = jnp.broadcast_to(tower.P[:, None], (p, v, d)).reshape(-1, d)
+    x = normalise(block.norm, jnp.stack([E, P, jnp.zeros_like(E)]))
+    geometry = shape.geometry(jnp.array([form.readout]), jnp.arange(p * v) // v)
+    terms = term_logits(project(x[:, at : at + 1], block.W_Q, block.b_Q), project(x, block.W_K, block.b_K), geometry)[:, :, 0]
+    return {t: jnp.moveaxis(terms[i].reshape(-1, p, v), 1, 2) * gate[:, i, None, None] for i, t in enumerate(TERMS)}
 
 
 def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: per head [h] position_gradient, its terms, its max - min, its least-squares slope; label_spread, the ratio."""
-    scores = readout_scores(getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder))
-    places = slots_of(static, encoder)
+    scores = readout_scores(
+        getattr(params, encoder), getattr(gates, encoder), shapes(static)[encoder], readout_form(static, encoder)
+    )
+    places, labels = slots_of(static, encoder), slice(FIRST_LABEL, FIRST_LABEL + static.n_heldout)
     n = len(places)
     weight = (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)  # sum of weight * s is the mean over i < j of s_j - s_i
-    terms = {f"gradient_{term}": scores[term][:, places] @ weight for term in POSITION_TERMS}
-    by_position = sum(scores[term] for term in POSITION_TERMS)[:, places]
+    scores = {term: score[:, labels][:, :, places] for term, score in scores.items()}
+    terms = {f"gradient_{term}": score.mean(1) @ weight for term, score in scores.items()}
+    total = sum(scores.values())
+    by_position, by_token = total.mean(1), total.mean(2)
     centred = places - places.mean()
-
-    by_token = sum(scores[term] for term in TOKEN_TERMS)
-    heldout = by_token[:, FIRST_LABEL : FIRST_LABEL + static.n_heldout]
     x, y = np.triu_indices(static.n_heldout, 1)
-    spread = jnp.abs(heldout[:, x] - heldout[:, y]).mean(-1)
+    spread = jnp.abs(by_token[:, x] - by_token[:, y]).mean(-1)
     gradient = by_position @ weight
     return {
         "position_gradient": gradient,
@@ -90,7 +95,7 @@ def columns(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: G
 
 
 _QUESTIONS = {encoder: partial(first_block, encoder) for encoder in ("vision", "text")}  # made once: equal questions compile once
-NAMES = ("position_gradient", *(f"gradient_{t}" for t in POSITION_TERMS), "range", "slope", "label_spread", "ratio")
+NAMES = ("position_gradient", *(f"gradient_{t}" for t in TERMS), "range", "slope", "label_spread", "ratio")
 
 
 def gradient(run, encoder: str = "vision", n_labels=None) -> xr.Dataset:

@@ -22,9 +22,9 @@ import xarray as xr
 from lrjax import encoder as towers
 from lrjax.analysis.ablate import TESTED, ablate
 from lrjax.analysis.decompose import unseen_sequences
-from lrjax.analysis.models import choose, label_names, of_models, tidy
+from lrjax.analysis.models import choose, label_names, of_models, tidy, traced
 from lrjax.attention import VALUES
-from lrjax.clip import CLIP
+from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.evaluate import unseen_pairs
@@ -46,10 +46,11 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
     bias_by_labels [l, h, x, y] of held-out labels x left of y, NaN at x = y.
     """
     scenes, readout = unseen_pairs(static.n_heldout, static.L), image_form(static.L).readout
+    shape, _ = shapes(static)["vision"], traced(static, "vision", "heads")
 
     def one(image):
         ids, places = image
-        _, traces = towers.run(params.vision, gates.vision, ids, causal=False, readout=readout)
+        traces = towers.run(params.vision, gates.vision, ids, shape, readout).traces
         return jnp.stack([trace.pattern[:, readout, places] for trace in traces])  # [l, h, 2]
 
     places = jnp.stack([scenes.i, scenes.j], -1) + 1

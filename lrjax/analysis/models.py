@@ -89,6 +89,22 @@ def check_encoder(encoder: str) -> str:
     return encoder
 
 
+def depth_of(static: Static, encoder: str) -> int:
+    """How many blocks an encoder has."""
+    return {"vision": static.n_layers_vision, "text": static.n_layers_text}[encoder]
+
+
+def traced(static: Static, encoder: str, who: str) -> int:
+    """How many blocks an encoder has, if all have terms. Raises InputError that names the analysis if they do not."""
+    depth = depth_of(static, encoder)
+    if static.mlp_ratio and depth > 1:
+        raise InputError(
+            f"{who}: n_layers_{encoder}={depth} with mlp_ratio={static.mlp_ratio}: what an MLP writes has no origin, so later "
+            "blocks have no terms; expected one block, or no MLP"
+        )
+    return depth
+
+
 def tidy(answer: xr.Dataset) -> Table:
     """A row per model and place on the other axes; columns: the models' axes, the other axes, the arrays. All-NaN rows are left
     out.

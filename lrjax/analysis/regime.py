@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.analysis.ablate import Ablate
-from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, readout_form, readout_scores
-from lrjax.clip import CLIP
+from lrjax.analysis.gradient import readout_form, readout_scores
+from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Model, Static, Sweep
 from lrjax.evaluate import unseen_pairs
 from lrjax.gates import Gates
@@ -52,10 +52,9 @@ _ABLATED = Ablate(("EP", "PP", "PE"), sets=("unseen_pair",))
 
 def head_bias(static: Static, params: CLIP, gates: Gates) -> jax.Array:
     """SPEC's head_bias [h] of a one-block vision encoder, from the readout row's tables: a higher score is more attention."""
-    scores = readout_scores(params.vision, gates.vision, readout_form(static, "vision"))
-    token, position = (sum(scores[term] for term in terms) for terms in (TOKEN_TERMS, POSITION_TERMS))
+    scores = sum(readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_form(static, "vision")).values())
     s = unseen_pairs(static.n_heldout, static.L)
-    score = lambda label, pixel: token[:, label + FIRST_LABEL] + position[:, pixel + 1]
+    score = lambda label, pixel: scores[:, label + FIRST_LABEL, pixel + 1]
     left, right = score(s.left, s.i), score(s.right, s.j)
     return jnp.where(left == right, 0.5, right > left).mean(-1)
 

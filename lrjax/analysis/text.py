@@ -22,8 +22,8 @@ import xarray as xr
 
 from lrjax import encoder as towers
 from lrjax.analysis.heads import prefers
-from lrjax.analysis.models import SPECIAL, of_models, position_names, tidy
-from lrjax.clip import CLIP, embed_captions, embed_images
+from lrjax.analysis.models import SPECIAL, of_models, position_names, tidy, traced
+from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
 from lrjax.evaluate import unseen_pairs
 from lrjax.gates import Gates
@@ -40,11 +40,12 @@ KINDS = ("caption", "image")
 
 def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: attention and attention_sd [set, l, r, h, T]; prefers_first, log_odds, log_odds_sd [set, l, r, h]."""
-    A, readout = static.n_names, PAIR_CAPTION.readout
+    A, readout, shape = static.n_names, PAIR_CAPTION.readout, shapes(static)["text"]
+    traced(static, "text", "text")
     label, word = jnp.arange(A), jnp.arange(static.n_words)
 
     def one(ids):
-        _, traces = towers.run(params.text, gates.text, ids, causal=True, readout=readout)
+        traces = towers.run(params.text, gates.text, ids, shape, readout).traces
         pattern, scores = (jnp.stack([getattr(t, name)[:, readout] for t in traces]) for name in ("pattern", "attn_scores"))
         return {"attention": pattern, "log_odds": scores[..., 0] - scores[..., 2]}  # [l, h, T], [l, h]
 

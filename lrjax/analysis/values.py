@@ -6,8 +6,9 @@ An image of an unseen pair is decided by its *margin*: its cosine with its capti
     margin = [ residual + sum over layers of (b_O + sum over heads, sources t, origins o of pattern_t v_o,t W_O) ] W_proj . d / |y|
 
 with d = true caption - swapped caption (unit vectors) and |y| the norm of the image's embedding. The residual is the readout token
-as it came in, E_cls + P_0. The split is exact in any depth: every layer's heads write to the readout's stream directly. In later
-layers a source is the place that is read, whose stream has by then read other places; origins are carried along.
+as it came in, E_cls + P_0. With LayerNorm each part is centred and scaled as the whole is, and its bias is a part; so is what an
+MLP writes. The split is exact in any depth: every layer's heads write to the readout's stream directly. In later layers a source
+is the place that is read, whose stream has by then read other places; origins are carried along.
 
 In text, a caption's margin is its cosine with the image minus that with the mirrored image: d = image - mirrored image.
 
@@ -29,11 +30,11 @@ import xarray as xr
 
 from lrjax import encoder as towers
 from lrjax.analysis.gradient import readout_form
-from lrjax.analysis.models import check_encoder, of_models, position_names
-from lrjax.attention import VALUES
-from lrjax.clip import CLIP, embed_captions, embed_images
+from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, traced
+from lrjax.attention import VALUES, normalise
+from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder
+from lrjax.encoder import Encoder, Shape
 from lrjax.evaluate import TIE, unseen_pairs
 from lrjax.gates import Gates
 from lrjax.scenes import Scene, fill, image_slots, pair_caption_slots, swapped
@@ -46,21 +47,38 @@ ROLES = {
 }
 
 
-def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, *, causal: bool, readout: int):
-    """Parts of (embedding before the norm) . d of one sequence ids [T], for d [e]; they sum to it.
+def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, shape: Shape, readout: int):
+    """Parts of (embedding before the norm) . d of one sequence ids [T], for d [e]; they sum to it. LayerNorm's scale is as it is.
 
-    Returns residual [], b_O [l], heads [l, h, o, t], and the norm [] of the embedding.
+    Returns what heads did not read (see `fixed_parts`) [part], heads [l, h, o, t], and the norm [] of the embedding.
     """
-    _, traces = towers.run(tower, gates, ids, causal=causal, readout=readout)
-    back = tower.W_proj @ d
-    residual = stream = tower.E[ids[readout]] + tower.P[readout]
-    heads = []
-    for block, trace in zip(tower.blocks, traces, strict=True):
-        read = trace.pattern[:, readout]  # [h, t]
-        heads.append(jnp.einsum("ht,othk,hk->hot", read, trace.values, block.W_O @ back))
-        stream = stream + jnp.einsum("ht,othk,hkd->d", read, trace.values, block.W_O) + block.b_O
-    b_O = jnp.stack([block.b_O for block in tower.blocks])
-    return residual @ back, b_O @ back, jnp.stack(heads), jnp.linalg.norm(stream @ tower.W_proj)
+    found = towers.run(tower, gates, ids, shape, readout)
+    back, constant = tower.W_proj @ d, []
+    if tower.norm is not None:
+        constant = [tower.norm.beta @ back]
+        back = tower.norm.gamma * back
+        back = found.scales.readout * (back - back.mean())
+    x = found.streams.sum(0)[None, readout]
+    heads = [
+        jnp.einsum("ht,othk,hk->hot", trace.pattern[:, readout], trace.values, block.W_O @ back)
+        for block, trace in zip(tower.blocks, found.traces, strict=True)
+    ]
+    fixed = [(tower.E[ids[readout]] + tower.P[readout]) @ back, *(block.b_O @ back for block in tower.blocks)]
+    fixed += [trace.mlp[readout] @ back for trace in found.traces if trace.mlp is not None]
+    y = normalise(tower.norm, x[None], found.scales.readout)[0, 0]
+    return jnp.stack(fixed + constant), jnp.stack(heads), jnp.linalg.norm(y @ tower.W_proj)
+
+
+def fixed_parts(encoder: str, static: Static) -> list[str]:
+    """Names of what stands in the readout token beside what heads read: residual, b_O and MLP of every layer, LayerNorm's bias."""
+    layers = _at_layer(encoder, static)
+    mlp = [f"{layer}MLP" for layer in layers if static.mlp_ratio]
+    return ["residual", *(f"{layer}b_O" for layer in layers), *mlp, *(["LayerNorm bias"] if static.layer_norm else [])]
+
+
+def _at_layer(encoder: str, static: Static) -> list[str]:
+    depth = depth_of(static, encoder)
+    return [f"L{layer} " if depth > 1 else "" for layer in range(depth)]
 
 
 def samples(encoder: str, static: Static, params: CLIP, gates: Gates) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -97,15 +115,16 @@ def attribute(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     the mean margin, and order decided by the part alone and by all but it; of each (layer, head, origin, role) mean and sd, and
     the mean by position too.
     """
+    traced(static, encoder, "values")
     ids, d, role = samples(encoder, static, params, gates)
-    causal, readout = encoder == "text", readout_form(static, encoder).readout
-    one = lambda ids, d: contributions(getattr(params, encoder), getattr(gates, encoder), ids, d, causal=causal, readout=readout)
+    shape, readout = shapes(static)[encoder], readout_form(static, encoder).readout
+    one = lambda ids, d: contributions(getattr(params, encoder), getattr(gates, encoder), ids, d, shape, readout)
     *parts, norm = jax.vmap(one)(ids, d)
-    residual, b_O, heads = (x / norm.reshape(-1, *(1,) * (x.ndim - 1)) for x in parts)  # to cosines
+    fixed, heads = (x / norm.reshape(-1, *(1,) * (x.ndim - 1)) for x in parts)  # to cosines
     is_role = role[..., None] == jnp.arange(len(ROLES[encoder]))  # [s, t, c]
     sources = jnp.einsum("slhot,stc->slhoc", heads, is_role)
-    whole = residual + b_O.sum(1) + heads.sum((1, 2, 3, 4))
-    columns = [whole[:, None], residual[:, None], b_O, heads.sum((3, 4)).reshape(len(ids), -1)]
+    whole = fixed.sum(1) + heads.sum((1, 2, 3, 4))
+    columns = [whole[:, None], fixed, heads.sum((3, 4)).reshape(len(ids), -1)]
     columns = jnp.concatenate([*columns, sources.sum((1, 2, 3)), heads.sum((1, 2, 4))], 1)  # [s, part]
     return {
         "mean": columns.mean(0),
@@ -126,14 +145,11 @@ def decided(margins: jax.Array) -> jax.Array:
 
 
 def part_names(encoder: str, static: Static) -> list[str]:
-    """Names of the parts: the whole margin; then the residual, b_O, and the heads, which sum to it; then what the heads write,
-    split again by the role of its source, and by the origin of the value.
+    """Names of the parts: the whole margin; `fixed_parts` and the heads, which sum to it; then what the heads write, split again by
+    the role of its source, and by the origin of the value.
     """
-    depth = {"vision": static.n_layers_vision, "text": static.n_layers_text}[encoder]
-    at = (lambda layer: f"L{layer} ") if depth > 1 else (lambda layer: "")
-    b_O = [f"{at(layer)}b_O" for layer in range(depth)]
-    heads = [f"{at(layer)}head {h}" for layer in range(depth) for h in range(static.n_heads)]
-    return ["margin", "residual", *b_O, *heads, *ROLES[encoder], *VALUES]
+    heads = [f"{layer}head {h}" for layer in _at_layer(encoder, static) for h in range(static.n_heads)]
+    return ["margin", *fixed_parts(encoder, static), *heads, *ROLES[encoder], *VALUES]
 
 
 _QUESTIONS = {encoder: partial(attribute, encoder) for encoder in ROLES}  # made once: equal questions compile once
@@ -149,8 +165,12 @@ def values(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
     dims = dict.fromkeys(PARTS, ("part",)) | dict.fromkeys(SOURCES, source) | {"position_mean": (*source, "position")}
 
     def coords(static):
-        depth = {"vision": static.n_layers_vision, "text": static.n_layers_text}[encoder]
-        axes = {"layer": range(depth), "head": range(static.n_heads), "value": VALUES, "role": ROLES[encoder]}
+        axes = {
+            "layer": range(traced(static, encoder, "values")),
+            "head": range(static.n_heads),
+            "value": VALUES,
+            "role": ROLES[encoder],
+        }
         return axes | {"part": part_names(encoder, static), "position": position_names(static, encoder)}
 
     return of_models(run, _QUESTIONS[check_encoder(encoder)], dims, coords, n_labels)
@@ -162,7 +182,8 @@ def ranked(answer: xr.Dataset) -> xr.Dataset:
     """
     names = answer.part.values.tolist()
     heads = [name for name in names if "head" in name]
-    constant = ["margin", "residual", *(name for name in names if "b_O" in name)]
+    written = [name for name in names if name.endswith(("b_O", "MLP", "LayerNorm bias"))]
+    constant = ["margin", "residual", *written]
     parts = answer[list(PARTS)]
     order = np.argsort(-parts["mean"].sel(part=heads).fillna(-np.inf).values, axis=1)
     by_rank = parts.sel(part=heads).drop_vars("part").isel(part=xr.DataArray(order, dims=("model", "part")))

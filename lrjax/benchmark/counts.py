@@ -72,6 +72,8 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
         else:
             _both_ways(parts, f"{name} tables", tables(towers[name], forms=len(reads)))
             _both_ways(parts, f"{name} reading", sum((reading(towers[name], *read) for read in reads), Count()))
+            if towers[name].mlp_ratio:
+                _both_ways(parts, f"{name} MLP", sum((mlp(towers[name], n) for n, *_ in reads), Count()))
     return parts | contrastive(static) | {"AdamW": adamw(static)}
 
 
@@ -91,9 +93,9 @@ def total(parts: dict[str, Count]) -> Count:
 def tables(shape: Shape, forms: int) -> Count:
     """Contracting one block to the tables of `forms` readout tokens, forward."""
     h, d, e, rows = shape.n_heads, shape.d_model, shape.d_embed, shape.n_tokens + shape.n_positions
-    k = d // h
-    values = contraction(k, d, e, batch=h) + contraction(rows, d, d) + contraction(rows, k, e, batch=h)
-    query = contraction(2, d, d) + contraction(2, k, d, batch=h) + contraction(h, d, rows)
+    k = shape.k
+    values = contraction(k, d, e, batch=h) + contraction(rows, d, h * k) + contraction(rows, k, e, batch=h)
+    query = contraction(2, d, h * k) + contraction(2, k, d, batch=h) + contraction(h, d, rows)
     return values + (query + contraction(1, d, e)) * forms
 
 
@@ -106,9 +108,16 @@ def reading(shape: Shape, n: int, T: int, S: int) -> Count:
 
 def dense_tower(shape: Shape, n: int) -> Count:
     """n full sequences through every block to unit embeddings, forward."""
-    h, d, T = shape.n_heads, shape.d_model, shape.n_positions
-    block = contraction(n * T, d, d) * 4 + contraction(T, d // h, T, batch=n * h) * 2 + pointwise(n * h * T * T, flops=5, floats=2)
+    h, d, k, T = shape.n_heads, shape.d_model, shape.k, shape.n_positions
+    block = contraction(n * T, d, h * k) * 4 + contraction(T, k, T, batch=n * h) * 2 + pointwise(n * h * T * T, flops=5, floats=2)
+    block = block + mlp(shape, n * T)
     return block * shape.n_layers + contraction(n, d, shape.d_embed) + pointwise(n * shape.d_embed, flops=3, floats=2)
+
+
+def mlp(shape: Shape, n: int) -> Count:
+    """n tokens through one block's MLP, forward; GELU counts 8."""
+    d, m = shape.d_model, shape.mlp_ratio * shape.d_model
+    return contraction(n, d, m) + contraction(n, m, d) + pointwise(n * m, flops=8, floats=2) if m else Count()
 
 
 def contrastive(static: Static) -> dict[str, Count]:
@@ -126,11 +135,15 @@ def adamw(static: Static) -> Count:
 
 
 def n_parameters(static: Static) -> int:
-    """Parameters of one model: per tower E, P, W_proj, and per block W_Q, W_K, W_V, W_O and their biases; the logit scale."""
+    """Parameters of one model: per tower E, P, W_proj, and per block W_Q, W_K, W_V, W_O and their biases, its MLP; LayerNorms; the
+    logit scale.
+    """
 
     def tower(s: Shape) -> int:
-        d = s.d_model
-        return (s.n_tokens + s.n_positions + s.d_embed) * d + s.n_layers * (4 * d * d + 4 * d)
+        d, hk, m = s.d_model, s.n_heads * s.k, s.mlp_ratio * s.d_model
+        norms = (1 + s.n_layers * (2 if m else 1)) * 2 * d if s.layer_norm else 0
+        blocks = s.n_layers * (4 * d * hk + 3 * hk + d + (2 * d * m + m + d if m else 0))
+        return (s.n_tokens + s.n_positions + s.d_embed) * d + blocks + norms
 
     return sum(map(tower, shapes(static).values())) + 1
 

@@ -1,0 +1,166 @@
+"""Other encoders are the same encoder: LayerNorm and MLP are flax's, rotary scores know offsets only, no position no order."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conftest import shake, tiny_model, untrained
+from lrjax import config, encoder, sweep, workdir
+from lrjax.attention import GATES, NORM_EPS, TERMS, attend
+from lrjax.clip import init_clip, model_splits, shapes, unit_gates
+from lrjax.errors import InputError
+from lrjax.evaluate import evaluate
+from lrjax.positions import POSITIONS
+
+FULL = {"layer_norm": True, "mlp_ratio": 4}
+
+
+def make(**variant):
+    """A shaken vision tower, its shape, a sequence."""
+    shape = encoder.Shape(15, 11, n_heads=2, d_model=16, d_embed=12, causal=False, **{"n_layers": 1} | variant)
+    return shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), shape, jax.random.randint(jax.random.key(1), (11,), 0, 15)
+
+
+def flax_encoder(tower, shape, ids):
+    """A pre-norm transformer of flax's own modules on the same parameters."""
+    dense = lambda W, b, x: nn.Dense(W.shape[-1]).apply({"params": {"kernel": W, "bias": b}}, x)
+
+    def norm(params, x):
+        variables = {"params": {"scale": params.gamma, "bias": params.beta}} if params else None
+        return nn.LayerNorm(epsilon=NORM_EPS).apply(variables, x) if params else x
+
+    x = tower.E[ids] + tower.P[: len(ids)]
+    for block in tower.blocks:
+        params = {long: {"kernel": getattr(block, f"W_{s}"), "bias": getattr(block, f"b_{s}")} for long, s in ROLES.items()}
+        attention = nn.MultiHeadDotProductAttention(num_heads=shape.n_heads, qkv_features=shape.n_heads * shape.k)
+        x = x + attention.apply({"params": params}, norm(block.norm, x))
+        if block.mlp is not None:
+            hidden = nn.gelu(dense(block.mlp.W_in, block.mlp.b_in, norm(block.mlp_norm, x)))
+            x = x + dense(block.mlp.W_out, block.mlp.b_out, hidden)
+    y = norm(tower.norm, x)[0] @ tower.W_proj
+    return y / jnp.linalg.norm(y)
+
+
+ROLES = {"query": "Q", "key": "K", "value": "V", "out": "O"}
+
+
+@pytest.mark.parametrize("variant", [{"layer_norm": True}, {"mlp_ratio": 4}, FULL, FULL | {"n_layers": 2}], ids=str)
+@pytest.mark.parametrize("split", [True, False])
+def test_the_full_block_is_flaxs_own_in_value_and_gradient(variant, split):
+    tower, shape, ids = make(**variant)
+    d = jax.random.normal(jax.random.key(2), (12,))
+    ours = lambda tower: encoder.run(tower, shape.unit_gates(), ids, shape, 0, split=split).embedding
+    theirs = lambda tower: flax_encoder(tower, shape, ids)
+    np.testing.assert_allclose(ours(tower), theirs(tower), atol=5e-6)
+    one, other = (jax.grad(lambda t, f=f: f(t) @ d)(tower) for f in (ours, theirs))
+    without_b_K = lambda tree: tree.replace(blocks=tuple(b.replace(b_K=jnp.zeros_like(b.b_K)) for b in tree.blocks))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=5e-5), without_b_K(one), without_b_K(other))
+
+
+@pytest.mark.parametrize("variant", [{}, {"positions": "rotary"}, {"positions": "alibi"}, {"layer_norm": True}], ids=str)
+def test_terms_sum_to_the_scores_in_every_layer_and_origins_to_the_stream(variant):
+    """What is added to the scores and what is not (row-constant terms) differ by one number a row. Depth 3."""
+    tower, shape, ids = make(n_layers=3, **variant)
+    split, merged = (encoder.run(tower, shape.unit_gates(), ids, shape, 0, split=s) for s in (True, False))
+    np.testing.assert_allclose(split.streams.sum(0), merged.streams[0], rtol=1e-4, atol=2e-4)  # some 40 in size
+    for trace in split.traces:
+        rest = trace.terms.sum(0) - trace.attn_scores
+        np.testing.assert_allclose(rest, rest[:, :, :1].repeat(11, 2), atol=1e-3)  # scores of some hundreds, float32
+
+
+def test_rotary_scores_depend_on_the_offset_alone():
+    """The same tokens, all four places further on: the same terms; and EB, BB turn with the offset: they are Pi_bias."""
+    tower, shape, _ = make(positions="rotary")
+    x = jax.random.normal(jax.random.key(3), (3, 5, 16))
+    at = lambda first: shape.geometry(first + jnp.arange(5), first + jnp.arange(5))
+    here, there = (attend(tower.blocks[0], shape.unit_gates()[0], x, at(first))[1] for first in (0, 4))
+    np.testing.assert_allclose(here.terms, there.terms, atol=2e-5)
+    for term in ("EB", "BB"):
+        row = here.terms[TERMS.index(term), 0, 0]
+        assert row.std() > 1e-2
+
+
+def test_alibi_stands_in_pp_and_its_gate_takes_it_away():
+    tower, shape, ids = make(positions="alibi")
+    tower = tower.replace(P=jnp.zeros_like(tower.P))
+    (trace,) = encoder.run(tower, shape.unit_gates(), ids, shape, 0).traces
+    distance = np.abs(np.subtract.outer(np.arange(11), np.arange(11)))
+    np.testing.assert_allclose(trace.terms[TERMS.index("PP")], -np.array([2**-4, 2**-8])[:, None, None] * distance, atol=1e-6)
+    gates = shape.unit_gates().at[:, :, GATES.index("PP")].set(0)
+    without = encoder.run(tower, gates, ids, shape, 0).embedding
+    plain = encoder.run(tower, shape.unit_gates(), ids, encoder.Shape(**vars(shape) | {"positions": "none"}), 0).embedding
+    np.testing.assert_allclose(without, plain, atol=1e-6)
+
+
+def test_without_positions_an_image_is_its_mirror_and_order_is_a_tie():
+    model = tiny_model(positions="none", e_scale=1.0)
+    static, hyper = config.make_static([model]), config.make_hyper(model)
+    params = init_clip(static, hyper)
+    found = evaluate(static, hyper, model_splits(static, hyper), params, unit_gates(static), True)
+    for metric in ("seen_pair_order", "unseen_pair_order", "seen_pair_order_t2i", "unseen_pair_order_t2i"):
+        assert found[metric] == 0.5, metric
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(positions):
+    run = sweep.start(config.Sweep((tiny_model(positions=positions, weight_decay=0.3),), steps=4, eval_every=4))
+    before = jax.device_get(sweep.init_program(run.programs[0].static, run.programs[0].hyper)).params
+    after = sweep.advance(run).states[0].params
+    for name, shape in shapes(run.programs[0].static).items():
+        moved = (getattr(after, name).P != getattr(before, name).P).any(-1)[0]
+        expected = {"learned": [True] * shape.n_positions, "learned_no_cls": [name == "text"] + [True] * (shape.n_positions - 1)}
+        np.testing.assert_array_equal(moved, expected.get(positions, [False] * shape.n_positions))
+        if positions in ("rotary", "alibi", "none"):
+            assert not getattr(after, name).P.any()
+    assert (after.vision.E != before.vision.E).any()
+
+
+def test_sinusoids_have_the_size_that_p_scale_says():
+    tower = encoder.init(jax.random.key(0), encoder.Shape(15, 11, 1, 2, 128, 16, False, positions="sinusoidal"), 0.3, 0.5)
+    np.testing.assert_allclose(np.sqrt((tower.P**2).mean(-1)), 0.5, rtol=1e-6)  # sin^2 + cos^2 in every pair
+
+
+def test_frozen_scales_are_those_of_other_gates():
+    """Frozen at the gates in force nothing changes; at gates 1 the readout's scale is that of the whole stream."""
+    tower, shape, ids = make(layer_norm=True, n_layers=2)
+    gates = shape.unit_gates().at[0, :, GATES.index("EP")].set(0)
+    run = lambda gates, frozen=None: encoder.run(tower, gates, ids, shape, 0, frozen=frozen)
+    own = run(gates)
+    np.testing.assert_allclose(run(gates, own.scales).embedding, own.embedding, atol=1e-6)
+    frozen = run(gates, run(shape.unit_gates()).scales)
+    assert np.abs(frozen.embedding - own.embedding).max() > 1e-4
+    np.testing.assert_array_equal(frozen.scales.readout, run(shape.unit_gates()).scales.readout)
+
+
+def test_a_variant_is_saved_and_restored(tmp_path):
+    wanted = config.Sweep((tiny_model(**FULL), tiny_model(positions="rotary", d_head=4, logit_scale=5.0)), steps=2, eval_every=2)
+    run = workdir.open_run(tmp_path / "run", wanted)
+    sweep.advance(run, on_evaluation=partial(workdir.save, tmp_path / "run"))
+    again = workdir.restore(tmp_path / "run")
+    assert again.sweep == wanted
+    jax.tree.map(np.testing.assert_array_equal, again.states, run.states)
+
+
+def test_gates_that_no_term_answers_to_are_refused():
+    with pytest.raises(InputError, match=r"config.gates: 'EP=0' is not possible; expected gates of layer 0 alone"):
+        config.validate_model(tiny_model(n_layers_vision=2, mlp_ratio=2, gates="EP=0"))
+    config.validate_model(tiny_model(n_layers_vision=2, mlp_ratio=2, gates="vision.L0:EP=0"))
+    with pytest.raises(InputError, match=r"config.positions: 'rope' is not possible"):
+        config.validate_model(tiny_model(positions="rope"))
+    with pytest.raises(InputError, match=r"config.d_head: 5 is not possible; expected an even number"):
+        config.validate_model(tiny_model(positions="rotary", d_head=5))
+
+
+def test_analyses_say_where_terms_do_not_exist():
+    from lrjax.analysis import decompose, values
+
+    run = untrained(tiny_model(n_layers_vision=2, mlp_ratio=2))
+    for ask in (decompose.decompose, values.values):
+        with pytest.raises(InputError, match="what an MLP writes has no origin"):
+            ask(run)
+    with pytest.raises(InputError, match="its terms depend on the offset"):
+        decompose.tables(untrained(tiny_model(positions="rotary")))
