@@ -42,6 +42,9 @@ benchmark: $(SETUP)  ## time lrjax against one model at a time, a dense baseline
 reproduce: $(SETUP)  ## re-measure the paper: sweeps, analyses, report/index.html (ARGS=--seeds=4, ARGS=--quick)
 	$(PYTHON) -m experiments.reproduce $(ARGS)
 
+encoders: $(SETUP)  ## train and take apart other encoders: gates in training, heads, depth, LayerNorm, positions, width
+	$(PYTHON) -m experiments.encoders $(ARGS)
+
 regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's joint finding
 	$(PYTHON) -m experiments.regime $(ARGS)
 
@@ -73,4 +76,4 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: help sweep benchmark reproduce regime test lint test-floor clean
+.PHONY: help sweep benchmark reproduce encoders regime test lint test-floor clean

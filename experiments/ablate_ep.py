@@ -1,13 +1,14 @@
 """Restore a sweep and zero attention terms at inference: what does left-right discrimination rest on? (Fig 5e, App H, App I)
 
 python -m experiments.ablate_ep --ckpt=runs/diversity [--labels=15] [--encoder=vision|text] [--heads=0,2]
-    [--ablations=EP,EP+PP,EP=0.5,random EP] [--ablations=doses|controls|each|recognition] [--images=single,unseen_pair]
+    [--ablations=EP,EP+PP,EP=0.5,random EP] [--ablations=doses|controls|each|recognition] [--images=single,unseen_pair] [--frozen]
 """
 
 from absl import flags
 
 from lrjax import answers, cli
-from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, ablate, each
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, NAMED_BY, ablate, each
+from lrjax.analysis.models import by_shape, merged
 from lrjax.errors import InputError
 from lrjax.evaluate import MEASURES, SETS
 from lrjax.figures import ablation as figures
@@ -23,6 +24,7 @@ TERMS = flags.DEFINE_list(
     "what to take away: terms joined with + (EP+PP), scaled (EP=0.5), replaced (`mean EE`, `random EP`), any gates; or one of "
     f"controls, doses, each (head and term), recognition (default: {','.join(ABLATIONS[1:])})",
 )
+FROZEN = flags.DEFINE_bool("frozen", False, "keep LayerNorm's scales as they are without the ablation")
 IMAGES = flags.DEFINE_list("images", ["single", "unseen_pair"], f"sets of images to evaluate: {', '.join(SETS)}")
 RECOGNITION = {
     "unseen_pair_label_set": "label set",
@@ -42,15 +44,23 @@ def main() -> None:
         raise InputError(f"--images={','.join(images)}: {bad[0]}; expected unseen_pair, and single or seen_pair if you like")
     encoder = flags.FLAGS.encoder
     run, n_labels = answers.restore()
-    named = {"controls": CONTROLS, "doses": DOSES, "each": each(run, encoder=encoder), "recognition": ABLATIONS}
-    asked = [text for given in TERMS.value or ABLATIONS for text in named.get(given, (given,))]
-    table = ablate(run, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, n_labels, images)
+
+    def of_part(part):
+        named = {"controls": CONTROLS, "doses": DOSES, "each": each(part.programs[0].static, encoder), "recognition": ABLATIONS}
+        asked = [text for given in TERMS.value or ABLATIONS for text in named.get(given, (given,))]
+        return ablate(part, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, n_labels, images, FROZEN.value)
+
+    table = merged([of_part(part) for part in by_shape(run, n_labels, *NAMED_BY)])
     measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES
     which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
     where = f"{encoder} encoder, {which}, step {run.step}"
     print_tables(table, tuple(model_columns(run.sweep)), where, measures)
 
-    filters = {"h": "-".join(HEADS.value or ()), "zero-": "-".join(TERMS.value or ()).replace(" ", "-").replace("/", "-")}
+    filters = {
+        "h": "-".join(HEADS.value or ()),
+        "frozen": "-" if FROZEN.value else "",
+        "zero-": "-".join(TERMS.value or ()).replace(" ", "-").replace("/", "-"),
+    }
     answers.write_table("ablate_ep", table, filters)
     answers.draw("ablate_ep", figures.ablation, table, f"Terms taken away at inference: {where}", measures, filters=filters)
 

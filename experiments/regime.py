@@ -12,9 +12,8 @@ from pathlib import Path
 
 from absl import flags
 
-from lrjax import cli, sweep, workdir
+from lrjax import cli, sweep
 from lrjax.analysis import gradient, regime
-from lrjax.config import validate
 from lrjax.figures import regime as figures
 from lrjax.stats import format_table, select, write_csv
 
@@ -45,7 +44,8 @@ def main() -> None:
 
 def stage(folder: Path, configurations, seeds, steps: int):
     """Train configurations in a folder; what `regime.read` reads of their history."""
-    return regime.read(train(folder, regime.sweep_of(configurations, seeds, steps, EVERY.value, SLAB.value)))
+    wanted = regime.sweep_of(configurations, seeds, steps, EVERY.value, SLAB.value)
+    return regime.read(sweep.history_table(cli.train_in(folder, wanted, (gradient.columns, regime.signature))))
 
 
 def tell(folder: Path, name: str, found) -> None:
@@ -54,15 +54,6 @@ def tell(folder: Path, name: str, found) -> None:
     print(f"\n{name}: {len(found['step'])} configurations, best first, each at its best step; * agrees with the paper")
     print(table(found, 10))
     print(folder / f"{name}.csv")
-
-
-def train(folder: Path, wanted):
-    """The history of a sweep, trained or gone on with in its folder."""
-    validate(wanted)
-    run = workdir.open_run(folder, wanted, resume=(folder / "config.json").is_file())
-    if not run.finished:
-        cli.train(run, folder, (gradient.columns, regime.signature), resume="")
-    return sweep.history_table(run)
 
 
 def table(found, n: int) -> str:

@@ -17,7 +17,7 @@ from absl import flags
 
 from lrjax import cli, workdir
 from lrjax.analysis.models import check_encoder
-from lrjax.stats import Table, write_csv
+from lrjax.stats import Table, format_interval, format_table, groups, write_csv
 from lrjax.sweep import Run
 
 FORMATS = ("png", "svg", "pdf")
@@ -39,6 +39,16 @@ def restore() -> tuple[Run, list[int] | None]:
     check_encoder(getattr(flags.FLAGS, "encoder", "vision"))
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
     return workdir.restore(Path(flags.FLAGS.ckpt)), n_labels
+
+
+def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str]) -> None:
+    """Print `measures` (column -> name) of a table by the columns `by`: mean over models [95 % interval]."""
+    lines = [
+        [*key, len(rows), *(format_interval(table[metric][rows].astype(float)) for metric in measures)]
+        for key, rows in groups(table, by).items()
+    ]
+    print(format_table([*by, "models", *measures.values()], lines))
+    print("Mean over models [95 % interval].\n")
 
 
 def path(folder: str, name: str, suffix: str, filters: dict[str, object] | None = None) -> Path:

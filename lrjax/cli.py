@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from lrjax import devices, sweep, workdir
-from lrjax.config import get_config
+from lrjax.config import Sweep, get_config, validate
 from lrjax.errors import InputError, SaveError, suggest
 from lrjax.progress import Progress
 from lrjax.stop import Stop
@@ -76,6 +76,15 @@ def train(run: sweep.Run, folder: Path, measures: tuple[sweep.Measure, ...] = ()
         raise SaveError(f"{save.failed}; the last save failed: make room, then continue with: {again(resume)}")
     if stop.number:
         stopped(stop.number, resume)
+
+
+def train_in(folder: Path, wanted: Sweep, measures: tuple[sweep.Measure, ...] = ()) -> sweep.Run:
+    """A sweep in its folder, trained to its end: begun, gone on with where it was stopped, or as it is if it is finished."""
+    validate(wanted)
+    run = workdir.open_run(folder, wanted, resume=(folder / "config.json").is_file())
+    if not run.finished:
+        train(run, folder, measures, resume="")
+    return run
 
 
 def stopped(number: int, resume: str = "--resume") -> None:

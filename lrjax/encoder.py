@@ -109,7 +109,7 @@ def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -
     key_E, key_P, key_proj, key_blocks = (jax.random.fold_in(key, i) for i in range(4))
     return Encoder(
         E=e_scale * rows(key_E, shape.n_tokens),
-        P=places.initial(shape.positions, rows(key_P, shape.n_positions), p_scale, has_cls=not shape.causal),
+        P=places.initial(shape.positions, rows(key_P, shape.n_positions), e_scale, p_scale, has_cls=not shape.causal),
         blocks=tuple(block(jax.random.fold_in(key_blocks, i)) for i in range(shape.n_layers)),
         W_proj=bound * jax.random.normal(key_proj, (d, shape.d_embed)),
         norm=norm,

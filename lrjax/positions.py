@@ -2,7 +2,7 @@
 
     learned         a row of P per position, trained
     learned_no_cls  the same, without a row for CLS: P_0 is 0 and stays it
-    sinusoidal      P is fixed: sines and cosines of 1 / 10000^(2i/d), p_scale their root mean square
+    sinusoidal      P is fixed: sines and cosines of 1 / 10000^(2i/d), as large as tokens are at the start (e_scale)
     rotary          no P; queries and keys turn by their position after biases are added, so that scores depend on the offset
     alibi           no P; a fixed linear bias -m_h |q - t| on scores, m_h = 2^(-8 (h + 1) / n_heads)
     none            nothing: an image equals its mirror
@@ -58,12 +58,12 @@ def rotate(x: jax.Array, angles: jax.Array | None) -> jax.Array:
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
 
 
-def initial(positions: str, drawn: jax.Array, p_scale: jax.Array, has_cls: bool) -> jax.Array:
+def initial(positions: str, drawn: jax.Array, e_scale: jax.Array, p_scale: jax.Array, has_cls: bool) -> jax.Array:
     """P [p, d] before training, from unit normal rows `drawn` [p, d]."""
     if positions == "sinusoidal":
         p, d = drawn.shape
         angle = np.arange(p)[:, None] * BASE ** -(2 * (np.arange(d) // 2) / d)
-        return p_scale * np.sqrt(2).astype(np.float32) * np.where(np.arange(d) % 2, np.cos(angle), np.sin(angle)).astype(np.float32)
+        return e_scale * np.sqrt(2).astype(np.float32) * np.where(np.arange(d) % 2, np.cos(angle), np.sin(angle)).astype(np.float32)
     return p_scale * drawn * trained_rows(positions, len(drawn), has_cls)[:, None]
 
 

@@ -26,6 +26,7 @@ from lrjax.sweep import Run
 # What --overwrite removes beside checkpoints: a sweep's own files, by name. config.json stays until it is replaced: until then the
 # folder is a sweep's.
 ANSWERS = "ablate_ep shares term_maps terms_ EP_by_label gradient gauge ratio factors heads pruning text align values".split()
+ANSWERS += "training_ablation left_right depth variants".split()
 OURS = ("models.csv", "history.csv", "figures/fig3.*", "figures/phases.*")
 OURS += (*(f"analysis/{name}*.csv" for name in ANSWERS), *(f"figures/{name}*.*" for name in ANSWERS))
 NO_SWEEP = ("config.json.tmp", "lock")  # left by a process that was killed before it had begun

@@ -135,7 +135,7 @@ def test_a_random_row_has_the_norm_of_the_row_it_replaces(shaken):
 
 
 def test_each_head_alone(shaken):
-    names = each(shaken, ("EP",))
+    names = each(shaken.programs[0].static, terms=("EP",))
     assert names == (
         "none",
         *(f"vision.h{h}:{terms}=0" for h in (0, 1) for terms in ("EP", "VE+VP+VB")),

@@ -119,8 +119,8 @@ def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(positions):
     assert (after.vision.E != before.vision.E).any()
 
 
-def test_sinusoids_have_the_size_that_p_scale_says():
-    tower = encoder.init(jax.random.key(0), encoder.Shape(15, 11, 1, 2, 128, 16, False, positions="sinusoidal"), 0.3, 0.5)
+def test_sinusoids_are_as_large_as_tokens():
+    tower = encoder.init(jax.random.key(0), encoder.Shape(15, 11, 1, 2, 128, 16, False, positions="sinusoidal"), 0.5, 0.3)
     np.testing.assert_allclose(np.sqrt((tower.P**2).mean(-1)), 0.5, rtol=1e-6)  # sin^2 + cos^2 in every pair
 
 

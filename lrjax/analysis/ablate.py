@@ -25,7 +25,7 @@ import numpy as np
 
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import readout_form, readout_scores
-from lrjax.analysis.models import check_encoder, of_models, tidy
+from lrjax.analysis.models import by_shape, check_encoder, merged, of_models, tidy, traced
 from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
 from lrjax.clip import CLIP, shapes, stream
 from lrjax.config import Hyper, Static
@@ -37,11 +37,13 @@ from lrjax.stats import Table
 from lrjax.sweep import Run
 
 ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "VP", "EP+PP", "EP+BP", "EP+PP+BP", "EP+VP")
+VARIANT_ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "EB", "BB", "EB+BB", "EP+PP+BP", "VP")  # of other encoders
 CONTROLS = (NONE, "EP", "random EP", "mean EP", "EP+PP+BP", "random EP+PP+BP", "EE", "mean EE", "BE", "mean BE")
 DOSES = (
     NONE,
     *(f"{terms}={dose:g}" for terms in ("EP", "EP+PP+BP") for dose in (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0)),
 )
+NAMED_BY = ("n_heads", "n_layers_vision", "n_layers_text", "mlp_ratio")  # static fields that decide which layers and heads exist
 TESTED = ("single", "unseen_pair")  # sets of images that an ablation is evaluated on by default
 READOUT_TERMS = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
@@ -54,6 +56,7 @@ class Ablate:
     encoder: str = "vision"
     heads: tuple[int, ...] | None = None
     sets: tuple[str, ...] = TESTED
+    frozen: bool = False
 
     def __call__(self, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
         worlds = self.worlds(static)
@@ -61,9 +64,9 @@ class Ablate:
         def one(world):
             factor, mean, random = world
             ablated = jax.tree.map(jnp.multiply, gates, factor)
-            if static.n_layers_vision == 1:
+            if static.n_layers_vision == 1 and not self.frozen:
                 ablated = ablated.replace(vision_shift=controls(static, hyper, params, gates, mean, random))
-            return evaluate(static, hyper, splits, params, ablated, True, self.sets)
+            return evaluate(static, hyper, splits, params, ablated, True, self.sets, frozen_at=gates if self.frozen else None)
 
         return jax.lax.map(one, worlds)
 
@@ -88,6 +91,8 @@ class Ablate:
                 which = [READOUT_TERMS.index(name) for name in names.split("+")]
                 {"mean": mean, "random": random}[control][np.ix_([a], heads, which)] = 1
             rows.append(parse_gates(gates, layers, static.n_heads).g0)
+            if static.mlp_ratio and any((getattr(rows[-1], name)[1:] != 1).any() for name in layers):
+                raise InputError(f"--ablations: {text!r}: with an MLP terms exist in layer 0 alone; give [encoder].L0...:TERMS=0")
         return jax.tree.map(lambda *x: np.stack(x), *rows), mean, random
 
     def _check_control(self, text: str, control: str, names: str, layers: dict[str, int]) -> None:
@@ -95,7 +100,7 @@ class Ablate:
             raise InputError(
                 f"--ablations: {text!r} is not an ablation; expected TERMS, TERMS=number, `mean TERMS` or `random TERMS`"
             )
-        if self.encoder != "vision" or layers["vision"] != 1:
+        if self.encoder != "vision" or layers["vision"] != 1 or self.frozen:
             raise InputError(f"--ablations: {text!r} needs one block: only there is the CLS row all that is read; leave it out")
         for name in names.split("+"):
             if name not in READOUT_TERMS:
@@ -125,12 +130,14 @@ def ablate(
     heads: Sequence[int] | None = None,
     n_labels: Sequence[int] | None = None,
     sets: Sequence[str] = TESTED,
+    frozen: bool = False,
 ) -> Table:
     """A row per model and ablation: the model's axes, `ablation`, `encoder`, `heads`, and the metrics of `sets`, exhaustive; and
-    unseen_pair_order_in_set, top-1 where the label set is right. Raises InputError on what does not exist.
+    unseen_pair_order_in_set, top-1 where the label set is right. `frozen`: LayerNorm's scales stay as they are without the
+    ablation, so that its effect is that of the terms alone. Raises InputError on what does not exist.
     """
     check_encoder(encoder)
-    question = Ablate(tuple(ablations), encoder, None if heads is None else tuple(heads), tuple(sets))
+    question = Ablate(tuple(ablations), encoder, None if heads is None else tuple(heads), tuple(sets), frozen)
     for program in run.programs:  # bad input fails before any work
         question.worlds(program.static)
     metrics = [name for name in METRICS if name.startswith(question.sets)]
@@ -148,8 +155,15 @@ def ablate(
     return axes | where | {name: table[name] for name in table if name not in axes}
 
 
-def each(run: Run, terms: Sequence[str] = (*READOUT_TERMS, *VALUES[:2]), encoder: str = "vision") -> tuple[str, ...]:
-    """Ablations of each head alone: every one of `terms`, and the head pruned (its values at zero)."""
-    n_heads = min(model.n_heads for model in run.sweep.models)
-    pruned = "+".join(VALUES)
-    return NONE, *(f"{encoder}.h{h}:{term}=0" for h in range(n_heads) for term in (*terms, pruned))
+def each(static: Static, encoder: str = "vision", terms: Sequence[str] = (*READOUT_TERMS, *VALUES[:2])) -> tuple[str, ...]:
+    """Ablations of each head of each layer alone: every one of `terms`, and the head pruned (its values at zero)."""
+    depth, pruned = traced(static, encoder, "ablate"), "+".join(VALUES)
+    layers = [f".L{layer}" for layer in range(depth)] if depth > 1 else [""]
+    heads = [f"{encoder}{layer}.h{h}" for layer in layers for h in range(static.n_heads)]
+    return NONE, *(f"{head}:{term}=0" for head in heads for term in (*terms, pruned))
+
+
+def ablate_each(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None) -> Table:
+    """`ablate`'s table of `each`, on unseen pairs, of models of any depth and number of heads."""
+    ask = lambda part: ablate(part, each(part.programs[0].static, encoder), encoder, n_labels=n_labels, sets=("unseen_pair",))
+    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY)])

@@ -62,9 +62,8 @@ def readout_scores(tower: Encoder, gates: jax.Array, shape: Shape, form: Form) -
 
 def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: per head [h] position_gradient, its terms, its max - min, its least-squares slope; label_spread, the ratio."""
-    scores = readout_scores(
-        getattr(params, encoder), getattr(gates, encoder), shapes(static)[encoder], readout_form(static, encoder)
-    )
+    tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder)
+    scores = readout_scores(tower, gate, shapes(static)[encoder], form)
     places, labels = slots_of(static, encoder), slice(FIRST_LABEL, FIRST_LABEL + static.n_heldout)
     n = len(places)
     weight = (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)  # sum of weight * s is the mean over i < j of s_j - s_i
@@ -117,10 +116,10 @@ def scale_ratio(table: Table) -> np.ndarray:
 
 
 def carried(best: Table) -> Table:
-    """`strongest`'s tidy table with `ratio_EP`, the ratio of initial scales, and `share_EP`, `share_PP`, `share_BP`: the part of
-    the position gradient that each term carries (they sum to 1).
+    """`strongest`'s tidy table with `ratio_EP`, the ratio of initial scales, and `share_EP`, `share_PP` ...: the part of the
+    position gradient that each term carries (they sum to 1).
     """
-    shares = {f"share_{term}": best[f"gradient_{term}"] / best["position_gradient"] for term in POSITION_TERMS}
+    shares = {f"share_{term}": best[f"gradient_{term}"] / best["position_gradient"] for term in TERMS}
     return best | {"ratio_EP": scale_ratio(best)} | shares
 
 
@@ -171,6 +170,15 @@ def onsets(history: Table, share: float = 0.5) -> Table:
         line["gradient_last"] = float(np.mean(reached["gradient"] > reached["top1"]))
         lines.append(line)
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}
+
+
+def first_step(history: Table, metric: str, level: float = GENERALISES) -> np.ndarray:
+    """Per model, in order: the first evaluation at which a metric is at least `level`; NaN if none is."""
+    found = []
+    for rows in groups(history, ("model",)).values():
+        above = history["step"][rows][history[metric][rows] >= level]
+        found.append(above.min() if len(above) else np.nan)
+    return np.array(found, float)
 
 
 def _reached(history: Table, column: str, share: float) -> np.ndarray:

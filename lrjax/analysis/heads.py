@@ -10,7 +10,6 @@ Pruning keeps a subset of heads: VE, VP and VB of the others are zero in every l
 Axes: n images, l layers, h heads.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -22,7 +21,7 @@ import xarray as xr
 from lrjax import encoder as towers
 from lrjax.analysis.ablate import TESTED, ablate
 from lrjax.analysis.decompose import unseen_sequences
-from lrjax.analysis.models import choose, label_names, of_models, tidy, traced
+from lrjax.analysis.models import by_shape, label_names, merged, of_models, tidy, traced
 from lrjax.attention import VALUES
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
@@ -134,10 +133,10 @@ def subsets(n_heads: int) -> tuple[tuple[int, ...], ...]:
     return tuple(kept for size in range(1, n_heads + 1) for kept in itertools.combinations(range(n_heads), size))
 
 
-def keep(kept: Sequence[int], n_heads: int) -> str:
-    """The gates, as text, that prune all heads of vision but `kept`."""
+def keep(kept: Sequence[int], n_heads: int, gate: str = "0") -> str:
+    """The gates, as text, that prune all heads of vision but `kept`; `gate` may say when in training."""
     pruned = [f"h{h}" for h in range(n_heads) if h not in kept]
-    return f"{'.'.join(['vision', *pruned])}:{'+'.join(VALUES)}=0" if pruned else NONE
+    return f"{'.'.join(['vision', *pruned])}:{'+'.join(VALUES)}={gate}" if pruned else NONE
 
 
 def pruning(run: Run, answer: xr.Dataset, n_labels: Sequence[int] | None = None) -> Table:
@@ -146,18 +145,13 @@ def pruning(run: Run, answer: xr.Dataset, n_labels: Sequence[int] | None = None)
 
     All subsets of all models are one program; models that differ in n_heads have subsets of their own.
     """
-    chosen, parts = choose(run, n_labels), []
-    wanted = [k for k, program in enumerate(run.programs) if np.isin(program.rows, chosen).any()]
-    of_heads = {k: run.programs[k].static.n_heads for k in wanted}
-    names = {n_heads: {keep(kept, n_heads): kept for kept in subsets(n_heads)} for n_heads in set(of_heads.values())}
-    for n_heads, kept_by_text in sorted(names.items()):
-        which = [k for k in wanted if of_heads[k] == n_heads]
-        part = dataclasses.replace(run, programs=tuple(run.programs[k] for k in which), states=[run.states[k] for k in which])
+    parts = []
+    for part in by_shape(run, n_labels, "n_heads"):
+        n_heads = part.programs[0].static.n_heads
+        kept_by_text = {keep(kept, n_heads): kept for kept in subsets(n_heads)}
         table = ablate(part, tuple(kept_by_text), n_labels=n_labels)
         parts.append(_with_bias(table, kept_by_text, answer.head_bias))
-    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(table["model"], kind="stable")
-    return {name: column[order] for name, column in table.items()}
+    return merged(parts)
 
 
 def _with_bias(table: Table, kept_by_text: dict[str, tuple[int, ...]], bias: xr.DataArray) -> Table:

@@ -8,6 +8,7 @@ of arrays. `of_models` asks it of every model in one program per static shape, s
     answer.bias.sel(head=0).groupby("n_labels").mean()
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -80,6 +81,25 @@ def choose(run: Run, n_labels: Sequence[int] | None) -> np.ndarray:
         if n not in available:
             raise InputError(f"--labels={n}: no model has so many labels; expected some of {', '.join(map(str, available))}")
     return np.flatnonzero(np.isin(of_model, n_labels or available))
+
+
+def by_shape(run: Run, n_labels: Sequence[int] | None, *fields: str) -> list[Run]:
+    """The run in parts whose models agree in these static fields, of the models chosen: what is named by layer or head is asked of
+    each part by itself.
+    """
+    chosen, parts = choose(run, n_labels), {}
+    for k, program in enumerate(run.programs):
+        if np.isin(program.rows, chosen).any():
+            parts.setdefault(tuple(getattr(program.static, name) for name in fields), []).append(k)
+    some = lambda ks: {"programs": tuple(run.programs[k] for k in ks), "states": [run.states[k] for k in ks]}
+    return [dataclasses.replace(run, **some(ks)) for _, ks in sorted(parts.items())]
+
+
+def merged(parts: Sequence[Table]) -> Table:
+    """Tables of `by_shape`'s parts as one, in the order of models."""
+    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(table["model"], kind="stable")
+    return {name: column[order] for name, column in table.items()}
 
 
 def check_encoder(encoder: str) -> str:

@@ -25,7 +25,7 @@ def ablation(table: Table, title: str, measures: dict[str, str], path: Path) -> 
         panel = select(table, rows)
         for k, (metric, label) in enumerate(measures.items()):
             samples = [panel[metric][panel["ablation"] == name] for name in names]
-            _bars(axis, np.arange(len(names)) + (k - 1) * 0.24, samples, k, label)
+            bars(axis, np.arange(len(names)) + (k - 1) * 0.24, samples, k, label)
         finish(axis, "", "accuracy, unseen pairs", name, 0.5)
     axes[-1, 0].set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes[-1, 0].set_xlabel("what is taken away")
@@ -45,7 +45,7 @@ def gauge(table: Table, path: Path) -> Path:
         for k, place in enumerate(places):
             rows = (table["n_labels"] == n) & (table["cls"] == place)
             samples = [table["unseen_pair_order"][rows & (table["ablation"] == name)] for name in names]
-            _bars(axis, np.arange(len(names)) + (k - 1) * 0.22, samples, k, f"CLS vector {place}")
+            bars(axis, np.arange(len(names)) + (k - 1) * 0.22, samples, k, f"CLS vector {place}")
         finish(axis, "terms set to zero", "order, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels", 0.5)
         axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -103,7 +103,7 @@ def ratio(carried: Table, table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
-def _bars(axis, x: np.ndarray, samples: list[np.ndarray], k: int, label: str) -> None:
+def bars(axis, x: np.ndarray, samples: list[np.ndarray], k: int, label: str) -> None:
     """Means with 95 % intervals at x, seeds as dots beside them."""
     mean, low, high = np.array([mean_interval(values) for values in samples]).T
     style = dict(color=COLOURS[k], marker=MARKERS[k], ls="none", ms=4.5, capsize=2, lw=1.2)

@@ -55,6 +55,8 @@ def line(axis, x, samples, k: int, label: str | None) -> None:
 
 def left_out(table: Table) -> str:
     """`; 2 diverged models left out`, if a table has models without accuracies."""
+    if "unseen_pair" not in table:
+        return ""
     models = set(table["model"][np.isnan(table["unseen_pair"])].tolist())
     return f"; {len(models)} diverged model{'s' if len(models) > 1 else ''} left out" if models else ""
 

@@ -14,7 +14,7 @@ from lrjax.figures import regime as regime_figures
 from lrjax.figures.style import shrink
 from lrjax.report.claims import CLAIMS, OURS, Claim, Verdict, judge, ratios
 from lrjax.report.page import Page
-from lrjax.report.study import PARTS, Study
+from lrjax.report.study import Study
 from lrjax.stats import Table, read_csv, select, write_csv
 
 VARIANTS = ("default", "paper_like")
@@ -44,7 +44,10 @@ def build(study: Study, folder: Path, seconds: Table | None, regime_folder: Path
     for claim in OURS:
         page.claim(verdicts[claim.key])
     regime_section(page, regime_folder, folder)
-    how(page, study, seconds)
+    commands = (
+        "`make reproduce` makes all of this; `make regime` the regime map; `ARGS=--seeds=4` fewer seeds, `ARGS=--quick` a trial."
+    )
+    how(page, commands + " Other encoders: encoders.html, by `make encoders`.", seconds)
     write_csv(folder / "claims.csv", verdict_table(verdicts))
     return [*page.write(folder), folder / "claims.csv"]
 
@@ -177,7 +180,7 @@ def figures(study: Study, folder: Path, regime_folder: Path | None):
 def described(study: Study) -> str:
     """The sweeps of a study and their sizes, for people."""
     parts = []
-    for part in PARTS:
+    for part in study.parts:
         if study.has(part):
             table = study.models(part)
             parts.append(f"{part} ({len(table['seed'])} models, {len(np.unique(table['seed']))} seeds)")
@@ -229,12 +232,10 @@ def regime_section(page: Page, folder: Path | None, report: Path) -> None:
     page.table(["row", "expected", "measured", "", f"share of the {len(full['step'])} that hold it"], rows)
 
 
-def how(page: Page, study: Study, seconds: Table | None) -> None:
+def how(page: Page, commands: str, seconds: Table | None) -> None:
     """Commands and times."""
     page.heading("How it was made")
-    page.text(
-        "`make reproduce` makes all of this; `make regime` the regime map; `ARGS=--seeds=4` fewer seeds, `ARGS=--quick` a trial."
-    )
+    page.text(commands)
     if seconds is not None:
         rows = [[str(name), f"{float(value) / 60:.1f}"] for name, value in zip(seconds["what"], seconds["seconds"], strict=True)]
         page.table(["what", "minutes"], rows)

@@ -485,11 +485,6 @@ CLAIMS = (
         aligned(200),
         "align",
     ),
-    Claim("j", "Left+right captions need a two-layer text encoder (App J)", "yes", "not measured yet", 0, 0, None, "default"),
-    Claim("k", "One head trained from scratch fails (App K)", "fails", "not measured yet", 0, 0, None, "default"),
-    Claim("l", "Gradients compound in two-layer vision (App L)", "left open", "not measured yet", 0, 0, None, "default"),
-    Claim("rope", "Rotary positions generalise through the bias-position term", "yes", "not measured yet", 0, 0, None, "default"),
-    Claim("r", "LayerNorm and MLP modify the mechanism (App R)", "yes", "not measured yet", 0, 0, None, "default"),
     Claim("o", "2-D grids, three objects, autoregression (App O)", "replicate", "not measured yet", 0, 0, None, "default"),
 )
 

@@ -96,15 +96,15 @@ class Page:
         body = "".join(line(cells, "td") for cells in rows)
         self.html.append(f'<div class="scroll"><table>{line(header, "th")}{body}</table></div>')
 
-    def write(self, folder: Path) -> list[Path]:
-        """report.md and index.html."""
+    def write(self, folder: Path, markdown: str = "report.md", page: str = "index.html") -> list[Path]:
+        """The page as Markdown and as HTML."""
         folder.mkdir(parents=True, exist_ok=True)
         head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         head += f"<title>{html.escape(self.title)}</title><style>{CSS}</style>"
         body = "\n".join(self.html)
         pages = {
-            "report.md": "\n\n".join(self.md) + "\n",
-            "index.html": f'<!doctype html><html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n',
+            markdown: "\n\n".join(self.md) + "\n",
+            page: f'<!doctype html><html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n',
         }
         for name, content in pages.items():
             (folder / name).write_text(content, encoding="utf-8")

@@ -4,14 +4,14 @@ A study is a folder with a workdir per sweep; an answer is `<sweep>/analysis/<na
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lrjax import stats, workdir
-from lrjax.analysis import align, decompose, gauge, gradient, heads, text, values
-from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, ablate, each
+from lrjax.analysis import align, decompose, depth, gauge, gradient, heads, text, values
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, VARIANT_ABLATIONS, ablate, ablate_each
 from lrjax.analysis.factors import explained
 from lrjax.analysis.models import tidy
 from lrjax.config import Sweep, make_sweep
@@ -38,7 +38,7 @@ def monotone(run: Run) -> Table:
 # Answer -> what makes it. Ablations are of vision, evaluated on unseen pairs (and single objects where that is asked).
 ANSWERS: dict[str, Callable[[Run], Table]] = {
     "ablate": lambda run: ablate(run, ABLATIONS),
-    "each": lambda run: ablate(run, each(run), sets=("unseen_pair",)),
+    "each": ablate_each,
     "controls": lambda run: ablate(run, CONTROLS, sets=("unseen_pair",)),
     "doses": lambda run: ablate(run, DOSES, sets=("unseen_pair",)),
     "text_ablate": lambda run: ablate(run, ABLATIONS, encoder="text", sets=("unseen_pair",)),
@@ -55,6 +55,15 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "swap": lambda run: tidy(text.swap(run)),
     "align": lambda run: tidy(align.align(run)),
     "values": lambda run: tidy(values.ranked(values.values(run))),
+    # of other encoders
+    "variant": lambda run: ablate(run, VARIANT_ABLATIONS, sets=("unseen_pair",)),
+    "variant_frozen": lambda run: ablate(run, VARIANT_ABLATIONS, sets=("unseen_pair",), frozen=True),
+    "layers": lambda run: tidy(depth.layers(run)),
+    "by_layer": depth.by_layer,
+    "paths": lambda run: tidy(depth.paths(depth.deep(run, "vision"))),
+    "text_each": lambda run: ablate_each(run, "text"),
+    "text_layers": lambda run: tidy(depth.layers(run, "text")),
+    "text_paths": lambda run: tidy(depth.paths(depth.deep(run, "text"), "text")),
 }
 
 
@@ -93,11 +102,25 @@ PARTS: dict[str, Part] = {
 }
 
 
+# Other encoders: each sweep holds its own baseline.
+ENCODERS: dict[str, Part] = {
+    "training_ablation": Part("training_ablation", ("strongest", "variant"), 8),
+    "heads": Part("heads", ("strongest", "heads"), 8),
+    "pruned": Part("pruned", ("strongest",), 8),
+    "left_right": Part("left_right", ("text", "text_each", "text_layers", "text_paths"), 8),
+    "depth": Part("depth", ("layers", "by_layer", "each", "paths"), 8),
+    "norm_mlp": Part("norm_mlp", ("strongest", "variant", "variant_frozen"), 8),
+    "positions": Part("positions", ("strongest", "variant"), 8),
+    "width": Part("width", (), 8),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """A folder of trained sweeps and their answers."""
 
     folder: Path
+    parts: Mapping[str, Part] = dataclasses.field(default_factory=lambda: PARTS)
 
     def path(self, part: str) -> Path:
         """The workdir of a sweep."""
@@ -109,7 +132,7 @@ class Study:
             self.models(part)
         except InputError:
             return False
-        return all((self.path(part) / "analysis" / f"{name}.csv").is_file() for name in PARTS[part].answers)
+        return all((self.path(part) / "analysis" / f"{name}.csv").is_file() for name in self.parts[part].answers)
 
     def models(self, part: str) -> Table:
         """models.csv of a sweep that is trained. Raises InputError if it is not, or not to its end."""

@@ -1,0 +1,44 @@
+"""Restore a sweep of deeper encoders: where does the gradient form, which layer, head, term and path is causal? (App L)
+
+python -m experiments.depth --ckpt=runs/depth [--labels=25] [--encoder=vision|text] [--format=png|svg|pdf]
+"""
+
+from absl import flags
+
+from lrjax import answers, cli, sweep
+from lrjax.analysis import depth
+from lrjax.analysis.ablate import ablate_each
+from lrjax.analysis.models import choose, tidy
+from lrjax.evaluate import MEASURES
+from lrjax.figures import encoders as figures
+from lrjax.stats import select, varying
+
+answers.define_flags()
+
+
+def main() -> None:
+    run, n_labels = answers.restore()
+    encoder = flags.FLAGS.encoder
+    models = select(sweep.models_table(run), choose(run, n_labels))
+    by = ("n_labels", *varying(models, (f"n_layers_{encoder}",)))
+    answers.tell_by(models, by, MEASURES)
+    found = tidy(depth.layers(run, encoder, n_labels)[["position_gradient", "steadiness"]])
+    answers.write_table("depth_layers", found)
+    size = {"size": abs(found["position_gradient"])}
+    answers.tell_by(found | size, (*by, "layer"), {"size": "|gradient|", "steadiness": "steadiness"})
+    answers.draw("depth_layers", figures.layers, found)
+    if encoder == "vision":
+        zeroed = depth.by_layer(run, n_labels)
+        answers.write_table("depth_by_layer", zeroed)
+        answers.tell_by(zeroed, (*by, "ablation"), MEASURES)
+    answers.write_table("depth_each", ablate_each(run, encoder, n_labels))
+    deeper = depth.deep(run, encoder)
+    if deeper.programs:
+        paths = tidy(depth.paths(deeper, encoder, n_labels)[["change"]])
+        answers.write_table("depth_paths", paths)
+        answers.tell_by(paths, (*by, "layer", "via"), {"change": "change of order, all paths"})
+        answers.draw("depth_paths", figures.paths, paths)
+
+
+if __name__ == "__main__":
+    cli.run(main)

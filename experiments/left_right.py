@@ -1,0 +1,35 @@
+"""Restore a sweep whose captions say left-of and right-of: how is right-of solved, layer by layer, path by path? (App J)
+
+python -m experiments.left_right --ckpt=runs/left_right [--labels=15] [--format=png|svg|pdf]
+"""
+
+from lrjax import answers, cli, sweep
+from lrjax.analysis import depth
+from lrjax.analysis.ablate import ablate_each
+from lrjax.analysis.models import choose, tidy
+from lrjax.evaluate import MEASURES
+from lrjax.figures import encoders as figures
+from lrjax.stats import select, varying
+
+answers.define_flags(encoder=False)
+
+
+def main() -> None:
+    run, n_labels = answers.restore()
+    models = select(sweep.models_table(run), choose(run, n_labels))
+    by = ("n_labels", *varying(models, ("n_layers_text",)))
+    answers.tell_by(models, by, MEASURES)
+    answers.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
+    each = ablate_each(run, "text", n_labels)
+    answers.write_table("left_right_each", each)
+    answers.tell_by(each, ("ablation", *by), {"unseen_pair_order": "order"})
+    two = depth.deep(run, "text")
+    if two.programs:
+        paths = tidy(depth.paths(two, "text", n_labels)[["change"]])
+        answers.write_table("left_right_paths", paths)
+        answers.tell_by(paths, (*by, "layer", "via"), {"change": "change of order, all paths"})
+        answers.draw("left_right_paths", figures.paths, paths)
+
+
+if __name__ == "__main__":
+    cli.run(main)

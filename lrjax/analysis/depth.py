@@ -1,0 +1,177 @@
+"""Encoders of several layers: where the gradient forms, and which path through the layers is causal (App L, App J of the paper).
+
+`layers`: the position gradient of every layer, by term, as it stands in scenes: the mean over unseen-pair images of s_j - s_i, the
+readout's scores of the right object less the left one's (in text over captions, of the label named second less the first). Every
+ordered pair of labels occurs, so what depends on labels alone cancels; with one block it is `gradient`'s position_gradient. Terms
+of later layers are of the streams carried through frozen patterns: exact for attention-only models. `steadiness`: |mean| / sd over
+images, how much of what decides is position.
+
+`paths`: path patching. What a head (the *sender*) writes is taken away from what one head of the next layer (the *receiver*) reads,
+and from nothing else; through the receiver's pattern (its queries and keys), its values, or both. The change of order on unseen
+pairs says how much of the order goes that way.
+
+Axes: n images or captions, l layers, h heads, o origins, t tokens.
+"""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from lrjax.analysis.ablate import NAMED_BY, ablate
+from lrjax.analysis.decompose import traces, unseen_sequences
+from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, traced
+from lrjax.attention import GATES, TERMS, attend
+from lrjax.clip import CLIP, embed_captions, embed_images, shapes
+from lrjax.config import Hyper, Static
+from lrjax.encoder import Encoder, Shape, unit
+from lrjax.errors import InputError
+from lrjax.evaluate import TIE, unseen_pairs
+from lrjax.gates import NONE, Gates
+from lrjax.scenes import fill, image_slots, pair_caption_slots
+from lrjax.splits import Splits
+from lrjax.stats import Table
+from lrjax.sweep import Run
+
+VIA = ("pattern", "values", "both")
+
+
+def in_layers(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: gradient [l, term, h], its sum over terms position_gradient [l, h], and steadiness [l, h]."""
+    tower, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder).readout
+    ids = unseen_sequences(static, encoder)
+    if encoder == "vision":
+        scenes = unseen_pairs(static.n_heldout, static.L)
+        first, second = scenes.i + 1, scenes.j + 1
+    else:
+        first, second = jnp.zeros(len(ids), int), jnp.full(len(ids), 2)
+    found = []
+    for layer, trace in enumerate(traces(tower, gate, static, encoder, ids)):
+        factor = gate[layer][:, [GATES.index(term) for term in TERMS]].T
+        row = trace.terms[:, :, :, readout] * factor[:, :, None]  # [n, term, h, t]
+        at = lambda place, row=row: jnp.take_along_axis(row, place[:, None, None, None], -1)[..., 0]
+        steps = at(second) - at(first)  # [n, term, h]
+        total = steps.sum(1)
+        steady = jnp.abs(total.mean(0)) / total.std(0)
+        found.append({"gradient": steps.mean(0), "position_gradient": total.mean(0), "steadiness": steady})
+    return jax.tree.map(lambda *x: jnp.stack(x), *found)
+
+
+def layers(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
+    """`in_layers` of all models: gradient [model, layer, term, head], position_gradient, steadiness [model, layer, head]."""
+    dims = {"gradient": ("layer", "term", "head")} | dict.fromkeys(("position_gradient", "steadiness"), ("layer", "head"))
+
+    def coords(static):
+        return {"layer": range(depth_of(static, encoder)), "term": TERMS, "head": range(static.n_heads)}
+
+    return of_models(run, _LAYERS[check_encoder(encoder)], dims, coords, n_labels)
+
+
+def patched(tower: Encoder, gates: jax.Array, ids: jax.Array, shape: Shape, readout: int) -> tuple[jax.Array, jax.Array]:
+    """One sequence ids [T]: its embedding [e], and those of every path patched [l - 1, sender, receiver, via, e]."""
+    places = jnp.arange(len(ids))
+    geometry = shape.geometry(places, places)
+
+    def heads_of(layer, streams):
+        """What each head writes [h, o, t, d]: attention's pattern and values apart, to be crossed."""
+        trace = attend(tower.blocks[layer], gates[layer], streams, geometry)[1]
+        return trace.pattern, trace.values
+
+    def write(layer, pattern, values):
+        return jnp.einsum("hqt,othk,hkd->hoqd", pattern, values, tower.blocks[layer].W_O)
+
+    def rest(layer, streams):
+        for deeper in range(layer, len(tower.blocks)):
+            streams = attend(tower.blocks[deeper], gates[deeper], streams, geometry)[0]
+        return unit(streams.sum(0)[readout] @ tower.W_proj)
+
+    streams, found, before = jnp.stack([tower.E[ids], tower.P[: len(ids)], jnp.zeros_like(tower.P[: len(ids)])]), [], None
+    clean = rest(0, streams)
+    for layer, block in enumerate(tower.blocks):
+        pattern, values = heads_of(layer, streams)
+        written = write(layer, pattern, values)
+        after = streams + written.sum(0).at[-1].add(block.b_O)
+        if before is not None:
+
+            def of_sender(sender, layer=layer, streams=streams, pattern=pattern, values=values, written=written, after=after):
+                p, v = heads_of(layer, streams - sender)
+                crossed = jnp.stack([write(layer, p, values), write(layer, pattern, v), write(layer, p, v)], 1) - written[:, None]
+                return jax.vmap(jax.vmap(lambda change: rest(layer + 1, after + change)))(crossed)
+
+            found.append(jax.lax.map(of_sender, before))
+        streams, before = after, written
+    return clean, jnp.stack(found)
+
+
+def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: order on unseen pairs as it is [], and its change [l - 1, sender, receiver, via]."""
+    tower, gate, shape = getattr(params, encoder), getattr(gates, encoder), shapes(static)[encoder]
+    form, h = readout_form(static, encoder), static.n_heldout
+    word, x, y = np.indices((static.n_words, h, h)).reshape(3, -1)
+    word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
+    scenes, clean_captions = unseen_pairs(h, static.L), jnp.indices((static.n_words, h, h))
+    one = lambda ids: patched(tower, gate, ids, shape, form.readout)
+    if encoder == "vision":
+        said, left, right = clean_captions
+        captions = embed_captions(static, params, gates, left, left, right, said)[1]
+        d = captions[:, scenes.left, scenes.right] - captions[:, scenes.right, scenes.left]  # [word, n, e]
+        embeddings = jax.lax.map(one, fill(form, image_slots(scenes)), batch_size=60)
+        clean, changed = (ordered(jnp.einsum("n...e,wne->wn...", z, d)) for z in embeddings)
+    else:
+        images = embed_images(static, params, gates, scenes)  # [n, e]
+        clean, changed = jax.lax.map(one, fill(form, pair_caption_slots(x, y, word)), batch_size=20)
+        number = jnp.zeros((static.n_words, h, h), int).at[word, x, y].set(jnp.arange(len(x)))
+        true, false = number[:, scenes.left, scenes.right], number[:, scenes.right, scenes.left]  # [word, n]
+        clean, changed = (ordered(jnp.einsum("wn...e,ne->wn...", z[true] - z[false], images)) for z in (clean, changed))
+    return {"order": clean, "change": changed - clean}
+
+
+def deep(run: Run, encoder: str) -> Run:
+    """The models of a run with two layers or more in an encoder."""
+    kept = [k for k, program in enumerate(run.programs) if depth_of(program.static, encoder) > 1]
+    return dataclasses.replace(run, programs=tuple(run.programs[k] for k in kept), states=[run.states[k] for k in kept])
+
+
+def by_layer(run: Run, n_labels=None) -> Table:
+    """`ablate`'s table of vision's position gradient at zero in one layer alone, and in all; of models of any depth."""
+
+    def ask(part: Run) -> Table:
+        layers = range(part.programs[0].static.n_layers_vision)
+        names = (NONE, "EP+PP+BP", *(f"vision.L{layer}:EP+PP+BP=0" for layer in layers))
+        return ablate(part, names, n_labels=n_labels, sets=("unseen_pair",))
+
+    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY)])
+
+
+def ordered(margins: jax.Array) -> jax.Array:
+    """The share of samples [word, n, ...] whose margin is above 0, ties 1/2."""
+    return jnp.where(jnp.abs(margins) <= TIE, 0.5, margins > 0).mean((0, 1))
+
+
+def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
+    """`in_paths` of all models: order [model], change [model, layer, sender, receiver, via]; `layer` is the receiver's.
+
+    Raises InputError for encoders of one layer, which have no paths, and for LayerNorm and MLP, which this does not follow.
+    """
+    for program in run.programs:
+        s = program.static
+        if traced(s, encoder, "paths") < 2 or s.layer_norm or s.mlp_ratio:
+            raise InputError(
+                f"paths: n_layers_{encoder}={depth_of(s, encoder)}, layer_norm={s.layer_norm}, mlp_ratio={s.mlp_ratio}: "
+                "expected two layers or more of attention alone, where heads read what heads wrote"
+            )
+
+    def coords(static):
+        heads = range(static.n_heads)
+        return {"layer": range(1, depth_of(static, encoder)), "sender": heads, "receiver": heads, "via": VIA}
+
+    dims = {"order": (), "change": ("layer", "sender", "receiver", "via")}
+    return of_models(run, _PATHS[check_encoder(encoder)], dims, coords, n_labels)
+
+
+# One object an encoder, made once: equal questions compile once.
+_LAYERS, _PATHS = ({encoder: partial(question, encoder) for encoder in ("vision", "text")} for question in (in_layers, in_paths))

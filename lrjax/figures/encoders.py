@@ -1,0 +1,107 @@
+"""Figures of other encoders: conditions side by side, layers, paths, and the search for one head."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lrjax.analysis.gradient import GENERALISES, POSITION_TERMS
+from lrjax.evaluate import MEASURES
+from lrjax.figures.ablation import bars
+from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, grid, left_out, legend, line, plt, save
+from lrjax.stats import Table, groups, select
+
+
+def conditions(models: Table, axes: tuple[str, ...], title: str, measures: dict[str, str], y_label: str, path: Path) -> Path:
+    """`measures` (column -> name) of every combination of `axes`, a panel per N: mean, 95 % interval, models as dots."""
+    labels, keys = sorted(set(models["n_labels"].tolist())), list(groups(models, axes))
+    size = (0.62 * len(keys) + 2.5, 2.3 * len(labels) + 1.2)
+    figure, panels = plt.subplots(len(labels), 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
+    for axis, n in zip(panels[:, 0], labels, strict=True):
+        part = select(models, models["n_labels"] == n)
+        own = groups(part, axes)
+        for k, (metric, label) in enumerate(measures.items()):
+            samples = [part[metric][own[key]] if key in own else np.array([np.nan]) for key in keys]
+            bars(axis, np.arange(len(keys)) + (k - 1) * 0.24, samples, k, label)
+        finish(axis, "", y_label, f"N = {n} labels", 0.5 if "unseen_pair_order" in measures else None)
+    panels[-1, 0].set_xticks(range(len(keys)), [", ".join(map(str, key)) for key in keys], rotation=30, ha="right")
+    panels[-1, 0].set_xlabel(", ".join(name.replace("_", " ") for name in axes))
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    figure.suptitle(title + left_out(models), size=10, x=0.02, ha="left")
+    return save(figure, path)
+
+
+def accuracies(models: Table, axes: tuple[str, ...], title: str, path: Path) -> Path:
+    """Accuracies on unseen pairs by condition."""
+    return conditions(models, axes, f"{title}: unseen pairs", MEASURES, "accuracy, unseen pairs", path)
+
+
+def shares(carried: Table, axes: tuple[str, ...], path: Path) -> Path:
+    """Which term carries the position gradient of a model's best head, by condition. From `gradient.carried`."""
+    terms = {f"share_{term}": term for term in POSITION_TERMS}
+    return conditions(carried, axes, "What the gradient of the best head is made of", terms, "share of the gradient", path)
+
+
+def order_in_training(history: Table, path: Path) -> Path:
+    """Order on unseen pairs during training, a line a condition (gates), a panel per N."""
+    labels, names = sorted(set(history["n_labels"].tolist())), conditions_of(history)
+    figure, axes = plt.subplots(1, len(labels), figsize=(4 * len(labels), 3.6), sharey=True, squeeze=False, layout="constrained")
+    for axis, n in zip(axes[0], labels, strict=True):
+        for k, (name, chosen) in enumerate(names.items()):
+            panel = select(history, chosen[history["n_labels"][chosen] == n])
+            by_step = groups(panel, ("step",))
+            line(axis, [s for (s,) in by_step], [panel["unseen_pair_order"][i] for i in by_step.values()], k, name)
+        finish(axis, "training step", "order, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels", 0.5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle("Gates in training: order on unseen pairs, mean over seeds, 95 % interval", size=10)
+    return save(figure, path)
+
+
+def layers(table: Table, path: Path) -> Path:
+    """The position gradient of every head, layer by layer: |gradient| as dots, a panel per N and condition."""
+    figure, panels = grid(table)
+    for axis, part in panels:
+        for k, layer in enumerate(sorted(set(part["layer"].tolist()))):
+            rows = select(part, part["layer"] == layer)
+            x = layer + (np.arange(len(rows["head"])) % 17 - 8) * 0.02
+            size = np.abs(rows["position_gradient"])
+            axis.plot(x, size, ls="none", marker=MARKERS[k], ms=3.5, alpha=0.6, color=COLOURS[k], label=f"layer {layer}")
+            best = [size[i].max() for i in groups(rows, ("model",)).values()]
+            axis.plot([layer - 0.25, layer + 0.25], [np.mean(best)] * 2, color=COLOURS[k], lw=2)
+        axis.set(xlabel="layer", ylabel="|position gradient| of a head", yscale="symlog")
+        axis.set_xticks(sorted(set(table["layer"].tolist())))
+    legend(figure, panels)
+    figure.suptitle("Where the gradient forms; bars: mean over models of the strongest head", size=10)
+    return save(figure, path)
+
+
+def paths(table: Table, path: Path) -> Path:
+    """Path patching: the change of order when a sender is hidden from one receiver, by what it goes through; dots are paths."""
+    figure, panels = grid(table, ("layer",))
+    via = list(dict.fromkeys(table["via"].tolist()))
+    for axis, part in panels:
+        for k, name in enumerate(via):
+            change = part["change"][part["via"] == name]
+            spread = (np.arange(len(change)) % 21 - 10) * 0.025
+            axis.plot(k + spread, change, ls="none", marker=MARKERS[k], ms=3, alpha=0.4, color=COLOURS[k], label=f"through {name}")
+        axis.axhline(0, color="0.4", lw=0.8)
+        axis.set(xlabel="through the receiver's", ylabel="change of order, unseen pairs")
+        axis.set_xticks(range(len(via)), via)
+    legend(figure, panels)
+    figure.suptitle("Path patching between heads of consecutive layers: a dot is a sender and a receiver of one model", size=10)
+    return save(figure, path)
+
+
+def search(screen: Table, full: Table, ranges: dict[str, tuple[float, float]], path: Path) -> Path:
+    """The search for one head: top-1 that a configuration reaches against each field that was drawn."""
+    figure, axes = plt.subplots(1, len(ranges), figsize=(2.7 * len(ranges), 3.1), sharey=True, layout="constrained")
+    for axis, name in zip(axes, ranges, strict=True):
+        for k, (label, table) in enumerate((("screened", screen), ("trained in full", full))):
+            axis.plot(
+                table[name], table["unseen_pair"], ls="none", marker=MARKERS[k], ms=3, alpha=0.5, color=COLOURS[k], label=label
+            )
+        axis.axhline(GENERALISES, color="0.4", lw=0.8, ls="--")
+        finish(axis, name.replace("_", " "), "best top-1, unseen pairs" if axis is axes[0] else "", "")
+        axis.set_xscale("log")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle("One head in one layer: what a random search finds; dashed: generalises", size=10)
+    return save(figure, path)

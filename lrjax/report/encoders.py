@@ -1,0 +1,292 @@
+"""Other encoders: claims on each sweep of `study.ENCODERS`, with thresholds fixed before the runs, and their page.
+
+Rows j, k, l, r and rotary of SPEC's table are the paper's; the others are ours (`paper` is empty).
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lrjax.analysis import one_head
+from lrjax.analysis.gradient import carried, first_step
+from lrjax.evaluate import MEASURES
+from lrjax.figures import encoders as figures
+from lrjax.figures.style import shrink
+from lrjax.gates import NONE
+from lrjax.report.build import how, verdict_table
+from lrjax.report.claims import ORDER, SET, TOP1, Claim, N, judge, of, rows_with
+from lrjax.report.page import Page
+from lrjax.report.study import Study
+from lrjax.stats import Table, groups, read_csv, select, write_csv
+
+Values = Callable[[Study, str], np.ndarray]
+
+
+def at(metric: str, n: int = N, less: dict | None = None, **where) -> Values:
+    """An accuracy of the models with these fields; less that of the models with the fields of `less`, paired by seed."""
+
+    def values(study, part):
+        table = study.models(part)
+        found = of(table, metric, n_labels=n, **where)
+        return found if less is None else found - of(table, metric, n_labels=n, **less)
+
+    return values
+
+
+def zeroed(ablation: str, metric: str, n: int = N, answer: str = "variant", change: bool = True, **where) -> Values:
+    """An accuracy under an ablation, or the change that it makes, of the models with these fields."""
+
+    def values(study, part):
+        table = study.answer(part, answer)
+        found = of(table, metric, n_labels=n, ablation=ablation, **where)
+        return found - of(table, metric, n_labels=n, ablation=NONE, **where) if change else found
+
+    return values
+
+
+def share(term: str, n: int = N, **where) -> Values:
+    """The share of the position gradient that a term carries, in each model's best head."""
+    return lambda study, part: of(carried(study.answer(part, "strongest")), f"share_{term}", n_labels=n, **where)
+
+
+def kept_alone(study: Study, part: str) -> np.ndarray:
+    """Top-1 after retraining with one head kept: the mean over the heads, by seed."""
+    table = study.models(part)
+    table = select(table, [text.count(".h") == 3 for text in table["gates"].tolist()])
+    return np.array([table[TOP1][table["seed"] == seed].mean() for seed in np.unique(table["seed"])])
+
+
+def best_alone(study: Study, part: str) -> np.ndarray:
+    """The same of the best head of each model."""
+    table = study.models(part)
+    table = select(table, [text.count(".h") == 3 for text in table["gates"].tolist()])
+    return np.array([table[TOP1][table["seed"] == seed].max() for seed in np.unique(table["seed"])])
+
+
+def grows(depth: int, n: int = 25) -> Values:
+    """1 for a model whose strongest head has a greater |position gradient| in the last layer than in the first, else 0."""
+
+    def values(study, part):
+        table = rows_with(study.answer(part, "layers"), n_labels=n, n_layers_vision=depth)
+        by_model = groups(table, ("seed", "layer"))
+        total = lambda rows: max(abs(table["position_gradient"][rows]))
+        seeds = np.unique(table["seed"])
+        return np.array([float(total(by_model[s, depth - 1]) > total(by_model[s, 0])) for s in seeds])
+
+    return values
+
+
+def strongest_path(answer: str, n: int, **where) -> Values:
+    """The greatest loss of order by one path (both ways of one sender and receiver), by seed."""
+
+    def values(study, part):
+        table = rows_with(study.answer(part, answer), n_labels=n, via="both", **where)
+        return np.array([table["change"][table["seed"] == seed].min() for seed in np.unique(table["seed"])])
+
+    return values
+
+
+def waits(study: Study, part: str) -> np.ndarray:
+    """Steps to an order of .8 without EP less those with it, N = 15, paired by seed."""
+    history = study.history(part)
+    history = select(history, history["n_labels"] == N)
+    first = lambda gates: first_step(select(history, history["gates"] == gates), ORDER)
+    return first("EP=0") - first(NONE)
+
+
+RETRAINED, LATE = "EP=1>0@2000-2500", "EP=0>1@3000-3001"
+CLAIMS: tuple[Claim, ...] = tuple(
+    Claim(key, finding, paper, contrast, low, high, values, part)
+    for part, rows in {
+        "training_ablation": (
+            ("ta_ep", "EP off from the first step: order is learned all the same", "", "order", 0.8, 1, at(ORDER, gates="EP=0")),
+            ("ta_ep_pp_share", "EP off from the first step: PP carries the gradient", "",
+             "share of PP", 0.5, 1.5, share("PP", gates="EP=0")),
+            ("ta_ep_wait", "EP off from the first step: order comes no later", "",
+             "steps to order .8, less those with EP", -300, 300, waits),
+            ("ta_ep_pp", "EP and PP off: BP takes over", "", "order", 0.8, 1, at(ORDER, gates="EP+PP=0")),
+            ("ta_all", "EP, PP and BP off: order stays near chance", "", "order", 0.45, 0.6, at(ORDER, gates="EP+PP+BP=0")),
+            ("ta_all_set", "EP, PP and BP off: labels are named", "", "label set", 0.8, 1, at(SET, gates="EP+PP+BP=0")),
+            ("ta_vp", "VP off: order is learned all the same", "", "order", 0.8, 1, at(ORDER, gates="VP=0")),
+            ("ta_head", "EP off in one head: nothing is lost", "", "change of top-1", -0.1, 1,
+             at(TOP1, gates="vision.h0:EP=0", less={"gates": NONE})),
+            ("ta_anneal", "EP annealed away from step 2,000: the order is back by step 6,000", "", "change of order", -0.1, 1,
+             at(ORDER, gates=RETRAINED, less={"gates": NONE})),
+            ("ta_late", "EP on from step 3,000: it stays idle, PP has the gradient", "", "share of EP", -0.2, 0.5,
+             share("EP", gates=LATE)),
+        ),
+        "heads": (
+            ("k", "One head trained from scratch fails (App K)", "fails", "top-1, n_heads = 1, d_head = 128", 0, 0.65,
+             at(TOP1, n_heads=1, d_head=0)),
+            ("k32", "One head of d_head = 32 from scratch fails (App K)", "fails",
+             "top-1, n_heads = 1, d_head = 32", 0, 0.65, at(TOP1, n_heads=1, d_head=32)),
+            ("k_more", "More heads help (d_head = 32)", "", "top-1 at 8 heads less 1", 0.05, 1,
+             at(TOP1, n_heads=8, d_head=32, less={"n_heads": 1, "d_head": 32})),
+        ),
+        "pruned": (
+            ("k_retrained", "One head kept and retrained fails (App K)", "fails", "top-1, mean over the head kept", 0, 0.65,
+             kept_alone),
+            ("k_best", "The best head kept and retrained fails (App K)", "fails",
+             "top-1 of the best head kept, by model", 0, 0.65, best_alone),
+        ),
+        "left_right": (
+            ("j_one", "Left+right captions: one text layer is at chance (App J)", "chance", "order, one text layer", 0.45, 0.6,
+             at(ORDER, n_layers_text=1)),
+            ("j", "Left+right captions: two text layers learn them (App J)", "yes", "order, two text layers", 0.8, 1,
+             at(ORDER, n_layers_text=2)),
+            ("j_path", "Two text layers: one path between heads carries the order", "", "greatest loss of order by one path",
+             -1, -0.1, strongest_path("text_paths", N)),
+        ),
+        "depth": (
+            ("l", "Gradients compound in two-layer vision (App L)", "left open",
+             "share of models whose strongest gradient is greater in layer 1 than in layer 0, N = 25", 0.75, 1, grows(2)),
+            ("l3", "Gradients compound in three layers (App L)", "left open",
+             "the same, layer 2 against layer 0, N = 25", 0.75, 1, grows(3)),
+            ("l_top1", "Two layers generalise at 25 labels", "", "top-1, N = 25", 0.8, 1, at(TOP1, 25, n_layers_vision=2)),
+            ("l_few", "Depth helps at 5 labels", "", "top-1 at N = 5, two layers less one", 0.05, 1,
+             at(TOP1, 5, n_layers_vision=2, less={"n_layers_vision": 1})),
+            ("l_zero", "Two layers: the gradient of all layers at zero is chance", "", "order, N = 25", 0.45, 0.55,
+             zeroed("EP+PP+BP", ORDER, 25, "by_layer", False, n_layers_vision=2)),
+            ("l_first", "Two layers: the first layer's gradient is causal", "", "change of order, N = 25", -1, -0.1,
+             zeroed("vision.L0:EP+PP+BP=0", ORDER, 25, "by_layer", n_layers_vision=2)),
+            ("l_last", "Two layers: the last layer's gradient is causal", "", "change of order, N = 25", -1, -0.1,
+             zeroed("vision.L1:EP+PP+BP=0", ORDER, 25, "by_layer", n_layers_vision=2)),
+        ),
+        "norm_mlp": (
+            ("r", "LayerNorm and MLP modify the mechanism (App R)", "yes",
+             "change of order with EP at zero, full block less neither", 0.1, 1,
+             lambda study, part: zeroed("EP", ORDER, layer_norm=True, mlp_ratio=4)(study, part)
+             - zeroed("EP", ORDER, layer_norm=False, mlp_ratio=0)(study, part)),
+            ("r_top1", "The full block generalises", "", "top-1", 0.8, 1, at(TOP1, layer_norm=True, mlp_ratio=4)),
+            ("r_zero", "The full block: the position gradient at zero is chance", "", "order", 0.45, 0.6,
+             zeroed("EP+PP+BP", ORDER, change=False, layer_norm=True, mlp_ratio=4)),
+            ("r_frozen", "Frozen or not, LayerNorm's scale decides nothing", "",
+             "order with EP + PP + BP at zero, scales recomputed less frozen", -0.05, 0.05,
+             lambda study, part: zeroed("EP+PP+BP", ORDER, change=False, layer_norm=True, mlp_ratio=4)(study, part)
+             - zeroed("EP+PP+BP", ORDER, N, "variant_frozen", False, layer_norm=True, mlp_ratio=4)(study, part)),
+        ),
+        "positions": (
+            ("rope", "Rotary positions generalise", "yes", "top-1", 0.8, 1, at(TOP1, positions="rotary")),
+            ("rope_pi", "Rotary: the bias-position term EB + BB at zero takes the order away", "yes", "change of order", -1, -0.15,
+             zeroed("EB+BB", ORDER, positions="rotary")),
+            ("rope_few", "Rotary positions generalise at fewer labels", "", "top-1 at N = 5, rotary less learned", 0.05, 1,
+             at(TOP1, 5, positions="rotary", less={"positions": "learned"})),
+            ("no_cls", "Without CLS's position there is no gauge: EP at zero takes the order", "", "change of order", -1, -0.3,
+             zeroed("EP", ORDER, positions="learned_no_cls")),
+            ("sinusoidal", "Fixed sinusoids generalise", "", "top-1", 0.8, 1, at(TOP1, positions="sinusoidal")),
+            ("alibi", "A linear bias, given, is used: PP at zero takes the order away", "", "change of order", -1, -0.15,
+             zeroed("PP", ORDER, positions="alibi")),
+            ("alibi_top1", "A linear bias, given, generalises", "", "top-1", 0.8, 1, at(TOP1, positions="alibi")),
+            ("none", "Without positions order is chance", "", "order", 0.49, 0.51, at(ORDER, positions="none")),
+        ),
+        "width": (
+            ("width", "A model of width 32 generalises", "", "top-1, d_model = 32, d_head = 8", 0.8, 1,
+             at(TOP1, d_model=32, d_head=8)),
+            ("width_16", "A model of width 16 does not", "", "top-1, d_model = 16, d_head = 8", 0, 0.65,
+             at(TOP1, d_model=16, d_head=8)),
+        ),
+    }.items()
+    for key, finding, paper, contrast, low, high, values in rows
+)  # fmt: skip
+
+TITLES = {
+    "training_ablation": "Training without EP",
+    "heads": "Number and size of heads",
+    "pruned": "Pruned and retrained",
+    "left_right": "Left-of and right-of",
+    "depth": "Depth",
+    "norm_mlp": "LayerNorm and MLP",
+    "positions": "Kinds of position",
+    "width": "Width",
+}
+AXES = {
+    "training_ablation": ("gates",),
+    "heads": ("n_heads", "d_head"),
+    "pruned": ("gates",),
+    "left_right": ("n_layers_text",),
+    "depth": ("n_layers_vision",),
+    "norm_mlp": ("layer_norm", "mlp_ratio"),
+    "positions": ("positions",),
+    "width": ("d_model", "d_head"),
+}
+
+
+def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> list[Path]:
+    """Write encoders.html, encoders.md, encoders.csv (verdicts), encoders/*.csv (accuracies by condition) and figures."""
+    page = Page("Other encoders: is the gradient a property of one block, or of attention?")
+    page.text(
+        "Every variant is a configuration of the same encoder. Verdicts as in the main report: a 95 % interval over seeds against "
+        "a threshold that was in the code before the run. N = 15 unless said. Each sweep holds its own baseline, so contrasts are "
+        "paired by seed.",
+        "quiet",
+    )
+    verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
+    for part, title in TITLES.items():
+        page.heading(title)
+        if not study.has(part):
+            page.text(f"Not tested: the sweep `{part}` is not trained yet (`make encoders ARGS=--only={part}`).")
+            continue
+        for path, caption in drawn(study, part, folder / "figures"):
+            page.figure(path, caption)
+        for claim in CLAIMS:
+            if claim.part == part:
+                page.claim(verdicts[claim.key])
+        by = ("n_labels", *AXES[part])
+        write_csv(folder / "encoders" / f"{part}.csv", summary(study.models(part), by))
+    one_head_section(page, search, folder)
+    how(page, "`make encoders` makes all of this but the search: `python -m experiments.one_head`.", seconds)
+    write_csv(folder / "encoders.csv", verdict_table(verdicts))
+    return [*page.write(folder, "encoders.md", "encoders.html"), folder / "encoders.csv"]
+
+
+def summary(models: Table, by: tuple[str, ...]) -> Table:
+    """Mean accuracies on unseen pairs, and how many models generalise, by condition."""
+    lines = []
+    for key, rows in groups(models, by).items():
+        line = dict(zip(by, key, strict=True)) | {"models": len(rows)}
+        line |= {metric: np.nanmean(models[metric][rows]) for metric in MEASURES}
+        lines.append(line | {"generalise": np.mean(models[TOP1][rows] > one_head.GENERALISES)})
+    return {name: np.array([line[name] for line in lines]) for name in lines[0]}
+
+
+def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
+    """(path, caption) of the figures of a sweep."""
+    models, title = study.models(part), TITLES[part]
+    draw = lambda name, figure, *args: shrink(figure(*args, folder / f"encoders_{name}.png"))
+    caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
+    yield draw(part, figures.accuracies, models, AXES[part], title), caption
+    if part == "training_ablation":
+        yield draw("order_in_training", figures.order_in_training, study.history(part)), "The same in training: how fast."
+        found = carried(study.answer(part, "strongest"))
+        yield draw("shares", figures.shares, found, AXES[part]), "Which term has the gradient. `experiments.training_ablation`"
+    if part == "depth":
+        yield draw("layers", figures.layers, study.answer(part, "layers")), "Where the gradient forms. `experiments.depth`"
+        yield draw("paths", figures.paths, study.answer(part, "paths")), "Which path is causal. `experiments.depth`"
+    if part == "left_right":
+        yield draw("text_paths", figures.paths, study.answer(part, "text_paths")), "Paths in text. `experiments.left_right`"
+
+
+def one_head_section(page: Page, search: Path, report: Path) -> None:
+    """What the search for one head found; its tables go to `report`."""
+    page.heading("Can one head in one layer succeed?")
+    if not (search / "full.csv").is_file():
+        page.text("Not tested: `python -m experiments.one_head` has not been run.")
+        return
+    found = {name: search / f"{name}.csv" for name in ("screen", "full", "confirm")}
+    tables = {name: read_csv(path) for name, path in found.items() if path.is_file()}
+    for name, table in tables.items():
+        write_csv(report / "encoders" / f"one_head_{name}.csv", table)
+    figure = figures.search(tables["screen"], tables["full"], one_head.RANGES, report / "figures" / "encoders_one_head.png")
+    screened, trained = (len(tables[name]["model"]) for name in ("screen", "full"))
+    caption = f"{screened} configurations screened, the best {trained} trained in full. `python -m experiments.one_head`"
+    page.figure(shrink(figure), caption)
+    said = lambda values: "{:.2f} [{:.2f}, {:.2f}]".format(*one_head.share(values))
+    page.text(
+        f"Of the {len(tables['full']['model'])} trained in full, {said(tables['full']['unseen_pair'])} have a top-1 above "
+        f"{one_head.GENERALISES} at their best step, {said(tables['full']['at_the_end'])} at the last."
+    )
+    if "confirm" in tables:
+        t = tables["confirm"]
+        rows = [[f"{column[i]:.3g}" for column in t.values()] for i in range(len(t["step"]))]
+        page.table([*t], rows)

@@ -1,0 +1,69 @@
+"""Layers and paths: one block's gradient is `gradient`'s, and a patched path is what hiding a head from a head does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conftest import shake, tiny_model, untrained
+from lrjax import encoder as towers
+from lrjax.analysis import depth, gradient
+from lrjax.attention import attend
+from lrjax.errors import InputError
+
+
+def test_with_one_block_the_gradient_in_scenes_is_the_position_gradient():
+    run = untrained(tiny_model(), tiny_model(seed=1))
+    for encoder in ("vision", "text"):
+        here, there = depth.layers(run, encoder), gradient.gradient(run, encoder)
+        # means over 900 images of float32 scores of order 10
+        np.testing.assert_allclose(here.position_gradient.isel(layer=0), there.position_gradient, atol=2e-4)
+        for term in gradient.POSITION_TERMS:
+            np.testing.assert_allclose(here.gradient.isel(layer=0).sel(term=term), there[f"gradient_{term}"], atol=2e-4)
+
+
+def test_a_patched_path_hides_what_one_head_wrote_from_one_head():
+    """With one head a layer, by hand: the second block reads the stream without what the first wrote."""
+    shape = towers.Shape(15, 11, 2, n_heads=1, d_model=16, d_embed=12, causal=False)
+    tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
+    ids, gates = jax.random.randint(jax.random.key(1), (11,), 0, 15), shape.unit_gates()
+    clean, found = depth.patched(tower, gates, ids, shape, 0)
+    np.testing.assert_allclose(clean, towers.run(tower, gates, ids, shape, 0).embedding, atol=2e-6)
+    geometry = shape.geometry(jnp.arange(11), jnp.arange(11))
+    start = jnp.stack([tower.E[ids], tower.P, jnp.zeros_like(tower.P)])
+    after = attend(tower.blocks[0], gates[0], start, geometry)[0]
+    hidden = start.at[2].add(tower.blocks[0].b_O)  # b_O is the block's, not the head's
+    written = attend(tower.blocks[1], gates[1], hidden, geometry)[0] - hidden
+    np.testing.assert_allclose(found[0, 0, 0, 2], towers.unit((after + written).sum(0)[0] @ tower.W_proj), atol=5e-6)
+    assert found.shape == (1, 1, 1, len(depth.VIA), 12)
+    assert all(np.abs(found[0, 0, 0, via] - clean).max() > 1e-3 for via in range(3))
+
+
+@pytest.mark.parametrize("encoder", ["vision", "text"])
+def test_paths_of_a_run_start_from_its_order(encoder):
+    from lrjax.analysis.ablate import ablate
+
+    run = untrained(tiny_model(**{f"n_layers_{encoder}": 2}, relations="left+right"))
+    answer = depth.paths(run, encoder)
+    assert dict(answer.sizes) == {"model": 1, "layer": 1, "sender": 2, "receiver": 2, "via": 3}
+    order = ablate(run, ("none",), sets=("unseen_pair",))["unseen_pair_order"]
+    np.testing.assert_allclose(answer.order, order, atol=2e-3)  # ties within rounding: an image or two of 1,800
+    assert np.abs(answer.change).max() > 0
+
+
+def test_where_there_are_no_paths_is_said():
+    with pytest.raises(InputError, match=r"paths: n_layers_vision=1.*expected two layers or more"):
+        depth.paths(untrained(tiny_model()))
+
+
+def test_zeroing_every_layer_is_zeroing_all():
+    run = untrained(tiny_model(n_layers_vision=2), tiny_model(seed=1))
+    table = depth.by_layer(run)
+    assert set(table["ablation"][table["model"] == 0].tolist()) == {
+        "none",
+        "EP+PP+BP",
+        "vision.L0:EP+PP+BP=0",
+        "vision.L1:EP+PP+BP=0",
+    }
+    one = {name: table["unseen_pair_order"][(table["model"] == 1) & (table["ablation"] == name)] for name in table["ablation"]}
+    np.testing.assert_array_equal(one["EP+PP+BP"], one["vision.L0:EP+PP+BP=0"])

@@ -1,0 +1,125 @@
+"""Other encoders: their configs, the claims on them, the page, and the search for one head."""
+
+import importlib
+import itertools
+
+import numpy as np
+import pytest
+
+from lrjax import config, stats, sweep
+from lrjax.analysis import one_head
+from lrjax.analysis.ablate import VARIANT_ABLATIONS
+from lrjax.analysis.gradient import NAMES
+from lrjax.config import Sweep
+from lrjax.report import encoders
+from lrjax.report.claims import judge
+from lrjax.report.study import ENCODERS, Study, sweep_of
+
+ACCURACIES = ("loss", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
+
+
+def with_numbers(rng, table, names):
+    n = len(next(iter(table.values())))
+    return table | {name: rng.uniform(0.05, 1, n) for name in names}
+
+
+def crossed(table, **axes):
+    """Every row of a table with every combination of the axes."""
+    n, keys = len(table["model"]), list(itertools.product(*axes.values()))
+    columns = {name: np.repeat(column, len(keys)) for name, column in table.items()}
+    return columns | {name: np.tile([key[i] for key in keys], n) for i, name in enumerate(axes)}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study of the real sweeps, 2 seeds, whose numbers are drawn, not trained."""
+    made, rng = Study(tmp_path_factory.mktemp("study"), ENCODERS), np.random.default_rng(0)
+    ablated = ("none", "EP+PP+BP", "vision.L0:EP+PP+BP=0", "vision.L1:EP+PP+BP=0")
+    answers = {
+        "strongest": ({}, NAMES),
+        "heads": ({"head": range(2)}, ("head_bias",)),
+        "variant": ({"ablation": VARIANT_ABLATIONS}, ACCURACIES),
+        "variant_frozen": ({"ablation": VARIANT_ABLATIONS}, ACCURACIES),
+        "by_layer": ({"ablation": ablated}, ACCURACIES),
+        "layers": ({"layer": range(3), "head": range(2)}, ("position_gradient",)),
+        "paths": ({"layer": (1, 2), "sender": range(2), "receiver": range(2), "via": ("pattern", "values", "both")}, ("change",)),
+    }
+    answers |= {
+        "text_paths": answers["paths"],
+        "text_layers": answers["layers"],
+        "text": ({}, ()),
+        "text_each": ({}, ()),
+        "each": ({}, ()),
+    }
+    for name, part in ENCODERS.items():
+        wanted = sweep_of(importlib.import_module(f"experiments.configs.{part.config}").get_config(), 2, 8, quick=False)
+        columns = sweep.model_columns(wanted)
+        models = with_numbers(rng, columns, ACCURACIES)
+        history = with_numbers(rng, crossed(columns, step=(0, 300, 600)), ACCURACIES)
+        history["unseen_pair_order"] = np.where(history["step"] > 0, 0.9, 0.5)
+        stats.write_csv(made.path(name) / "models.csv", models)
+        stats.write_csv(made.path(name) / "history.csv", history)
+        for answer in part.answers:
+            axes, numbers = answers[answer]
+            stats.write_csv(made.path(name) / "analysis" / f"{answer}.csv", with_numbers(rng, crossed(columns, **axes), numbers))
+    return made
+
+
+def test_every_claim_finds_its_models_in_its_sweep(study):
+    """What a claim selects exists in the config that the sweep is trained from: 2 values each, one a seed."""
+    assert len({claim.key for claim in encoders.CLAIMS}) == len(encoders.CLAIMS)
+    for claim in encoders.CLAIMS:
+        verdict = judge(claim, study, claim.part)
+        assert verdict.n == 2, f"{claim.key}: {verdict}"
+        assert claim.low < claim.high
+
+
+def test_the_page_has_every_sweep_and_says_what_was_not_run(study, tmp_path):
+    encoders.build(study, tmp_path / "report", None, tmp_path / "nothing")
+    page = (tmp_path / "report" / "encoders.html").read_text()
+    for claim in encoders.CLAIMS:
+        assert f'<article id="{claim.key}">' in page
+    assert "`python -m experiments.one_head` has not been run" in (tmp_path / "report" / "encoders.md").read_text()
+    assert {p.stem for p in (tmp_path / "report" / "encoders").iterdir()} == set(ENCODERS)
+    empty = Study(tmp_path / "empty", ENCODERS)
+    encoders.build(empty, tmp_path / "other", None, tmp_path / "nothing")
+    assert (tmp_path / "other" / "encoders.md").read_text().count("is not trained yet") == len(ENCODERS)
+
+
+def test_a_summary_counts_who_generalises():
+    models = {"n_labels": np.array([5, 5, 15, 15]), "unseen_pair": np.array([0.1, 0.9, 0.85, 0.95])}
+    models |= {name: models["unseen_pair"] for name in ("unseen_pair_order", "unseen_pair_label_set")}
+    table = encoders.summary(models, ("n_labels",))
+    np.testing.assert_allclose(table["generalise"], [0.5, 1])
+    np.testing.assert_array_equal(table["models"], [2, 2])
+
+
+def test_the_search_draws_ranks_and_confirms():
+    models = one_head.draw(18)
+    assert len({(m.d_head, m.batch_size) for m in models}) == 9
+    for name, (low, high) in one_head.RANGES.items():
+        assert all(low * 0.999 <= getattr(m, name) <= high * 1.001 for m in models)
+    config.validate(Sweep(tuple(models), steps=10, eval_every=10))
+    assert models == one_head.draw(18)
+
+    searched = Sweep(tuple(models[:3]), steps=20, eval_every=10)
+    history = {"model": np.tile([0, 1, 2], 3), "step": np.repeat([0, 10, 20], 3)}
+    top1 = np.array([0.95, 0, 0, 0.3, 0.9, np.nan, 0.5, 0.4, np.nan])
+    history |= dict.fromkeys(("unseen_pair", "unseen_pair_order", "unseen_pair_label_set"), top1)
+    table = one_head.best(history, searched)
+    np.testing.assert_array_equal(table["model"], [1, 0, 2])
+    np.testing.assert_array_equal(table["step"][:2], [10, 20])
+    np.testing.assert_array_equal(table["at_the_end"][:2], [0.4, 0.5])
+    assert one_head.chosen(searched, table, 1) == [models[1]]
+    assert [m.seed for m in one_head.chosen(searched, table, 2, (7, 8))] == [7, 8, 7, 8]
+
+    history = {"model": np.tile(np.arange(4), 2), "step": np.repeat([10, 20], 4)}
+    history |= {"unseen_pair": np.array([0.9, 0.9, 0.1, 0.2, 0, 0, 0.85, 0.7]), "unseen_pair_order": np.full(8, 0.5)}
+    found = one_head.confirmed(history, np.array([10, 20]), 2)
+    np.testing.assert_allclose(found["succeed"], [1, 0.5])
+    np.testing.assert_allclose(found["top1"], [0.9, 0.775])
+
+
+def test_shares_have_intervals_where_none_or_all_succeed():
+    assert one_head.share(np.zeros(64))[0] == 0 and 0.03 < one_head.share(np.zeros(64))[2] < 0.07
+    assert one_head.share(np.ones(16))[2] == 1 and one_head.share(np.ones(16))[1] < 0.9
