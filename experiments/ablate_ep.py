@@ -46,7 +46,9 @@ def main() -> None:
     run, n_labels = answers.restore()
 
     def of_part(part):
-        named = {"controls": CONTROLS, "doses": DOSES, "each": each(part.programs[0].static, encoder), "recognition": ABLATIONS}
+        named = {"controls": CONTROLS, "doses": DOSES, "recognition": ABLATIONS}
+        if "each" in (TERMS.value or ()):
+            named["each"] = each(part.programs[0].static, encoder)
         asked = [text for given in TERMS.value or ABLATIONS for text in named.get(given, (given,))]
         return ablate(part, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, n_labels, images, FROZEN.value)
 

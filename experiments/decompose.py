@@ -11,7 +11,7 @@ from lrjax.analysis.models import tidy
 from lrjax.attention import TERMS
 from lrjax.errors import InputError
 from lrjax.figures import decompose as figures
-from lrjax.stats import format_interval, format_table, groups
+from lrjax.stats import conditions, format_interval, format_table, groups
 
 answers.define_flags()
 LAYER = flags.DEFINE_integer("layer", 0, "which layer the figures show; the tables have all", lower_bound=0)
@@ -59,14 +59,16 @@ def chosen(run, here):
 def print_shares(answer) -> None:
     names = [*TERMS, "(E+P)W(E+P)"]
     rows = []
-    for (n,), models in groups({"n": answer.n_labels.values}, ("n",)).items():
+    columns = {str(name): answer[name].values for name in answer.coords if answer[name].dims == ("model",)}
+    by = conditions(columns, columns)
+    for key, models in groups(columns, by).items():
         for layer in answer.layer.values:
             for which in answer.rows.values:
                 share = answer.share_all.isel(model=models).sel(layer=layer, rows=which)
                 cells = [format_interval(share.sel(term=term)) for term in TERMS]
-                rows.append([n, layer, which, *cells, format_interval(share.sel(term=list(decompose.LEARNED)).sum("term"))])
+                rows.append([*key, layer, which, *cells, format_interval(share.sel(term=list(decompose.LEARNED)).sum("term"))])
     print("share of the variance of scores, Cov(term, total) / Var(total), all heads; mean over seeds [95 % interval]")
-    print(format_table(["n_labels", "layer", "rows", *names], rows))
+    print(format_table([*by, "layer", "rows", *names], rows))
 
 
 if __name__ == "__main__":

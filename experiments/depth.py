@@ -5,13 +5,14 @@ python -m experiments.depth --ckpt=runs/depth [--labels=25] [--encoder=vision|te
 
 from absl import flags
 
-from lrjax import answers, cli, sweep
+from lrjax import answers, cli
 from lrjax.analysis import depth
 from lrjax.analysis.ablate import ablate_each
-from lrjax.analysis.models import choose, tidy
+from lrjax.analysis.models import tidy
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
-from lrjax.stats import select, varying
+from lrjax.stats import conditions
+from lrjax.sweep import model_columns
 
 answers.define_flags()
 
@@ -19,8 +20,9 @@ answers.define_flags()
 def main() -> None:
     run, n_labels = answers.restore()
     encoder = flags.FLAGS.encoder
-    models = select(sweep.models_table(run), choose(run, n_labels))
-    by = ("n_labels", *varying(models, (f"n_layers_{encoder}",)))
+    models = answers.models_of(run, n_labels)
+    columns = model_columns(run.sweep)
+    by = conditions(columns, columns)
     answers.tell_by(models, by, MEASURES)
     found = tidy(depth.layers(run, encoder, n_labels)[["position_gradient", "steadiness"]])
     answers.write_table("depth_layers", found)

@@ -5,23 +5,22 @@ python -m experiments.encoders [--seeds=8] [--quick] [--study=runs/encoders] [--
 (or: make encoders). What is there is not made again: a second call goes on where the first was stopped.
 """
 
-from experiments import one_head, reproduce
+from experiments import reproduce
 from lrjax import cli
 from lrjax.report import encoders
+from lrjax.report.search import search
 from lrjax.report.study import ENCODERS
 
-SEARCH = dict(configurations=512, keep=64, confirmed=3, screen_steps=1000, steps=3000, every=250)
 QUICK_SEARCH = dict(configurations=9, keep=2, confirmed=1, screen_steps=10, steps=20, every=10)
 
 
 def main() -> None:
     study = reproduce.study_of("encoders", ENCODERS, "one_head")
-    reproduce.make(study, reproduce.SEEDS.value or 8)
-    search = study.folder / "one_head"
+    reproduce.make(study, min(8, reproduce.SEEDS.value or 8))
     if "one_head" in (reproduce.ONLY.value or ["one_head"]):
-        options = QUICK_SEARCH if reproduce.QUICK.value else SEARCH
-        reproduce.with_clock(study, "one_head", lambda: one_head.search(search, **options))
-    reproduce.tell(encoders.build(study, reproduce.report_of(study), reproduce.times(study), search))
+        with study.clock("one_head"):
+            search(study.folder / "one_head", **(QUICK_SEARCH if reproduce.QUICK.value else {}))
+    reproduce.tell(encoders.build(study, reproduce.report_of(study), study.times(), study.folder / "one_head"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from lrjax import answers, cli
 from lrjax.analysis import gauge
 from lrjax.analysis.models import tidy
 from lrjax.figures import ablation as figures
-from lrjax.stats import format_interval, format_table, groups
+from lrjax.stats import conditions, format_interval, format_table, groups
+from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
 
@@ -21,12 +22,15 @@ def main() -> None:
 
     table = gauge.moved(run, n_labels)
     rows = []
-    for key, chosen in groups(table, ("n_labels", "cls", "ablation")).items():
+    columns = model_columns(run.sweep)
+    by = conditions(columns, columns)
+    for key, chosen in groups(table, (*by, "cls", "ablation")).items():
         cells = [format_interval(table[name][chosen]) for name in ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set")]
         rows.append([*key, *cells])
     order = {name: i for i, name in enumerate((*gauge.PLACES, *gauge.ABLATIONS))}
-    rows.sort(key=lambda row: (row[0], order[row[1]], order[row[2]]))
-    print(format_table(["n_labels", "CLS vector", "zero", "order", "top-1", "label set"], rows))
+    at = len(by)
+    rows.sort(key=lambda row: (row[:at], order[row[at]], order[row[at + 1]]))
+    print(format_table([*by, "CLS vector", "zero", "order", "top-1", "label set"], rows))
     answers.write_table("gauge", table)
     answers.draw("gauge", figures.gauge, table)
 

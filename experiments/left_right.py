@@ -3,21 +3,23 @@
 python -m experiments.left_right --ckpt=runs/left_right [--labels=15] [--format=png|svg|pdf]
 """
 
-from lrjax import answers, cli, sweep
+from lrjax import answers, cli
 from lrjax.analysis import depth
 from lrjax.analysis.ablate import ablate_each
-from lrjax.analysis.models import choose, tidy
+from lrjax.analysis.models import tidy
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
-from lrjax.stats import select, varying
+from lrjax.stats import conditions
+from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
 
 
 def main() -> None:
     run, n_labels = answers.restore()
-    models = select(sweep.models_table(run), choose(run, n_labels))
-    by = ("n_labels", *varying(models, ("n_layers_text",)))
+    models = answers.models_of(run, n_labels)
+    columns = model_columns(run.sweep)
+    by = conditions(columns, columns)
     answers.tell_by(models, by, MEASURES)
     answers.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
     each = ablate_each(run, "text", n_labels)

@@ -6,12 +6,14 @@ Mind the gauge: with one vision block E_cls and P_0 enter as their sum, so EP of
 position gradient to PP. That is no other mechanism: it is the same gradient, with the CLS vector in P_0.
 """
 
+import numpy as np
+
 from lrjax import answers, cli, sweep
 from lrjax.analysis import gradient
-from lrjax.analysis.models import choose, tidy
+from lrjax.analysis.models import tidy
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
-from lrjax.stats import select
+from lrjax.stats import joined, select
 
 answers.define_flags(encoder=False)
 SHARES = {f"share_{term}": term for term in gradient.POSITION_TERMS}
@@ -19,19 +21,17 @@ SHARES = {f"share_{term}": term for term in gradient.POSITION_TERMS}
 
 def main() -> None:
     run, n_labels = answers.restore()
-    chosen = choose(run, n_labels)
-    history = sweep.history_table(run)
-    skilled = gradient.first_step(history, "unseen_pair_order")
-    table = sweep.models_table(run) | {"skilled_at": skilled}
-    carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
-    table = select(table | {name: carried[name] for name in ("position_gradient", "label_spread", "ratio", *SHARES)}, chosen)
+    models, history = answers.models_of(run, n_labels), sweep.history_table(run)
+    history = select(history, np.isin(history["model"], models["model"]))
+    skilled = {"model": np.unique(history["model"]), "skilled_at": gradient.first_step(history, "unseen_pair_order")}
+    carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run, n_labels=n_labels))))
+    table = joined(joined(models, skilled, ["skilled_at"]), carried, ["position_gradient", "label_spread", "ratio", *SHARES])
     by = ("n_labels", "gates")
     answers.tell_by(table, by, MEASURES | {"skilled_at": "order .8 at step"})
     answers.tell_by(table | {"size": abs(table["position_gradient"])}, by, {"size": "|gradient|"} | SHARES)
     answers.write_table("training_ablation", table)
     answers.draw("training_ablation", figures.accuracies, table, ("gates",), "Gates in training")
     answers.draw("training_ablation_share", figures.shares, table, ("gates",))
-    history = select(history, [n in set(chosen.tolist()) for n in history["model"]])
     answers.draw("training_ablation_order", figures.order_in_training, history)
 
 

@@ -11,12 +11,12 @@ from absl import flags
 from lrjax import answers, cli, sweep
 from lrjax.analysis import gradient
 from lrjax.analysis.ablate import VARIANT_ABLATIONS, ablate
-from lrjax.analysis.models import choose, tidy
+from lrjax.analysis.models import tidy
 from lrjax.attention import TERMS
 from lrjax.evaluate import MEASURES
 from lrjax.figures import ablation
 from lrjax.figures import encoders as figures
-from lrjax.stats import conditions, select
+from lrjax.stats import conditions, joined
 
 answers.define_flags(encoder=False)
 FROZEN = flags.DEFINE_bool("frozen", False, "keep LayerNorm's scales as they are without the ablation")
@@ -24,16 +24,15 @@ FROZEN = flags.DEFINE_bool("frozen", False, "keep LayerNorm's scales as they are
 
 def main() -> None:
     run, n_labels = answers.restore()
-    chosen = choose(run, n_labels)
     columns = sweep.model_columns(run.sweep)
     by = conditions(columns, columns)
-    models = select(sweep.models_table(run), chosen)
+    models = answers.models_of(run, n_labels)
     answers.tell_by(models, by, MEASURES)
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run, n_labels=n_labels))))
     shares = {f"share_{term}": term for term in TERMS if abs(carried[f"gradient_{term}"]).max() > 1e-6}
     answers.tell_by(carried | {"size": abs(carried["position_gradient"])}, by, {"size": "|gradient|", "ratio": "ratio"} | shares)
     measured = ("position_gradient", "label_spread", "ratio", *shares)
-    answers.write_table("variants", models | {name: carried[name] for name in measured})
+    answers.write_table("variants", joined(models, carried, measured))
     answers.draw("variants", figures.accuracies, models, by[1:] or ("n_labels",), "Other encoders")
     filters = {"frozen": "-" if FROZEN.value else ""}
     table = ablate(run, VARIANT_ABLATIONS, n_labels=n_labels, sets=("unseen_pair",), frozen=FROZEN.value)

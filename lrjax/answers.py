@@ -16,9 +16,11 @@ from pathlib import Path
 from absl import flags
 
 from lrjax import cli, workdir
-from lrjax.analysis.models import check_encoder
-from lrjax.stats import Table, format_interval, format_table, groups, write_csv
-from lrjax.sweep import Run
+from lrjax.analysis.ablate import ablate
+from lrjax.analysis.models import check_encoder, choose
+from lrjax.gates import NONE
+from lrjax.stats import Table, format_interval, format_table, groups, select, write_csv
+from lrjax.sweep import Run, models_table
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -39,6 +41,13 @@ def restore() -> tuple[Run, list[int] | None]:
     check_encoder(getattr(flags.FLAGS, "encoder", "vision"))
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
     return workdir.restore(Path(flags.FLAGS.ckpt)), n_labels
+
+
+def models_of(run: Run, n_labels: list[int] | None) -> Table:
+    """A row per chosen model: its axes and its trained accuracies; those of this step where training has not ended."""
+    if run.finished:
+        return select(models_table(run), choose(run, n_labels))
+    return ablate(run, (NONE,), n_labels=n_labels)
 
 
 def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str]) -> None:

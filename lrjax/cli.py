@@ -78,10 +78,15 @@ def train(run: sweep.Run, folder: Path, measures: tuple[sweep.Measure, ...] = ()
         stopped(stop.number, resume)
 
 
+def open_in(folder: Path, wanted: Sweep) -> sweep.Run:
+    """The run of a sweep in its folder: new, or as far as it was brought."""
+    validate(wanted)
+    return workdir.open_run(folder, wanted, resume=(folder / "config.json").is_file())
+
+
 def train_in(folder: Path, wanted: Sweep, measures: tuple[sweep.Measure, ...] = ()) -> sweep.Run:
     """A sweep in its folder, trained to its end: begun, gone on with where it was stopped, or as it is if it is finished."""
-    validate(wanted)
-    run = workdir.open_run(folder, wanted, resume=(folder / "config.json").is_file())
+    run = open_in(folder, wanted)
     if not run.finished:
         train(run, folder, measures, resume="")
     return run

@@ -222,6 +222,7 @@ def validate_model(model: Model) -> None:
     _require("d_model", m.d_model, fits, f"a multiple of n_heads = {m.n_heads}, or config.d_head given")
     _require("d_head", m.d_head, 0 <= m.d_head <= 1024, "1..1024, or 0: d_model / n_heads")
     _require("mlp_ratio", m.mlp_ratio, 0 <= m.mlp_ratio <= 16, "0 (no MLP)..16")
+    _require("e_scale", m.e_scale, m.e_scale > 0 or m.positions.startswith("learned"), "above 0 where positions are not learned")
     _require("positions", m.positions, m.positions in POSITIONS, " or ".join(map(repr, POSITIONS)))
     d_head = m.d_head or m.d_model // m.n_heads
     _require("d_head", d_head, m.positions != "rotary" or d_head % 2 == 0, "an even number, to rotate pairs")

@@ -52,6 +52,14 @@ def select(table: Table, rows) -> Table:
     return {name: column[rows] for name, column in table.items()}
 
 
+def joined(table: Table, other: Table, names) -> Table:
+    """A table of one row a model with columns `names` of another such table; NaN where that has no row for the model."""
+    at = {model: i for i, model in enumerate(other["model"].tolist())}
+    rows = [at.get(model, -1) for model in table["model"].tolist()]
+    pick = lambda column: np.array([column[i] if i >= 0 else np.nan for i in rows], float)
+    return table | {name: pick(other[name]) for name in names}
+
+
 def varying(table: Table, columns) -> tuple[str, ...]:
     """Those of `columns` that take more than one value."""
     return tuple(name for name in columns if name in table and len(set(table[name].tolist())) > 1)

@@ -22,21 +22,30 @@ def test_with_one_block_the_gradient_in_scenes_is_the_position_gradient():
             np.testing.assert_allclose(here.gradient.isel(layer=0).sel(term=term), there[f"gradient_{term}"], atol=2e-4)
 
 
-def test_a_patched_path_hides_what_one_head_wrote_from_one_head():
-    """With one head a layer, by hand: the second block reads the stream without what the first wrote."""
+def test_a_patched_path_is_what_one_head_reads_from_another_scene():
+    """With one head a layer, by hand: the second block reads what the first wrote in the other scene, and adds to this scene's."""
     shape = towers.Shape(15, 11, 2, n_heads=1, d_model=16, d_embed=12, causal=False)
     tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
-    ids, gates = jax.random.randint(jax.random.key(1), (11,), 0, 15), shape.unit_gates()
-    clean, found = depth.patched(tower, gates, ids, shape, 0)
+    (ids, other), gates = jax.random.randint(jax.random.key(1), (2, 11), 0, 15), shape.unit_gates()
+    clean, found = depth.patched(tower, gates, ids, other, shape, 0)
     np.testing.assert_allclose(clean, towers.run(tower, gates, ids, shape, 0).embedding, atol=2e-6)
     geometry = shape.geometry(jnp.arange(11), jnp.arange(11))
-    start = jnp.stack([tower.E[ids], tower.P, jnp.zeros_like(tower.P)])
-    after = attend(tower.blocks[0], gates[0], start, geometry)[0]
-    hidden = start.at[2].add(tower.blocks[0].b_O)  # b_O is the block's, not the head's
-    written = attend(tower.blocks[1], gates[1], hidden, geometry)[0] - hidden
-    np.testing.assert_allclose(found[0, 0, 0, 2], towers.unit((after + written).sum(0)[0] @ tower.W_proj), atol=5e-6)
+    start, there = (jnp.stack([tower.E[i], tower.P, jnp.zeros_like(tower.P)]) for i in (ids, other))
+    first = lambda x: attend(tower.blocks[0], gates[0], x, geometry)[0]
+    read = start + first(there) - there
+    written = attend(tower.blocks[1], gates[1], read, geometry)[0] - read
+    np.testing.assert_allclose(found[0, 0, 0, 2], towers.unit((first(start) + written).sum(0)[0] @ tower.W_proj), atol=5e-6)
     assert found.shape == (1, 1, 1, len(depth.VIA), 12)
     assert all(np.abs(found[0, 0, 0, via] - clean).max() > 1e-3 for via in range(3))
+
+
+def test_a_path_from_the_same_scene_changes_nothing():
+    shape = towers.Shape(15, 11, 3, n_heads=2, d_model=16, d_embed=12, causal=False)
+    tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
+    ids = jax.random.randint(jax.random.key(1), (11,), 0, 15)
+    clean, found = depth.patched(tower, shape.unit_gates(), ids, ids, shape, 0)
+    np.testing.assert_allclose(found, np.broadcast_to(clean, found.shape), atol=2e-5)
+    assert found.shape == (2, 2, 2, 3, 12)
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
@@ -67,3 +76,13 @@ def test_zeroing_every_layer_is_zeroing_all():
     }
     one = {name: table["unseen_pair_order"][(table["model"] == 1) & (table["ablation"] == name)] for name in table["ablation"]}
     np.testing.assert_array_equal(one["EP+PP+BP"], one["vision.L0:EP+PP+BP=0"])
+
+
+def test_causal_takes_the_head_that_costs_most():
+    names = ["none", "vision.L0.h0:EP=0", "vision.L0.h1:EP=0", "vision.L1.h0:VE+VP+VB=0"]
+    table = {"model": np.zeros(4, int), "n_labels": np.full(4, 15), "ablation": np.array(names)}
+    table |= {"unseen_pair_order": np.array([0.9, 0.8, 0.6, 0.9]), "unseen_pair_label_set": np.array([1, 0.9, 0.95, 1])}
+    found = depth.causal(table)
+    assert list(zip(found["layer"].tolist(), found["term"].tolist(), strict=True)) == [(0, "EP"), (1, "pruned")]
+    np.testing.assert_allclose(found["unseen_pair_order"], [-0.3, 0])
+    np.testing.assert_allclose(found["unseen_pair_label_set"], [-0.05, 0])

@@ -100,7 +100,9 @@ class Ablate:
             raise InputError(
                 f"--ablations: {text!r} is not an ablation; expected TERMS, TERMS=number, `mean TERMS` or `random TERMS`"
             )
-        if self.encoder != "vision" or layers["vision"] != 1 or self.frozen:
+        if self.frozen:
+            raise InputError(f"--ablations: {text!r}: is no gate, so LayerNorm's scales cannot be frozen under it; leave one out")
+        if self.encoder != "vision" or layers["vision"] != 1:
             raise InputError(f"--ablations: {text!r} needs one block: only there is the CLS row all that is read; leave it out")
         for name in names.split("+"):
             if name not in READOUT_TERMS:

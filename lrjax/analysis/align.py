@@ -13,8 +13,9 @@ nearest neighbour among held-out labels; `retrieval_all`, among all labels of th
 labels lie in the span whole, those of held-out labels in part.
 
 Spaces: `E`, the rows as they are trained; `OV`, what attention to a label writes to the embedding, E W_V W_O W_proj summed over
-heads (one block only: in depth it has no such single form); `embedding`, that of the label alone: the mean over its images (every
-pixel), and its caption. The last two live in the space that training aligns and need no rotation; E has no reason to be aligned.
+heads (one block of attention alone: elsewhere it has no such single form); `embedding`, that of the label alone: the mean over its
+images (every pixel), and its caption. The last two live in the space that training aligns and need no rotation; E has no reason to
+be aligned.
 
 Axes: A labels, held-out first, d dimensions of a space.
 """
@@ -75,7 +76,8 @@ def written(tower: Encoder, gates: jax.Array) -> jax.Array:
 
 def spaces(static: Static) -> tuple[str, ...]:
     """The spaces that models of these shapes have."""
-    return ("E", "OV", "embedding") if static.n_layers_vision == static.n_layers_text == 1 else ("E", "embedding")
+    linear = static.n_layers_vision == static.n_layers_text == 1 and not (static.layer_norm or static.mlp_ratio)
+    return ("E", "OV", "embedding") if linear else ("E", "embedding")
 
 
 def permutations(static: Static, hyper: Hyper, count: int) -> jax.Array:

@@ -6,14 +6,16 @@ ordered pair of labels occurs, so what depends on labels alone cancels; with one
 of later layers are of the streams carried through frozen patterns: exact for attention-only models. `steadiness`: |mean| / sd over
 images, how much of what decides is position.
 
-`paths`: path patching. What a head (the *sender*) writes is taken away from what one head of the next layer (the *receiver*) reads,
-and from nothing else; through the receiver's pattern (its queries and keys), its values, or both. The change of order on unseen
-pairs says how much of the order goes that way.
+`paths`: path patching. What a head (the *sender*) writes is replaced, in what one head of the next layer (the *receiver*) reads and
+nowhere else, by what it writes in the swapped scene (the caption with its labels exchanged): same labels, other order. It goes
+through the receiver's pattern (its queries and keys), its values, or both. The order on unseen pairs that is lost is what goes that
+way: half of it is chance, and a path that carried all of the order would turn it round.
 
 Axes: n images or captions, l layers, h heads, o origins, t tokens.
 """
 
 import dataclasses
+import re
 from functools import partial
 
 import jax
@@ -32,9 +34,9 @@ from lrjax.encoder import Encoder, Shape, unit
 from lrjax.errors import InputError
 from lrjax.evaluate import TIE, unseen_pairs
 from lrjax.gates import NONE, Gates
-from lrjax.scenes import fill, image_slots, pair_caption_slots
+from lrjax.scenes import fill, image_slots, pair_caption_slots, swapped
 from lrjax.splits import Splits
-from lrjax.stats import Table
+from lrjax.stats import Table, groups
 from lrjax.sweep import Run
 
 VIA = ("pattern", "values", "both")
@@ -71,39 +73,42 @@ def layers(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
     return of_models(run, _LAYERS[check_encoder(encoder)], dims, coords, n_labels)
 
 
-def patched(tower: Encoder, gates: jax.Array, ids: jax.Array, shape: Shape, readout: int) -> tuple[jax.Array, jax.Array]:
-    """One sequence ids [T]: its embedding [e], and those of every path patched [l - 1, sender, receiver, via, e]."""
+def patched(
+    tower: Encoder, gates: jax.Array, ids: jax.Array, other: jax.Array, shape: Shape, readout: int
+) -> tuple[jax.Array, jax.Array]:
+    """One sequence ids [T] and its counterpart `other` [T]: its embedding [e], and those with every path patched from the
+    counterpart [l - 1, sender, receiver, via, e].
+    """
     places = jnp.arange(len(ids))
     geometry = shape.geometry(places, places)
 
-    def heads_of(layer, streams):
-        """What each head writes [h, o, t, d]: attention's pattern and values apart, to be crossed."""
-        trace = attend(tower.blocks[layer], gates[layer], streams, geometry)[1]
-        return trace.pattern, trace.values
+    def block(layer, streams):
+        """The streams after a block, and its pattern and values: apart, to be crossed."""
+        after, trace = attend(tower.blocks[layer], gates[layer], streams, geometry)
+        return after, trace.pattern, trace.values
 
     def write(layer, pattern, values):
+        """What each head writes [h, o, t, d]."""
         return jnp.einsum("hqt,othk,hkd->hoqd", pattern, values, tower.blocks[layer].W_O)
 
     def rest(layer, streams):
         for deeper in range(layer, len(tower.blocks)):
-            streams = attend(tower.blocks[deeper], gates[deeper], streams, geometry)[0]
+            streams = block(deeper, streams)[0]
         return unit(streams.sum(0)[readout] @ tower.W_proj)
 
-    streams, found, before = jnp.stack([tower.E[ids], tower.P[: len(ids)], jnp.zeros_like(tower.P[: len(ids)])]), [], None
-    clean = rest(0, streams)
-    for layer, block in enumerate(tower.blocks):
-        pattern, values = heads_of(layer, streams)
-        written = write(layer, pattern, values)
-        after = streams + written.sum(0).at[-1].add(block.b_O)
-        if before is not None:
+    def receive(layer, streams, change):
+        """Embeddings [receiver, via, e] when `change` [o, t, d] is added to what one head of a block reads."""
+        (after, pattern, values), (_, p, v) = block(layer, streams), block(layer, streams + change)
+        crossed = jnp.stack([write(layer, p, values), write(layer, pattern, v), write(layer, p, v)], 1)
+        return jax.vmap(jax.vmap(lambda new: rest(layer + 1, after + new)))(crossed - write(layer, pattern, values)[:, None])
 
-            def of_sender(sender, layer=layer, streams=streams, pattern=pattern, values=values, written=written, after=after):
-                p, v = heads_of(layer, streams - sender)
-                crossed = jnp.stack([write(layer, p, values), write(layer, pattern, v), write(layer, p, v)], 1) - written[:, None]
-                return jax.vmap(jax.vmap(lambda change: rest(layer + 1, after + change)))(crossed)
-
-            found.append(jax.lax.map(of_sender, before))
-        streams, before = after, written
+    begin = lambda ids: jnp.stack([tower.E[ids], tower.P[: len(ids)], jnp.zeros_like(tower.P[: len(ids)])])
+    here, there, found = begin(ids), begin(other), []
+    clean = rest(0, here)
+    for layer in range(len(tower.blocks) - 1):
+        (here, *own), (there, *others) = block(layer, here), block(layer, there)
+        changes = write(layer, *others) - write(layer, *own)  # [sender, o, t, d]
+        found.append(jax.lax.map(lambda change, layer=layer, here=here: receive(layer + 1, here, change), changes))
     return clean, jnp.stack(found)
 
 
@@ -114,16 +119,18 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
     word, x, y = np.indices((static.n_words, h, h)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     scenes, clean_captions = unseen_pairs(h, static.L), jnp.indices((static.n_words, h, h))
-    one = lambda ids: patched(tower, gate, ids, shape, form.readout)
+    one = lambda both: patched(tower, gate, *both, shape, form.readout)
     if encoder == "vision":
         said, left, right = clean_captions
         captions = embed_captions(static, params, gates, left, left, right, said)[1]
         d = captions[:, scenes.left, scenes.right] - captions[:, scenes.right, scenes.left]  # [word, n, e]
-        embeddings = jax.lax.map(one, fill(form, image_slots(scenes)), batch_size=60)
+        both = tuple(fill(form, image_slots(s)) for s in (scenes, swapped(scenes)))
+        embeddings = jax.lax.map(one, both, batch_size=60)
         clean, changed = (ordered(jnp.einsum("n...e,wne->wn...", z, d)) for z in embeddings)
     else:
         images = embed_images(static, params, gates, scenes)  # [n, e]
-        clean, changed = jax.lax.map(one, fill(form, pair_caption_slots(x, y, word)), batch_size=20)
+        both = tuple(fill(form, pair_caption_slots(a, b, word)) for a, b in ((x, y), (y, x)))
+        clean, changed = jax.lax.map(one, both, batch_size=20)
         number = jnp.zeros((static.n_words, h, h), int).at[word, x, y].set(jnp.arange(len(x)))
         true, false = number[:, scenes.left, scenes.right], number[:, scenes.right, scenes.left]  # [word, n]
         clean, changed = (ordered(jnp.einsum("wn...e,ne->wn...", z[true] - z[false], images)) for z in (clean, changed))
@@ -136,13 +143,13 @@ def deep(run: Run, encoder: str) -> Run:
     return dataclasses.replace(run, programs=tuple(run.programs[k] for k in kept), states=[run.states[k] for k in kept])
 
 
-def by_layer(run: Run, n_labels=None) -> Table:
-    """`ablate`'s table of vision's position gradient at zero in one layer alone, and in all; of models of any depth."""
+def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
+    """`ablate`'s table of vision's EP + PP + BP at zero, for every query, in one layer alone and in all; models of any depth."""
 
     def ask(part: Run) -> Table:
         layers = range(part.programs[0].static.n_layers_vision)
         names = (NONE, "EP+PP+BP", *(f"vision.L{layer}:EP+PP+BP=0" for layer in layers))
-        return ablate(part, names, n_labels=n_labels, sets=("unseen_pair",))
+        return ablate(part, names, n_labels=n_labels, sets=("unseen_pair",), frozen=frozen)
 
     return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY)])
 
@@ -175,3 +182,23 @@ def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
 
 # One object an encoder, made once: equal questions compile once.
 _LAYERS, _PATHS = ({encoder: partial(question, encoder) for encoder in ("vision", "text")} for question in (in_layers, in_paths))
+
+
+def causal(table: Table, encoder: str = "vision") -> Table:
+    """Of `ablate_each`'s table: a row per model, layer and term (`pruned`: all a head writes): the greatest loss of order that a
+    single head makes, and what this ablation does to the label set.
+    """
+    form = re.compile(rf"{encoder}(?:\.L(\d+))?\.h\d+:(.*)=0")
+    lines = []
+    for rows in groups(table, ("model",)).values():
+        names = table["ablation"][rows].tolist()
+        base = rows[names.index(NONE)]
+        found: dict = {}
+        for row, name in zip(rows, names, strict=True):
+            if match := form.fullmatch(name):
+                key = int(match[1] or 0), "pruned" if "+" in match[2] else match[2]
+                loss = {m: table[m][row] - table[m][base] for m in ("unseen_pair_order", "unseen_pair_label_set")}
+                found[key] = min((found.get(key, loss), loss), key=lambda x: np.nan_to_num(x["unseen_pair_order"]))
+        for (layer, term), loss in found.items():
+            lines.append({name: table[name][base] for name in ("model", "n_labels")} | {"layer": layer, "term": term} | loss)
+    return {name: np.array([line[name] for line in lines]) for name in lines[0]}

@@ -33,7 +33,7 @@ def move_cls(run: Run, share: float) -> Run:
 
     Vision of one block only: CLS must stand at position 0 and position 0 hold nothing else, in every layer that splits them.
     """
-    _check_depth(run)
+    _check(run)
 
     def moved(state):
         vision = state.params.vision
@@ -47,7 +47,7 @@ def move_cls(run: Run, share: float) -> Run:
 
 def moved(run: Run, n_labels=None) -> Table:
     """`ablate`'s table of ABLATIONS on unseen pairs for every place of the CLS vector in PLACES: column `cls`."""
-    _check_depth(run)
+    _check(run)
     parts = []
     for place, share in PLACES.items():
         table = ablate(run if share is None else move_cls(run, share), ABLATIONS, n_labels=n_labels, sets=("unseen_pair",))
@@ -74,13 +74,18 @@ class Law:
 def law(run: Run, n_labels=None) -> xr.Dataset:
     """`Law` of all models, [model]: the factor of the law, the relative deviation from it, and the norms of E_cls and P_0.
 
-    The law holds for one vision block with gates of 1. Raises InputError if the encoder has more.
+    The law holds for one vision block with learned positions and gates of 1. Raises InputError for others.
     """
-    _check_depth(run)
+    _check(run)
+    for model in run.sweep.models:
+        if model.gates != NONE:
+            raise InputError(f"gauge: gates={model.gates!r}; expected {NONE!r}: the law is of training with all gates 1")
     return of_models(run, Law(run.step), dict.fromkeys(("shrunk", "deviation", "E_cls", "P_0"), ()), n_labels=n_labels)
 
 
-def _check_depth(run: Run) -> None:
+def _check(run: Run) -> None:
     for model in run.sweep.models:
+        if model.positions != "learned":
+            raise InputError(f"gauge: positions={model.positions!r}; expected 'learned', where P_0 is trained beside E_cls")
         if model.n_layers_vision != 1:
             raise InputError(f"gauge: n_layers_vision={model.n_layers_vision}; expected 1, where E_cls and P_0 enter as their sum")

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.models import check_encoder, of_models
-from lrjax.attention import TERMS, normalise, project, term_logits
+from lrjax.attention import GATES, TERMS, VALUES, normalise, project, term_logits
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape
@@ -61,7 +61,9 @@ def readout_scores(tower: Encoder, gates: jax.Array, shape: Shape, form: Form) -
 
 
 def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
-    """The question: per head [h] position_gradient, its terms, its max - min, its least-squares slope; label_spread, the ratio."""
+    """The question: per head [h] position_gradient, its terms, its max - min, its least-squares slope; label_spread, the ratio;
+    `writes`, 0 for a pruned head.
+    """
     tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder)
     scores = readout_scores(tower, gate, shapes(static)[encoder], form)
     places, labels = slots_of(static, encoder), slice(FIRST_LABEL, FIRST_LABEL + static.n_heldout)
@@ -75,6 +77,7 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     x, y = np.triu_indices(static.n_heldout, 1)
     spread = jnp.abs(by_token[:, x] - by_token[:, y]).mean(-1)
     gradient = by_position @ weight
+    writes = jnp.abs(gate[0][:, [GATES.index(value) for value in VALUES]]).max(-1) > 0
     return {
         "position_gradient": gradient,
         **terms,
@@ -82,6 +85,7 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
         "slope": by_position @ centred / (centred @ centred),
         "label_spread": spread,
         "ratio": jnp.abs(gradient) / spread,
+        "writes": writes.astype(jnp.float32),
     }
 
 
@@ -94,7 +98,7 @@ def columns(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: G
 
 
 _QUESTIONS = {encoder: partial(first_block, encoder) for encoder in ("vision", "text")}  # made once: equal questions compile once
-NAMES = ("position_gradient", *(f"gradient_{t}" for t in TERMS), "range", "slope", "label_spread", "ratio")
+NAMES = ("position_gradient", *(f"gradient_{t}" for t in TERMS), "range", "slope", "label_spread", "ratio", "writes")
 
 
 def gradient(run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
@@ -105,8 +109,11 @@ def gradient(run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
 
 
 def strongest(answer: xr.Dataset) -> xr.Dataset:
-    """A model's best head by `ratio`: what decides, since one head that attends by position suffices to know the order. [model]."""
-    return answer.isel(head=answer.ratio.fillna(-1).argmax("head")).drop_vars("head")
+    """A model's best head by `ratio`: what decides, since one head that attends by position suffices to know the order. [model].
+
+    A pruned head, which writes nothing, is none.
+    """
+    return answer.isel(head=answer.ratio.where(answer.writes > 0).fillna(-1).argmax("head")).drop_vars("head")
 
 
 def scale_ratio(table: Table) -> np.ndarray:
@@ -119,7 +126,8 @@ def carried(best: Table) -> Table:
     """`strongest`'s tidy table with `ratio_EP`, the ratio of initial scales, and `share_EP`, `share_PP` ...: the part of the
     position gradient that each term carries (they sum to 1).
     """
-    shares = {f"share_{term}": best[f"gradient_{term}"] / best["position_gradient"] for term in TERMS}
+    there = [term for term in TERMS if f"gradient_{term}" in best]
+    shares = {f"share_{term}": best[f"gradient_{term}"] / best["position_gradient"] for term in there}
     return best | {"ratio_EP": scale_ratio(best)} | shares
 
 

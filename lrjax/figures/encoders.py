@@ -22,7 +22,11 @@ def conditions(models: Table, axes: tuple[str, ...], title: str, measures: dict[
         for k, (metric, label) in enumerate(measures.items()):
             samples = [part[metric][own[key]] if key in own else np.array([np.nan]) for key in keys]
             bars(axis, np.arange(len(keys)) + (k - 1) * 0.24, samples, k, label)
-        finish(axis, "", y_label, f"N = {n} labels", 0.5 if "unseen_pair_order" in measures else None)
+        if "unseen_pair_order" in measures:
+            finish(axis, "", y_label, f"N = {n} labels", 0.5)
+        else:
+            axis.set(ylabel=y_label, title=f"N = {n} labels")
+            axis.axhline(0, color="0.4", lw=0.8)
     panels[-1, 0].set_xticks(range(len(keys)), [", ".join(map(str, key)) for key in keys], rotation=30, ha="right")
     panels[-1, 0].set_xlabel(", ".join(name.replace("_", " ") for name in axes))
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
@@ -67,7 +71,7 @@ def layers(table: Table, path: Path) -> Path:
             axis.plot(x, size, ls="none", marker=MARKERS[k], ms=3.5, alpha=0.6, color=COLOURS[k], label=f"layer {layer}")
             best = [size[i].max() for i in groups(rows, ("model",)).values()]
             axis.plot([layer - 0.25, layer + 0.25], [np.mean(best)] * 2, color=COLOURS[k], lw=2)
-        axis.set(xlabel="layer", ylabel="|position gradient| of a head", yscale="symlog")
+        axis.set(xlabel="layer", ylabel="|position gradient| of a head", yscale="log")
         axis.set_xticks(sorted(set(table["layer"].tolist())))
     legend(figure, panels)
     figure.suptitle("Where the gradient forms; bars: mean over models of the strongest head", size=10)

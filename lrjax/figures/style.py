@@ -47,7 +47,9 @@ def finish(axis, x_label: str, y_label: str, title: str, chance: float | None = 
 def line(axis, x, samples, k: int, label: str | None) -> None:
     """The k-th line of an axis: mean and 95 % interval of samples [len(x)][n] at x, seeds as dots."""
     mean, low, high = np.array([mean_interval(values) for values in samples]).T
-    axis.plot(x, mean, color=COLOURS[k % 7], marker=MARKERS[k % 7], ls=LINES[k % 7], ms=4, lw=1.4, label=label)
+    again = k // 7  # colours come again with other markers and line styles
+    style = dict(marker=MARKERS[(k + 2 * again) % 7], ls=LINES[(k + again) % 7])
+    axis.plot(x, mean, color=COLOURS[k % 7], ms=4, lw=1.4, label=label, **style)
     axis.fill_between(x, low, high, color=COLOURS[k % 7], alpha=0.18, lw=0)
     for place, values in zip(x, samples, strict=True):
         axis.plot(np.full(len(values), place), values, ".", color=COLOURS[k % 7], ms=3, alpha=0.45)

@@ -89,7 +89,7 @@ def rows_with(table: Table, **where) -> Table:
     """The rows where the columns have these values. Raises InputError if there is none."""
     rows = np.ones(len(table["seed"]), bool)
     for name, value in where.items():
-        rows &= table[name] == value
+        rows &= table[name] == value if name in table else False
     if not rows.any():
         raise InputError(f"report: no model with {where}")
     return select(table, rows)

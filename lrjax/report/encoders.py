@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.analysis import one_head
+from lrjax.analysis import depth, one_head
 from lrjax.analysis.gradient import carried, first_step
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
 from lrjax.figures.style import shrink
 from lrjax.gates import NONE
 from lrjax.report.build import how, verdict_table
-from lrjax.report.claims import ORDER, SET, TOP1, Claim, N, judge, of, rows_with
+from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, N, judge, of, per_model, rows_with
 from lrjax.report.page import Page
+from lrjax.report.search import said
 from lrjax.report.study import Study
-from lrjax.stats import Table, groups, read_csv, select, write_csv
+from lrjax.stats import Table, format_interval, groups, mean_interval, read_csv, select, write_csv
 
 Values = Callable[[Study, str], np.ndarray]
 
@@ -50,49 +51,52 @@ def share(term: str, n: int = N, **where) -> Values:
     return lambda study, part: of(carried(study.answer(part, "strongest")), f"share_{term}", n_labels=n, **where)
 
 
-def kept_alone(study: Study, part: str) -> np.ndarray:
-    """Top-1 after retraining with one head kept: the mean over the heads, by seed."""
-    table = study.models(part)
-    table = select(table, [text.count(".h") == 3 for text in table["gates"].tolist()])
-    return np.array([table[TOP1][table["seed"] == seed].mean() for seed in np.unique(table["seed"])])
+def kept_alone(best: bool) -> Values:
+    """Top-1 after retraining with one head kept, by seed: of the best head, or the mean over heads."""
+
+    def values(study, part):
+        table = study.models(part)
+        table = select(table, [text.count(".h") == 3 for text in table["gates"].tolist()])
+        return per_model(table, TOP1, np.max if best else np.mean)
+
+    return values
 
 
-def best_alone(study: Study, part: str) -> np.ndarray:
-    """The same of the best head of each model."""
-    table = study.models(part)
-    table = select(table, [text.count(".h") == 3 for text in table["gates"].tolist()])
-    return np.array([table[TOP1][table["seed"] == seed].max() for seed in np.unique(table["seed"])])
-
-
-def grows(depth: int, n: int = 25) -> Values:
-    """1 for a model whose strongest head has a greater |position gradient| in the last layer than in the first, else 0."""
+def steadier(depth: int, n: int = 25) -> Values:
+    """Steadiness of the steadiest head in the last layer less that in the first, by seed."""
 
     def values(study, part):
         table = rows_with(study.answer(part, "layers"), n_labels=n, n_layers_vision=depth)
-        by_model = groups(table, ("seed", "layer"))
-        total = lambda rows: max(abs(table["position_gradient"][rows]))
-        seeds = np.unique(table["seed"])
-        return np.array([float(total(by_model[s, depth - 1]) > total(by_model[s, 0])) for s in seeds])
+        most = lambda layer: per_model(table, "steadiness", np.max, layer=layer)
+        return most(depth - 1) - most(0)
 
     return values
 
 
 def strongest_path(answer: str, n: int, **where) -> Values:
-    """The greatest loss of order by one path (both ways of one sender and receiver), by seed."""
-
-    def values(study, part):
-        table = rows_with(study.answer(part, answer), n_labels=n, via="both", **where)
-        return np.array([table["change"][table["seed"] == seed].min() for seed in np.unique(table["seed"])])
-
-    return values
+    """The change of order by the path that turns most of it (pattern and values of one sender and receiver), by seed: the least of
+    16 a pair of layers, so it is below 0 even where paths are noise.
+    """
+    return lambda study, part: per_model(study.answer(part, answer), "change", np.min, n_labels=n, via="both", **where)
 
 
 def waits(study: Study, part: str) -> np.ndarray:
-    """Steps to an order of .8 without EP less those with it, N = 15, paired by seed."""
+    """Steps to an order of .8 without EP less those with it, N = 15, paired by seed; the last step where it is not reached."""
     history = study.history(part)
     history = select(history, history["n_labels"] == N)
-    first = lambda gates: first_step(select(history, history["gates"] == gates), ORDER)
+    first = lambda gates: np.nan_to_num(first_step(select(history, history["gates"] == gates), ORDER), nan=history["step"].max())
     return first("EP=0") - first(NONE)
+
+
+def differs_in_size(one: Values, other: Values) -> Callable:
+    """|mean difference| of two values paired by seed, with the interval of its size: for claims that name no direction."""
+
+    def values(study, part):
+        mean, low, high = mean_interval(one(study, part) - other(study, part))
+        straddles = low <= 0 <= high
+        return abs(mean), 0.0 if straddles else min(abs(low), abs(high)), max(abs(low), abs(high)), len(one(study, part))
+
+    return values
 
 
 RETRAINED, LATE = "EP=1>0@2000-2500", "EP=0>1@3000-3001"
@@ -101,11 +105,16 @@ CLAIMS: tuple[Claim, ...] = tuple(
     for part, rows in {
         "training_ablation": (
             ("ta_ep", "EP off from the first step: order is learned all the same", "", "order", 0.8, 1, at(ORDER, gates="EP=0")),
-            ("ta_ep_pp_share", "EP off from the first step: PP carries the gradient", "",
+            ("ta_ep_share", "EP off from the first step: PP carries the gradient", "",
              "share of PP", 0.5, 1.5, share("PP", gates="EP=0")),
             ("ta_ep_wait", "EP off from the first step: order comes no later", "",
              "steps to order .8, less those with EP", -300, 300, waits),
-            ("ta_ep_pp", "EP and PP off: BP takes over", "", "order", 0.8, 1, at(ORDER, gates="EP+PP=0")),
+            ("ta_ep_5", "EP off from the first step, 5 labels: order as with it", "", "change of order, N = 5", -0.1, 1,
+             at(ORDER, 5, gates="EP=0", less={"gates": NONE})),
+            ("ta_ep_25", "EP off from the first step, 25 labels: order as with it", "", "change of order, N = 25", -0.1, 1,
+             at(ORDER, 25, gates="EP=0", less={"gates": NONE})),
+            ("ta_ep_pp", "EP and PP off: order is learned all the same", "", "order", 0.8, 1, at(ORDER, gates="EP+PP=0")),
+            ("ta_ep_pp_share", "EP and PP off: BP carries the gradient", "", "share of BP", 0.5, 1.5, share("BP", gates="EP+PP=0")),
             ("ta_all", "EP, PP and BP off: order stays near chance", "", "order", 0.45, 0.6, at(ORDER, gates="EP+PP+BP=0")),
             ("ta_all_set", "EP, PP and BP off: labels are named", "", "label set", 0.8, 1, at(SET, gates="EP+PP+BP=0")),
             ("ta_vp", "VP off: order is learned all the same", "", "order", 0.8, 1, at(ORDER, gates="VP=0")),
@@ -126,9 +135,9 @@ CLAIMS: tuple[Claim, ...] = tuple(
         ),
         "pruned": (
             ("k_retrained", "One head kept and retrained fails (App K)", "fails", "top-1, mean over the head kept", 0, 0.65,
-             kept_alone),
+             kept_alone(False)),
             ("k_best", "The best head kept and retrained fails (App K)", "fails",
-             "top-1 of the best head kept, by model", 0, 0.65, best_alone),
+             "top-1 of the best head kept, by model", 0, 0.65, kept_alone(True)),
         ),
         "left_right": (
             ("j_one", "Left+right captions: one text layer is at chance (App J)", "chance", "order, one text layer", 0.45, 0.6,
@@ -136,28 +145,34 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("j", "Left+right captions: two text layers learn them (App J)", "yes", "order, two text layers", 0.8, 1,
              at(ORDER, n_layers_text=2)),
             ("j_path", "Two text layers: one path between heads carries the order", "", "greatest loss of order by one path",
-             -1, -0.1, strongest_path("text_paths", N)),
+             -1, -0.1, strongest_path("text_paths", N, n_layers_text=2)),
         ),
         "depth": (
-            ("l", "Gradients compound in two-layer vision (App L)", "left open",
-             "share of models whose strongest gradient is greater in layer 1 than in layer 0, N = 25", 0.75, 1, grows(2)),
-            ("l3", "Gradients compound in three layers (App L)", "left open",
-             "the same, layer 2 against layer 0, N = 25", 0.75, 1, grows(3)),
+            ("l", "Gradients compound in two-layer vision (App L): layer 1 is steadier than layer 0", "left open",
+             "steadiness |mean| / sd of s_j - s_i, best head of layer 1 less layer 0, N = 25", 0.1, INF, steadier(2)),
+            ("l3", "Gradients compound in three layers (App L): layer 2 is steadier than layer 0", "left open",
+             "steadiness, best head of layer 2 less layer 0, N = 25", 0.1, INF, steadier(3)),
             ("l_top1", "Two layers generalise at 25 labels", "", "top-1, N = 25", 0.8, 1, at(TOP1, 25, n_layers_vision=2)),
             ("l_few", "Depth helps at 5 labels", "", "top-1 at N = 5, two layers less one", 0.05, 1,
              at(TOP1, 5, n_layers_vision=2, less={"n_layers_vision": 1})),
-            ("l_zero", "Two layers: the gradient of all layers at zero is chance", "", "order, N = 25", 0.45, 0.55,
+            ("l_zero", "Two layers: EP + PP + BP at zero in both is chance", "", "order, N = 25", 0.45, 0.55,
              zeroed("EP+PP+BP", ORDER, 25, "by_layer", False, n_layers_vision=2)),
-            ("l_first", "Two layers: the first layer's gradient is causal", "", "change of order, N = 25", -1, -0.1,
+            ("l_first", "Two layers: EP + PP + BP of the first is causal", "", "change of order, N = 25", -1, -0.1,
              zeroed("vision.L0:EP+PP+BP=0", ORDER, 25, "by_layer", n_layers_vision=2)),
-            ("l_last", "Two layers: the last layer's gradient is causal", "", "change of order, N = 25", -1, -0.1,
+            ("l_path", "Two layers: one path between heads turns the order", "", "change of order by the strongest path, N = 25",
+             -1, -0.2, strongest_path("paths", 25, n_layers_vision=2)),
+            ("l_last", "Two layers: EP + PP + BP of the last is causal", "", "change of order, N = 25", -1, -0.1,
              zeroed("vision.L1:EP+PP+BP=0", ORDER, 25, "by_layer", n_layers_vision=2)),
         ),
         "norm_mlp": (
-            ("r", "LayerNorm and MLP modify the mechanism (App R)", "yes",
-             "change of order with EP at zero, full block less neither", 0.1, 1,
-             lambda study, part: zeroed("EP", ORDER, layer_norm=True, mlp_ratio=4)(study, part)
-             - zeroed("EP", ORDER, layer_norm=False, mlp_ratio=0)(study, part)),
+            ("r", "LayerNorm and MLP modify the mechanism (App R): EP", "yes",
+             "|difference| in the change of order with EP at zero, full block and neither", 0.1, 1,
+             differs_in_size(zeroed("EP", ORDER, layer_norm=True, mlp_ratio=4),
+                             zeroed("EP", ORDER, layer_norm=False, mlp_ratio=0))),
+            ("r_sum", "LayerNorm and MLP modify the mechanism (App R): EP + PP + BP", "yes",
+             "|difference| in the change of order with EP + PP + BP at zero, full block and neither", 0.1, 1,
+             differs_in_size(zeroed("EP+PP+BP", ORDER, layer_norm=True, mlp_ratio=4),
+                             zeroed("EP+PP+BP", ORDER, layer_norm=False, mlp_ratio=0))),
             ("r_top1", "The full block generalises", "", "top-1", 0.8, 1, at(TOP1, layer_norm=True, mlp_ratio=4)),
             ("r_zero", "The full block: the position gradient at zero is chance", "", "order", 0.45, 0.6,
              zeroed("EP+PP+BP", ORDER, change=False, layer_norm=True, mlp_ratio=4)),
@@ -166,13 +181,19 @@ CLAIMS: tuple[Claim, ...] = tuple(
              lambda study, part: zeroed("EP+PP+BP", ORDER, change=False, layer_norm=True, mlp_ratio=4)(study, part)
              - zeroed("EP+PP+BP", ORDER, N, "variant_frozen", False, layer_norm=True, mlp_ratio=4)(study, part)),
         ),
+        "norm_depth": (
+            ("rd_frozen", "LayerNorm in two layers: frozen or not, its scale decides nothing", "",
+             "order with EP + PP + BP of layer 0 at zero, scales recomputed less frozen", -0.05, 0.05,
+             lambda study, part: zeroed("vision.L0:EP+PP+BP=0", ORDER, N, "by_layer", False, n_layers_vision=2)(study, part)
+             - zeroed("vision.L0:EP+PP+BP=0", ORDER, N, "by_layer_frozen", False, n_layers_vision=2)(study, part)),
+        ),
         "positions": (
             ("rope", "Rotary positions generalise", "yes", "top-1", 0.8, 1, at(TOP1, positions="rotary")),
             ("rope_pi", "Rotary: the bias-position term EB + BB at zero takes the order away", "yes", "change of order", -1, -0.15,
              zeroed("EB+BB", ORDER, positions="rotary")),
             ("rope_few", "Rotary positions generalise at fewer labels", "", "top-1 at N = 5, rotary less learned", 0.05, 1,
              at(TOP1, 5, positions="rotary", less={"positions": "learned"})),
-            ("no_cls", "Without CLS's position there is no gauge: EP at zero takes the order", "", "change of order", -1, -0.3,
+            ("no_cls", "Without CLS's position PP is gone: EP at zero takes the order", "", "change of order", -1, -0.3,
              zeroed("EP", ORDER, positions="learned_no_cls")),
             ("sinusoidal", "Fixed sinusoids generalise", "", "top-1", 0.8, 1, at(TOP1, positions="sinusoidal")),
             ("alibi", "A linear bias, given, is used: PP at zero takes the order away", "", "change of order", -1, -0.15,
@@ -197,6 +218,7 @@ TITLES = {
     "left_right": "Left-of and right-of",
     "depth": "Depth",
     "norm_mlp": "LayerNorm and MLP",
+    "norm_depth": "LayerNorm in depth",
     "positions": "Kinds of position",
     "width": "Width",
 }
@@ -207,6 +229,7 @@ AXES = {
     "left_right": ("n_layers_text",),
     "depth": ("n_layers_vision",),
     "norm_mlp": ("layer_norm", "mlp_ratio"),
+    "norm_depth": ("n_layers_vision",),
     "positions": ("positions",),
     "width": ("d_model", "d_head"),
 }
@@ -232,10 +255,13 @@ def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> li
         for claim in CLAIMS:
             if claim.part == part:
                 page.claim(verdicts[claim.key])
-        by = ("n_labels", *AXES[part])
-        write_csv(folder / "encoders" / f"{part}.csv", summary(study.models(part), by))
+        table = summary(study.models(part), ("n_labels", *AXES[part]))
+        write_csv(folder / "encoders" / f"{part}.csv", table)
+        page.table(*shown(table))
+        for encoder, answer in {"depth": {"vision": "each"}, "left_right": {"text": "text_each"}}.get(part, {}).items():
+            causes(page, study, part, encoder, answer, folder)
     one_head_section(page, search, folder)
-    how(page, "`make encoders` makes all of this but the search: `python -m experiments.one_head`.", seconds)
+    how(page, "`make encoders` makes all of this.", seconds)
     write_csv(folder / "encoders.csv", verdict_table(verdicts))
     return [*page.write(folder, "encoders.md", "encoders.html"), folder / "encoders.csv"]
 
@@ -248,6 +274,31 @@ def summary(models: Table, by: tuple[str, ...]) -> Table:
         line |= {metric: np.nanmean(models[metric][rows]) for metric in MEASURES}
         lines.append(line | {"generalise": np.mean(models[TOP1][rows] > one_head.GENERALISES)})
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}
+
+
+def shown(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table for the page."""
+    cell = lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)
+    return list(table), [
+        [cell(value) for value in row] for row in zip(*(column.tolist() for column in table.values()), strict=True)
+    ]
+
+
+def causes(page: Page, study: Study, part: str, encoder: str, answer: str, folder: Path) -> None:
+    """Which single (layer, head, term) is causal, by depth and N: of each model the head that costs most."""
+    page.text(
+        f"Single ablations in {encoder}: change of order when one term of one head of one layer is zero, of each model's head that "
+        "costs most; and what that does to the label set. Mean over models [95 % interval]; the ten greatest."
+    )
+    axis, table = AXES[part][0], study.answer(part, answer)
+    rows = []
+    for key, index in groups(table, ("n_labels", axis)).items():
+        found = depth.causal(select(table, index), encoder)
+        write_csv(folder / "encoders" / f"{part}_causes_{axis}{key[1]}_N{key[0]}.csv", found)
+        by_term = groups(found, ("layer", "term"))
+        for (layer, term), own in sorted(by_term.items(), key=lambda item: np.nanmean(found[ORDER][item[1]]))[:10]:
+            rows.append([*map(str, key), str(layer), term, *(format_interval(found[m][own], signed=True) for m in (ORDER, SET))])
+    page.table(["n_labels", axis, "layer", "term", "order", "label set"], rows)
 
 
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
@@ -271,9 +322,9 @@ def one_head_section(page: Page, search: Path, report: Path) -> None:
     """What the search for one head found; its tables go to `report`."""
     page.heading("Can one head in one layer succeed?")
     if not (search / "full.csv").is_file():
-        page.text("Not tested: `python -m experiments.one_head` has not been run.")
+        page.text("Not tested: the search was not made yet (`make encoders ARGS=--only=one_head`).")
         return
-    found = {name: search / f"{name}.csv" for name in ("screen", "full", "confirm")}
+    found = {name: search / f"{name}.csv" for name in ("screen", "full", "confirm", "how")}
     tables = {name: read_csv(path) for name, path in found.items() if path.is_file()}
     for name, table in tables.items():
         write_csv(report / "encoders" / f"one_head_{name}.csv", table)
@@ -281,10 +332,11 @@ def one_head_section(page: Page, search: Path, report: Path) -> None:
     screened, trained = (len(tables[name]["model"]) for name in ("screen", "full"))
     caption = f"{screened} configurations screened, the best {trained} trained in full. `python -m experiments.one_head`"
     page.figure(shrink(figure), caption)
-    said = lambda values: "{:.2f} [{:.2f}, {:.2f}]".format(*one_head.share(values))
+    can = int((tables["full"][TOP1] > one_head.GENERALISES).sum())
     page.text(
         f"Of the {len(tables['full']['model'])} trained in full, {said(tables['full']['unseen_pair'])} have a top-1 above "
-        f"{one_head.GENERALISES} at their best step, {said(tables['full']['at_the_end'])} at the last."
+        f"{one_head.GENERALISES} at their best step, {said(tables['full']['at_the_end'])} at the last. They were picked by the "
+        f"screening: of all {len(tables['screen']['model'])} at least {can} can."
     )
     if "confirm" in tables:
         t = tables["confirm"]

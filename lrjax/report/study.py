@@ -3,17 +3,19 @@
 A study is a folder with a workdir per sweep; an answer is `<sweep>/analysis/<name>.csv`. What is there is not made again.
 """
 
+import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lrjax import stats, workdir
+from lrjax import cli, stats, workdir
 from lrjax.analysis import align, decompose, depth, gauge, gradient, heads, text, values
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, VARIANT_ABLATIONS, ablate, ablate_each
 from lrjax.analysis.factors import explained
-from lrjax.analysis.models import tidy
+from lrjax.analysis.models import by_shape, tidy
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
 from lrjax.stats import Table
@@ -33,6 +35,12 @@ def monotone(run: Run) -> Table:
     rank = [abs(spearmanr(np.arange(row.size), row).statistic) for row in rows]
     table = tidy(strength.isel(head=best).drop_vars("head").to_dataset(name="gradient_EP"))
     return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"][table["model"]]}
+
+
+def pruned_of(run: Run, n_heads: int) -> Table:
+    """Every subset of heads kept, at N = 15, of the models of a run with so many heads (each number of heads has 2^n subsets)."""
+    (part,) = [part for part in by_shape(run, [15], "n_heads") if part.programs[0].static.n_heads == n_heads]
+    return heads.pruning(part, heads.heads(part), [15])
 
 
 # Answer -> what makes it. Ablations are of vision, evaluated on unseen pairs (and single objects where that is asked).
@@ -58,11 +66,13 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     # of other encoders
     "variant": lambda run: ablate(run, VARIANT_ABLATIONS, sets=("unseen_pair",)),
     "variant_frozen": lambda run: ablate(run, VARIANT_ABLATIONS, sets=("unseen_pair",), frozen=True),
-    "layers": lambda run: tidy(depth.layers(run)),
+    "layers": lambda run: tidy(depth.layers(run)[["position_gradient", "steadiness"]]),
+    "layer_terms": lambda run: tidy(depth.layers(run)[["gradient"]]),
     "by_layer": depth.by_layer,
+    "by_layer_frozen": lambda run: depth.by_layer(run, frozen=True),
+    "pruning_of_four": lambda run: pruned_of(run, 4),
     "paths": lambda run: tidy(depth.paths(depth.deep(run, "vision"))),
     "text_each": lambda run: ablate_each(run, "text"),
-    "text_layers": lambda run: tidy(depth.layers(run, "text")),
     "text_paths": lambda run: tidy(depth.paths(depth.deep(run, "text"), "text")),
 }
 
@@ -105,11 +115,12 @@ PARTS: dict[str, Part] = {
 # Other encoders: each sweep holds its own baseline.
 ENCODERS: dict[str, Part] = {
     "training_ablation": Part("training_ablation", ("strongest", "variant"), 8),
-    "heads": Part("heads", ("strongest", "heads"), 8),
+    "heads": Part("heads", ("strongest", "heads", "pruning_of_four"), 8),
     "pruned": Part("pruned", ("strongest",), 8),
-    "left_right": Part("left_right", ("text", "text_each", "text_layers", "text_paths"), 8),
-    "depth": Part("depth", ("layers", "by_layer", "each", "paths"), 8),
+    "left_right": Part("left_right", ("text", "text_each", "text_paths"), 8),
+    "depth": Part("depth", ("layers", "layer_terms", "by_layer", "each", "paths"), 8),
     "norm_mlp": Part("norm_mlp", ("strongest", "variant", "variant_frozen"), 8),
+    "norm_depth": Part("norm_depth", ("by_layer", "by_layer_frozen"), 8),
     "positions": Part("positions", ("strongest", "variant"), 8),
     "width": Part("width", (), 8),
 }
@@ -139,7 +150,7 @@ class Study:
         path = self.path(part) / "models.csv"
         table = self._read(path)
         if "unseen_pair" not in table:
-            raise InputError(f"{path}: its sweep is not trained to its end; go on with `make reproduce`")
+            raise InputError(f"{path}: its sweep is not trained to its end; go on with the command that began it")
         return table
 
     def history(self, part: str) -> Table:
@@ -163,17 +174,45 @@ class Study:
         shares = explained(table, "unseen_pair")
         return shares | {"models": np.full(len(shares["factor"]), len(table["seed"]))}
 
+    def train(self, part: str, sweep: Sweep) -> None:
+        """Train a sweep to its end, if it is not there."""
+        if (self.path(part) / "config.json").is_file() and cli.open_in(self.path(part), sweep).finished:
+            return
+        print(f"\n{part}", flush=True)
+        with self.clock(f"{part}: training"):
+            cli.train_in(self.path(part), sweep, (gradient.columns,))
+
     def make(self, part: str, names: Sequence[str]) -> list[str]:
         """Make the answers that are not there; returns their names."""
         missing = [name for name in names if not (self.path(part) / "analysis" / f"{name}.csv").is_file()]
         run = workdir.restore(self.path(part)) if missing else None
         for name in missing:
-            stats.write_csv(self.path(part) / "analysis" / f"{name}.csv", ANSWERS[name](run))
+            with self.clock(f"{part}: {name}"):
+                stats.write_csv(self.path(part) / "analysis" / f"{name}.csv", ANSWERS[name](run))
         return missing
+
+    @contextlib.contextmanager
+    def clock(self, what: str):
+        """Add the time that a block takes to the table of times, times.csv."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            known = self.times() or {"what": np.array([], str), "seconds": np.array([], float)}
+            table = dict(zip(known["what"].tolist(), known["seconds"].tolist(), strict=True))
+            table[what] = round(table.get(what, 0.0) + time.monotonic() - began, 1)
+            print(f"{what}: {time.monotonic() - began:.0f} s", flush=True)
+            columns = {"what": np.array(list(table)), "seconds": np.array(list(table.values()), float)}
+            stats.write_csv(self.folder / "times.csv", columns)
+
+    def times(self) -> Table | None:
+        """The table of times, if there is one."""
+        path = self.folder / "times.csv"
+        return stats.read_csv(path) if path.is_file() else None
 
     def _read(self, path: Path) -> Table:
         if not path.is_file():
-            raise InputError(f"{path}: is not there; run `make reproduce` first")
+            raise InputError(f"{path}: is not there; run `make reproduce` (of other encoders `make encoders`) first")
         return stats.read_csv(path)
 
 
@@ -181,6 +220,7 @@ def sweep_of(config, seeds: int, most_seeds: int, quick: bool) -> Sweep:
     """The sweep of a config with so many seeds; `quick`: 2 seeds, few steps, to see that all works (its numbers mean nothing)."""
     changes = {"seeds": min(seeds, most_seeds)}
     if quick:
-        steps = 60
-        changes = {"seeds": 2, "steps": steps, "eval_every": 20, "batch_size": 64, "d_model": 32, "d_embed": 32}
+        small = {"batch_size": 64, "d_model": 32, "d_embed": 32}
+        changes = {"seeds": 2, "steps": 60, "eval_every": 20}
+        changes |= {name: value for name, value in small.items() if not isinstance(config[name], tuple)}
     return make_sweep(dict(config) | changes)

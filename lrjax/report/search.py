@@ -1,0 +1,65 @@
+"""The search for one head (`analysis.one_head`), stage by stage in a folder: what is there is not made again."""
+
+from pathlib import Path
+
+from lrjax import cli, sweep
+from lrjax.analysis import gradient, heads, one_head
+from lrjax.analysis.models import tidy
+from lrjax.config import Sweep
+from lrjax.figures import encoders as figures
+from lrjax.stats import Table, format_interval, format_table, joined, select, write_csv
+
+SLAB = 64  # models that train at a time
+HOW = ("position_gradient", "label_spread", "ratio", "share_EP", "share_PP", "share_BP", "head_bias", "unseen_pair_order")
+
+
+def search(
+    folder: Path, configurations=512, keep=64, confirmed=3, screen_steps=1000, steps=3000, every=250, suffix: str = "png"
+) -> None:
+    """Screen, train the best in full, confirm the best of these with fresh seeds; print and write what each stage found."""
+    screened, screen = stage(folder, "screen", one_head.draw(configurations), screen_steps, every)
+    trained, full = stage(folder, "full", one_head.chosen(screened.sweep, screen, keep), steps, every)
+    print(f"\nof the best {len(full['model'])}, trained in full, so many succeed at their best step: {said(full['unseen_pair'])}")
+    print(f"and at the last step: {said(full['at_the_end'])}   (top-1 above {gradient.GENERALISES})")
+    if confirmed:
+        confirm(folder, trained.sweep, full, confirmed, every)
+    print(figures.search(screen, full, one_head.RANGES, folder / f"one_head.{suffix}"))
+
+
+def stage(folder: Path, name: str, models, steps: int, every: int) -> tuple[sweep.Run, Table]:
+    """Train configurations; the run, and `best` of its history, written and printed."""
+    run = cli.train_in(folder / name, Sweep(tuple(models), steps, every, SLAB), (gradient.columns,))
+    table = one_head.best(sweep.history_table(run), run.sweep)
+    tell(folder, name, table)
+    return run, table
+
+
+def confirm(folder: Path, trained: Sweep, full: Table, n: int, every: int) -> None:
+    """The best n configurations with fresh seeds; and how those that succeed do it."""
+    models, steps = one_head.chosen(trained, full, n, one_head.FRESH), full["step"][:n]
+    run = cli.train_in(folder / "confirm", Sweep(tuple(models), int(steps.max()), every, SLAB), (gradient.columns,))
+    tell(folder, "confirm", one_head.confirmed(sweep.history_table(run), steps, len(one_head.FRESH)))
+    found = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
+    found = joined(found, tidy(heads.heads(run)[["head_bias"]]), ["head_bias"])
+    table = joined(sweep.models_table(run), found, [name for name in HOW if name in found])
+    write_csv(folder / "how.csv", table)
+    succeeds = table["unseen_pair"] > gradient.GENERALISES
+    lines = []
+    for name, rows in (("succeed", succeeds), ("fail", ~succeeds)):
+        part = select(table, rows) | {"position_gradient": abs(table["position_gradient"][rows])}
+        lines.append([name, int(rows.sum()), *(format_interval(part[column]) for column in HOW)])
+    print("\nhow: confirmed models that succeed beside those that fail (mean [95 % interval])")
+    print(format_table(["", "models", *HOW], lines))
+
+
+def tell(folder: Path, name: str, table: Table) -> None:
+    """Write and print a stage's table."""
+    write_csv(folder / f"{name}.csv", table)
+    print(f"\n{name}: best first")
+    print(format_table([*table], [[f"{column[i]:.3g}" for column in table.values()] for i in range(min(10, len(table["step"])))]))
+    print(folder / f"{name}.csv")
+
+
+def said(top1) -> str:
+    """The share of models that succeed, with its interval, for people."""
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*one_head.share(top1))
