@@ -54,3 +54,9 @@ def test_csv_reads_back_the_same(tmp_path):
 def test_intervals_for_people():
     assert stats.format_interval([0.5]) == "0.500"
     assert stats.format_interval([0.5, 0.7], signed=True).startswith("+0.600 [-")
+
+
+def test_tables_are_joined_by_model():
+    """A model that the other table leaves out is NaN; its order does not matter."""
+    table, other = {"model": np.array([0, 1, 2])}, {"model": np.array([2, 0]), "ratio": np.array([5.0, 3.0])}
+    np.testing.assert_array_equal(stats.joined(table, other, ["ratio"])["ratio"], [3, np.nan, 5])

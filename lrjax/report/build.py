@@ -12,7 +12,7 @@ from lrjax.figures import decompose as term_figures
 from lrjax.figures import gradient as gradient_figures
 from lrjax.figures import regime as regime_figures
 from lrjax.figures.style import shrink
-from lrjax.report.claims import CLAIMS, OURS, Claim, Verdict, judge, ratios
+from lrjax.report.claims import CLAIMS, OURS, Claim, Verdict, judge, ratios, stated
 from lrjax.report.page import Page
 from lrjax.report.study import Study
 from lrjax.stats import Table, read_csv, select, write_csv
@@ -84,11 +84,7 @@ def tally(verdicts: dict[str, list[Verdict]], study: Study) -> list[list[str]]:
 def three_questions(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
     """The one-page answer, in the numbers of the default sweep."""
     first = {key: of_claim[0] for key, of_claim in verdicts.items() if of_claim}
-    said = (
-        lambda key: f"{first[key].mean:.2f} [{first[key].low:.2f}, {first[key].high:.2f}]"
-        if key in first and first[key].n
-        else "(not measured)"
-    )
+    said = lambda key: stated(first[key]) if key in first else "(not measured)"
     page.answer(
         "Does label diversity drive generalisation?",
         f"From 5 to 25 labels top-1 on pairs of labels never seen together changes by {said('diversity')}, to {said('many')} at "

@@ -82,6 +82,11 @@ def judge(claim: Claim, study: Study, part: str) -> Verdict:
     return Verdict(claim, part, mean, low, high, n, verdict)
 
 
+def stated(verdict: Verdict) -> str:
+    """`0.87 [0.86, 0.89]`, for a sentence."""
+    return f"{verdict.mean:.2f} [{verdict.low:.2f}, {verdict.high:.2f}]" if verdict.n else "(not measured)"
+
+
 # ---- what is read from the answers: arrays in the order of seeds, so that differences are paired ----
 
 
