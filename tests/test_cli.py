@@ -57,6 +57,7 @@ def test_the_ablation_needs_nothing_but_the_checkpoint(swept):
 
 
 ANALYSES = "align decompose factors gauge gradient heads ratio text values ablate_ep".split()
+ANALYSES += "training_ablation left_right depth variants".split()
 
 
 def bad(tmp, folder):
@@ -117,6 +118,8 @@ def bad(tmp, folder):
             [f"--study={tmp}/study", "--only=defualt"],
             "--only=defualt: is no sweep of the study; expected some of default",
         ),
+        ("encoders", [f"--study={tmp}/study", "--only=default"], "expected some of training_ablation"),
+        ("sweep", [new, "--config.positions=rope"], "config.positions: 'rope' is not possible; expected 'learned' or"),
         ("regime", [f"--workdir={tmp}/regime", "--configurations=0"], "--configurations"),
     ]
 
@@ -127,6 +130,7 @@ def bad(tmp, folder):
         ("decompose", ["shares", "term_maps"], ["shares", "terms_mean"]),
         ("gradient", ["gradient", "gradient_predicts", "gradient_onset"], ["gradient_predicts", "gradient_phases"]),
         ("gauge", ["gauge", "gauge_law"], ["gauge"]),
+        ("variants", ["variants", "variants_ablate"], ["variants", "variants_ablate"]),
     ],
 )
 def test_an_analysis_prints_and_writes_its_answer(swept, tmp_path, name, tables, figures):
@@ -148,7 +152,9 @@ def test_every_analysis_opens_its_checkpoint_through_one_door():
             name
         )
     others = {p.stem for p in (ROOT / "experiments").glob("*.py")} - {*ANALYSES}
-    assert others == {"__init__", "benchmark", "regime", "reproduce", "sweep", "torture"}, "a new command is in one of these lists"
+    assert others == {"__init__", "benchmark", "encoders", "one_head", "regime", "reproduce", "sweep", "torture"}, (
+        "a new command is in one of these lists"
+    )
 
 
 def test_bad_input_ends_in_one_line_and_touches_nothing(swept, tmp_path):
