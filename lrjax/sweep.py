@@ -145,8 +145,16 @@ def train_chunk(
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, jax.Array]:
     """n_steps training steps of all models of a program, from step `start`: states (donated) and losses [m, n_steps]."""
-    all_models = jax.vmap(partial(train.train_steps, static, n_steps=n_steps), in_axes=(0, 0, 0, None))
-    return devices.over_models(all_models, mesh or devices.mesh(), replicated=1)(hyper, splits, states, start)
+
+    def local(hyper, splits, states, start):
+        one = lambda model: train.train_steps(static, *model, start, n_steps)
+        models = len(hyper.seed)
+        at_once = devices.trained_at_once(models)
+        if at_once == models:
+            return jax.vmap(one)((hyper, splits, states))
+        return jax.lax.map(one, (hyper, splits, states), batch_size=at_once)
+
+    return devices.over_models(local, mesh or devices.mesh(), replicated=1)(hyper, splits, states, start)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 6, 7))
