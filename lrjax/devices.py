@@ -6,6 +6,7 @@ program on its share of the models. Counts that do not divide are padded by `swe
 
 import contextlib
 import functools
+import gc
 import os
 import platform
 import sys
@@ -132,6 +133,23 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def make_room(limit: int | None = None) -> None:
+    """Forget compiled programs before this process has as many memory maps as Linux allows (`limit`; usually 65,530).
+
+    XLA maps some 200 pieces of memory a program on a CPU, 3,000 a sweep of one shape; when no more can be had it dies of a
+    segmentation fault. What is forgotten and wanted again comes from the compilation cache.
+    """
+    try:
+        limit = limit or int(Path("/proc/sys/vm/max_map_count").read_text())
+        with open("/proc/self/maps") as maps:
+            used = sum(1 for _ in maps)
+    except OSError:  # not Linux
+        return
+    if used > limit / 2:
+        jax.clear_caches()
+        gc.collect()
 
 
 def at_once() -> int:

@@ -278,6 +278,7 @@ def advance(
 
 def _train_to(end: int, run: Run, i: int, often: int, on_chunk, on_checkpoint, stop) -> bool:
     """Train program i to step `end`; False if asked to stop before it is evaluated there."""
+    devices.make_room()
     p, mesh, first = run.programs[i], devices.mesh(), run.step + run.ahead.get(i, 0)
     hyper = devices.place(p.hyper, mesh)
     if run.states[i] is None:

@@ -19,7 +19,7 @@ jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-from lrjax import config, sweep, workdir  # noqa: E402
+from lrjax import config, devices, sweep, workdir  # noqa: E402
 from lrjax.clip import init_clip, model_splits  # noqa: E402
 
 TINY = dict(d_model=16, n_heads=2, d_embed=16, batch_size=32)
@@ -31,6 +31,12 @@ def tiny_model(**fields) -> config.Model:
 
 def tiny_sweep(n_labels=(4, 6), seeds=2, **fields) -> config.Sweep:
     return config.make_sweep(config.get_config(n_labels=n_labels, seeds=seeds, **{"steps": 20, "eval_every": 10, **TINY, **fields}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room():
+    """A process that runs many files would end with more memory maps than Linux allows."""
+    devices.make_room()
 
 
 @pytest.fixture(scope="session")

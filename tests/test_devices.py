@@ -133,3 +133,14 @@ def test_one_of_two_processes_is_taken_away_and_both_save_and_stop(tmp_path):
     assert "SIGTERM: stopped; continue with: " in told[0][0]
     newest = checkpoint.saved_steps(tmp_path / "w/checkpoints")[-1]
     assert checkpoint.place_of(newest)[0] == 0 and checkpoint.load(newest), "as far as both had come"
+
+
+def test_compiled_programs_are_forgotten_before_memory_maps_run_out():
+    """Far from the limit nothing is; at it everything is, and what is asked again is compiled again."""
+    double = jax.jit(lambda x: 2 * x)
+    double(1.0)
+    devices.make_room()
+    assert double._cache_size() == 1
+    devices.make_room(limit=10)
+    assert double._cache_size() == 0
+    assert double(1.0) == 2

@@ -47,6 +47,7 @@ def of_models(
         rows = np.flatnonzero(np.isin(program.rows, chosen))
         if not len(rows):
             continue
+        devices.make_room()
         mesh = devices.mesh()
         padded = np.append(rows, rows[-1:].repeat(-len(rows) % mesh.size))
         hyper, params = devices.place(jax.tree.map(lambda x: x[padded], (program.hyper, state.params)), mesh)
