@@ -9,11 +9,12 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import numpy as np
 import pytest
 
 from conftest import ENVIRONMENT, ROOT, SMOKE, TINY, tiny_sweep
-from lrjax import checkpoint, config, sweep, workdir
+from lrjax import checkpoint, config, devices, sweep, workdir
 from lrjax.stats import select
 
 EIGHT = """
