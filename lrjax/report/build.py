@@ -100,7 +100,7 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
     page.answer(
         "Is it causal?",
         "The gradient is; that it is EP is a convention. In a one-block vision encoder E_cls and P_0 enter only as their sum, "
-        f"and their difference only decays (largest relative deviation from that law {first['gauge_law'].mean:.0e} on average). "
+        f"and their difference only decays (relative deviation from that law {first['gauge_law'].mean:.0e} on average). "
         f"The same function with its CLS vector wholly in P_0 changes its order by {said('gauge_p')} when EP is zero, wholly in "
         f"E_cls by {said('gauge_e')}. Initial scales decide: EP carries {said('ratio_small')} of the gradient at E:P = 1/4 and "
         f"{said('ratio_large')} at 64.",
