@@ -7,8 +7,8 @@ CONFIG  ?= experiments/configs/diversity.py
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS    ?=
 
-# Tests run side by side, a file on one worker, so that a file's fixtures are made once.
-WORKERS := -n 2 --dist loadfile
+# Tests run side by side, a file on one worker, so that its fixtures are made once; in order, so that the longest file is not last.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV  := .venv
 FLOOR := .venv-floor

@@ -18,6 +18,7 @@ from conftest import TINY, tiny_sweep
 from lrjax import checkpoint, sweep, workdir
 from lrjax.config import AXES, RUN, STATIC, make_sweep, validate
 from lrjax.errors import InputError
+from lrjax.positions import POSITIONS
 
 FIELDS = ("seeds", "first_seed", *RUN, *AXES, *STATIC)
 EXAMPLES, SHAPES = int(os.environ.get("LRJAX_FUZZ", 100)), 3
@@ -54,6 +55,10 @@ likely = {  # values that are often possible, so that the accepted are many and 
         name: st.integers(1, 60)
         for name in ("n_labels", "n2", "n1", "L", "n_heldout", "d_model", "n_heads", "d_embed", "batch_size")
     },
+    **{name: st.integers(0, 20) for name in ("d_head", "mlp_ratio")},
+    "positions": st.one_of(st.sampled_from(POSITIONS), texts),
+    "layer_norm": st.booleans(),
+    "logit_scale": st.floats(0, 120),
     **{name: st.floats(0, 1) for name in ("weight_decay", "lr", "e_scale", "p_scale", "eps")},
     **{name: st.integers(1, 4) for name in ("n_layers_vision", "n_layers_text", "seeds", "first_seed")},
     **{name: st.integers(0, 1000) for name in (*RUN, "warmup_steps")},
