@@ -16,7 +16,7 @@ QUICK_SEARCH = dict(configurations=9, keep=2, confirmed=1, screen_steps=10, step
 
 def main() -> None:
     study = reproduce.study_of("encoders", ENCODERS, "one_head")
-    reproduce.make(study, min(8, reproduce.SEEDS.value or 8))
+    reproduce.make(study, reproduce.SEEDS.value or 8)
     if "one_head" in (reproduce.ONLY.value or ["one_head"]):
         with study.clock("one_head"):
             search(study.folder / "one_head", **(QUICK_SEARCH if reproduce.QUICK.value else {}))

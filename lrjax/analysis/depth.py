@@ -27,12 +27,13 @@ from lrjax.analysis.ablate import NAMED_BY, ablate
 from lrjax.analysis.decompose import traces, unseen_sequences
 from lrjax.analysis.gradient import readout_form
 from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, traced
+from lrjax.analysis.values import decided
 from lrjax.attention import GATES, TERMS, attend
 from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape, unit
 from lrjax.errors import InputError
-from lrjax.evaluate import TIE, unseen_pairs
+from lrjax.evaluate import unseen_pairs
 from lrjax.gates import NONE, Gates
 from lrjax.scenes import fill, image_slots, pair_caption_slots, swapped
 from lrjax.splits import Splits
@@ -126,14 +127,15 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
         d = captions[:, scenes.left, scenes.right] - captions[:, scenes.right, scenes.left]  # [word, n, e]
         both = tuple(fill(form, image_slots(s)) for s in (scenes, swapped(scenes)))
         embeddings = jax.lax.map(one, both, batch_size=60)
-        clean, changed = (ordered(jnp.einsum("n...e,wne->wn...", z, d)) for z in embeddings)
+        clean, changed = (decided(jnp.einsum("n...e,wne->wn...", z, d)).mean(0) for z in embeddings)
     else:
         images = embed_images(static, params, gates, scenes)  # [n, e]
         both = tuple(fill(form, pair_caption_slots(a, b, word)) for a, b in ((x, y), (y, x)))
         clean, changed = jax.lax.map(one, both, batch_size=20)
         number = jnp.zeros((static.n_words, h, h), int).at[word, x, y].set(jnp.arange(len(x)))
         true, false = number[:, scenes.left, scenes.right], number[:, scenes.right, scenes.left]  # [word, n]
-        clean, changed = (ordered(jnp.einsum("wn...e,ne->wn...", z[true] - z[false], images)) for z in (clean, changed))
+        margins = (jnp.einsum("wn...e,ne->wn...", z[true] - z[false], images) for z in (clean, changed))
+        clean, changed = (decided(of_words).mean(0) for of_words in margins)
     return {"order": clean, "change": changed - clean}
 
 
@@ -152,11 +154,6 @@ def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
         return ablate(part, names, n_labels=n_labels, sets=("unseen_pair",), frozen=frozen)
 
     return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY)])
-
-
-def ordered(margins: jax.Array) -> jax.Array:
-    """The share of samples [word, n, ...] whose margin is above 0, ties 1/2."""
-    return jnp.where(jnp.abs(margins) <= TIE, 0.5, margins > 0).mean((0, 1))
 
 
 def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:

@@ -176,11 +176,12 @@ class Study:
 
     def train(self, part: str, sweep: Sweep) -> None:
         """Train a sweep to its end, if it is not there."""
-        if (self.path(part) / "config.json").is_file() and cli.open_in(self.path(part), sweep).finished:
+        run = cli.open_in(self.path(part), sweep)
+        if run.finished:
             return
         print(f"\n{part}", flush=True)
         with self.clock(f"{part}: training"):
-            cli.train_in(self.path(part), sweep, (gradient.columns,))
+            cli.train(run, self.path(part), (gradient.columns,), resume="")
 
     def make(self, part: str, names: Sequence[str]) -> list[str]:
         """Make the answers that are not there; returns their names."""
