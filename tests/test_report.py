@@ -129,3 +129,10 @@ def test_a_quick_study_is_small_and_a_full_one_has_its_seeds():
     assert len(wanted.models) == 16 and wanted.steps == 3000
     quick = study.sweep_of(config.get_config(n_labels=(5, 15)), 16, 8, quick=True)
     assert len(quick.models) == 4 and quick.steps < 100
+
+
+def test_a_study_of_nothing_has_a_page_that_says_so(tmp_path):
+    """As `--only` of one sweep leaves the baseline out."""
+    build.build(Study(tmp_path / "study"), tmp_path / "report", None, None)
+    assert set(stats.read_csv(tmp_path / "report" / "claims.csv")["verdict"].tolist()) == {"not tested"}
+    assert "(not measured)" in (tmp_path / "report" / "report.md").read_text()

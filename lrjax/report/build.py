@@ -54,7 +54,7 @@ def build(study: Study, folder: Path, seconds: Table | None, regime_folder: Path
 
 def judged(claim: Claim, study: Study) -> list[Verdict]:
     """The verdicts on a claim: in its own sweep, or in every variant of the baseline that is there."""
-    parts = [claim.part] if claim.part else [part for part in VARIANTS if study.has(part)]
+    parts = [claim.part] if claim.part else [part for part in VARIANTS if study.has(part)] or ["default"]
     return [judge(claim, study, part) for part in parts]
 
 
@@ -83,8 +83,9 @@ def tally(verdicts: dict[str, list[Verdict]], study: Study) -> list[list[str]]:
 
 def three_questions(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
     """The one-page answer, in the numbers of the default sweep."""
-    first = {key: of_claim[0] for key, of_claim in verdicts.items() if of_claim}
-    said = lambda key: stated(first[key]) if key in first else "(not measured)"
+    first = {key: of_claim[0] for key, of_claim in verdicts.items()}
+    said = lambda key: stated(first[key])
+    deviation = f"{first['gauge_law'].mean:.0e}" if first["gauge_law"].n else "(not measured)"
     page.answer(
         "Does label diversity drive generalisation?",
         f"From 5 to 25 labels top-1 on pairs of labels never seen together changes by {said('diversity')}, to {said('many')} at "
@@ -100,7 +101,7 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
     page.answer(
         "Is it causal?",
         "The gradient is; that it is EP is a convention. In a one-block vision encoder E_cls and P_0 enter only as their sum, "
-        f"and their difference only decays (relative deviation from that law {first['gauge_law'].mean:.0e} on average). "
+        f"and their difference only decays (relative deviation from that law {deviation} on average). "
         f"The same function with its CLS vector wholly in P_0 changes its order by {said('gauge_p')} when EP is zero, wholly in "
         f"E_cls by {said('gauge_e')}. Initial scales decide: EP carries {said('ratio_small')} of the gradient at E:P = 1/4 and "
         f"{said('ratio_large')} at 64.",
