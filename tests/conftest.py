@@ -1,6 +1,7 @@
 """Shared fixtures: tiny models, one trained sweep for everything that only reads it, commands, and the compilation cache."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -91,6 +92,32 @@ def command(module, *arguments, before=(), **popen):
     """Run `python -m experiments.<module> ARGUMENTS`, after the words `before`, as a user would."""
     run = [*before, sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
     return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT, **popen)
+
+
+FORKS = """
+import json, os, runpy, sys
+import lrjax.report.build, lrjax.report.search  # and with them nearly all: a command forked from here has its imports for nothing
+
+folder, commands = sys.argv[1], json.load(sys.stdin)  # no backend of jax is up yet, so a fork is a process like any other
+for i, (module, arguments) in enumerate(commands):
+    if not (child := os.fork()):
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{folder}/{i}.{name}", os.O_CREAT | os.O_WRONLY), stream)
+        sys.argv[1:] = arguments
+        runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def many_commands(folder, commands):
+    """`command` of many (module, arguments), one after another, for the price of one start of Python."""
+    run = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, str(folder)]
+    done = subprocess.run(run, input=json.dumps(commands), cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    told = lambda i, name: (folder / f"{i}.{name}").read_text()
+    codes = map(int, done.stdout.split())
+    return [subprocess.CompletedProcess(commands[i], code, told(i, "out"), told(i, "err")) for i, code in enumerate(codes)]
 
 
 @pytest.fixture(scope="session")

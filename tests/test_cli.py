@@ -2,11 +2,10 @@
 
 import csv
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import QUICK, ROOT, command
+from conftest import QUICK, ROOT, command, many_commands
 
 
 def read(path):
@@ -157,16 +156,15 @@ def test_every_analysis_opens_its_checkpoint_through_one_door():
     )
 
 
-def test_bad_input_ends_in_one_line_and_touches_nothing(swept, tmp_path):
+def test_bad_input_ends_in_one_line_and_touches_nothing(swept, tmp_path, tmp_path_factory):
     folder, _ = swept
     cases = bad(tmp_path, folder)
     before = {p: p.stat().st_mtime_ns for p in [*tmp_path.rglob("*"), *folder.rglob("*")] if p.is_file()}
-    with ThreadPoolExecutor(2) as pool:
-        results = pool.map(lambda case: command(case[0], *case[1]), cases)
-        for (module, arguments, says), done in zip(cases, results, strict=True):
-            told = f"{module} {arguments}: {done.stderr}"
-            assert done.returncode == 2, told
-            assert says in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, told
-            assert done.stdout == "", told
+    results = many_commands(tmp_path_factory.mktemp("told"), [case[:2] for case in cases])
+    for (module, arguments, says), done in zip(cases, results, strict=True):
+        told = f"{module} {arguments}: {done.stderr}"
+        assert done.returncode == 2, told
+        assert says in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, told
+        assert done.stdout == "", told
     assert {p: p.stat().st_mtime_ns for p in [*tmp_path.rglob("*"), *folder.rglob("*")] if p.is_file()} == before
     assert not (tmp_path / "new").exists()
