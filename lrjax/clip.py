@@ -12,17 +12,8 @@ from lrjax import encoder
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape
 from lrjax.gates import Gates
-from lrjax.scenes import (
-    FIRST_LABEL,
-    PAIR_CAPTION,
-    SINGLE_CAPTION,
-    Scene,
-    image_form,
-    image_slots,
-    pair_caption_slots,
-    single_caption_slots,
-)
-from lrjax.splits import Splits, make_splits
+from lrjax.scenes import SINGLE_CAPTION, Form, Slots
+from lrjax.splits import Splits
 
 MAX_LOG_SCALE = np.log(100.0)
 STREAMS = ("init", "splits", "batches", "evaluation")
@@ -45,10 +36,12 @@ def stream(seed: jax.Array, name: str) -> jax.Array:
 def shapes(static: Static) -> dict[str, Shape]:
     """The shapes of both towers."""
     names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio")
-    common = dict(n_tokens=FIRST_LABEL + static.n_names) | {name: getattr(static, name) for name in names}
+    task = static.world
+    common = {name: getattr(static, name) for name in names}
+    spoken = max(len(form.template) for form in (SINGLE_CAPTION, *task.said))
     return {
-        "vision": Shape(n_positions=static.L + 1, n_layers=static.n_layers_vision, causal=False, **common),
-        "text": Shape(n_positions=len(PAIR_CAPTION.template), n_layers=static.n_layers_text, causal=True, **common),
+        "vision": Shape(task.n_tokens, len(task.image.template), static.n_layers_vision, causal=False, **common),
+        "text": Shape(task.n_first + task.n_names, spoken, static.n_layers_text, causal=True, **common),
     }
 
 
@@ -69,17 +62,17 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
 
 def model_splits(static: Static, hyper: Hyper) -> Splits:
     """The splits of one model, from its seed."""
-    return make_splits(stream(hyper.seed, "splits"), static.n_labels_max, static.n_heldout, static.L)
+    return static.world.splits(stream(hyper.seed, "splits"))
 
 
 def embed_images(
-    static: Static, params: CLIP, gates: Gates, scenes: Scene, split: bool = True, frozen_at: Gates | None = None
+    static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True, frozen_at: Gates | None = None
 ) -> jax.Array:
-    """Unit embeddings [..., e] of scenes [...]. Without `split`, gates in depth count as 1 (see `encoder.run`).
+    """Unit embeddings [..., e] of images, slots [S, ...]. Without `split`, gates in depth count as 1 (see `encoder.run`).
 
     frozen_at: the gates under which LayerNorm's scales are taken.
     """
-    batch, shape = (image_form(static.L), image_slots(scenes)), shapes(static)["vision"]
+    batch, shape = (static.world.image, images), shapes(static)["vision"]
     at = None if frozen_at is None else frozen_at.vision
     return encoder.encode(params.vision, gates.vision, (batch,), shape, split=split, shift=gates.vision_shift, frozen_at=at)[0]
 
@@ -88,14 +81,10 @@ def embed_captions(
     static: Static,
     params: CLIP,
     gates: Gates,
-    label: jax.Array,
-    left: jax.Array,
-    right: jax.Array,
-    word: jax.Array,
+    captions: tuple[tuple[Form, Slots], ...],
     split: bool = True,
     frozen_at: Gates | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """Unit embeddings [..., e] of captions: "`label` is in the image", and of the pair (left, right) said with `word` (0 or 1)."""
-    batches = (SINGLE_CAPTION, single_caption_slots(label)), (PAIR_CAPTION, pair_caption_slots(left, right, word))
+) -> tuple[jax.Array, ...]:
+    """Unit embeddings [..., e] of captions, each a form and its slots [S, ...]."""
     at = None if frozen_at is None else frozen_at.text
-    return encoder.encode(params.text, gates.text, batches, shapes(static)["text"], split=split, frozen_at=at)
+    return encoder.encode(params.text, gates.text, captions, shapes(static)["text"], split=split, frozen_at=at)

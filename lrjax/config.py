@@ -16,10 +16,10 @@ import ml_collections
 import numpy as np
 from flax import struct
 
+from lrjax import tasks
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS, NONE, GateSchedule, parse_gates
 from lrjax.positions import POSITIONS
-from lrjax.scenes import RELATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Model:
     e_scale: float = 0.3
     p_scale: float = 0.02
     logit_scale: float = 1 / 0.07  # at the start
+    zipf: float = 0.0  # trained labels occur as rank^-zipf
     gates: str = NONE
     # encoders
     d_model: int = 128
@@ -48,6 +49,7 @@ class Model:
     layer_norm: bool = False  # before attention, before the MLP and at the readout
     mlp_ratio: int = 0  # width of the MLP over d_model; 0: none
     # data
+    task: str = "row"
     L: int = 10
     n_heldout: int = 5
     relations: str = "left"
@@ -61,7 +63,7 @@ class Model:
 
 MAX_MODELS = 1_000_000
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "logit_scale", "gates")  # beside seeds
+AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "logit_scale", "zipf", "gates")  # + seeds
 TRACED = ("seed", *AXES)
 STATIC = tuple(f.name for f in dataclasses.fields(Model) if f.name not in TRACED)
 _TYPES = {f.name: f.type for f in dataclasses.fields(Model)}
@@ -101,11 +103,17 @@ class Static:
     L: int
     n_heldout: int
     relations: str
+    task: str
     matmul_precision: str
     batch_size: int
     mask_repeats: bool
     warmup_steps: int
     eps: float
+
+    @property
+    def world(self) -> tasks.Task:
+        """The task."""
+        return tasks.make(self.task, **{name: getattr(self, name) for name in tasks.COMMON})
 
     @property
     def n_names(self) -> int:
@@ -115,7 +123,7 @@ class Static:
     @property
     def n_words(self) -> int:
         """R: how many relation words captions use."""
-        return RELATIONS[self.relations]
+        return len(self.world.words)
 
 
 @struct.dataclass
@@ -132,6 +140,7 @@ class Hyper:
     e_scale: jax.Array
     p_scale: jax.Array
     logit_scale: jax.Array
+    zipf: jax.Array
     gates: GateSchedule
 
 
@@ -201,8 +210,7 @@ def validate(sweep: Sweep) -> None:
 def validate_model(model: Model) -> None:
     """The same for one model."""
     m = model
-    layouts = m.L * (m.L - 1) // 2
-    for name in ("weight_decay", "lr", "e_scale", "p_scale", "eps"):
+    for name in ("weight_decay", "lr", "e_scale", "p_scale", "zipf", "eps"):
         value = getattr(m, name)
         _require(name, value, 0 <= value <= float(np.finfo(np.float32).max), "a finite number, not negative")
     _require("lr", m.lr, np.float32(m.lr) > 0, "a finite number above 0")
@@ -211,10 +219,16 @@ def validate_model(model: Model) -> None:
     _require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")
     _require("betas", m.betas, all(0 <= beta < 1 for beta in m.betas), "two numbers in [0, 1)")
     _require("L", m.L, 3 <= m.L <= 23, "3..23 pixels")
-    _require("n1", m.n1, 1 <= m.n1 <= m.L - 1, f"1..{m.L - 1}, so that some of the {m.L} positions are held out")
-    _require("n2", m.n2, 1 <= m.n2 <= layouts - 1, f"1..{layouts - 1}, so that some of the {layouts} layouts are held out")
     _require("n_labels", m.n_labels, 2 <= m.n_labels <= 1000, "2 or more labels (up to 1000)")
     _require("n_heldout", m.n_heldout, 2 <= m.n_heldout <= 50, "2..50 held-out labels")
+    world = make_static([m]).world
+    places, layouts, least = world.n_places, world.n_layouts, world.together
+    for name in ("n_labels", "n_heldout"):
+        _require(
+            name, getattr(m, name), getattr(m, name) >= least, f"{least} or more labels, which stand together in task {m.task!r}"
+        )
+    _require("n1", m.n1, 1 <= m.n1 <= places - 1, f"1..{places - 1}, so that some of the {places} positions are held out")
+    _require("n2", m.n2, 1 <= m.n2 <= layouts - 1, f"1..{layouts - 1}, so that some of the {layouts} layouts are held out")
     _require("batch_size", m.batch_size, 2 <= m.batch_size <= 65536 and m.batch_size % 2 == 0, "an even number, 2..65536")
     for name, top in (("d_model", 8192), ("d_embed", 8192), ("n_heads", 256), ("n_layers_vision", 24), ("n_layers_text", 24)):
         _require(name, getattr(m, name), 1 <= getattr(m, name) <= top, f"1..{top}")
@@ -228,7 +242,6 @@ def validate_model(model: Model) -> None:
     _require("d_head", d_head, m.positions != "rotary" or d_head % 2 == 0, "an even number, to rotate pairs")
     _require("warmup_steps", m.warmup_steps, 0 <= m.warmup_steps <= 2**24, "0 or more")
     _require("matmul_precision", m.matmul_precision, m.matmul_precision in PRECISIONS, " or ".join(map(repr, PRECISIONS)))
-    _require("relations", m.relations, m.relations in RELATIONS, " or ".join(map(repr, RELATIONS)))
     _require("seed", m.seed, 0 <= m.seed < 2**32, "a seed in 0..4294967295")
     schedule = gate_schedule(m)
     if m.mlp_ratio:

@@ -9,6 +9,7 @@ Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S slots
 """
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -150,7 +151,7 @@ def run(
     whole: bool = True,
     frozen: Scales | None = None,
 ) -> Pass:
-    """The definition: one sequence ids [T]; gates [n_layers, h, 12].
+    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E; gates [n_layers, h, 12].
 
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
     merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
@@ -158,7 +159,8 @@ def run(
     scales, in place of the stream's own.
     """
     T, last = len(ids), len(params.blocks) - 1
-    streams = jnp.stack([params.E[ids], params.P[:T], jnp.zeros_like(params.P[:T])])
+    tokens = params.E[ids] if ids.ndim == 1 else jnp.where((ids >= 0)[..., None], params.E[ids], 0).sum(1)
+    streams = jnp.stack([tokens, params.P[:T], jnp.zeros_like(params.P[:T])])
     streams = streams if split else streams.sum(0, keepdims=True)
     geometry = shape.geometry(jnp.arange(T), jnp.arange(T))
     own = lambda norm, x, given: None if norm is None else norm_scale(x) if given is None else given
@@ -329,7 +331,8 @@ def encode(
     shift [h, p], of one block only, is added to the readout row of scores. frozen_at: gates [n_layers, h, 12] under which
     LayerNorm's scales are taken, in place of those under `gates`.
     """
-    if len(params.blocks) > 1 or (frozen_at is not None and shape.layer_norm):
+    scaled = shape.layer_norm and any(form.adds for form, _ in batches)  # the scale of a sum is in no table
+    if len(params.blocks) > 1 or scaled or (frozen_at is not None and shape.layer_norm):
         if shift is not None:
             raise ValueError("a row of scores can be shifted in a one-block encoder only")
 
@@ -337,7 +340,8 @@ def encode(
             given = None if frozen_at is None else run(params, frozen_at, ids, shape, form.readout, whole=False).scales
             return run(params, gates, ids, shape, form.readout, split=split, whole=False, frozen=given).embedding
 
-        return tuple(jnp.vectorize(one, excluded=(1,), signature="(t)->(e)")(fill(form, slots), form) for form, slots in batches)
+        over = lambda form: jnp.vectorize(partial(one, form=form), signature="(t,c)->(e)" if form.adds else "(t)->(e)")
+        return tuple(over(form)(fill(form, slots)) for form, slots in batches)
     embeddings = []
     forms = tuple(form for form, _ in batches)
     for tables, (form, slots) in zip(make_tables(params, gates, shape, forms), batches, strict=True):

@@ -20,17 +20,22 @@ from flax import struct
 BACKGROUND, CLS, EOT, IN_IMAGE, LEFT_OF, RIGHT_OF = range(6)
 FIRST_SLOT_TOKEN, FIRST_LABEL = LEFT_OF, 6  # slots hold relation words and labels (or what they replace)
 EMPTY = -1  # no token: what a template has where a slot will always be filled
-WORDS = (LEFT_OF, RIGHT_OF)
-RELATIONS = {"left": 1, "left+right": 2}  # data -> how many relation words its captions use
+WORDS = {"left": LEFT_OF, "right": RIGHT_OF, "above": 6, "below": 7}  # the last two in tasks whose labels begin later
+REVERSED = ("right", "below")  # "b right of a" is "a left of b"
+RELATIONS = {"left": ("left",), "left+right": ("left", "right")}  # data -> the relation words that its captions use
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """The static part of a sequence: `template` (T token ids), the token that its slots replace in it, the `readout` position."""
+    """The static part of a sequence: `template` (T token ids), the token that its slots replace in it, the `readout` position.
+
+    If it `adds`, a slot's token is added to what stands at its place, and several may be there.
+    """
 
     template: tuple[int, ...]
     replaced: int
     readout: int
+    adds: bool = False
 
 
 SINGLE_CAPTION = Form((EMPTY, IN_IMAGE, EOT, BACKGROUND), EMPTY, readout=2)
@@ -44,23 +49,31 @@ def image_form(L: int) -> Form:
 
 @struct.dataclass
 class Slots:
-    """The tokens that fill a form: `tokens` [S, ...] ids at `positions` [S, ...] of the sequence. Positions differ within S."""
+    """The tokens that fill a form: `tokens` [S, ...] ids at `positions` [S, ...] of the sequence. Positions differ within S, except
+    of slots that are EMPTY, and in a form that adds.
+    """
 
     tokens: jax.Array
     positions: jax.Array
 
 
 def fill(form: Form, slots: Slots) -> jax.Array:
-    """The whole sequences of one form: slots [S, ...] -> ids [..., T]."""
-    ids = jnp.asarray(form.template)
-    for token, position in zip(slots.tokens, slots.positions, strict=True):
-        ids = jnp.where(position[..., None] == jnp.arange(len(form.template)), token[..., None], ids)
+    """The whole sequences of one form: slots [S, ...] -> ids [..., T]; of one that adds [..., T, 1 + S], EMPTY where nothing is."""
+    ids, T = jnp.asarray(form.template), len(form.template)
+    at = lambda token, position: (position[..., None] == jnp.arange(T)) & (token[..., None] >= 0)
+    filled = [(at(*slot), slot[0][..., None]) for slot in zip(slots.tokens, slots.positions, strict=True)]
+    if form.adds:
+        ids = jnp.broadcast_to(ids, (*slots.tokens.shape[1:], T))
+        return jnp.stack([ids, *(jnp.where(here, token, EMPTY) for here, token in filled)], -1)
+    for here, token in filled:
+        ids = jnp.where(here, token, ids)
     return ids
 
 
 @struct.dataclass
 class Scene:
-    """One or two objects: label `left` at pixel `i`, label `right` at pixel `j`; i < j if both are objects.
+    """One or two objects: label `left` at place `i`, label `right` at place `j`; i < j if both are objects (on a grid `left` is
+    then the one that is read first).
 
     Labels are indices 0..A-1 (held-out first), each field [...]. A scene of one object has right = ABSENT, and any j != i.
     """
@@ -71,11 +84,11 @@ class Scene:
     j: jax.Array
 
 
-ABSENT = BACKGROUND - FIRST_LABEL  # the "label" whose token is background
+ABSENT = -1  # the "label" of no object
 
 
 def single_scene(label: jax.Array, i: jax.Array, L: int) -> Scene:
-    """The scene of one object at pixel i. The absent object takes the next pixel, whose token stays background."""
+    """The scene of one object at place i of L. The absent object takes the next place and shows nothing."""
     return Scene(label, jnp.full_like(label, ABSENT), i, (i + 1) % L)
 
 
@@ -84,22 +97,30 @@ def swapped(scene: Scene) -> Scene:
     return scene.replace(left=scene.right, right=scene.left)
 
 
-def image_slots(scene: Scene) -> Slots:
-    """The two slots of an image, [2, ...]; pixel p is token p + 1, after CLS."""
-    return Slots(jnp.stack([scene.left, scene.right]) + FIRST_LABEL, jnp.stack([scene.i, scene.j]) + 1)
-
-
 def single_caption_slots(label: jax.Array) -> Slots:
     """`[x] [in-image] [EOT]`: one slot, [1, ...]."""
     tokens = label[None] + FIRST_LABEL
     return Slots(tokens, jnp.zeros_like(tokens))
 
 
+def pair_slots(first: jax.Array, second: jax.Array, word: jax.Array, words: tuple[str, ...], n_first: int = FIRST_LABEL) -> Slots:
+    """The three slots [3, ...] of a caption with one of `words`: `[a] [left-of] [b]`, but `[b] [right-of] [a]`: a word that is
+    REVERSED names the second label first.
+    """
+    reverse = jnp.array([name in REVERSED for name in words])[word]
+    a, b = jnp.where(reverse, second, first), jnp.where(reverse, first, second)
+    tokens = jnp.stack([a + n_first, jnp.array([WORDS[name] for name in words])[word], b + n_first])
+    return Slots(tokens, jnp.indices(tokens.shape, sparse=True)[0] + jnp.zeros_like(tokens))
+
+
 def pair_caption_slots(left: jax.Array, right: jax.Array, word: jax.Array) -> Slots:
     """Three slots, [3, ...]: `[left] [left-of] [right]` where word = 0, `[right] [right-of] [left]` where word = 1."""
-    first, second = jnp.where(word == 0, left, right), jnp.where(word == 0, right, left)
-    tokens = jnp.stack([first + FIRST_LABEL, jnp.asarray(WORDS)[word], second + FIRST_LABEL])
-    return Slots(tokens, jnp.indices(tokens.shape, sparse=True)[0] + jnp.zeros_like(tokens))
+    return pair_slots(left, right, word, RELATIONS["left+right"])
+
+
+def captions_of(label: jax.Array, left: jax.Array, right: jax.Array, word: jax.Array) -> tuple[tuple[Form, Slots], ...]:
+    """Forms and slots of "`label` is in the image", and of the pair (left, right) said with `word` (0 or 1)."""
+    return (SINGLE_CAPTION, single_caption_slots(label)), (PAIR_CAPTION, pair_caption_slots(left, right, word))
 
 
 def layouts(L: int) -> np.ndarray:

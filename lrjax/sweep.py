@@ -232,10 +232,12 @@ def bytes_of_model(model: Model) -> int:
     static = make_static([model])
     params = jax.tree.leaves(jax.eval_shape(partial(init_clip, static), make_hyper(model)))
     B, d, h = model.batch_size, model.d_model, model.n_heads
-    length, rows = max(model.L + 1, 4), static.n_names + model.L + 12
+    task = static.world
+    length = max(len(task.image.template), 4)
+    rows = task.n_tokens + length + 5
     activations = 6 * B**2 + 16 * B * model.d_embed + 8 * B * h * rows
     activations += 3 * max(0, model.n_layers_vision + model.n_layers_text - 2) * B * length * (8 * d + 4 * h * length)
-    return 4 * (6 * sum(x.size for x in params) + activations) + model.n_labels**2 * model.L**2 // 2
+    return 4 * (6 * sum(x.size for x in params) + activations) + model.n_labels**2 * task.n_layouts
 
 
 def advance(

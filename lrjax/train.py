@@ -12,8 +12,9 @@ from lrjax.clip import CLIP, MAX_LOG_SCALE, embed_captions, embed_images, init_c
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
 from lrjax.loss import contrastive_loss
-from lrjax.scenes import Scene
-from lrjax.splits import Splits, sample_batch
+from lrjax.scenes import EMPTY, SINGLE_CAPTION, fill, single_caption_slots
+from lrjax.splits import Splits
+from lrjax.tasks.base import Batch, Task, labels_of
 
 
 @struct.dataclass
@@ -44,18 +45,26 @@ def init_state(static: Static, hyper: Hyper) -> TrainState:
     return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0), jnp.int32(-1))
 
 
-def batch_loss(static: Static, params: CLIP, gates: Gates, singles: Scene, pairs: Scene, word: jax.Array) -> jax.Array:
-    """The contrastive loss of one batch: B/2 one-object scenes, B/2 two-object scenes and their relation words."""
-    images = embed_images(static, params, gates, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs), static.gated)
-    labels = jnp.arange(static.n_names)  # a one-object caption is a function of its label: there are fewer labels than captions
-    by_label, of_pairs = embed_captions(static, params, gates, labels, pairs.left, pairs.right, word, static.gated)
-    captions = jnp.concatenate([jax.nn.one_hot(singles.left, static.n_names) @ by_label, of_pairs])
-    same = None
-    if static.mask_repeats:
-        blank = jnp.full_like(word, -1)
-        ids = jnp.stack([jnp.append(singles.left, pairs.left), jnp.append(blank, pairs.right), jnp.append(blank, word)], 1)
-        same = (ids[:, None] == ids[None]).all(-1)
-    return contrastive_loss(images, captions, params.log_scale, same)
+def batch_loss(static: Static, params: CLIP, gates: Gates, batch: Batch) -> jax.Array:
+    """The contrastive loss of one batch."""
+    task, split = static.world, static.gated
+    images = embed_images(static, params, gates, batch.images, split)
+    # a one-object caption is a function of its label: there are fewer labels than captions
+    captions = ((SINGLE_CAPTION, labels_of(task.n_names)), *zip(task.said, batch.said, strict=True))
+    by_label, *said = embed_captions(static, params, gates, captions, split)
+    captions = jnp.concatenate([jax.nn.one_hot(batch.label, task.n_names) @ by_label, *said])
+    return contrastive_loss(images, captions, params.log_scale, repeats(task, batch) if static.mask_repeats else None)
+
+
+def repeats(task: Task, batch: Batch) -> jax.Array:
+    """Which captions of a batch are the same, [B, B]."""
+    captions = (SINGLE_CAPTION, single_caption_slots(batch.label)), *zip(task.said, batch.said, strict=True)
+    longest = max(len(form.template) for form, _ in captions)
+    ids = [
+        jnp.pad(fill(*caption), [(0, 0), (0, longest - len(caption[0].template))], constant_values=EMPTY) for caption in captions
+    ]
+    ids = jnp.concatenate(ids)
+    return (ids[:, None] == ids[None]).all(-1)
 
 
 def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
@@ -64,19 +73,11 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     A model whose loss is not finite has diverged: its parameters are frozen as they were before that step, and its neighbours never
     know. (Freezing the optimiser's moments too, which nothing reads any more, would cost 5 % of a step; this costs nothing.)
     """
-    singles, pairs, word = sample_batch(
-        jax.random.fold_in(stream(hyper.seed, "batches"), step),
-        splits,
-        hyper.n_labels,
-        hyper.n1,
-        hyper.n2,
-        batch_size=static.batch_size,
-        n_heldout=static.n_heldout,
-        n_words=static.n_words,
-    )
+    key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
+    batch = static.world.batch(key, splits, hyper, static.batch_size)
     gates = hyper.gates.at(step)
     with jax.default_matmul_precision(static.matmul_precision):
-        loss, grads = jax.value_and_grad(lambda params: batch_loss(static, params, gates, singles, pairs, word))(state.params)
+        loss, grads = jax.value_and_grad(lambda params: batch_loss(static, params, gates, batch))(state.params)
     updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
     updates = keep_positions(static, updates)
     healthy = jnp.isfinite(loss) & (state.diverged_at < 0)

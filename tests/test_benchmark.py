@@ -15,7 +15,6 @@ import pytest
 from lrjax import config, train
 from lrjax.benchmark import counts, dense, eager, measure
 from lrjax.clip import init_clip, model_splits, stream, unit_gates
-from lrjax.splits import sample_batch
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,9 +22,8 @@ ROOT = Path(__file__).parents[1]
 def lrjax_loss(static, hyper, splits, params, step=0):
     """The loss of training's own batch at a step."""
     key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
-    sizes = dict(batch_size=static.batch_size, n_heldout=static.n_heldout, n_words=static.n_words)
-    drawn = sample_batch(key, splits, hyper.n_labels, hyper.n1, hyper.n2, **sizes)
-    return train.batch_loss(static, params, unit_gates(static), *drawn)
+    batch = static.world.batch(key, splits, hyper, static.batch_size)
+    return train.batch_loss(static, params, unit_gates(static), batch)
 
 
 def test_the_dense_baseline_has_the_loss_and_gradient_of_lrjax(tiny):

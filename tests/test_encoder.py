@@ -8,6 +8,9 @@ import pytest
 from conftest import shake
 from lrjax import encoder, scenes
 from lrjax.attention import GATES
+from lrjax.tasks.row import Row
+
+ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 
 FORMS = {
     "image": (scenes.image_form(10), False),
@@ -23,7 +26,7 @@ def slots_of(name, n=12):
         layout = jnp.asarray(scenes.layouts(10))[jax.random.randint(keys[2], (n,), 0, 45)]
         pairs = scenes.Scene(left, right, layout[:, 0], layout[:, 1])
         singles = scenes.single_scene(left, jax.random.randint(keys[3], (n,), 0, 10), 10)
-        return scenes.image_slots(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs, singles))
+        return ROW.image_slots(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs, singles))
     if name == "pair caption":
         return scenes.pair_caption_slots(left, right, jax.random.randint(keys[4], (n,), 0, 2))
     return scenes.single_caption_slots(left)

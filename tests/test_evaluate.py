@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from lrjax import clip, config, evaluate, scenes
+from lrjax.config import Hyper
 from lrjax.encoder import unit
-from lrjax.scenes import Scene
+from lrjax.scenes import FIRST_LABEL, Scene
+from lrjax.tasks import pairs
+from lrjax.tasks.row import Row
 
 A = 5
 
@@ -38,6 +41,19 @@ def noisy(captions, scale, word=0):
         return unit(captions[word][s.left, right] + scale * noise)
 
     return embed
+
+
+def retrieve(captions, valid, s, weight, embed):
+    """`evaluate.retrieve` of scenes and captions [R, A, A, e], of which (0, x, x) is "x is in the image"."""
+    task = Row(n_heldout=2, n_labels_max=A - 2, L=10, relations="left+right" if len(captions) > 1 else "left")
+    asked = task.question(s, weight)
+    every = jnp.arange(A)
+    flat = lambda x: jnp.concatenate([x[0, every, every], x.reshape(-1, *x.shape[3:])])
+    pairs = valid & (jnp.arange(A)[:, None] != jnp.arange(A))
+    exists = jnp.concatenate([valid[0, every, every], pairs.reshape(-1)])
+    found = task.captions(Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=A - 2))
+    asked = asked.replace(images=s, mirrored=scenes.swapped(s))  # what `embed` takes
+    return evaluate.retrieve(flat(captions), exists, found.names, asked, embed)
 
 
 def brute_force(captions, valid, s, weight, embed):
@@ -73,7 +89,7 @@ def test_retrieval_equals_brute_force(monkeypatch, R, block):
     monkeypatch.setattr(evaluate, "BLOCK", block * R * A * A)
     weight = jnp.array(np.random.default_rng(0).random(len(s.i)) < 0.7, jnp.float32)
     embed = noisy(captions, 0.6)
-    ours = evaluate.retrieve(captions, valid, s, weight, embed)
+    ours = retrieve(captions, valid, s, weight, embed)
     for name, expected in brute_force(np.asarray(captions), valid, s, weight, embed).items():
         np.testing.assert_allclose(ours[name], expected, atol=1e-6, err_msg=name)
         assert 0 < expected < 1, "a reference that cannot fail proves nothing"
@@ -81,14 +97,14 @@ def test_retrieval_equals_brute_force(monkeypatch, R, block):
 
 def test_perfect_images_score_one():
     captions, s = random_captions(), all_pairs()
-    found = evaluate.retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
+    found = retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
     assert {name: float(v) for name, v in found.items()} == dict.fromkeys(found, 1.0)
 
 
 def test_images_of_the_swapped_caption_keep_the_label_set_and_lose_order():
     captions, s = random_captions(), all_pairs()
     mirror = captions.swapaxes(1, 2)
-    found = evaluate.retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(mirror, 0.0))
+    found = retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(mirror, 0.0))
     assert found[""] == 0 and found["_order"] == 0 and found["_label_set"] == 1
     assert found["_t2i"] == 0 and found["_order_t2i"] == 0 and found["_label_set_t2i"] == 1
 
@@ -98,7 +114,7 @@ def test_a_model_blind_to_order_is_at_one_half_exactly():
     captions = random_captions()
     captions = unit(captions + captions.swapaxes(1, 2))
     s = all_pairs()
-    found = evaluate.retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
+    found = retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
     assert all(found[name] == 0.5 for name in ("", "_order", "_t2i", "_order_t2i"))
     assert found["_label_set"] == found["_label_set_t2i"] == 1
 
@@ -111,14 +127,14 @@ def test_captions_of_labels_a_model_does_not_have_are_no_candidates():
     keep = (s.left == 0) & (s.right == 1)
     embed = lambda s: jnp.broadcast_to(image, (*s.left.shape, 8))
     for labels, right in ((4, 1), (5, 0)):
-        assert evaluate.retrieve(captions, valid_for(labels), s, keep.astype(float), embed)[""] == right
+        assert retrieve(captions, valid_for(labels), s, keep.astype(float), embed)[""] == right
 
 
 def test_a_collapsed_model_is_at_chance():
     """All embeddings equal: credit is shared among all that tie."""
     captions, s = jnp.ones((1, A, A, 8)) / 8**0.5, all_pairs()
     embed = lambda s: jnp.ones((*s.left.shape, 8)) / 8**0.5
-    found = evaluate.retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), embed)
+    found = retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), embed)
     n_captions, n_pairs = 25, 20
     expected = {"": 1 / n_captions, "_label_set": 2 / n_captions, "_t2i": 1 / n_pairs, "_label_set_t2i": 2 / n_pairs}
     expected |= {"_labels": 2 * 9 / n_captions / 2}  # a label is in 9 of the 25 captions
@@ -128,27 +144,25 @@ def test_a_collapsed_model_is_at_chance():
 
 def test_a_model_that_is_not_a_number_has_no_accuracy():
     captions, s = random_captions(), all_pairs()
-    found = evaluate.retrieve(captions * jnp.nan, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
+    found = retrieve(captions * jnp.nan, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
     assert all(np.isnan(value) for value in found.values())
 
 
 @pytest.mark.parametrize("exhaustive", [True, False])
 def test_image_sets_hold_only_what_was_not_trained(tiny, exhaustive):
     static, hyper, _, splits = tiny
-    sets = evaluate.image_sets(static, hyper, splits, exhaustive)
-    single, weight = sets["single"]
-    assert weight.sum() == 11 * 5  # 11 labels, 10 - n1 = 5 positions held out
-    for label, place, w in zip(single.left, single.i, weight, strict=True):
+    sets = static.world.questions(jax.random.key(0), splits, hyper, exhaustive)
+    objects = {name: np.concatenate([q.images.tokens - FIRST_LABEL, q.images.positions - 1]).T for name, q in sets.items()}
+    for (label, _, place, _), w in zip(objects["single"], sets["single"].weight, strict=True):
         trained = splits.positions[label, : int(hyper.n1)]
-        assert (int(place) in trained.tolist()) == (w == 0)
-    unseen, weight = sets["unseen_pair"]
-    assert weight.sum() == 900 and len({tuple(map(int, x)) for x in zip(*jax.tree.leaves(unseen), strict=True)}) == 900
-    seen, weight = sets["seen_pair"]
-    assert weight.sum() == (6 * 5 * 35 if exhaustive else evaluate.SAMPLE)
+        assert (place in trained.tolist()) == (w == 0)
+    assert sets["single"].weight.sum() == 11 * 5  # 11 labels, 10 - n1 = 5 positions held out
+    assert sets["unseen_pair"].weight.sum() == 900 == len(set(map(tuple, objects["unseen_pair"].tolist())))
+    weight = np.asarray(sets["seen_pair"].weight)
+    assert weight.sum() == (6 * 5 * 35 if exhaustive else pairs.SAMPLE)
     layouts = scenes.layouts(static.L).tolist()
-    for b in np.flatnonzero(weight)[::37]:
-        x, y = int(seen.left[b]) - 5, int(seen.right[b]) - 5
-        layout = layouts.index([int(seen.i[b]), int(seen.j[b])])
+    for x, y, i, j in objects["seen_pair"][weight > 0][::37].tolist():
+        x, y, layout = x - 5, y - 5, layouts.index([i, j])
         assert x != y and layout not in splits.pairs[x, y, : int(hyper.n2)].tolist()
 
 

@@ -13,9 +13,8 @@ from lrjax import sweep
 from lrjax.analysis import regime
 from lrjax.clip import shapes, unit_gates
 from lrjax.config import validate
-from lrjax.evaluate import unseen_pairs
 from lrjax.figures.regime import regime_map
-from lrjax.scenes import fill, image_form, image_slots
+from lrjax.scenes import fill
 
 
 def test_head_bias_is_that_of_the_attention_pattern(tiny):
@@ -23,8 +22,9 @@ def test_head_bias_is_that_of_the_attention_pattern(tiny):
     static, _, params, _ = tiny
     gates = unit_gates(static)
     gates = gates.replace(vision=jax.random.uniform(jax.random.key(0), gates.vision.shape))
-    s = unseen_pairs(static.n_heldout, static.L)
-    ids = fill(image_form(static.L), image_slots(s))
+    row = static.world
+    s = row.unseen()
+    ids = fill(row.image, row.image_slots(s))
     shape = shapes(static)["vision"]
     run = lambda one: towers.run(params.vision, gates.vision, one, shape, 0).traces[0].pattern[:, 0]
     pattern = jax.vmap(run)(ids)  # [n, h, t]

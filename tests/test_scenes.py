@@ -4,6 +4,9 @@ import pytest
 
 from lrjax import scenes
 from lrjax.scenes import BACKGROUND, CLS, EOT, FIRST_LABEL, IN_IMAGE, LEFT_OF, PAIR_CAPTION, RIGHT_OF, SINGLE_CAPTION, Scene
+from lrjax.tasks.row import Row
+
+ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 
 
 def test_layouts_are_all_pairs_of_places_in_order():
@@ -14,7 +17,7 @@ def test_layouts_are_all_pairs_of_places_in_order():
 
 def test_image_has_cls_then_pixels():
     scene = Scene(*(jnp.array(x) for x in (7, 3, 2, 8)))
-    ids = scenes.fill(scenes.image_form(10), scenes.image_slots(scene))
+    ids = scenes.fill(scenes.image_form(10), ROW.image_slots(scene))
     expected = [CLS] + [BACKGROUND] * 10
     expected[1 + 2], expected[1 + 8] = FIRST_LABEL + 7, FIRST_LABEL + 3
     assert ids.tolist() == expected
@@ -23,7 +26,7 @@ def test_image_has_cls_then_pixels():
 @pytest.mark.parametrize("place", range(10))
 def test_single_scene_has_one_object_wherever_it_is(place):
     scene = scenes.single_scene(jnp.array(4), jnp.array(place), 10)
-    ids = scenes.fill(scenes.image_form(10), scenes.image_slots(scene)).tolist()
+    ids = scenes.fill(scenes.image_form(10), ROW.image_slots(scene)).tolist()
     assert ids[1 + place] == FIRST_LABEL + 4
     assert ids.count(BACKGROUND) == 9
 

@@ -1,37 +1,49 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lrjax.config import Hyper
 from lrjax.scenes import ABSENT, layouts
-from lrjax.splits import make_splits, sample_batch
+from lrjax.splits import draw_label, draw_together, frequencies
+from lrjax.tasks.row import Row
 
 KEY = jax.random.key(3)
 
 
+def row(n_labels_max, relations="left"):
+    """The row of 10 pixels, and its splits."""
+    task = Row(n_heldout=5, n_labels_max=n_labels_max, L=10, relations=relations)
+    return task, task.splits(KEY)
+
+
+def hyper(n_labels, n1, n2, zipf=0.0):
+    """The values that a batch depends on."""
+    return Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=n_labels, n1=n1, n2=n2, zipf=jnp.float32(zipf))
+
+
 def test_every_label_and_pair_orders_all_its_places():
-    splits = make_splits(KEY, n_labels_max=4, n_heldout=5, L=10)
+    _, splits = row(4)
     assert (np.sort(splits.positions, -1) == np.arange(10)).all() and splits.positions.shape == (9, 10)
     assert (np.sort(splits.pairs, -1) == np.arange(45)).all() and splits.pairs.shape == (4, 4, 45)
 
 
 def test_splits_are_independent_per_label_and_ordered_pair():
-    splits = make_splits(KEY, n_labels_max=6, n_heldout=5, L=10)
+    _, splits = row(6)
     assert len({row.tobytes() for row in np.asarray(splits.positions)}) == 11
     assert len({row.tobytes() for row in np.asarray(splits.pairs).reshape(-1, 45)}) == 36
 
 
 def test_padding_is_inert_for_splits():
-    small, large = (make_splits(KEY, n, n_heldout=5, L=10) for n in (4, 9))
+    small, large = (row(n)[1] for n in (4, 9))
     np.testing.assert_array_equal(small.positions, large.positions[:9])
     np.testing.assert_array_equal(small.pairs, large.pairs[:4, :4])
 
 
 @pytest.mark.parametrize("padded", [4, 9])
 def test_a_batch_is_half_singles_half_pairs_of_trained_places(padded):
-    splits = make_splits(KEY, padded, n_heldout=5, L=10)
-    n_labels, n1, n2 = 4, 3, 7
-    draw = jax.jit(lambda key: sample_batch(key, splits, n_labels, n1, n2, batch_size=2000, n_heldout=5, n_words=2))
-    singles, pairs, word = draw(KEY)
+    (task, splits), n1, n2 = row(padded, "left+right"), 3, 7
+    singles, pairs, word = jax.jit(lambda key: task.draw(key, splits, hyper(4, n1, n2), 2000))(KEY)
     assert singles.left.shape == pairs.left.shape == word.shape == (1000,)
     assert (singles.right == ABSENT).all()
     assert set(singles.left.tolist()) == set(range(9)), "held-out labels and trained ones"
@@ -52,12 +64,28 @@ def test_a_batch_is_half_singles_half_pairs_of_trained_places(padded):
 
 def test_padding_is_inert_for_batches():
     def draw(padded):
-        splits = make_splits(KEY, padded, n_heldout=5, L=10)
-        return sample_batch(KEY, splits, 4, 3, 7, batch_size=64, n_heldout=5, n_words=1)
+        task, splits = row(padded)
+        return task.draw(KEY, splits, hyper(4, 3, 7), 64)
 
     jax.tree.map(np.testing.assert_array_equal, draw(4), draw(9))
 
 
 def test_one_relation_word_is_left_of():
-    splits = make_splits(KEY, 4, n_heldout=5, L=10)
-    assert (sample_batch(KEY, splits, 4, 3, 7, batch_size=64, n_heldout=5, n_words=1)[2] == 0).all()
+    task, splits = row(4)
+    assert (task.draw(KEY, splits, hyper(4, 3, 7), 64)[2] == 0).all()
+
+
+def test_labels_occur_by_zipfs_law():
+    """Every count is binomial, within 5 standard deviations; labels that a model does not have never occur."""
+    n, h, N, padded, zipf = 20_000, 5, 4, 9, jnp.float32(1.0)
+    law = np.array([1, 1 / 2, 1 / 3, 1 / 4]) / (1 + 1 / 2 + 1 / 3 + 1 / 4)
+    np.testing.assert_allclose(frequencies(N, zipf, padded)[:N] / N, law, rtol=1e-6)
+    within = lambda counts, p: (abs(counts - n * p) <= 5 * np.sqrt(n * p * (1 - p))).all()
+    labels = np.bincount(np.asarray(draw_label(KEY, (n,), N, zipf, h, padded)), minlength=h + padded)
+    assert (
+        within(labels[:h], np.full(h, 1 / (h + N))) and within(labels[h : h + N], law * N / (h + N)) and not labels[h + N :].any()
+    )
+    x, y = (np.asarray(labels) for labels in draw_together(KEY, 2, (n,), N, zipf, padded))
+    assert (x != y).all() and within(np.bincount(x, minlength=N), law)
+    expected = np.array([sum(law[a] * law[b] / (1 - law[a]) for a in range(N) if a != b) for b in range(N)])
+    assert within(np.bincount(y, minlength=N), expected)

@@ -12,8 +12,8 @@ import pytest
 from conftest import tiny_model
 from lrjax import config, train
 from lrjax.clip import MAX_LOG_SCALE, init_clip, model_splits, unit_gates
-from lrjax.scenes import single_scene
-from lrjax.splits import sample_batch
+from lrjax.scenes import ABSENT, Scene, pair_caption_slots
+from lrjax.tasks.base import Batch
 
 STEPS = 20
 
@@ -88,10 +88,10 @@ def test_a_step_is_optax_adamw_with_warm_up_on_every_parameter():
     schedule = lambda count: 0.03 * jnp.minimum(1.0, (count + 1) / 4)
     reference = optax.adamw(schedule, 0.8, 0.9, 1e-8, weight_decay=0.2)
     params, opt_state = state.params, reference.init(state.params)
-    gradient = jax.jit(lambda p, batch: jax.grad(lambda p: train.batch_loss(static, p, unit_gates(static), *batch))(p))
+    gradient = jax.jit(lambda p, batch: jax.grad(lambda p: train.batch_loss(static, p, unit_gates(static), batch))(p))
     for step in range(6):
         key = jax.random.fold_in(train.stream(hyper.seed, "batches"), step)
-        batch = sample_batch(key, splits, 6, 5, 10, batch_size=32, n_heldout=5, n_words=1)
+        batch = static.world.batch(key, splits, hyper, 32)
         updates, opt_state = reference.update(gradient(params, batch), opt_state, params)
         params = optax.apply_updates(params, updates)
     ours, _ = train.train_steps(static, hyper, splits, state, 0, 6)
@@ -135,13 +135,16 @@ def test_masked_loss_knows_equal_captions():
     model = tiny_model(mask_repeats=True, batch_size=4)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params = init_clip(static, hyper)
-    singles = single_scene(jnp.array([6, 6]), jnp.array([1, 3]), 10)
-    pairs = jax.tree.map(lambda x: x + 0, single_scene(jnp.array([7, 8]), jnp.array([1, 3]), 10)).replace(right=jnp.array([8, 7]))
-    word = jnp.zeros(2, int)
-    masked = train.batch_loss(static, params, unit_gates(static), singles, pairs, word)
-    distinct = singles.replace(left=jnp.array([6, 9]))
-    assert jnp.isfinite(masked)
     plain = config.make_static([tiny_model(batch_size=4)])
-    same = train.batch_loss(plain, params, unit_gates(plain), distinct, pairs, word)
-    np.testing.assert_allclose(train.batch_loss(static, params, unit_gates(static), distinct, pairs, word), same, rtol=1e-6)
-    assert masked < train.batch_loss(plain, params, unit_gates(plain), singles, pairs, word)
+
+    def loss(static, labels):
+        place, task = jnp.array([1, 3, 1, 3]), static.world
+        left, right = jnp.array([*labels, 7, 8]), jnp.array([ABSENT, ABSENT, 8, 7])
+        said = pair_caption_slots(left[2:], right[2:], jnp.zeros(2, int))
+        batch = Batch(task.image_slots(Scene(left, right, place, place + 1)), left[:2], (said,), (said,))
+        return train.batch_loss(static, params, unit_gates(static), batch)
+
+    masked = loss(static, (6, 6))
+    assert jnp.isfinite(masked)
+    np.testing.assert_allclose(loss(static, (6, 9)), loss(plain, (6, 9)), rtol=1e-6)
+    assert masked < loss(plain, (6, 6))

@@ -60,11 +60,12 @@ class Ablate:
 
     def __call__(self, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
         worlds = self.worlds(static)
+        mean_or_random = worlds[1].any() or worlds[2].any()
 
         def one(world):
             factor, mean, random = world
             ablated = jax.tree.map(jnp.multiply, gates, factor)
-            if static.n_layers_vision == 1 and not self.frozen:
+            if mean_or_random:
                 ablated = ablated.replace(vision_shift=controls(static, hyper, params, gates, mean, random))
             return evaluate(static, hyper, splits, params, ablated, True, self.sets, frozen_at=gates if self.frozen else None)
 

@@ -26,16 +26,17 @@ import jax
 import jax.numpy as jnp
 import xarray as xr
 
-from lrjax.analysis.models import of_models
+from lrjax.analysis.models import of_models, row_of
 from lrjax.attention import GATES
 from lrjax.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder
 from lrjax.evaluate import TIE
 from lrjax.gates import Gates
-from lrjax.scenes import FIRST_LABEL, single_scene
+from lrjax.scenes import FIRST_LABEL, SINGLE_CAPTION, single_scene
 from lrjax.splits import Splits
 from lrjax.sweep import Run
+from lrjax.tasks.base import labels_of
 
 CUT = 1e-5  # singular values below this share of the largest are rounding: float32 leaves about d eps = 1.5e-5 / sqrt(d) of it
 FITS = ("before", "rotation", "control")
@@ -56,14 +57,13 @@ def procrustes(X: jax.Array, Y: jax.Array, weight: jax.Array, n: jax.Array) -> t
 
 def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Array, jax.Array]]:
     """The label rows (vision [A, d], text [A, d]) in each space."""
-    towers = (params.vision, params.text)
+    towers, row = (params.vision, params.text), row_of(static, "align")
     found = {"E": tuple(tower.E[FIRST_LABEL:] for tower in towers)}
     if "OV" in spaces(static):
         found["OV"] = tuple(written(tower, gate) for tower, gate in zip(towers, (gates.vision, gates.text), strict=True))
     label, place = jnp.indices((static.n_names, static.L))
-    images = embed_images(static, params, gates, single_scene(label, place, static.L)).mean(1)
-    every = jnp.arange(static.n_names)
-    captions = embed_captions(static, params, gates, every, every, every, jnp.zeros_like(every))[0]
+    images = embed_images(static, params, gates, row.image_slots(single_scene(label, place, static.L))).mean(1)
+    (captions,) = embed_captions(static, params, gates, ((SINGLE_CAPTION, labels_of(static.n_names)),))
     return found | {"embedding": (images, captions)}
 
 

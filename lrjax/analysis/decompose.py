@@ -18,15 +18,14 @@ import xarray as xr
 
 from lrjax import encoder as towers
 from lrjax.analysis.gradient import readout_form
-from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, token_names, traced
+from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, token_names, traced
 from lrjax.attention import GATES, ROW_CONSTANT, TERMS, Trace, project, term_logits
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, first_rows
 from lrjax.errors import InputError
-from lrjax.evaluate import unseen_pairs
 from lrjax.gates import Gates
-from lrjax.scenes import fill, image_slots, pair_caption_slots
+from lrjax.scenes import fill, pair_caption_slots
 from lrjax.splits import Splits
 from lrjax.sweep import Run
 
@@ -35,8 +34,9 @@ LEARNED = ("EE", "EP", "PE", "PP")  # what (E+P) W_QK (E+P)^T is made of
 
 def unseen_sequences(static: Static, encoder: str) -> jax.Array:
     """Token ids [n, T] of the images of all unseen pairs, or of the captions of all unseen pairs with all relation words."""
+    row = row_of(static, "decompose")
     if encoder == "vision":
-        return fill(readout_form(static, encoder), image_slots(unseen_pairs(static.n_heldout, static.L)))
+        return fill(row.image, row.image_slots(row.unseen()))
     word, x, y = np.indices((static.n_words, static.n_heldout, static.n_heldout)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     return fill(readout_form(static, encoder), pair_caption_slots(x, y, word))

@@ -26,16 +26,15 @@ import xarray as xr
 from lrjax.analysis.ablate import NAMED_BY, ablate
 from lrjax.analysis.decompose import traces, unseen_sequences
 from lrjax.analysis.gradient import readout_form
-from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, traced
+from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, row_of, traced
 from lrjax.analysis.values import decided
 from lrjax.attention import GATES, TERMS, attend
 from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape, unit
 from lrjax.errors import InputError
-from lrjax.evaluate import unseen_pairs
 from lrjax.gates import NONE, Gates
-from lrjax.scenes import fill, image_slots, pair_caption_slots, swapped
+from lrjax.scenes import captions_of, fill, pair_caption_slots, swapped
 from lrjax.splits import Splits
 from lrjax.stats import Table, groups
 from lrjax.sweep import Run
@@ -48,7 +47,7 @@ def in_layers(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     tower, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder).readout
     ids = unseen_sequences(static, encoder)
     if encoder == "vision":
-        scenes = unseen_pairs(static.n_heldout, static.L)
+        scenes = row_of(static, "depth").unseen()
         first, second = scenes.i + 1, scenes.j + 1
     else:
         first, second = jnp.zeros(len(ids), int), jnp.full(len(ids), 2)
@@ -119,17 +118,18 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
     form, h = readout_form(static, encoder), static.n_heldout
     word, x, y = np.indices((static.n_words, h, h)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
-    scenes, clean_captions = unseen_pairs(h, static.L), jnp.indices((static.n_words, h, h))
+    row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_words, h, h))
+    scenes = row.unseen()
     one = lambda both: patched(tower, gate, *both, shape, form.readout)
     if encoder == "vision":
         said, left, right = clean_captions
-        captions = embed_captions(static, params, gates, left, left, right, said)[1]
+        captions = embed_captions(static, params, gates, captions_of(left, left, right, said))[1]
         d = captions[:, scenes.left, scenes.right] - captions[:, scenes.right, scenes.left]  # [word, n, e]
-        both = tuple(fill(form, image_slots(s)) for s in (scenes, swapped(scenes)))
+        both = tuple(fill(form, row.image_slots(s)) for s in (scenes, swapped(scenes)))
         embeddings = jax.lax.map(one, both, batch_size=60)
         clean, changed = (decided(jnp.einsum("n...e,wne->wn...", z, d)).mean(0) for z in embeddings)
     else:
-        images = embed_images(static, params, gates, scenes)  # [n, e]
+        images = embed_images(static, params, gates, row.image_slots(scenes))  # [n, e]
         both = tuple(fill(form, pair_caption_slots(a, b, word)) for a, b in ((x, y), (y, x)))
         clean, changed = jax.lax.map(one, both, batch_size=20)
         number = jnp.zeros((static.n_words, h, h), int).at[word, x, y].set(jnp.arange(len(x)))

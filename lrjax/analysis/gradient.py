@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.models import check_encoder, of_models
+from lrjax.analysis.models import check_encoder, of_models, row_of
 from lrjax.attention import GATES, TERMS, VALUES, normalise, project, term_logits
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape
 from lrjax.gates import Gates
-from lrjax.scenes import FIRST_LABEL, PAIR_CAPTION, Form, image_form
+from lrjax.scenes import FIRST_LABEL, PAIR_CAPTION, Form
 from lrjax.splits import Splits
 from lrjax.stats import Table, groups
 
@@ -35,7 +35,7 @@ GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as general
 
 def readout_form(static: Static, encoder: str) -> Form:
     """The form of an encoder's two-object sequences."""
-    return image_form(static.L) if encoder == "vision" else PAIR_CAPTION
+    return static.world.image if encoder == "vision" else PAIR_CAPTION
 
 
 def slots_of(static: Static, encoder: str) -> np.ndarray:
@@ -64,6 +64,7 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     """The question: per head [h] position_gradient, its terms, its max - min, its least-squares slope; label_spread, the ratio;
     `writes`, 0 for a pruned head.
     """
+    row_of(static, "gradient")
     tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder)
     scores = readout_scores(tower, gate, shapes(static)[encoder], form)
     places, labels = slots_of(static, encoder), slice(FIRST_LABEL, FIRST_LABEL + static.n_heldout)

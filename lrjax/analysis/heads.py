@@ -21,14 +21,12 @@ import xarray as xr
 from lrjax import encoder as towers
 from lrjax.analysis.ablate import TESTED, ablate
 from lrjax.analysis.decompose import unseen_sequences
-from lrjax.analysis.models import by_shape, label_names, merged, of_models, tidy, traced
+from lrjax.analysis.models import by_shape, label_names, merged, of_models, row_of, tidy, traced
 from lrjax.attention import VALUES
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
-from lrjax.evaluate import unseen_pairs
 from lrjax.gates import NONE, Gates
-from lrjax.scenes import image_form
 from lrjax.splits import Splits
 from lrjax.stats import Table, groups, select
 from lrjax.sweep import Run
@@ -44,7 +42,8 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
     """The question: head_bias and the mean attention to the left and the right object [l, h]; bias_by_distance [l, h, L - 1] and
     bias_by_labels [l, h, x, y] of held-out labels x left of y, NaN at x = y.
     """
-    scenes, readout = unseen_pairs(static.n_heldout, static.L), image_form(static.L).readout
+    row = row_of(static, "heads")
+    scenes, readout = row.unseen(), row.image.readout
     shape, _ = shapes(static)["vision"], traced(static, "vision", "heads")
 
     def one(image):
@@ -57,7 +56,7 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
     to_right = prefers(attention[..., 1], attention[..., 0])  # [n, l, h]
 
     distance = (scenes.j - scenes.i)[:, None] == jnp.arange(1, static.L)
-    x, y = (labels.reshape(-1, static.L * (static.L - 1) // 2)[:, 0] for labels in (scenes.left, scenes.right))
+    x, y = (labels.reshape(-1, row.n_layouts)[:, 0] for labels in (scenes.left, scenes.right))
     by_pair = to_right.reshape(len(x), -1, *to_right.shape[1:]).mean(1)  # [ordered pair, l, h]
     by_labels = jnp.full((static.n_heldout, static.n_heldout, *to_right.shape[1:]), jnp.nan).at[x, y].set(by_pair)
     return {

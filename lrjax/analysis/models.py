@@ -23,11 +23,10 @@ from lrjax.clip import CLIP, model_splits
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS
-from lrjax.scenes import FIRST_LABEL, label_name
+from lrjax.scenes import label_name
 from lrjax.stats import Table
 from lrjax.sweep import Measure, Run, model_columns
-
-SPECIAL = ("background", "CLS", "EOT", "in-image", "left-of", "right-of")  # names of the tokens before the labels
+from lrjax.tasks.row import Row
 
 
 def of_models(
@@ -138,16 +137,21 @@ def tidy(answer: xr.Dataset) -> Table:
 
 def token_names(static: Static) -> list[str]:
     """Names of all token ids: specials, h1.., 1.. ."""
-    return [*SPECIAL, *label_names(static)]
+    return static.world.token_names()
 
 
 def label_names(static: Static) -> list[str]:
     """Names of all labels, held-out ones first."""
-    names = [label_name(a, static.n_heldout) for a in range(static.n_names)]
-    assert len(SPECIAL) == FIRST_LABEL
-    return names
+    return [label_name(a, static.n_heldout) for a in range(static.n_names)]
 
 
 def position_names(static: Static, encoder: str) -> list[str]:
     """Names of the positions of an encoder's sequences: CLS and pixels from 1; the words of a pair caption."""
-    return ["CLS", *map(str, range(1, static.L + 1))] if encoder == "vision" else ["first", "relation", "second", "EOT"]
+    return static.world.position_names() if encoder == "vision" else ["first", "relation", "second", "EOT"]
+
+
+def row_of(static: Static, who: str) -> Row:
+    """The task, if it is the row of pixels. Raises InputError that names the analysis if it is another."""
+    if not isinstance(static.world, Row):
+        raise InputError(f"{who}: task={static.task!r}: is asked of the row of pixels alone; expected a sweep of task 'row'")
+    return static.world

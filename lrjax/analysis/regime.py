@@ -15,9 +15,9 @@ import numpy as np
 
 from lrjax.analysis.ablate import Ablate
 from lrjax.analysis.gradient import readout_form, readout_scores
+from lrjax.analysis.models import row_of
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Model, Static, Sweep
-from lrjax.evaluate import unseen_pairs
 from lrjax.gates import Gates
 from lrjax.scenes import FIRST_LABEL
 from lrjax.splits import Splits
@@ -53,7 +53,7 @@ _ABLATED = Ablate(("EP", "PP", "PE"), sets=("unseen_pair",))
 def head_bias(static: Static, params: CLIP, gates: Gates) -> jax.Array:
     """SPEC's head_bias [h] of a one-block vision encoder, from the readout row's tables: a higher score is more attention."""
     scores = sum(readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_form(static, "vision")).values())
-    s = unseen_pairs(static.n_heldout, static.L)
+    s = row_of(static, "regime").unseen()
     score = lambda label, pixel: scores[:, label + FIRST_LABEL, pixel + 1]
     left, right = score(s.left, s.i), score(s.right, s.j)
     return jnp.where(left == right, 0.5, right > left).mean(-1)

@@ -22,12 +22,11 @@ import xarray as xr
 
 from lrjax import encoder as towers
 from lrjax.analysis.heads import prefers
-from lrjax.analysis.models import SPECIAL, of_models, position_names, tidy, traced
+from lrjax.analysis.models import of_models, position_names, row_of, tidy, traced
 from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
-from lrjax.evaluate import unseen_pairs
 from lrjax.gates import Gates
-from lrjax.scenes import PAIR_CAPTION, WORDS, fill, pair_caption_slots
+from lrjax.scenes import PAIR_CAPTION, captions_of, fill, pair_caption_slots
 from lrjax.splits import Splits
 from lrjax.stats import Table
 from lrjax.sweep import Run
@@ -42,6 +41,7 @@ def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gate
     """The question: attention and attention_sd [set, l, r, h, T]; prefers_first, log_odds, log_odds_sd [set, l, r, h]."""
     A, readout, shape = static.n_names, PAIR_CAPTION.readout, shapes(static)["text"]
     traced(static, "text", "text")
+    row_of(static, "text")
     label, word = jnp.arange(A), jnp.arange(static.n_words)
 
     def one(ids):
@@ -82,7 +82,7 @@ def attention(run: Run, n_labels: Sequence[int] | None = None) -> xr.Dataset:
     }
 
     def coords(static):
-        words = [SPECIAL[word] for word in WORDS[: static.n_words]]
+        words = [f"{word}-of" for word in static.world.words]
         axes = {"set": SETS, "layer": range(static.n_layers_text), "word": words}
         return axes | {"head": range(static.n_heads), "token": position_names(static, "text")}
 
@@ -121,13 +121,15 @@ def of_facts(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: 
     """The question: the mean `cosine` [kind, fact] of KINDS by FACTS, NaN where there are no two. Captions are over all relation
     words, and `same` is the same fact in the other word. Images are of one layout, and `same` is the same fact in another layout.
     """
-    scenes, n_layouts = unseen_pairs(static.n_heldout, static.L), static.L * (static.L - 1) // 2
+    row = row_of(static, "text")
+    scenes, n_layouts = row.unseen(), row.n_layouts
     left, right = (labels.reshape(-1, n_layouts)[:, 0] for labels in (scenes.left, scenes.right))  # [p]
-    share = facts_share(*np.nonzero(~np.eye(static.n_heldout, dtype=bool)))  # the order of unseen_pairs
+    share = facts_share(*np.nonzero(~np.eye(static.n_heldout, dtype=bool)))  # the order of `unseen`
 
     words = jnp.broadcast_arrays(left, right, jnp.arange(static.n_words)[:, None])
-    captions = embed_captions(static, params, gates, left, *words)[1]  # [r, p, e]
-    images = jnp.swapaxes(embed_images(static, params, gates, scenes).reshape(len(left), n_layouts, -1), 0, 1)  # [k, p, e]
+    captions = embed_captions(static, params, gates, captions_of(left, *words))[1]  # [r, p, e]
+    images = embed_images(static, params, gates, row.image_slots(scenes)).reshape(len(left), n_layouts, -1)
+    images = jnp.swapaxes(images, 0, 1)  # [k, p, e]
 
     def any_two(embeddings):  # [n, p, e] -> [p, p]: over any two instances, that differ if they are of one fact
         n, mean = len(embeddings), embeddings.mean(0)

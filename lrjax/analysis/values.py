@@ -30,14 +30,14 @@ import xarray as xr
 
 from lrjax import encoder as towers
 from lrjax.analysis.gradient import readout_form
-from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, traced
+from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, traced
 from lrjax.attention import VALUES, normalise
 from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape
-from lrjax.evaluate import TIE, unseen_pairs
+from lrjax.evaluate import TIE
 from lrjax.gates import Gates
-from lrjax.scenes import Scene, fill, image_slots, pair_caption_slots, swapped
+from lrjax.scenes import Scene, captions_of, fill, pair_caption_slots, swapped
 from lrjax.splits import Splits
 from lrjax.sweep import Run
 
@@ -85,16 +85,17 @@ def samples(encoder: str, static: Static, params: CLIP, gates: Gates) -> tuple[j
     """Every unseen-pair image with every relation word: ids [s, T] of the image (of its caption in text), directions d [s, e], and
     the role [s, T] of every position, an index into ROLES.
     """
-    scenes, n_words = unseen_pairs(static.n_heldout, static.L), static.n_words
-    scenes = jax.tree.map(lambda x: jnp.tile(x, n_words), scenes)
+    row, n_words = row_of(static, "values"), static.n_words
+    scenes = jax.tree.map(lambda x: jnp.tile(x, n_words), row.unseen())
     word = jnp.repeat(jnp.arange(n_words), len(scenes.left) // n_words)
     if encoder == "vision":
         grid = jnp.indices((n_words, static.n_heldout, static.n_heldout))
-        captions = embed_captions(static, params, gates, grid[1], grid[1], grid[2], grid[0])[1]
+        captions = embed_captions(static, params, gates, captions_of(grid[1], grid[1], grid[2], grid[0]))[1]
         d = captions[word, scenes.left, scenes.right] - captions[word, scenes.right, scenes.left]
-        slots = image_slots(scenes)
+        slots = row.image_slots(scenes)
     else:
-        d = embed_images(static, params, gates, scenes) - embed_images(static, params, gates, swapped(scenes))
+        images = (embed_images(static, params, gates, row.image_slots(s)) for s in (scenes, swapped(scenes)))
+        d = next(images) - next(images)
         slots = pair_caption_slots(scenes.left, scenes.right, word)
     return fill(readout_form(static, encoder), slots), d, roles(encoder, static, scenes, word)
 

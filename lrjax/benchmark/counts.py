@@ -31,7 +31,7 @@ import dataclasses
 from lrjax.clip import shapes
 from lrjax.config import Static
 from lrjax.encoder import Shape
-from lrjax.scenes import SINGLE_CAPTION
+from lrjax.scenes import EMPTY, SINGLE_CAPTION
 
 FLOAT = 4  # bytes
 ADAMW_FLOPS, ADAMW_FLOATS = 16, 7  # per parameter
@@ -65,7 +65,10 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
     """The parts of a step of lrjax's program; a tower of several blocks is counted as dense."""
     half, parts = static.batch_size // 2, {}
     towers = shapes(static)
-    images, captions = ((static.batch_size, static.L + 1, 2),), ((static.n_names, SINGLE_CAPTION.readout + 1, 1), (half, 4, 3))
+    task = static.world
+    images = ((static.batch_size, len(task.image.template), task.n_slots),)
+    captions = ((static.n_names, SINGLE_CAPTION.readout + 1, 1),)
+    captions += tuple((half // len(task.said), form.readout + 1, form.template.count(EMPTY)) for form in task.said)
     for name, reads in (("vision", images), ("text", captions)):
         if towers[name].n_layers > 1:
             _both_ways(parts, f"{name} dense", dense_tower(towers[name], static.batch_size))

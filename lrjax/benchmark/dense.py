@@ -19,17 +19,8 @@ from lrjax import devices
 from lrjax.clip import CLIP, MAX_LOG_SCALE, init_clip, stream
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder
-from lrjax.scenes import (
-    PAIR_CAPTION,
-    SINGLE_CAPTION,
-    Scene,
-    fill,
-    image_form,
-    image_slots,
-    pair_caption_slots,
-    single_caption_slots,
-)
-from lrjax.splits import Splits, sample_batch
+from lrjax.scenes import PAIR_CAPTION, SINGLE_CAPTION, fill, single_caption_slots
+from lrjax.splits import Splits
 
 
 @struct.dataclass
@@ -49,22 +40,13 @@ class DenseState:
     opt_state: optax.OptState
 
 
-def sequences(static: Static, singles: Scene, pairs: Scene, word: jax.Array) -> Batch:
-    """The sequences of one sampled batch."""
-    scenes = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs)
-    captions = [
-        fill(SINGLE_CAPTION, single_caption_slots(singles.left)),
-        fill(PAIR_CAPTION, pair_caption_slots(pairs.left, pairs.right, word)),
-    ]
-    readout = jnp.repeat(jnp.array([SINGLE_CAPTION.readout, PAIR_CAPTION.readout]), static.batch_size // 2)
-    return Batch(fill(image_form(static.L), image_slots(scenes)), jnp.concatenate(captions), readout)
-
-
 def sample(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Batch:
-    """The batch that lrjax draws at a step."""
-    key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
-    sizes = dict(batch_size=static.batch_size, n_heldout=static.n_heldout, n_words=static.n_words)
-    return sequences(static, *sample_batch(key, splits, hyper.n_labels, hyper.n1, hyper.n2, **sizes))
+    """The batch that lrjax draws at a step, as full sequences."""
+    task = static.world
+    batch = task.batch(jax.random.fold_in(stream(hyper.seed, "batches"), step), splits, hyper, static.batch_size)
+    captions = [fill(SINGLE_CAPTION, single_caption_slots(batch.label)), fill(PAIR_CAPTION, *batch.said)]
+    readout = jnp.repeat(jnp.array([SINGLE_CAPTION.readout, PAIR_CAPTION.readout]), static.batch_size // 2)
+    return Batch(fill(task.image, batch.images), jnp.concatenate(captions), readout)
 
 
 def embed(static: Static, tower: Encoder, ids: jax.Array, readout: jax.Array, causal: bool) -> jax.Array:

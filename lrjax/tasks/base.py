@@ -1,0 +1,166 @@
+"""What a task is: scenes, captions, splits and evaluation sets. Everything else (encoders, losses, sweeps, checkpoints, tables,
+ablations) is shared by all tasks and knows them through what stands here.
+
+A task lives in one file of `lrjax/tasks`, as a frozen dataclass named TASK there. Its fields are its options, and a config names
+it by its file: `task="grid:height=4,width=6"`. Half of every batch are images of one object, "[x] [in-image] [EOT]"; what else is
+seen and said is the task's.
+
+Axes: B batch, S slots of an image, A = n_heldout + n_labels_max labels, n images, c captions, k labels of a caption or an image,
+R captions that an image may have, F ways to get one wrong.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from lrjax.scenes import EMPTY, FIRST_LABEL, PAIR_CAPTION, SINGLE_CAPTION, Form, Slots, label_name, single_caption_slots
+
+
+@struct.dataclass
+class Batch:
+    """B images, slots [S, B] of the task's image form. The first B/2 are of one object, with labels `label` [B/2]; the others have
+    the captions `said`, slots of each of the task's forms, B/2 in all. `wrong`: the same with their labels exchanged.
+    """
+
+    images: Slots
+    label: jax.Array
+    said: tuple[Slots, ...]
+    wrong: tuple[Slots, ...]
+
+
+@struct.dataclass
+class Captions:
+    """The c captions among which images are retrieved: one for each label, then slots of each of the task's forms. exists [c]:
+    whether this model has it; names [k, c]: its labels, one of them repeated where they are fewer than k.
+    """
+
+    said: tuple[Slots, ...]
+    exists: jax.Array
+    names: jax.Array
+
+
+@struct.dataclass
+class Questions:
+    """n images to retrieve, and what is true of them. Captions are numbers of the task's `captions`.
+
+    images, mirrored: slots [S, n] of each image and of the same with its objects exchanged, so that what was true is false. weight
+    [n]: 0 for what is no part of the set. labels [k, n]. true [R, n]: captions that are true where `holds` [R, n]; wrong [F, R, n]:
+    for each F captions of the same labels that are not. among: the
+    first and the end of the captions that are candidates, which are numbered from 0 there.
+    """
+
+    images: Slots
+    mirrored: Slots
+    weight: jax.Array
+    labels: jax.Array
+    true: jax.Array
+    holds: jax.Array
+    wrong: jax.Array
+    among: tuple[int, int | None] = struct.field(pytree_node=False, default=(0, None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The facts that every task is made with; options of its own are further fields. All of it is static."""
+
+    n_heldout: int
+    n_labels_max: int
+    L: int
+    relations: str
+
+    RELATIONS: ClassVar[dict[str, tuple[str, ...]]]  # what the config's `relations` may be -> the words of captions
+    SETS: ClassVar[tuple[str, ...]] = ("single", "seen_pair", "unseen_pair")  # the evaluation sets
+    WRONG: ClassVar[dict[str, tuple[str, ...]]] = {}  # set -> names of the F ways to get a caption wrong, where there are several
+    together: ClassVar[int] = 2  # how many labels stand together in an image: a model needs so many
+    n_first: ClassVar[int] = FIRST_LABEL  # the first label's token id
+    extent: ClassVar[tuple[int, int] | None] = None  # rows and columns of tokens of an image, if it has two dimensions
+
+    @property
+    def n_names(self) -> int:
+        """A: how many labels exist, held-out ones first."""
+        return self.n_heldout + self.n_labels_max
+
+    @property
+    def n_tokens(self) -> int:
+        """How many token ids images have; captions have n_first + n_names."""
+        return self.n_first + self.n_names
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The relation words that captions use."""
+        return self.RELATIONS[self.relations]
+
+    @property
+    def image(self) -> Form:
+        """The form of an image."""
+        raise NotImplementedError
+
+    @property
+    def said(self) -> tuple[Form, ...]:
+        """The forms of captions, beside that of one object."""
+        return (PAIR_CAPTION,)
+
+    @property
+    def n_slots(self) -> int:
+        """S: how many slots an image has."""
+        raise NotImplementedError
+
+    @property
+    def n_places(self) -> int:
+        """How many places one object may have: n1 of them are trained."""
+        raise NotImplementedError
+
+    @property
+    def n_layouts(self) -> int:
+        """How many layouts a group of labels may have: n2 of them are trained."""
+        raise NotImplementedError
+
+    def check(self) -> tuple[str, Any, str] | None:
+        """(option, value, what was expected) of the first option that is not possible; None if all are."""
+        return None
+
+    def splits(self, key: jax.Array) -> Any:
+        """Which places and layouts a model trains on, from its own key: a pytree, drawn per id, so that padding is inert."""
+        raise NotImplementedError
+
+    def batch(self, key: jax.Array, splits: Any, hyper: Any, batch_size: int) -> Batch:
+        """A batch, of the labels, places and layouts that `hyper` says are trained."""
+        raise NotImplementedError
+
+    def captions(self, hyper: Any) -> Captions:
+        """All captions, and which of them a model has."""
+        raise NotImplementedError
+
+    def questions(self, key: jax.Array, splits: Any, hyper: Any, exhaustive: bool) -> dict[str, Questions]:
+        """The evaluation sets, SETS. Not `exhaustive`: a fixed sample, drawn with `key`, where all are many."""
+        raise NotImplementedError
+
+    # ---- for people ----
+
+    def token_names(self) -> list[str]:
+        """Names of all token ids."""
+        special = ["background", "CLS", "EOT", "in-image", "left-of", "right-of", "above", "below"][: self.n_first]
+        special += [f"nuisance {i + 1}" for i in range(self.n_first - len(special))]
+        return special + [label_name(a, self.n_heldout) for a in range(self.n_names)]
+
+    def position_names(self) -> list[str]:
+        """Names of the positions of an image."""
+        return ["CLS", *map(str, range(1, len(self.image.template)))]
+
+
+def labels_of(captions: int) -> Slots:
+    """The captions of one object of so many labels."""
+    return single_caption_slots(jnp.arange(captions))
+
+
+def all_captions(task: Task, captions: Captions) -> tuple[tuple[Form, Slots], ...]:
+    """Forms and slots of all captions of a task, in the order of their numbers."""
+    return ((SINGLE_CAPTION, labels_of(task.n_names)), *zip(task.said, captions.said, strict=True))
+
+
+def token_of(task: Task, label: jax.Array) -> jax.Array:
+    """The token of a label, none of an absent one (below 0)."""
+    return jnp.where(label < 0, EMPTY, label + task.n_first)

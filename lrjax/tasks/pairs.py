@@ -1,0 +1,139 @@
+"""Tasks whose images hold one or two objects: what they share. A task of this kind says where objects may be, which tokens show
+them, and which words are true of two of them (`row` is the smallest example).
+
+Axes: K layouts, R relation words; others as in `base`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrjax.scenes import Scene, Slots, pair_slots, single_scene, swapped
+from lrjax.splits import Splits, draw_label, draw_together, make_splits
+from lrjax.tasks.base import Batch, Captions, Questions, Task
+
+SAMPLE = 2048  # seen-pair images during training
+EXHAUSTIVE_LIMIT = 2**17  # above so many (more than 54 labels), the final evaluation samples too: FINAL_SAMPLE images
+FINAL_SAMPLE = 2**14
+
+
+class Pairs(Task):
+    """One or two objects at places 0..n_places-1; `layouts` are all ways to place two, the one that comes first named first."""
+
+    @property
+    def layouts(self) -> np.ndarray:
+        """The places of two objects, [K, 2]."""
+        raise NotImplementedError
+
+    @property
+    def n_layouts(self) -> int:
+        return len(self.layouts)
+
+    def image_slots(self, scene: Scene) -> Slots:
+        """The slots [S, ...] of scenes [...]."""
+        raise NotImplementedError
+
+    def facts(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """For every word, [R, ...] each: of which two labels it may be said ("a left of b", "b right of a" and "a above b" are of a
+        and b), and whether it is true of the scene.
+        """
+        raise NotImplementedError
+
+    def splits(self, key: jax.Array) -> Splits:
+        return make_splits(key, self.n_labels_max, self.n_heldout, self.n_places, self.n_layouts)
+
+    def scenes(self, splits: Splits, x: jax.Array, y: jax.Array, rank: jax.Array) -> Scene:
+        """The scenes of trained labels (x, y) in the rank-th layout of their split; arrays of one shape [...]."""
+        layout = jnp.asarray(self.layouts)[splits.pairs[x, y, rank]]
+        return Scene(x + self.n_heldout, y + self.n_heldout, layout[..., 0], layout[..., 1])
+
+    def draw(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> tuple[Scene, Scene, jax.Array]:
+        """B/2 one-object scenes, B/2 two-object scenes, and the word of each of the latter, each [B/2].
+
+        Over n_labels + n_heldout labels and their n1 trained positions; over ordered pairs and their n2 layouts; over the words
+        that are true. All uniform, but for labels under `hyper.zipf`.
+        """
+        half = (batch_size // 2,)
+        keys = jax.random.split(key, 5)
+        label = draw_label(keys[0], half, hyper.n_labels, hyper.zipf, self.n_heldout, self.n_labels_max)
+        place = splits.positions[label, jax.random.randint(keys[1], half, 0, hyper.n1)].astype(jnp.int32)
+        x, y = draw_together(keys[2], 2, half, hyper.n_labels, hyper.zipf, self.n_labels_max)
+        pairs = self.scenes(splits, x, y, jax.random.randint(keys[3], half, 0, hyper.n2))
+        holds = self.facts(pairs)[2]
+        rank = jax.random.randint(keys[4], half, 0, holds.sum(0))
+        word = jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank + 1), 0)
+        return single_scene(label, place, self.n_places), pairs, word
+
+    def batch(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> Batch:
+        singles, pairs, word = self.draw(key, splits, hyper, batch_size)
+        first, second, _ = self.facts(pairs)
+        of_word = lambda labels: jnp.take_along_axis(labels, word[None], 0)[0]
+        said, wrong = (self.caption_slots(*labels, word) for labels in self._both(of_word(first), of_word(second)))
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs)
+        return Batch(self.image_slots(both), singles.left, (said,), (wrong,))
+
+    def caption_slots(self, first: jax.Array, second: jax.Array, word: jax.Array) -> Slots:
+        """The three slots of captions of two labels, said with words (numbers of `words`)."""
+        return pair_slots(first, second, word, self.words, self.n_first)
+
+    def captions(self, hyper) -> Captions:
+        A, R = self.n_names, len(self.words)
+        word, first, second = jnp.indices((R, A, A)).reshape(3, -1)
+        exists = jnp.arange(A) < self.n_heldout + hyper.n_labels
+        every = jnp.arange(A)
+        names = jnp.concatenate([jnp.stack([every, every]), jnp.stack([first, second])], 1)
+        pairs = exists[first] & exists[second] & (first != second)
+        return Captions((self.caption_slots(first, second, word),), jnp.append(exists, pairs), names)
+
+    def caption_number(self, word: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+        """The number of a caption among `captions`; of one label if both are the same."""
+        A = self.n_names
+        return jnp.where(first == second, first, A + (word * A + first) * A + second)
+
+    def questions(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, Questions]:
+        h, N = self.n_heldout, self.n_labels_max
+        label, rank = jnp.indices((self.n_names, self.n_places)).reshape(2, -1)
+        single = single_scene(label, splits.positions[label, rank].astype(jnp.int32), self.n_places)
+        single_weight = (rank >= hyper.n1) & (label < h + hyper.n_labels)
+
+        if exhaustive and N * N * self.n_layouts <= EXHAUSTIVE_LIMIT:
+            u, v, rank = jnp.indices((N, N, self.n_layouts)).reshape(3, -1)
+            seen_weight = (rank >= hyper.n2) & (u != v) & (u < hyper.n_labels) & (v < hyper.n_labels)
+        else:
+            n = FINAL_SAMPLE if exhaustive else SAMPLE
+            keys = jax.random.split(key)
+            u, v = draw_together(keys[0], 2, (n,), hyper.n_labels, jnp.zeros(()), N)
+            rank = jax.random.randint(keys[1], (n,), hyper.n2, self.n_layouts)
+            seen_weight = jnp.ones(n, bool)
+        unseen = self.unseen()
+        sets = {
+            "single": (single, single_weight),
+            "seen_pair": (self.scenes(splits, u, v, rank), seen_weight),
+            "unseen_pair": (unseen, jnp.ones(len(unseen.i))),
+        }
+        return {name: self.question(*images) for name, images in sets.items()}
+
+    def question(self, scene: Scene, weight: jax.Array) -> Questions:
+        """What is asked of scenes [n]."""
+        second = jnp.where(scene.right < 0, scene.left, scene.right)
+        first, second, holds = self.facts(scene.replace(right=second))
+        word = jnp.arange(len(first))[:, None]
+        return Questions(
+            images=self.image_slots(scene),
+            mirrored=self.image_slots(swapped(scene)),
+            weight=weight.astype(jnp.float32),
+            labels=jnp.stack([first[0], second[0]]),
+            true=self.caption_number(word, first, second),
+            holds=holds & ((first != second) | (word == 0)),
+            wrong=self.caption_number(word, second, first)[None],
+        )
+
+    def unseen(self) -> Scene:
+        """All ordered pairs of the held-out labels in all layouts, in this order."""
+        x, y, layout = np.indices((self.n_heldout, self.n_heldout, self.n_layouts)).reshape(3, -1)
+        x, y, layout = (values[x != y] for values in (x, y, layout))
+        return jax.tree.map(jnp.asarray, Scene(x, y, *self.layouts[layout].T))
+
+    @staticmethod
+    def _both(first: jax.Array, second: jax.Array) -> tuple[tuple[jax.Array, jax.Array], ...]:
+        return (first, second), (second, first)
