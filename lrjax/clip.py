@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax import encoder
+from lrjax import encoder, supervision
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape
 from lrjax.gates import Gates
@@ -21,11 +21,15 @@ STREAMS = ("init", "splits", "batches", "evaluation")
 
 @struct.dataclass
 class CLIP:
-    """Parameters of one model; log_scale is the learnable log logit scale []."""
+    """Parameters of one model; log_scale is the learnable log logit scale [], bias that of the sigmoid loss [], places the head [A,
+    e, p] of `supervision`; None where a model has none.
+    """
 
     vision: Encoder
     text: Encoder
     log_scale: jax.Array
+    bias: jax.Array | None = None
+    places: jax.Array | None = None
 
 
 def stream(seed: jax.Array, name: str) -> jax.Array:
@@ -57,7 +61,11 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
         name: encoder.init(key, shape, hyper.e_scale, hyper.p_scale)
         for key, (name, shape) in zip(keys, shapes(static).items(), strict=True)
     }
-    return CLIP(**towers, log_scale=jnp.log(hyper.logit_scale))
+    bias = -jnp.log(static.batch_size - 1.0) if static.loss == "sigmoid" else None  # as many pairs belong together, at the start
+    places = None
+    if static.supervised:
+        places = supervision.init(jax.random.fold_in(stream(hyper.seed, "init"), 2), static.world, static.d_embed)
+    return CLIP(**towers, log_scale=jnp.log(hyper.logit_scale), bias=bias, places=places)
 
 
 def model_splits(static: Static, hyper: Hyper) -> Splits:

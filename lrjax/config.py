@@ -19,6 +19,7 @@ from flax import struct
 from lrjax import tasks
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS, NONE, GateSchedule, parse_gates
+from lrjax.loss import LOSSES
 from lrjax.positions import POSITIONS
 
 
@@ -37,6 +38,9 @@ class Model:
     p_scale: float = 0.02
     logit_scale: float = 1 / 0.07  # at the start
     zipf: float = 0.0  # trained labels occur as rank^-zipf
+    caption_noise: float = 0.0  # probability that a caption says the opposite
+    contrastive: float = 1.0  # weight of the loss of images and captions
+    supervision: float = 0.0  # weight of the loss of a head that is asked where objects are
     gates: str = NONE
     # encoders
     d_model: int = 128
@@ -54,6 +58,8 @@ class Model:
     n_heldout: int = 5
     relations: str = "left"
     # loss and optimiser
+    loss: str = "softmax"
+    hard_negatives: bool = False  # beside the captions of a batch, each image has its own with labels exchanged
     matmul_precision: str = "float32"  # of products on accelerators; a CPU has no other
     batch_size: int = 256
     mask_repeats: bool = False
@@ -63,7 +69,8 @@ class Model:
 
 MAX_MODELS = 1_000_000
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "logit_scale", "zipf", "gates")  # + seeds
+AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "logit_scale")
+AXES += ("zipf", "caption_noise", "contrastive", "supervision", "gates")  # beside seeds
 TRACED = ("seed", *AXES)
 STATIC = tuple(f.name for f in dataclasses.fields(Model) if f.name not in TRACED)
 _TYPES = {f.name: f.type for f in dataclasses.fields(Model)}
@@ -91,6 +98,7 @@ class Static:
 
     n_labels_max: int
     gated: bool  # some gate is not 1, so deeper layers must keep the stream split
+    supervised: bool  # some model has a head that is asked where objects are, or weighs its losses
     d_model: int
     n_heads: int
     d_head: int
@@ -104,6 +112,8 @@ class Static:
     n_heldout: int
     relations: str
     task: str
+    loss: str
+    hard_negatives: bool
     matmul_precision: str
     batch_size: int
     mask_repeats: bool
@@ -141,6 +151,9 @@ class Hyper:
     p_scale: jax.Array
     logit_scale: jax.Array
     zipf: jax.Array
+    caption_noise: jax.Array
+    contrastive: jax.Array
+    supervision: jax.Array
     gates: GateSchedule
 
 
@@ -210,11 +223,14 @@ def validate(sweep: Sweep) -> None:
 def validate_model(model: Model) -> None:
     """The same for one model."""
     m = model
-    for name in ("weight_decay", "lr", "e_scale", "p_scale", "zipf", "eps"):
+    for name in ("weight_decay", "lr", "e_scale", "p_scale", "zipf", "contrastive", "supervision", "eps"):
         value = getattr(m, name)
         _require(name, value, 0 <= value <= float(np.finfo(np.float32).max), "a finite number, not negative")
     _require("lr", m.lr, np.float32(m.lr) > 0, "a finite number above 0")
     _require("logit_scale", m.logit_scale, 1e-3 <= m.logit_scale <= 100, "0.001..100, where it is clipped")
+    _require("caption_noise", m.caption_noise, 0 <= m.caption_noise <= 1, "a probability, 0..1")
+    _require("contrastive", m.contrastive, m.contrastive + m.supervision > 0, "contrastive or supervision above 0")
+    _require("loss", m.loss, m.loss in LOSSES, " or ".join(map(repr, LOSSES)))
     _require("eps", m.eps, np.float32(m.eps) > 0, "a finite number above 0")
     _require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")
     _require("betas", m.betas, all(0 <= beta < 1 for beta in m.betas), "two numbers in [0, 1)")
@@ -223,6 +239,8 @@ def validate_model(model: Model) -> None:
     _require("n_heldout", m.n_heldout, 2 <= m.n_heldout <= 50, "2..50 held-out labels")
     world = make_static([m]).world
     places, layouts, least = world.n_places, world.n_layouts, world.together
+    one_token = world.n_slots == world.together  # a distractor is no object
+    _require("supervision", m.supervision, m.supervision == 0 or one_token, "0: objects of this task are more than one token")
     for name in ("n_labels", "n_heldout"):
         _require(
             name, getattr(m, name), getattr(m, name) >= least, f"{least} or more labels, which stand together in task {m.task!r}"
@@ -261,7 +279,8 @@ def gate_schedule(model: Model) -> GateSchedule:
 def make_static(models: Sequence[Model]) -> Static:
     """The static side of models that agree in their STATIC fields."""
     fields = {name: getattr(models[0], name) for name in STATIC}
-    return Static(max(m.n_labels for m in models), any(m.gates != NONE for m in models), **fields)
+    gated, supervised = any(m.gates != NONE for m in models), any(m.supervision > 0 or m.contrastive != 1 for m in models)
+    return Static(max(m.n_labels for m in models), gated, supervised, **fields)
 
 
 def make_hyper(model: Model) -> Hyper:

@@ -13,6 +13,7 @@ Axes: n images, c captions, R captions that an image may have, F ways to get one
 import jax
 import jax.numpy as jnp
 
+from lrjax import supervision
 from lrjax.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
@@ -66,6 +67,10 @@ def evaluate(
             found = retrieve(captions[among], asked.exists[among], asked.names[:, among], questions[name], embed, wrong)
             suffixes = (*_SUFFIXES.get(name, _PAIRS), *(f"_order_{way}" for way in wrong))
             metrics |= {name + suffix: found[suffix] for suffix in suffixes}
+            if static.supervised and name != "single":
+                images = questions[name].images
+                known = supervision.told(task, params.places, embed(images), images)
+                metrics |= {name + suffix: value for suffix, value in known.items()}
         return metrics
 
 

@@ -1,17 +1,49 @@
-"""CLIP's loss: symmetric cross-entropy over the cosine similarities of a batch."""
+"""CLIP's loss, a symmetric cross-entropy over the cosine similarities of a batch, and SigLIP's, a sigmoid for every pair."""
 
 import jax
 import jax.numpy as jnp
 
+LOSSES = ("softmax", "sigmoid")
 
-def contrastive_loss(images: jax.Array, captions: jax.Array, log_scale: jax.Array, same: jax.Array | None = None) -> jax.Array:
+
+def contrastive_loss(
+    images: jax.Array, captions: jax.Array, log_scale: jax.Array, same: jax.Array | None = None, wrong: jax.Array | None = None
+) -> jax.Array:
     """Symmetric cross-entropy of unit embeddings images, captions [B, E], with logits exp(log_scale) * cosine.
 
     `same` [B, B] marks pairs whose captions are equal: off the diagonal they are false negatives, and are left out. None (the
-    paper's plain loss) counts them.
+    paper's plain loss) counts them. `wrong` [W, E]: a hard negative for each of the last W images, among whose captions it stands.
     """
     logits = jnp.exp(log_scale) * images @ captions.T
     if same is not None:
         logits = jnp.where(same & ~jnp.eye(len(logits), dtype=bool), -jnp.inf, logits)
-    normaliser = jax.nn.logsumexp(logits, axis=0) + jax.nn.logsumexp(logits, axis=1)
+    of_image = jax.nn.logsumexp(logits, axis=1)
+    if wrong is not None:
+        first = len(images) - len(wrong)
+        hard = jnp.exp(log_scale) * (images[first:] * wrong).sum(-1)
+        of_image = of_image.at[first:].set(jnp.logaddexp(of_image[first:], hard))
+    normaliser = jax.nn.logsumexp(logits, axis=0) + of_image
     return jnp.mean(normaliser / 2 - jnp.diagonal(logits))
+
+
+def sigmoid_loss(
+    images: jax.Array,
+    captions: jax.Array,
+    log_scale: jax.Array,
+    bias: jax.Array,
+    same: jax.Array | None = None,
+    wrong: jax.Array | None = None,
+) -> jax.Array:
+    """SigLIP's loss of the same: of every image and caption, whether they belong together, with logit exp(log_scale) * cosine +
+    bias. Summed over captions, the mean over images.
+    """
+    logit = lambda cosine: jnp.exp(log_scale) * cosine + bias
+    logits = logit(images @ captions.T)
+    together = jnp.eye(len(logits), dtype=bool)
+    losses = jax.nn.softplus(jnp.where(together, -logits, logits))
+    if same is not None:
+        losses = jnp.where(same & ~together, 0, losses)
+    total = losses.sum()
+    if wrong is not None:
+        total += jax.nn.softplus(logit((images[len(images) - len(wrong) :] * wrong).sum(-1))).sum()
+    return total / len(images)

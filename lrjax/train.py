@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from lrjax import supervision
 from lrjax.clip import CLIP, MAX_LOG_SCALE, embed_captions, embed_images, init_clip, shapes, stream
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
-from lrjax.loss import contrastive_loss
+from lrjax.loss import contrastive_loss, sigmoid_loss
 from lrjax.scenes import EMPTY, SINGLE_CAPTION, fill, single_caption_slots
 from lrjax.splits import Splits
-from lrjax.tasks.base import Batch, Task, labels_of
+from lrjax.tasks.base import Batch, Task, labels_of, noisy
 
 
 @struct.dataclass
@@ -45,15 +46,27 @@ def init_state(static: Static, hyper: Hyper) -> TrainState:
     return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0), jnp.int32(-1))
 
 
-def batch_loss(static: Static, params: CLIP, gates: Gates, batch: Batch) -> jax.Array:
-    """The contrastive loss of one batch."""
+def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch) -> jax.Array:
+    """The contrastive loss of one batch, and with a head that is asked where objects are its loss, each with its weight."""
     task, split = static.world, static.gated
     images = embed_images(static, params, gates, batch.images, split)
     # a one-object caption is a function of its label: there are fewer labels than captions
     captions = ((SINGLE_CAPTION, labels_of(task.n_names)), *zip(task.said, batch.said, strict=True))
+    if static.hard_negatives:
+        captions += tuple(zip(task.said, batch.wrong, strict=True))
     by_label, *said = embed_captions(static, params, gates, captions, split)
+    said, wrong = said[: len(task.said)], said[len(task.said) :]
     captions = jnp.concatenate([jax.nn.one_hot(batch.label, task.n_names) @ by_label, *said])
-    return contrastive_loss(images, captions, params.log_scale, repeats(task, batch) if static.mask_repeats else None)
+    wrong = jnp.concatenate(wrong) if wrong else None
+    same = repeats(task, batch) if static.mask_repeats else None
+    if static.loss == "sigmoid":
+        loss = sigmoid_loss(images, captions, params.log_scale, params.bias, same, wrong)
+    else:
+        loss = contrastive_loss(images, captions, params.log_scale, same, wrong)
+    if static.supervised:
+        where = supervision.loss(task, params.places, images, batch.images)
+        loss = hyper.contrastive * loss + hyper.supervision * where
+    return loss
 
 
 def repeats(task: Task, batch: Batch) -> jax.Array:
@@ -74,10 +87,10 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     know. (Freezing the optimiser's moments too, which nothing reads any more, would cost 5 % of a step; this costs nothing.)
     """
     key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
-    batch = static.world.batch(key, splits, hyper, static.batch_size)
+    batch = noisy(jax.random.fold_in(key, 1), static.world.batch(key, splits, hyper, static.batch_size), hyper.caption_noise)
     gates = hyper.gates.at(step)
     with jax.default_matmul_precision(static.matmul_precision):
-        loss, grads = jax.value_and_grad(lambda params: batch_loss(static, params, gates, batch))(state.params)
+        loss, grads = jax.value_and_grad(lambda params: batch_loss(static, hyper, params, gates, batch))(state.params)
     updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
     updates = keep_positions(static, updates)
     healthy = jnp.isfinite(loss) & (state.diverged_at < 0)

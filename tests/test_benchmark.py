@@ -23,7 +23,7 @@ def lrjax_loss(static, hyper, splits, params, step=0):
     """The loss of training's own batch at a step."""
     key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
     batch = static.world.batch(key, splits, hyper, static.batch_size)
-    return train.batch_loss(static, params, unit_gates(static), batch)
+    return train.batch_loss(static, hyper, params, unit_gates(static), batch)
 
 
 def test_the_dense_baseline_has_the_loss_and_gradient_of_lrjax(tiny):

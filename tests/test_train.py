@@ -88,7 +88,7 @@ def test_a_step_is_optax_adamw_with_warm_up_on_every_parameter():
     schedule = lambda count: 0.03 * jnp.minimum(1.0, (count + 1) / 4)
     reference = optax.adamw(schedule, 0.8, 0.9, 1e-8, weight_decay=0.2)
     params, opt_state = state.params, reference.init(state.params)
-    gradient = jax.jit(lambda p, batch: jax.grad(lambda p: train.batch_loss(static, p, unit_gates(static), batch))(p))
+    gradient = jax.jit(lambda p, batch: jax.grad(lambda p: train.batch_loss(static, hyper, p, unit_gates(static), batch))(p))
     for step in range(6):
         key = jax.random.fold_in(train.stream(hyper.seed, "batches"), step)
         batch = static.world.batch(key, splits, hyper, 32)
@@ -142,7 +142,7 @@ def test_masked_loss_knows_equal_captions():
         left, right = jnp.array([*labels, 7, 8]), jnp.array([ABSENT, ABSENT, 8, 7])
         said = pair_caption_slots(left[2:], right[2:], jnp.zeros(2, int))
         batch = Batch(task.image_slots(Scene(left, right, place, place + 1)), left[:2], (said,), (said,))
-        return train.batch_loss(static, params, unit_gates(static), batch)
+        return train.batch_loss(static, hyper, params, unit_gates(static), batch)
 
     masked = loss(static, (6, 6))
     assert jnp.isfinite(masked)

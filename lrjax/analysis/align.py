@@ -33,7 +33,7 @@ from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder
 from lrjax.evaluate import TIE
 from lrjax.gates import Gates
-from lrjax.scenes import FIRST_LABEL, SINGLE_CAPTION, single_scene
+from lrjax.scenes import SINGLE_CAPTION, single_scene
 from lrjax.splits import Splits
 from lrjax.sweep import Run
 from lrjax.tasks.base import labels_of
@@ -58,19 +58,21 @@ def procrustes(X: jax.Array, Y: jax.Array, weight: jax.Array, n: jax.Array) -> t
 def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Array, jax.Array]]:
     """The label rows (vision [A, d], text [A, d]) in each space."""
     towers, row = (params.vision, params.text), row_of(static, "align")
-    found = {"E": tuple(tower.E[FIRST_LABEL:] for tower in towers)}
+    found = {"E": tuple(tower.E[row.n_first :] for tower in towers)}
     if "OV" in spaces(static):
-        found["OV"] = tuple(written(tower, gate) for tower, gate in zip(towers, (gates.vision, gates.text), strict=True))
+        found["OV"] = tuple(written(getattr(params, name), getattr(gates, name), row.n_first) for name in ("vision", "text"))
     label, place = jnp.indices((static.n_names, static.L))
     images = embed_images(static, params, gates, row.image_slots(single_scene(label, place, static.L))).mean(1)
     (captions,) = embed_captions(static, params, gates, ((SINGLE_CAPTION, labels_of(static.n_names)),))
     return found | {"embedding": (images, captions)}
 
 
-def written(tower: Encoder, gates: jax.Array) -> jax.Array:
-    """What a unit of every head's attention to a label writes to the embedding [A, e], in a one-block encoder."""
+def written(tower: Encoder, gates: jax.Array, n_first: int) -> jax.Array:
+    """What a unit of every head's attention to a label (tokens from n_first on) writes to the embedding [A, e], in a one-block
+    encoder.
+    """
     (block,), VE = tower.blocks, gates[0, :, GATES.index("VE")]
-    values = jnp.einsum("ad,dhk->ahk", tower.E[FIRST_LABEL:], block.W_V) * VE[:, None]
+    values = jnp.einsum("ad,dhk->ahk", tower.E[n_first:], block.W_V) * VE[:, None]
     return jnp.einsum("ahk,hkd->ad", values, block.W_O) @ tower.W_proj
 
 

@@ -25,7 +25,7 @@ from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape
 from lrjax.gates import Gates
-from lrjax.scenes import FIRST_LABEL, PAIR_CAPTION, Form
+from lrjax.scenes import PAIR_CAPTION, Form
 from lrjax.splits import Splits
 from lrjax.stats import Table, groups
 
@@ -64,10 +64,10 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     """The question: per head [h] position_gradient, its terms, its max - min, its least-squares slope; label_spread, the ratio;
     `writes`, 0 for a pruned head.
     """
-    row_of(static, "gradient")
+    first = row_of(static, "gradient").n_first
     tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder)
     scores = readout_scores(tower, gate, shapes(static)[encoder], form)
-    places, labels = slots_of(static, encoder), slice(FIRST_LABEL, FIRST_LABEL + static.n_heldout)
+    places, labels = slots_of(static, encoder), slice(first, first + static.n_heldout)
     n = len(places)
     weight = (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)  # sum of weight * s is the mean over i < j of s_j - s_i
     scores = {term: score[:, labels][:, :, places] for term, score in scores.items()}

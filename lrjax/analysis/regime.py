@@ -19,7 +19,6 @@ from lrjax.analysis.models import row_of
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Model, Static, Sweep
 from lrjax.gates import Gates
-from lrjax.scenes import FIRST_LABEL
 from lrjax.splits import Splits
 from lrjax.stats import Table, groups, select
 
@@ -53,8 +52,9 @@ _ABLATED = Ablate(("EP", "PP", "PE"), sets=("unseen_pair",))
 def head_bias(static: Static, params: CLIP, gates: Gates) -> jax.Array:
     """SPEC's head_bias [h] of a one-block vision encoder, from the readout row's tables: a higher score is more attention."""
     scores = sum(readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_form(static, "vision")).values())
-    s = row_of(static, "regime").unseen()
-    score = lambda label, pixel: scores[:, label + FIRST_LABEL, pixel + 1]
+    row = row_of(static, "regime")
+    s = row.unseen()
+    score = lambda label, pixel: scores[:, label + row.n_first, pixel + 1]
     left, right = score(s.left, s.i), score(s.right, s.j)
     return jnp.where(left == right, 0.5, right > left).mean(-1)
 

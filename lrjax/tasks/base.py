@@ -151,6 +151,17 @@ class Task:
         return ["CLS", *map(str, range(1, len(self.image.template)))]
 
 
+def noisy(key: jax.Array, batch: Batch, p: jax.Array) -> Batch:
+    """The batch as someone tells it who confuses left and right: each caption says the opposite with probability p."""
+    said, wrong = [], []
+    for i, (right, other) in enumerate(zip(batch.said, batch.wrong, strict=True)):
+        flip = jax.random.uniform(jax.random.fold_in(key, i), right.tokens.shape[1:]) < p
+        choose = lambda a, b, flip=flip: jax.tree.map(lambda a, b: jnp.where(flip, a, b), a, b)
+        said.append(choose(other, right))
+        wrong.append(choose(right, other))
+    return batch.replace(said=tuple(said), wrong=tuple(wrong))
+
+
 def labels_of(captions: int) -> Slots:
     """The captions of one object of so many labels."""
     return single_caption_slots(jnp.arange(captions))

@@ -4,6 +4,8 @@ them, and which words are true of two of them (`row` is the smallest example).
 Axes: K layouts, R relation words; others as in `base`.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,10 @@ class Pairs(Task):
         """
         raise NotImplementedError
 
+    def disturbed(self, key: jax.Array, slots: Slots) -> Slots:
+        """Images [S, n] with what else is seen in them."""
+        return slots
+
     def splits(self, key: jax.Array) -> Splits:
         return make_splits(key, self.n_labels_max, self.n_heldout, self.n_places, self.n_layouts)
 
@@ -70,7 +76,8 @@ class Pairs(Task):
         of_word = lambda labels: jnp.take_along_axis(labels, word[None], 0)[0]
         said, wrong = (self.caption_slots(*labels, word) for labels in self._both(of_word(first), of_word(second)))
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs)
-        return Batch(self.image_slots(both), singles.left, (said,), (wrong,))
+        images = self.disturbed(jax.random.fold_in(key, 2), self.image_slots(both))
+        return Batch(images, singles.left, (said,), (wrong,))
 
     def caption_slots(self, first: jax.Array, second: jax.Array, word: jax.Array) -> Slots:
         """The three slots of captions of two labels, said with words (numbers of `words`)."""
@@ -111,16 +118,17 @@ class Pairs(Task):
             "seen_pair": (self.scenes(splits, u, v, rank), seen_weight),
             "unseen_pair": (unseen, jnp.ones(len(unseen.i))),
         }
-        return {name: self.question(*images) for name, images in sets.items()}
+        keys = dict(zip(sets, jax.random.split(jax.random.fold_in(key, 2), len(sets)), strict=True))
+        return {name: self.question(*images, partial(self.disturbed, keys[name])) for name, images in sets.items()}
 
-    def question(self, scene: Scene, weight: jax.Array) -> Questions:
-        """What is asked of scenes [n]."""
+    def question(self, scene: Scene, weight: jax.Array, disturbed=lambda slots: slots) -> Questions:
+        """What is asked of scenes [n], with what else is seen in them."""
         second = jnp.where(scene.right < 0, scene.left, scene.right)
         first, second, holds = self.facts(scene.replace(right=second))
         word = jnp.arange(len(first))[:, None]
         return Questions(
-            images=self.image_slots(scene),
-            mirrored=self.image_slots(swapped(scene)),
+            images=disturbed(self.image_slots(scene)),
+            mirrored=disturbed(self.image_slots(swapped(scene))),
             weight=weight.astype(jnp.float32),
             labels=jnp.stack([first[0], second[0]]),
             true=self.caption_number(word, first, second),
