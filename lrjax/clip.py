@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 
 from lrjax import encoder, supervision
+from lrjax import positions as places
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape
 from lrjax.gates import Gates
@@ -42,9 +43,15 @@ def shapes(static: Static) -> dict[str, Shape]:
     names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio")
     task = static.world
     common = {name: getattr(static, name) for name in names}
+    if static.positions == "row_column":  # learned, and laid out by `tower`
+        common["positions"], rows = "learned", 1 + sum(task.extent)
+    else:
+        rows = 0
     spoken = max(len(form.template) for form in (SINGLE_CAPTION, *task.said))
     return {
-        "vision": Shape(task.n_tokens, len(task.image.template), static.n_layers_vision, causal=False, **common),
+        "vision": Shape(
+            task.n_tokens, len(task.image.template), static.n_layers_vision, causal=False, position_rows=rows, **common
+        ),
         "text": Shape(task.n_first + task.n_names, spoken, static.n_layers_text, causal=True, **common),
     }
 
@@ -73,6 +80,14 @@ def model_splits(static: Static, hyper: Hyper) -> Splits:
     return static.world.splits(stream(hyper.seed, "splits"))
 
 
+def tower(static: Static, params: CLIP, name: str) -> Encoder:
+    """The encoder `vision` or `text` as it runs: with a row of P for every position, where P holds rows and columns of a grid."""
+    found = getattr(params, name)
+    if name == "vision" and static.positions == "row_column":
+        found = found.replace(P=places.of_grid(*static.world.extent) @ found.P)
+    return found
+
+
 def embed_images(
     static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True, frozen_at: Gates | None = None
 ) -> jax.Array:
@@ -82,7 +97,8 @@ def embed_images(
     """
     batch, shape = (static.world.image, images), shapes(static)["vision"]
     at = None if frozen_at is None else frozen_at.vision
-    return encoder.encode(params.vision, gates.vision, (batch,), shape, split=split, shift=gates.vision_shift, frozen_at=at)[0]
+    vision = tower(static, params, "vision")
+    return encoder.encode(vision, gates.vision, (batch,), shape, split=split, shift=gates.vision_shift, frozen_at=at)[0]
 
 
 def embed_captions(

@@ -20,7 +20,7 @@ from lrjax import tasks
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS, NONE, GateSchedule, parse_gates
 from lrjax.loss import LOSSES
-from lrjax.positions import POSITIONS
+from lrjax.positions import LEARNED, POSITIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,8 +254,10 @@ def validate_model(model: Model) -> None:
     _require("d_model", m.d_model, fits, f"a multiple of n_heads = {m.n_heads}, or config.d_head given")
     _require("d_head", m.d_head, 0 <= m.d_head <= 1024, "1..1024, or 0: d_model / n_heads")
     _require("mlp_ratio", m.mlp_ratio, 0 <= m.mlp_ratio <= 16, "0 (no MLP)..16")
-    _require("e_scale", m.e_scale, m.e_scale > 0 or m.positions.startswith("learned"), "above 0 where positions are not learned")
+    _require("e_scale", m.e_scale, m.e_scale > 0 or m.positions in LEARNED, "above 0 where positions are not learned")
     _require("positions", m.positions, m.positions in POSITIONS, " or ".join(map(repr, POSITIONS)))
+    has_rows = m.positions != "row_column" or world.extent is not None
+    _require("positions", m.positions, has_rows, "a task of two dimensions for rows and columns, such as config.task='grid'")
     d_head = m.d_head or m.d_model // m.n_heads
     _require("d_head", d_head, m.positions != "rotary" or d_head % 2 == 0, "an even number, to rotate pairs")
     _require("warmup_steps", m.warmup_steps, 0 <= m.warmup_steps <= 2**24, "0 or more")

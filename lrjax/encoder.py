@@ -50,7 +50,9 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The static side of a tower. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model."""
+    """The static side of a tower. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model.
+    position_rows: how many rows P is trained with (0: one a position).
+    """
 
     n_tokens: int
     n_positions: int
@@ -63,6 +65,7 @@ class Shape:
     positions: str = "learned"
     layer_norm: bool = False
     mlp_ratio: int = 0
+    position_rows: int = 0
 
     @property
     def k(self) -> int:
@@ -79,7 +82,7 @@ class Shape:
 
     def trained_positions(self) -> np.ndarray:
         """1 for the rows [p] of P that training may change."""
-        return places.trained_rows(self.positions, self.n_positions, has_cls=not self.causal)
+        return places.trained_rows(self.positions, self.position_rows or self.n_positions, has_cls=not self.causal)
 
 
 def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
@@ -108,9 +111,10 @@ def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -
         return Block(*attention, norm=norm, mlp=mlp(jax.random.fold_in(key, 1)), mlp_norm=norm)
 
     key_E, key_P, key_proj, key_blocks = (jax.random.fold_in(key, i) for i in range(4))
+    drawn = rows(key_P, shape.position_rows or shape.n_positions)
     return Encoder(
         E=e_scale * rows(key_E, shape.n_tokens),
-        P=places.initial(shape.positions, rows(key_P, shape.n_positions), e_scale, p_scale, has_cls=not shape.causal),
+        P=places.initial(shape.positions, drawn, e_scale, p_scale, has_cls=not shape.causal),
         blocks=tuple(block(jax.random.fold_in(key_blocks, i)) for i in range(shape.n_layers)),
         W_proj=bound * jax.random.normal(key_proj, (d, shape.d_embed)),
         norm=norm,

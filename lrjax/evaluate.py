@@ -63,24 +63,42 @@ def evaluate(
         embed = lambda images: embed_images(static, params, gates, images, split, frozen_at)
         metrics = {}
         for name in sets or task.SETS:
-            among, wrong = slice(*questions[name].among), task.WRONG.get(name, ())
-            found = retrieve(captions[among], asked.exists[among], asked.names[:, among], questions[name], embed, wrong)
-            suffixes = (*_SUFFIXES.get(name, _PAIRS), *(f"_order_{way}" for way in wrong))
-            metrics |= {name + suffix: found[suffix] for suffix in suffixes}
+            among, images = slice(*questions[name].among), questions[name].images
+            apart = task.apart if name != "single" else (), task.WRONG.get(name, ())
+            found = retrieve(captions[among], asked.exists[among], asked.names[:, among], questions[name], embed, *apart)
             if static.supervised and name != "single":
-                images = questions[name].images
-                known = supervision.told(task, params.places, embed(images), images)
-                metrics |= {name + suffix: value for suffix, value in known.items()}
+                found |= supervision.told(task, params.places, embed(images), images)
+            metrics |= {name + suffix: found[suffix] for suffix in suffixes(static, name)}
         return metrics
 
 
+def suffixes(static: Static, name: str) -> tuple[str, ...]:
+    """The suffixes of the metrics of one set."""
+    if name == "single":
+        return _SUFFIXES[name]
+    apart = (*static.world.apart, *static.world.WRONG.get(name, ()))
+    told = supervision.TOLD if static.supervised else ()
+    return (*_PAIRS, *(f"_order_{one}" for one in apart), *told)
+
+
+def metric_names(static: Static, sets: tuple[str, ...]) -> list[str]:
+    """The metrics of `evaluate` on `sets`."""
+    return [name + suffix for name in sets for suffix in suffixes(static, name)]
+
+
 def retrieve(
-    captions: jax.Array, exists: jax.Array, names: jax.Array, asked: Questions, embed, ways: tuple[str, ...] = ()
+    captions: jax.Array,
+    exists: jax.Array,
+    names: jax.Array,
+    asked: Questions,
+    embed,
+    words: tuple[str, ...] = (),
+    ways: tuple[str, ...] = (),
 ) -> dict[str, jax.Array]:
     """Retrieval metrics of one set of images, both directions, by suffix: "", "_order", "_label_set", "_labels", "_t2i" ...
 
-    captions [c, e] unit embeddings, exists [c], the labels that they name [k, c]; embed: slots -> unit embeddings. `ways`: names
-    of the F ways to get it wrong, for "_order_WAY" each.
+    captions [c, e] unit embeddings, exists [c], the labels that they name [k, c]; embed: slots -> unit embeddings. `words` and
+    `ways`: names of the R captions of an image, and of the F ways to get one wrong, to tell apart the order of each.
     """
     weight, true = asked.weight, asked.true
     best_caption, ties, named, best_image, ties_image, own, wrong, mirrored = _compare(captions, exists, names, asked, embed)
@@ -93,14 +111,16 @@ def retrieve(
 
     counts = (weight > 0) & asked.holds & exists[true]  # [R, n]
 
-    def mean(credit):  # [R, n] or [n]; a model that is not a number has no accuracy
+    def mean(credit, of=None):  # [R, n] or [n], over all captions or some; a model that is not a number has no accuracy
         weights = weight * (counts if credit.ndim == 2 else 1)
+        weights = weights if of is None else weights * jnp.array(of)[:, None]
         value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
         return jnp.where(jnp.isfinite(jnp.where(counts, own, 0)).all(), value, jnp.nan)
 
     best = lambda x, counted: ((x >= best_caption - TIE) & counted).sum(0) / jnp.maximum(ties, 1)
     differs = asked.wrong != true  # one object has no order
     hits, hits_wrong = best(own, counts), best(wrong, counts & differs).sum(0)
+    by_way = order(own, wrong)  # [F, R, n]
     own_images = share((own >= best_image[true] - TIE) & counts, true)
     wrong_images = sum(
         share((x >= best_image[caption] - TIE) & counts, caption) * differ
@@ -108,13 +128,15 @@ def retrieve(
     )
     return {
         "": mean(hits),
-        "_order": mean(order(own, wrong).mean(0)),
+        "_order": mean(by_way.mean(0)),
         "_label_set": mean(hits + hits_wrong),
         "_labels": mean(named),
         "_t2i": mean(own_images),
         "_order_t2i": mean(order(own, mirrored)),
         "_label_set_t2i": mean(own_images + wrong_images),
-    } | {f"_order_{way}": mean(order(own, x)) for way, x in zip(ways, wrong, strict=False)}
+        **{f"_order_{word}": mean(by_way.mean(0), [word == other for other in words]) for word in words},
+        **{f"_order_{way}": mean(by_way[i]) for i, way in enumerate(ways)},
+    }
 
 
 def _compare(flat: jax.Array, exists: jax.Array, names: jax.Array, asked: Questions, embed):

@@ -6,6 +6,7 @@
     rotary          no P; queries and keys turn by their position after biases are added, so that scores depend on the offset
     alibi           no P; a fixed linear bias -m_h |q - t| on scores, m_h = 2^(-8 (h + 1) / n_heads)
     none            nothing: an image equals its mirror
+    row_column      of a grid: a row of P for CLS, one for each row and one for each column; a token's position is a sum of two
 
 Axes: p positions, h heads, q, t query and key positions, k d_head, d d_model.
 """
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-POSITIONS = ("learned", "learned_no_cls", "sinusoidal", "rotary", "alibi", "none")
+POSITIONS = ("learned", "learned_no_cls", "sinusoidal", "rotary", "alibi", "none", "row_column")
+LEARNED = ("learned", "learned_no_cls", "row_column")
 BASE = 10_000.0
 
 
@@ -49,6 +51,16 @@ def geometry(positions: str, n_heads: int, d_head: int, q: jax.Array, t: jax.Arr
     return Geometry(allowed)
 
 
+def of_grid(rows: int, columns: int) -> np.ndarray:
+    """Which rows of a `row_column` P make up each position, [1 + rows * columns, 1 + rows + columns]."""
+    y, x = np.indices((rows, columns)).reshape(2, -1)
+    parts = np.zeros((1 + rows * columns, 1 + rows + columns), np.float32)
+    parts[0, 0] = 1
+    parts[np.arange(len(y)) + 1, 1 + y] = 1
+    parts[np.arange(len(x)) + 1, 1 + rows + x] = 1
+    return parts
+
+
 def rotate(x: jax.Array, angles: jax.Array | None) -> jax.Array:
     """Turn x [..., t, h, k], whose pairs are (i, i + k/2), by angles [t, k / 2] of its tokens; as it is where there are none."""
     if angles is None:
@@ -69,7 +81,7 @@ def initial(positions: str, drawn: jax.Array, e_scale: jax.Array, p_scale: jax.A
 
 def trained_rows(positions: str, n_positions: int, has_cls: bool) -> np.ndarray:
     """1 for the rows [p] of P that training may change, 0 for the others."""
-    rows = np.full(n_positions, positions.startswith("learned"), np.float32)
+    rows = np.full(n_positions, positions in LEARNED, np.float32)
     if positions == "learned_no_cls" and has_cls:
         rows[0] = 0
     return rows

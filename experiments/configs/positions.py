@@ -8,4 +8,4 @@ from lrjax.positions import POSITIONS
 
 
 def get_config():
-    return defaults(n_labels=(5, 15, 25), positions=POSITIONS)
+    return defaults(n_labels=(5, 15, 25), positions=tuple(kind for kind in POSITIONS if kind != "row_column"))  # which is of grids

@@ -6,6 +6,7 @@ All ablations of all models of a program are one XLA program: an ablation is a r
     EP=0.5           scaled: dose-response
     mean EE          in place of a term of vision its mean over all unseen-pair images, position by position (one block only)
     random EP        in place of a term of vision a random row of equal norm, centred as softmax sees it (one block only)
+    across EP+PP+BP  of a grid: what of these terms' CLS row depends on the column alone, at zero; `down`: on the row (one block)
     vision.h0:EP=0   any gates, as in `lrjax.gates`; `;` joins
 
 on top of the gates that the model was trained with. EP, PP and BP of the CLS row are the same in every image, so their mean is
@@ -25,12 +26,13 @@ import numpy as np
 
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import readout_form, readout_scores
-from lrjax.analysis.models import by_shape, check_encoder, merged, of_models, tidy, traced
+from lrjax.analysis.grid import extent_of, parts, position_rows
+from lrjax.analysis.models import by_shape, check_encoder, merged, of_models, row_of, tidy, traced
 from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
 from lrjax.clip import CLIP, shapes, stream
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
-from lrjax.evaluate import METRICS, evaluate
+from lrjax.evaluate import evaluate, metric_names
 from lrjax.gates import NONE, Gates, check_heads, parse_gates, parse_terms
 from lrjax.splits import Splits
 from lrjax.stats import Table
@@ -43,6 +45,7 @@ DOSES = (
     NONE,
     *(f"{terms}={dose:g}" for terms in ("EP", "EP+PP+BP") for dose in (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0)),
 )
+CONTROL = ("mean", "random", "across", "down")
 NAMED_BY = ("n_heads", "n_layers_vision", "n_layers_text", "mlp_ratio")  # static fields that decide which layers and heads exist
 TESTED = ("single", "unseen_pair")  # sets of images that an ablation is evaluated on by default
 READOUT_TERMS = tuple(term for term in TERMS if term not in ROW_CONSTANT)
@@ -60,24 +63,26 @@ class Ablate:
 
     def __call__(self, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
         worlds = self.worlds(static)
-        mean_or_random = worlds[1].any() or worlds[2].any()
+        controlled = {name for name, weight in worlds[1].items() if weight.any()}
 
         def one(world):
-            factor, mean, random = world
+            factor, weights = world
             ablated = jax.tree.map(jnp.multiply, gates, factor)
-            if mean_or_random:
-                ablated = ablated.replace(vision_shift=controls(static, hyper, params, gates, mean, random))
+            if controlled:
+                shift = controls(static, hyper, params, gates, {name: weights[name] for name in controlled})
+                ablated = ablated.replace(vision_shift=shift)
             return evaluate(static, hyper, splits, params, ablated, True, self.sets, frozen_at=gates if self.frozen else None)
 
         return jax.lax.map(one, worlds)
 
-    def worlds(self, static: Static) -> tuple[Gates, np.ndarray, np.ndarray]:
-        """Factors on the gates [a, n_layers, h, 12] of both encoders; weights [a, h, 6] of READOUT_TERMS whose mean, and whose
-        random like, is put in. Raises InputError on what does not exist.
+    def worlds(self, static: Static) -> tuple[Gates, dict[str, np.ndarray]]:
+        """Factors on the gates [a, n_layers, h, 12] of both encoders; for every kind of CONTROL weights [a, h, 6] of READOUT_TERMS.
+        Raises InputError on what does not exist.
         """
         layers = {"vision": static.n_layers_vision, "text": static.n_layers_text}
         heads = list(check_heads(range(static.n_heads) if self.heads is None else self.heads, static.n_heads, "--heads"))
-        rows, mean, random = [], *np.zeros((2, len(self.ablations), static.n_heads, len(READOUT_TERMS)), np.float32)
+        rows, shape = [], (len(self.ablations), static.n_heads, len(READOUT_TERMS))
+        weights = {name: np.zeros(shape, np.float32) for name in CONTROL}
         for a, text in enumerate(self.ablations):
             control, _, terms = text.rpartition(" ")
             if text == NONE or ":" in text:
@@ -88,19 +93,24 @@ class Ablate:
                 where = ".".join([self.encoder, *(f"h{h}" for h in heads)])
                 gates = f"{where}:{names}={dose if scaled else 0}"
             if control:
-                self._check_control(text, control, names, layers)
+                self._check_control(static, text, control, names, layers)
                 which = [READOUT_TERMS.index(name) for name in names.split("+")]
-                {"mean": mean, "random": random}[control][np.ix_([a], heads, which)] = 1
+                weights[control][np.ix_([a], heads, which)] = 1
+                gates = gates if control in ("mean", "random") else NONE
             rows.append(parse_gates(gates, layers, static.n_heads).g0)
             if static.mlp_ratio and any((getattr(rows[-1], name)[1:] != 1).any() for name in layers):
                 raise InputError(f"--ablations: {text!r}: with an MLP terms exist in layer 0 alone; give [encoder].L0...:TERMS=0")
-        return jax.tree.map(lambda *x: np.stack(x), *rows), mean, random
+        return jax.tree.map(lambda *x: np.stack(x), *rows), weights
 
-    def _check_control(self, text: str, control: str, names: str, layers: dict[str, int]) -> None:
-        if control not in ("mean", "random"):
+    def _check_control(self, static: Static, text: str, control: str, names: str, layers: dict[str, int]) -> None:
+        if control not in CONTROL:
             raise InputError(
                 f"--ablations: {text!r} is not an ablation; expected TERMS, TERMS=number, `mean TERMS` or `random TERMS`"
             )
+        if control in ("mean", "random"):
+            row_of(static, f"--ablations: {text!r}")
+        else:
+            extent_of(static, f"--ablations: {text!r}")
         if self.frozen:
             raise InputError(f"--ablations: {text!r}: is no gate, so LayerNorm's scales cannot be frozen under it; leave one out")
         if self.encoder != "vision" or layers["vision"] != 1:
@@ -110,10 +120,18 @@ class Ablate:
                 raise InputError(f"--ablations: {text!r}: {name} is no row of scores; expected terms of {' '.join(READOUT_TERMS)}")
 
 
-def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, mean: jax.Array, random: jax.Array) -> jax.Array:
-    """What is put in the CLS row for terms taken out, [h, L + 1]. mean, random [h, 6]: how much of each term's mean over
-    unseen-pair images, and of a random row with the norm of that mean, both centred.
+def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: dict[str, jax.Array]) -> jax.Array:
+    """What is put in the CLS row for terms taken out, [h, p]. weights [h, 6] by kind of CONTROL: how much of each term's mean over
+    unseen-pair images (`mean`), or of a random row with the norm of that mean, both centred (`random`); on a grid, how much of each
+    term's part across, and down, is taken away.
     """
+    if static.world.extent:
+        rows, taken = position_rows(static, params, gates)[0], 0
+        for name, weight in weights.items():
+            for term, row in rows.items():
+                taken += weight[:, READOUT_TERMS.index(term), None] * parts(row, static.world.extent)[name]
+        return jnp.pad(-taken, [(0, 0), (1, 0)])
+    mean, random = (weights.get(name, jnp.zeros((static.n_heads, len(READOUT_TERMS)))) for name in ("mean", "random"))
     ids = unseen_sequences(static, "vision")  # [n, T]
     scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_form(static, "vision"))
     rows = [scores[t][:, ids, jnp.arange(ids.shape[1])].mean(1) for t in READOUT_TERMS]
@@ -143,7 +161,7 @@ def ablate(
     question = Ablate(tuple(ablations), encoder, None if heads is None else tuple(heads), tuple(sets), frozen)
     for program in run.programs:  # bad input fails before any work
         question.worlds(program.static)
-    metrics = [name for name in METRICS if name.startswith(question.sets)]
+    metrics = list(dict.fromkeys(name for program in run.programs for name in metric_names(program.static, question.sets)))
     answer = of_models(
         run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": question.ablations}, n_labels
     )

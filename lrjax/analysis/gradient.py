@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.models import check_encoder, of_models, row_of
+from lrjax.analysis.models import check_encoder, line_of, of_models
 from lrjax.attention import GATES, TERMS, VALUES, normalise, project, term_logits
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
@@ -64,7 +64,7 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     """The question: per head [h] position_gradient, its terms, its max - min, its least-squares slope; label_spread, the ratio;
     `writes`, 0 for a pruned head.
     """
-    first = row_of(static, "gradient").n_first
+    first = line_of(static, "gradient").n_first
     tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder)
     scores = readout_scores(tower, gate, shapes(static)[encoder], form)
     places, labels = slots_of(static, encoder), slice(first, first + static.n_heldout)
@@ -92,8 +92,10 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
 
 def columns(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The measure that `experiments.sweep` records at every evaluation: vision's position_gradient and label_spread, a column a
-    head.
+    head; nothing on a grid, which has two gradients (`grid`).
     """
+    if static.world.extent:
+        return {}
     found = first_block("vision", static, hyper, splits, params, gates)
     return {f"{name}_h{h}": found[name][h] for name in ("position_gradient", "label_spread") for h in range(static.n_heads)}
 

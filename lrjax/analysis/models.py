@@ -26,6 +26,7 @@ from lrjax.gates import ENCODERS
 from lrjax.scenes import label_name
 from lrjax.stats import Table
 from lrjax.sweep import Measure, Run, model_columns
+from lrjax.tasks.base import Task
 from lrjax.tasks.row import Row
 
 
@@ -154,4 +155,11 @@ def row_of(static: Static, who: str) -> Row:
     """The task, if it is the row of pixels. Raises InputError that names the analysis if it is another."""
     if not isinstance(static.world, Row):
         raise InputError(f"{who}: task={static.task!r}: is asked of the row of pixels alone; expected a sweep of task 'row'")
+    return static.world
+
+
+def line_of(static: Static, who: str) -> Task:
+    """The task, if its images are a row of pixels. Raises InputError that names the analysis if they have two dimensions."""
+    if static.world.extent:
+        raise InputError(f"{who}: task={static.task!r}: has two dimensions; expected a row of pixels, or ask experiments.grid")
     return static.world

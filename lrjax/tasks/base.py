@@ -94,6 +94,11 @@ class Task:
         return self.RELATIONS[self.relations]
 
     @property
+    def apart(self) -> tuple[str, ...]:
+        """Names of the R captions that an image may have, where accuracies tell them apart."""
+        return ()
+
+    @property
     def image(self) -> Form:
         """The form of an image."""
         raise NotImplementedError

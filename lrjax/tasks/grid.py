@@ -50,6 +50,10 @@ class Grid(Pairs):
         return None
 
     @property
+    def apart(self) -> tuple[str, ...]:
+        return self.words if len(self.words) > 1 else ()
+
+    @property
     def extent(self) -> tuple[int, int]:
         return self.height // self.patch, self.width // self.patch
 
