@@ -169,6 +169,8 @@ def attend(
         k, bias, scored = project(x, block.W_K, key_bias(block, geometry)), geometry.bias, q / np.sqrt(q.shape[-1])
     scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
     scores = scores if bias is None else scores + bias
+    if split and geometry.gated is not None:
+        scores = jnp.where(geometry.gated, scores, term_logits(q, project(x, block.W_K, block.b_K), geometry).sum(0))
     scores = jnp.where(geometry.allowed, scores, -jnp.inf)
     pattern = jax.nn.softmax(scores, axis=-1)
     v = project(x, block.W_V, block.b_V)

@@ -41,18 +41,24 @@ def stream(seed: jax.Array, name: str) -> jax.Array:
 def shapes(static: Static) -> dict[str, Shape]:
     """The shapes of both towers."""
     names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio")
-    task = static.world
-    common = {name: getattr(static, name) for name in names}
+    task, common = static.world, {name: getattr(static, name) for name in names}
+    seen = len(task.image.template)
+    spoken = max(len(form.template) for form in (SINGLE_CAPTION, *task.said))
+    said, layers = task.n_first + task.n_names, (static.n_layers_vision, static.n_layers_text)
+    if (
+        static.objective != "contrastive"
+    ):  # a vision encoder that writes tokens, and a tower that reads them and what is said (`reader`)
+        vision, text = common | {"d_embed": static.d_model}, common | {"d_embed": said}
+        return {
+            "vision": Shape(task.n_tokens, seen, layers[0], causal=False, **vision),
+            "text": Shape(task.n_tokens, seen - 1 + spoken, layers[1], causal=True, **text),
+        }
+    rows = 0
     if static.positions == "row_column":  # learned, and laid out by `tower`
         common["positions"], rows = "learned", 1 + sum(task.extent)
-    else:
-        rows = 0
-    spoken = max(len(form.template) for form in (SINGLE_CAPTION, *task.said))
     return {
-        "vision": Shape(
-            task.n_tokens, len(task.image.template), static.n_layers_vision, causal=False, position_rows=rows, **common
-        ),
-        "text": Shape(task.n_first + task.n_names, spoken, static.n_layers_text, causal=True, **common),
+        "vision": Shape(task.n_tokens, seen, layers[0], causal=False, position_rows=rows, **common),
+        "text": Shape(said, spoken, layers[1], causal=True, **common),
     }
 
 

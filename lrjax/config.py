@@ -58,6 +58,7 @@ class Model:
     n_heldout: int = 5
     relations: str = "left"
     # loss and optimiser
+    objective: str = "contrastive"
     loss: str = "softmax"
     hard_negatives: bool = False  # beside the captions of a batch, each image has its own with labels exchanged
     matmul_precision: str = "float32"  # of products on accelerators; a CPU has no other
@@ -68,6 +69,7 @@ class Model:
 
 
 MAX_MODELS = 1_000_000
+OBJECTIVES = ("contrastive", "autoregressive", "autoregressive_raw")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "logit_scale")
 AXES += ("zipf", "caption_noise", "contrastive", "supervision", "gates")  # beside seeds
@@ -112,6 +114,7 @@ class Static:
     n_heldout: int
     relations: str
     task: str
+    objective: str
     loss: str
     hard_negatives: bool
     matmul_precision: str
@@ -230,6 +233,12 @@ def validate_model(model: Model) -> None:
     _require("logit_scale", m.logit_scale, 1e-3 <= m.logit_scale <= 100, "0.001..100, where it is clipped")
     _require("caption_noise", m.caption_noise, 0 <= m.caption_noise <= 1, "a probability, 0..1")
     _require("contrastive", m.contrastive, m.contrastive + m.supervision > 0, "contrastive or supervision above 0")
+    _require("objective", m.objective, m.objective in OBJECTIVES, " or ".join(map(repr, OBJECTIVES)))
+    if m.objective != "contrastive":
+        for name in ("loss", "hard_negatives", "mask_repeats", "contrastive", "supervision"):
+            default = getattr(Model, name)
+            _require(name, getattr(m, name), getattr(m, name) == default, f"{default!r}: of the contrastive objective alone")
+        _require("positions", m.positions, m.positions != "row_column", "another kind: a reader has one row of P a token")
     _require("loss", m.loss, m.loss in LOSSES, " or ".join(map(repr, LOSSES)))
     _require("eps", m.eps, np.float32(m.eps) > 0, "a finite number above 0")
     _require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")

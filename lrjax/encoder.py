@@ -155,18 +155,40 @@ def run(
     whole: bool = True,
     frozen: Scales | None = None,
 ) -> Pass:
-    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E; gates [n_layers, h, 12].
+    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E; gates [n_layers, h, 12]. See
+    `run_tokens`.
+    """
+    return run_tokens(params, gates, tokens_of(params, ids), shape, readout, split=split, whole=whole, frozen=frozen)
+
+
+def tokens_of(params: Encoder, ids: jax.Array) -> jax.Array:
+    """Rows of E of a sequence, [T, d]."""
+    return params.E[ids] if ids.ndim == 1 else jnp.where((ids >= 0)[..., None], params.E[ids], 0).sum(1)
+
+
+def run_tokens(
+    params: Encoder,
+    gates: jax.Array,
+    tokens: jax.Array,
+    shape: Shape,
+    readout: int,
+    *,
+    split: bool = True,
+    whole: bool = True,
+    frozen: Scales | None = None,
+    gated: jax.Array | None = None,
+) -> Pass:
+    """One sequence of tokens [T, d], of origin E, through the encoder; gates [n_layers, h, 12].
 
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
     merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
     it, and gates beyond are not read. Without `whole` the last block is computed at the readout alone. `frozen`: LayerNorm's
-    scales, in place of the stream's own.
+    scales, in place of the stream's own. `gated` [q, t]: where the gates of scores act (None: everywhere).
     """
-    T, last = len(ids), len(params.blocks) - 1
-    tokens = params.E[ids] if ids.ndim == 1 else jnp.where((ids >= 0)[..., None], params.E[ids], 0).sum(1)
+    T, last = len(tokens), len(params.blocks) - 1
     streams = jnp.stack([tokens, params.P[:T], jnp.zeros_like(params.P[:T])])
     streams = streams if split else streams.sum(0, keepdims=True)
-    geometry = shape.geometry(jnp.arange(T), jnp.arange(T))
+    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=gated)
     own = lambda norm, x, given: None if norm is None else norm_scale(x) if given is None else given
     of_block = lambda layer, part: None if frozen is None else getattr(frozen, part)[layer]
     traces, attention, mlps = [], [], []

@@ -13,7 +13,7 @@ Axes: n images, c captions, R captions that an image may have, F ways to get one
 import jax
 import jax.numpy as jnp
 
-from lrjax import supervision
+from lrjax import reader, supervision
 from lrjax.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
@@ -57,6 +57,8 @@ def evaluate(
     """
     with jax.default_matmul_precision(static.matmul_precision):
         task = static.world
+        if static.objective != "contrastive":
+            return reader.evaluate(static, hyper, splits, params, gates, sets or task.SETS, split)
         asked = task.captions(hyper)
         captions = jnp.concatenate(embed_captions(static, params, gates, all_captions(task, asked), split, frozen_at))
         questions = task.questions(stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
@@ -74,6 +76,8 @@ def evaluate(
 
 def suffixes(static: Static, name: str) -> tuple[str, ...]:
     """The suffixes of the metrics of one set."""
+    if static.objective != "contrastive":
+        return reader.SUFFIXES[: 1 if name == "single" else None]
     if name == "single":
         return _SUFFIXES[name]
     apart = (*static.world.apart, *static.world.WRONG.get(name, ()))

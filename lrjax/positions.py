@@ -24,18 +24,22 @@ BASE = 10_000.0
 @struct.dataclass
 class Geometry:
     """What places add to attention. allowed [q, t] bool. bias [h, q, t] is a function of two positions alone, so it stands in PP;
-    angles_q, angles_t [., k / 2] turn queries and keys; None where the kind of position has none.
+    angles_q, angles_t [., k / 2] turn queries and keys; None where the kind of position has none. gated [q, t]: where gates of
+    scores act, None: everywhere.
     """
 
     allowed: jax.Array
     bias: jax.Array | None = None
     angles_q: jax.Array | None = None
     angles_t: jax.Array | None = None
+    gated: jax.Array | None = None
 
     def of_queries(self, rows: slice) -> "Geometry":
         """The same for some query rows alone."""
         cut = lambda x, axis: None if x is None else x[(slice(None),) * axis + (rows,)]
-        return self.replace(allowed=self.allowed[rows], bias=cut(self.bias, 1), angles_q=cut(self.angles_q, 0))
+        return self.replace(
+            allowed=self.allowed[rows], bias=cut(self.bias, 1), angles_q=cut(self.angles_q, 0), gated=cut(self.gated, 0)
+        )
 
 
 def geometry(positions: str, n_heads: int, d_head: int, q: jax.Array, t: jax.Array, causal: bool) -> Geometry:

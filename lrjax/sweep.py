@@ -235,8 +235,9 @@ def bytes_of_model(model: Model) -> int:
     task = static.world
     length = max(len(task.image.template), 4)
     rows = task.n_tokens + length + 5
+    dense_layers = model.n_layers_vision + model.n_layers_text - 2 * (model.objective == "contrastive")
     activations = 6 * B**2 + 16 * B * model.d_embed + 8 * B * h * rows
-    activations += 3 * max(0, model.n_layers_vision + model.n_layers_text - 2) * B * length * (8 * d + 4 * h * length)
+    activations += 3 * dense_layers * B * length * (8 * d + 4 * h * length)
     return 4 * (6 * sum(x.size for x in params) + activations) + model.n_labels**2 * task.n_layouts
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lrjax import supervision
+from lrjax import reader, supervision
 from lrjax.clip import CLIP, MAX_LOG_SCALE, embed_captions, embed_images, init_clip, shapes, stream
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
@@ -47,7 +47,9 @@ def init_state(static: Static, hyper: Hyper) -> TrainState:
 
 
 def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch) -> jax.Array:
-    """The contrastive loss of one batch, and with a head that is asked where objects are its loss, each with its weight."""
+    """The loss of one batch: contrastive, and with a head that is asked where objects are its own, each with its weight."""
+    if static.objective != "contrastive":
+        return reader.loss(static, hyper, params, gates, batch)
     task, split = static.world, static.gated
     images = embed_images(static, params, gates, batch.images, split)
     # a one-object caption is a function of its label: there are fewer labels than captions

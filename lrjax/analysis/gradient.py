@@ -92,9 +92,9 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
 
 def columns(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The measure that `experiments.sweep` records at every evaluation: vision's position_gradient and label_spread, a column a
-    head; nothing on a grid, which has two gradients (`grid`).
+    head; nothing on a grid, which has two gradients (`grid`), and of a reader, which has no CLS (`reader`).
     """
-    if static.world.extent:
+    if static.world.extent or static.objective != "contrastive":
         return {}
     found = first_block("vision", static, hyper, splits, params, gates)
     return {f"{name}_h{h}": found[name][h] for name in ("position_gradient", "label_spread") for h in range(static.n_heads)}

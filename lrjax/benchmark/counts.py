@@ -70,7 +70,7 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
     captions = ((static.n_names, SINGLE_CAPTION.readout + 1, 1),)
     captions += tuple((half // len(task.said), form.readout + 1, form.template.count(EMPTY)) for form in task.said)
     for name, reads in (("vision", images), ("text", captions)):
-        if towers[name].n_layers > 1:
+        if towers[name].n_layers > 1 or static.objective != "contrastive":
             _both_ways(parts, f"{name} dense", dense_tower(towers[name], static.batch_size))
         else:
             _both_ways(parts, f"{name} tables", tables(towers[name], forms=len(reads)))

@@ -1,0 +1,106 @@
+"""Two dimensions: is there a gradient across (left to right) and one down, and in which heads?
+
+A head's CLS row of scores by position (EP + PP + BP) over the tokens of a grid is a mean, plus what depends on the column alone
+(*across*), plus what depends on the row alone (*down*), plus the rest; the shares of its variance sum to 1. `gradient_across`: mean
+over tokens p, q with p left of q of s_q - s_p; `gradient_down` with p above q. `ablate` takes the parts away: `across EP+PP+BP`.
+
+Axes: h heads, p positions, y rows and x columns of tokens, v tokens.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, readout_form, readout_scores
+from lrjax.analysis.models import of_models
+from lrjax.clip import CLIP, shapes, tower
+from lrjax.config import Hyper, Static
+from lrjax.errors import InputError
+from lrjax.gates import Gates
+from lrjax.positions import LEARNED
+from lrjax.splits import Splits
+from lrjax.sweep import Run
+
+PARTS = ("across", "down", "rest")
+
+
+def extent_of(static: Static, who: str) -> tuple[int, int]:
+    """Rows and columns of tokens. Raises InputError that names the analysis if the task has no two dimensions."""
+    if static.world.extent is None:
+        raise InputError(f"{who}: task={static.task!r}: has one dimension; expected a sweep of task 'grid'")
+    return static.world.extent
+
+
+def parts(scores: jax.Array, extent: tuple[int, int]) -> dict[str, jax.Array]:
+    """A score by position [..., p - 1] of tokens in reading order, less its mean, as the sum of PARTS."""
+    on_grid = scores.reshape(*scores.shape[:-1], *extent)
+    on_grid = on_grid - on_grid.mean((-2, -1), keepdims=True)
+    across, down = on_grid.mean(-2, keepdims=True), on_grid.mean(-1, keepdims=True)
+    found = {"across": across, "down": down, "rest": on_grid - across - down}
+    return {name: jnp.broadcast_to(part, on_grid.shape).reshape(scores.shape) for name, part in found.items()}
+
+
+def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The CLS row of the first block: every position term [h, p - 1], and what held-out labels score [h, label], the mean over the
+    pixels of a patch.
+    """
+    if static.positions not in LEARNED:
+        raise InputError(f"grid: positions={static.positions!r}: expected one of {', '.join(map(repr, LEARNED))}")
+    vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
+    scores = readout_scores(vision, gates.vision, shape, readout_form(static, "vision"))
+    first, per_label = static.world.n_first, (static.world.n_tokens - static.world.n_first) // static.n_names
+    labels = slice(first, first + per_label * static.n_heldout)
+    by_label = sum(scores[term] for term in TOKEN_TERMS)[:, labels].mean(-1)
+    rows = {term: scores[term][:, labels, 1:].mean(1) for term in POSITION_TERMS}
+    return rows, by_label.reshape(len(by_label), static.n_heldout, per_label).mean(-1)
+
+
+def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: `map` [term, h, y, x] of every position term; per head [h] gradient_across and gradient_down, `share` [h, part]
+    of the row's variance, label_spread.
+    """
+    extent = extent_of(static, "grid")
+    rows, by_label = position_rows(static, params, gates)
+    total = sum(rows.values())
+    of_parts = parts(total, extent)
+    variance = jnp.stack([(of_parts[name] ** 2).sum(-1) for name in PARTS], -1)
+    x, y = np.triu_indices(static.n_heldout, 1)
+    maps = jnp.stack([row.reshape(len(row), *extent) for row in rows.values()])
+    return {
+        "map": maps,
+        "gradient_across": total.reshape(-1, *extent).mean(1) @ ramp(extent[1]),
+        "gradient_down": total.reshape(-1, *extent).mean(2) @ ramp(extent[0]),
+        "share": variance / variance.sum(-1, keepdims=True),
+        "label_spread": jnp.abs(by_label[:, x] - by_label[:, y]).mean(-1),
+    }
+
+
+def ramp(n: int) -> np.ndarray:
+    """Weights [n] with which a sum of scores is the mean over i < j of s_j - s_i."""
+    return (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)
+
+
+def directions(run: Run, n_labels=None) -> xr.Dataset:
+    """`in_two_dimensions` of all models: map [model, term, head, row, column], gradient_across, gradient_down, label_spread [model,
+    head], share [model, head, part].
+    """
+    dims = {"map": ("term", "head", "row", "column"), "share": ("head", "part")}
+    dims |= dict.fromkeys(("gradient_across", "gradient_down", "label_spread"), ("head",))
+
+    def coords(static):
+        rows, columns = extent_of(static, "grid")
+        axes = {"term": POSITION_TERMS, "part": PARTS, "row": range(1, rows + 1), "column": range(1, columns + 1)}
+        return axes | {"head": range(static.n_heads)}
+
+    return of_models(run, in_two_dimensions, dims, coords, n_labels)
+
+
+def best_heads(answer: xr.Dataset) -> xr.Dataset:
+    """A model's greatest |gradient| across and down over label spread, and whether two heads carry them: `ratio_across`,
+    `ratio_down`, `head_across`, `head_down`, `apart` [model].
+    """
+    ratio = {name: abs(answer[f"gradient_{name}"]) / answer.label_spread for name in ("across", "down")}
+    found = {f"ratio_{name}": value.max("head") for name, value in ratio.items()}
+    found |= {f"head_{name}": value.argmax("head") for name, value in ratio.items()}
+    return xr.Dataset(found | {"apart": (found["head_across"] != found["head_down"]).astype(float)})

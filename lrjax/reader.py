@@ -1,0 +1,144 @@
+"""An autoregressive reader in place of CLIP's text encoder: image tokens, then the caption, word by word, in one causal tower.
+
+The sequence is the image's tokens (without CLS), `[CLS]` as the beginning, and the words; what stands at a word predicts the next,
+up to `[EOT]`. The image's tokens are what the vision encoder makes of them, projected, as in LLaVA (`autoregressive`), or the
+reader's own embeddings of them (`autoregressive_raw`); all is trained end to end on the caption's cross-entropy. The text tower's
+gates of scores act where words look at image tokens; elsewhere they are 1.
+
+Accuracies have the names of retrieval's: top-1 is greedy decoding that says what is true, order the likelihood of the true caption
+above that of the swapped one, label set greedy decoding that names the right labels. There is no text -> image.
+
+Axes: n images, I image tokens, W words of a caption, T = I + W tokens of a sequence, v tokens that can be said, c captions.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from lrjax import encoder
+from lrjax.clip import CLIP, shapes, stream, tower
+from lrjax.config import Hyper, Static
+from lrjax.gates import Gates
+from lrjax.scenes import BACKGROUND, CLS, EOT, SINGLE_CAPTION, Form, Slots, fill, single_caption_slots
+from lrjax.splits import Splits
+from lrjax.tasks.base import Batch, Questions, Task, all_captions
+
+SUFFIXES = ("", "_order", "_label_set")
+BLOCK = 256  # images read at a time
+TIE = 1e-5  # log-likelihoods closer than this are equal: sums of a few logarithms of rounding 1e-6
+
+
+def words_of(task: Task, captions: tuple[tuple[Form, Slots], ...]) -> jax.Array:
+    """The words [c, W] of captions, each a form and its slots [S, c']; the shorter ones end in background."""
+    longest = max(len(form.template) for form in (SINGLE_CAPTION, *task.said))
+    ids = [fill(*caption) for caption in captions]
+    return jnp.concatenate([jnp.pad(x, [(0, 0), (0, longest - x.shape[1])], constant_values=BACKGROUND) for x in ids])
+
+
+def prefix(static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True) -> jax.Array:
+    """What the reader sees of images, slots [S, n]: [n, I, d]. Without `split` gates count as 1 (see `encoder.run_tokens`)."""
+    ids = fill(static.world.image, images)
+    if static.objective == "autoregressive_raw":
+        return jax.vmap(lambda image: encoder.tokens_of(params.text, image))(ids)[:, 1:]
+    vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
+
+    def one(image):
+        seen = encoder.run(vision, gates.vision, image, shape, 0, split=split).streams.sum(0)
+        return encoder.normalise(vision.norm, seen[None])[0, 1:] @ vision.W_proj
+
+    return jax.vmap(one)(ids)
+
+
+def read(static: Static, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True) -> jax.Array:
+    """Scores [W, v] of what may be said, at each of the words [W] of a caption after those before it, of an image seen [I, d]."""
+    shape, n = shapes(static)["text"], len(seen)
+    before = jnp.concatenate([jnp.array([CLS]), words[:-1]])
+    tokens = jnp.concatenate([seen, encoder.tokens_of(params.text, before)])
+    at = jnp.arange(len(tokens))
+    looks = (at[:, None] >= n) & (at < n)  # a word at an image token
+    passed = encoder.run_tokens(params.text, gates.text, tokens, shape, n, split=split, gated=looks)
+    x = encoder.normalise(params.text.norm, passed.streams.sum(0)[None, n:])[0]
+    return x @ params.text.W_proj
+
+
+def sayable(static: Static, hyper: Hyper) -> jax.Array:
+    """Which tokens [v] a model may say: those of labels that it does not have do not exist."""
+    return jnp.arange(shapes(static)["text"].d_embed) < static.world.n_first + static.n_heldout + hyper.n_labels
+
+
+def log_likelihood(
+    static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True
+) -> jax.Array:
+    """The log-probabilities [n, W] of captions [n, W] of images seen [n, I, d]; 0 beyond a caption's end."""
+
+    def one(seen, words):
+        logits = jnp.where(sayable(static, hyper), read(static, params, gates, seen, words, split), -jnp.inf)
+        said = jnp.take_along_axis(jax.nn.log_softmax(logits), words[:, None], 1)[:, 0]
+        return jnp.where(words == BACKGROUND, 0, said)
+
+    return jax.vmap(one)(seen, words)
+
+
+def loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch) -> jax.Array:
+    """The mean cross-entropy of the words of a batch's captions."""
+    task = static.world
+    captions = (SINGLE_CAPTION, single_caption_slots(batch.label)), *zip(task.said, batch.said, strict=True)
+    words = words_of(task, captions)
+    seen = prefix(static, params, gates, batch.images, static.gated)
+    found = log_likelihood(static, hyper, params, gates, seen, words, static.gated)
+    return -found.sum() / (words != BACKGROUND).sum()
+
+
+def decode(static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.Array, length: int, split: bool = True) -> jax.Array:
+    """The words [n, W] that are likeliest one by one, of images seen [n, I, d]; background after `[EOT]`."""
+    words = jnp.full((len(seen), length), BACKGROUND)
+    ended = jnp.zeros(len(seen), bool)
+    for i in range(length):
+        logits = jax.vmap(lambda seen, words: read(static, params, gates, seen, words, split))(seen, words)[:, i]
+        best = jnp.where(sayable(static, hyper), logits, -jnp.inf).argmax(-1)
+        words = words.at[:, i].set(jnp.where(ended, BACKGROUND, best))
+        ended |= best == EOT
+    return words
+
+
+def evaluate(
+    static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates, sets: tuple[str, ...], split: bool = True
+) -> dict[str, jax.Array]:
+    """The accuracies of one model on `sets`, each [] in 0..1, as `evaluate.evaluate` names them; seen pairs on a fixed sample."""
+    task = static.world
+    words = words_of(task, all_captions(task, task.captions(hyper)))
+    questions = task.questions(stream(hyper.seed, "evaluation"), splits, hyper, False)
+    metrics = {}
+    for name in sets:
+        of_set = words[slice(*questions[name].among)]
+        found = answer(static, hyper, params, gates, questions[name], of_set, split)
+        metrics |= {name + suffix: found[suffix] for suffix in (SUFFIXES if name != "single" else SUFFIXES[:1])}
+    return metrics
+
+
+def answer(
+    static: Static, hyper: Hyper, params: CLIP, gates: Gates, asked: Questions, words: jax.Array, split: bool
+) -> dict[str, jax.Array]:
+    """Accuracies of one set of images, by suffix; words [c, W] of the captions by number."""
+    counts = (asked.weight > 0) & asked.holds  # [R, n]
+
+    def one(images, true, wrong):  # one image: slots [S], numbers [R] and [F, R]
+        seen = prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images), split)
+        said = decode(static, hyper, params, gates, seen, words.shape[1], split)[0]
+        every = jnp.append(true, wrong)
+        likely = log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(every), 0), words[every], split).sum(-1)
+        own, other = likely[: len(true)], likely[len(true) :].reshape(wrong.shape)
+        order = jnp.where(jnp.abs(own - other) <= TIE, 0.5, own > other).mean(0)
+        is_said = (words[every] == said).all(-1)
+        return is_said[: len(true)], is_said[len(true) :].reshape(wrong.shape).any(0), order, jnp.isfinite(likely).all()
+
+    args = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (asked.images, asked.true, asked.wrong))
+    right, mixed, order, finite = jax.lax.map(lambda args: one(*args), args, batch_size=BLOCK)
+    right, mixed, order = right.T & counts, mixed.T & counts & (asked.wrong != asked.true).any(0), order.T
+
+    def mean(credit):  # [n] or [R, n]
+        weights = asked.weight * (counts if credit.ndim == 2 else 1)
+        value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
+        return jnp.where(jnp.where(asked.weight > 0, finite, True).all(), value, jnp.nan)
+
+    hits = right.any(0)
+    return {"": mean(1.0 * hits), "_order": mean(order), "_label_set": mean(1.0 * (hits | mixed.any(0)))}

@@ -1,0 +1,888 @@
+"""Tasks: what is said is true of what is seen. Images and captions are read back from raw tokens, by code that shares nothing with
+lrjax.tasks; then what surrounds them: losses, noise, distractors, supervision, whole sweeps.
+"""
+
+import dataclasses
+import itertools
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conftest import shake, tiny_model, tiny_sweep
+from lrjax import clip, config, encoder, evaluate, scenes, supervision, sweep, tasks, train, workdir
+from lrjax.attention import GATES
+from lrjax.config import Hyper
+from lrjax.errors import InputError
+from lrjax.loss import contrastive_loss, sigmoid_loss
+from lrjax.scenes import FIRST_LABEL, SINGLE_CAPTION, Scene, Slots
+from lrjax.tasks import three
+from lrjax.tasks.base import Batch, all_captions, noisy
+
+KEY = jax.random.key(3)
+HELD_OUT, N, PADDED, N1, N2 = 3, 4, 6, 3, 7  # labels held out, trained, padded to; trained places and layouts
+HYPER = Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=N, n1=N1, n2=N2, zipf=jnp.float32(0))
+BATCH = 96
+
+
+def make(text, relations="left", n_labels_max=PADDED, L=10):
+    return tasks.make(text, n_heldout=HELD_OUT, n_labels_max=n_labels_max, L=L, relations=relations)
+
+
+def known_bug(what):
+    """The law stands as it should be; lrjax does not obey it yet. Remove the mark with the bug."""
+    return pytest.mark.xfail(strict=True, reason=what)
+
+
+# ---- a second reading of the tokens ----
+
+NOTHING = -1000
+END, IN_IMAGE, RELATIONS = 2, 3, {4: "left", 5: "right", 6: "above", 7: "below"}
+STRICTLY = {  # of boxes (top, bottom, left, right), all of which belong to the object
+    "left": lambda a, b: a[3] < b[2],
+    "right": lambda a, b: b[3] < a[2],
+    "above": lambda a, b: a[1] < b[0],
+    "below": lambda a, b: b[1] < a[0],
+    "in": lambda a, b: True,
+}
+
+
+@dataclasses.dataclass
+class World:
+    """What a task's tokens mean, and what it drew: everything on the host."""
+
+    text: str
+    relations: str
+    height: int
+    width: int
+    size: int
+    patch: int
+    n_first: int  # token of the first label
+    objects: int = 2
+
+    def __post_init__(self):
+        self.task = task = make(self.text, self.relations)
+
+        @jax.jit
+        def draw(key):
+            splits = task.splits(key)
+            keys = [jax.random.fold_in(key, i) for i in range(8, 10)]
+            asked = task.questions(keys[1], splits, HYPER, True)
+            return splits, task.batch(keys[0], splits, HYPER, BATCH), asked, task.captions(HYPER)
+
+        self.splits, self.batch, self.asked, self.captions = jax.device_get(draw(KEY))
+        every = jax.device_get(all_captions(task, self.captions))
+        self.sentences = [claims for form, slots in every for claims in self.read(form, slots)]  # by number
+
+    def look(self, slots):
+        """Pictures of slots [S, n]: what each shows, labels [height, width]; NOTHING, or another number below 0: a nuisance."""
+        return [self.picture(*image) for image in zip(slots.tokens.T.tolist(), slots.positions.T.tolist(), strict=True)]
+
+    def picture(self, tokens, positions):
+        pixels, columns = np.full((self.height, self.width), NOTHING), self.width // self.patch
+        for token, position in zip(tokens, positions, strict=True):
+            if token >= 0:
+                label, within = divmod(token - self.n_first, self.patch**2)
+                row, column = divmod(position - 1, columns)
+                at = row * self.patch + within // self.patch, column * self.patch + within % self.patch
+                assert pixels[at] == NOTHING, "one thing at a pixel"
+                pixels[at] = label
+        return pixels
+
+    def boxes(self, pixels):
+        """Where each label's object is, in reading order of their first pixels; each is one square, of the right size."""
+        found = {}
+        for label in dict.fromkeys(pixels[pixels >= 0].tolist()):
+            y, x = np.nonzero(pixels == label)
+            found[label] = box = (y.min(), y.max(), x.min(), x.max())
+            assert len(y) == self.size**2 and box[1] - box[0] == box[3] - box[2] == self.size - 1
+        return found
+
+    def seen(self, slots):
+        """The boxes of slots [S, n]."""
+        return [self.boxes(pixels) for pixels in self.look(slots)]
+
+    def group(self, boxes):
+        """Labels, and numbers of their places, both in reading order."""
+        return tuple(boxes), tuple(int(top * (self.width - self.size + 1) + left) for top, _, left, _ in boxes.values())
+
+    def read(self, form, slots):
+        """What captions of a form say: [(label, relation, label), ...] for each of slots [S, n]."""
+        said = []
+        for tokens, positions in zip(slots.tokens.T.tolist(), slots.positions.T.tolist(), strict=True):
+            words = list(form.template)
+            for token, position in zip(tokens, positions, strict=True):
+                words[position] = token
+            words = words[: words.index(END)]
+            labels = [word - self.n_first for word in words[::2]]
+            if words[1] == IN_IMAGE:
+                said.append([(labels[0], "in", labels[0])])
+            else:
+                said.append([(labels[i], RELATIONS[word], labels[i + 1]) for i, word in enumerate(words[1::2])])
+        return said
+
+    def told(self, captions):
+        """What a batch's captions of several objects say, in the order of its images."""
+        return [claims for said in zip(self.task.said, captions, strict=True) for claims in self.read(*said)]
+
+    def orders(self):
+        """Of every group of trained labels all its layouts, places [K, objects], trained ones first."""
+        groups = list(itertools.permutations(range(N), self.objects))
+        if self.objects == 2:
+            tables = [self.task.layouts[self.splits.pairs[group]] for group in groups]
+        else:
+            labels, ranks = np.array(groups).T, np.arange(self.task.n_layouts)
+            of_all = jax.jit(jax.vmap(lambda x: self.task.layout(self.splits, jnp.tile(x[:, None], len(ranks)), ranks).T))
+            tables = np.asarray(of_all(labels.T))
+        key = lambda group: tuple(HELD_OUT + label for label in group)
+        return {key(group): [tuple(row) for row in table.tolist()] for group, table in zip(groups, tables, strict=True)}
+
+    def among(self, name):
+        """(boxes, boxes of the mirrored image, captions (numbers) true, wrong, whether they hold) of a set's questions."""
+        asked = self.asked[name]
+        used = np.nonzero(asked.weight > 0)[0]
+        used = used[:: max(1, len(used) // 200)]
+        pick = lambda slots: self.seen(jax.tree.map(lambda x: x[:, used], slots))
+        numbers = (
+            np.moveaxis(x[..., used], -1, 0) for x in (asked.true + asked.among[0], asked.wrong + asked.among[0], asked.holds)
+        )
+        return zip(pick(asked.images), pick(asked.mirrored), *numbers, strict=True)
+
+
+def says(claims, boxes):
+    """Whether all that a caption says is true."""
+    return all(a in boxes and b in boxes and STRICTLY[word](boxes[a], boxes[b]) for a, word, b in claims)
+
+
+def names(claims):
+    """The labels that a caption names."""
+    return {label for a, _, b in claims for label in (a, b)}
+
+
+WORLDS = {
+    "row": ("row", "left", 1, 10, 1, 1, 6),
+    "row, two words": ("row", "left+right", 1, 10, 1, 1, 6),
+    "row, distractors": ("row:distractors=3,kinds=5", "left+right", 1, 10, 1, 1, 11),
+    "grid": ("grid", "left+above", 4, 4, 1, 1, 8),
+    "grid, one word": ("grid", "left", 4, 4, 1, 1, 8),
+    "grid, all words": ("grid", "all", 4, 4, 1, 1, 8),
+    "large objects": ("grid:height=6,width=6,size=2", "all", 6, 6, 2, 1, 8),
+    "patches": ("grid:height=6,width=6,size=2,patch=2", "all", 6, 6, 2, 2, 8),
+    "patches of 3": ("grid:height=6,width=6,size=2,patch=3", "left+above", 6, 6, 2, 3, 8),
+    "three": ("three", "left", 1, 10, 1, 1, 6, 3),
+}
+
+
+@pytest.fixture(scope="module", params=WORLDS)
+def world(request):
+    return World(*WORLDS[request.param])
+
+
+@pytest.fixture(scope="module")
+def with_distractors():
+    return World(*WORLDS["row, distractors"])
+
+
+# ---- captions ----
+
+
+def test_every_caption_of_a_batch_is_true_and_with_its_labels_exchanged_false(world):
+    images = world.seen(world.batch.images)[BATCH // 2 :]
+    said, wrong = world.told(world.batch.said), world.told(world.batch.wrong)
+    assert len(images) == len(said) == len(wrong)
+    for boxes, right, other in zip(images, said, wrong, strict=True):
+        assert says(right, boxes) and not says(other, boxes) and names(right) == names(other) <= set(boxes)
+
+
+def test_every_word_is_said(world):
+    words = {word for claims in world.told(world.batch.said) for _, word, _ in claims}
+    assert words == ({"left", "right", "above", "below"} if world.relations == "all" else set(world.relations.split("+")))
+
+
+def test_half_a_batch_shows_one_object_the_rest_all_of_them(world):
+    images = world.seen(world.batch.images)
+    assert [list(boxes) for boxes in images[: BATCH // 2]] == [[label] for label in world.batch.label]
+    assert all(len(boxes) == world.objects for boxes in images[BATCH // 2 :])
+
+
+def test_a_one_object_caption_names_the_object(world, request):
+    """And with the same token as captions of several."""
+    if world.n_first != FIRST_LABEL:
+        # BUG: tasks.base.labels_of (and train.repeats) call scenes.single_caption_slots, which adds FIRST_LABEL = 6, not the task's
+        # n_first: on a grid "h3 is in the image" is said with h1's token, "h1 is in the image" with the word above's.
+        request.applymarker(known_bug("captions of one object begin at FIRST_LABEL whatever the task's n_first"))
+    assert world.sentences[: HELD_OUT + PADDED] == [[(label, "in", label)] for label in range(HELD_OUT + PADDED)]
+
+
+def test_one_object_is_of_any_label_and_several_are_never_held_out(world):
+    images = world.seen(world.batch.images)
+    shown = [{label for boxes in half for label in boxes} for half in (images[: BATCH // 2], images[BATCH // 2 :])]
+    assert shown == [set(range(HELD_OUT + N)), set(range(HELD_OUT, HELD_OUT + N))], "and never one that this model does not have"
+
+
+def test_layouts_are_all_in_which_something_can_be_said(world):
+    """Against all ways to place so many squares, in reading order, one strictly beside another in a relation that is told."""
+    rows, columns = (side - world.size + 1 for side in (world.height, world.width))
+    words = world.task.words
+    box = lambda place: (place // columns, place // columns + world.size - 1, place % columns, place % columns + world.size - 1)
+    told = lambda a, b: any(STRICTLY[word](box(a), box(b)) or STRICTLY[word](box(b), box(a)) for word in words)
+    every = itertools.combinations(range(rows * columns), world.objects)
+    expected = [places for places in every if all(told(a, b) for a, b in itertools.combinations(places, 2))]
+    assert [tuple(places) for places in world.task.layouts.tolist()] == expected
+    assert world.task.n_layouts == len(expected) and world.task.n_places == rows * columns
+
+
+# ---- splits ----
+
+
+def test_every_group_of_labels_orders_all_layouts_in_its_own_way(world):
+    orders = world.orders()
+    assert all(sorted(order) == sorted(map(tuple, world.task.layouts.tolist())) for order in orders.values())
+    assert len({tuple(order) for order in orders.values()}) == len(orders)
+
+
+def test_a_batch_shows_trained_places_and_layouts_only(world):
+    images, orders = world.seen(world.batch.images), world.orders()
+    for boxes in images[: BATCH // 2]:
+        (label,), (place,) = world.group(boxes)
+        assert place in world.splits.positions[label, :N1].tolist()
+    for boxes in images[BATCH // 2 :]:
+        labels, places = world.group(boxes)
+        assert places in orders[labels][:N2]
+
+
+def test_questions_show_held_out_places_and_layouts_only(world):
+    orders = world.orders()
+    shown = lambda name: jax.tree.map(lambda x: x[:, world.asked[name].weight > 0], world.asked[name].images)
+    single = [world.group(boxes) for boxes in world.seen(shown("single"))]
+    for (label,), (place,) in single:
+        assert label < HELD_OUT + N and place in world.splits.positions[label, N1:].tolist()
+    assert len(set(single)) == len(single) == (HELD_OUT + N) * (world.task.n_places - N1), "each once, and all of them"
+    seen = [world.group(boxes) for boxes in world.seen(shown("seen_pair"))]
+    for labels, places in seen:
+        assert places in orders[labels][N2:]
+    if world.objects == 2:
+        assert len(set(seen)) == len(seen) == N * (N - 1) * (world.task.n_layouts - N2)
+    else:
+        assert [world.group(boxes) for boxes in world.seen(shown("seen_chain"))] == seen
+
+
+def test_unseen_pairs_are_of_all_held_out_labels(world):
+    shown = [world.group(boxes) for boxes in world.seen(world.asked["unseen_pair"].images)]
+    groups = set(itertools.permutations(range(HELD_OUT), world.objects))
+    layouts = world.task.layouts[:: three.SPACED if world.objects == 3 else 1].tolist()
+    assert len(shown) == len(set(shown)) and set(shown) == {(g, tuple(places)) for g in groups for places in layouts}
+
+
+@pytest.mark.parametrize(("text", "relations"), [("row:distractors=2", "left"), ("grid:size=2,patch=2", "all"), ("three", "left")])
+def test_padding_is_inert(text, relations):
+    """A model of 4 labels padded to 4 or to 9: the same batch, the same images, mirrored and not, with the same weights."""
+
+    def draw(padded):
+        task = make(text, relations, padded)
+
+        @jax.jit
+        def drawn(key):
+            splits = task.splits(key)
+            asked = task.questions(key, splits, HYPER, False)
+            single = jax.tree.map(lambda x: x[..., : (HELD_OUT + 4) * task.n_places], asked["single"])
+            shown = {name: (q.images, q.mirrored, q.weight, q.labels, q.holds) for name, q in (asked | {"single": single}).items()}
+            return task.batch(key, splits, HYPER, 32), shown
+
+        return drawn(KEY)
+
+    (batch, asked), (padded, padded_asked) = draw(4), draw(9)
+    if text.startswith("row"):  # what else is seen in `single` is drawn for all its images at once
+        asked["single"], padded_asked["single"] = asked["single"][2:], padded_asked["single"][2:]
+    chex.assert_trees_all_equal(batch, padded)
+    chex.assert_trees_all_equal(asked, padded_asked)
+
+
+# ---- questions ----
+
+
+def test_captions_are_numbered_and_exist_where_all_their_labels_do(world, request):
+    if world.n_first != FIRST_LABEL:
+        request.applymarker(known_bug("captions of one object, as in test_a_one_object_caption_names_the_object"))  # BUG: the same
+    assert len(world.sentences) == len(world.captions.exists) == world.captions.names.shape[1]
+    for claims, exists, named in zip(world.sentences, world.captions.exists, world.captions.names.T.tolist(), strict=True):
+        mentions = [claims[0][0], *(b for _, word, b in claims if word != "in")]
+        assert set(named) == set(mentions)
+        assert exists == (max(mentions) < HELD_OUT + N and len(set(mentions)) == len(mentions))
+    existing = [str(claims) for claims, exists in zip(world.sentences, world.captions.exists, strict=True) if exists]
+    assert len(set(existing)) == len(existing)
+
+
+def sets_of_several(world):
+    return [name for name in world.task.SETS if name != "single"]
+
+
+def test_captions_of_a_question_are_true_exactly_where_they_hold(world):
+    for name in sets_of_several(world):
+        for boxes, _, true, _, holds in world.among(name):
+            assert [says(world.sentences[number], boxes) for number in true] == holds.tolist() and holds.any()
+
+
+def test_wrong_captions_of_a_question_are_false_and_of_the_same_labels(world):
+    for name in sets_of_several(world):
+        for boxes, _, true, wrong, _ in world.among(name):
+            for number, others in zip(true, wrong.T, strict=True):
+                assert len(set(others.tolist())) == len(others)
+                for other in others:
+                    assert not says(world.sentences[other], boxes)
+                    assert names(world.sentences[other]) == names(world.sentences[number]) <= set(boxes)
+
+
+def test_one_object_is_asked_for_by_its_number(world):
+    for boxes, _, true, wrong, holds in world.among("single"):
+        assert [*boxes] == [*set(true.tolist())] == [*set(wrong.ravel().tolist())] and holds.tolist() == [True] + [False] * (
+            len(holds) - 1
+        )
+
+
+def test_all_captions_of_questions_exist_among_the_candidates(world):
+    for asked in world.asked.values():
+        exists, used = world.captions.exists[slice(*asked.among)], asked.weight > 0
+        for numbers in (asked.true, asked.wrong):
+            assert numbers.min() >= 0 and numbers.max() < len(exists)
+            assert exists[numbers[..., used]].all()
+
+
+def test_questions_name_the_labels_that_are_seen(world):
+    for asked in world.asked.values():
+        used = np.nonzero(asked.weight > 0)[0][::11]
+        seen = world.seen(jax.tree.map(lambda x: x[:, used], asked.images))
+        assert [set(labels) for labels in asked.labels[:, used].T.tolist()] == [set(boxes) for boxes in seen]
+
+
+# ---- symmetry ----
+
+
+def test_exchanged_objects_make_what_was_true_false_and_one_wrong_caption_true(world):
+    """Of pairs that is the only wrong one; of chains the reversed one."""
+    for name in sets_of_several(world):
+        reverse = world.task.WRONG[name].index("zyx") if name in world.task.WRONG else 0
+        for boxes, mirrored, true, wrong, holds in world.among(name):
+            assert sorted(boxes.values()) == sorted(mirrored.values()) and set(boxes) == set(mirrored)
+            for number, others, held in zip(true, wrong.T, holds, strict=True):
+                assert not says(world.sentences[number], mirrored)
+                right = [says(world.sentences[other], mirrored) for other in others]
+                assert right == [held and way == reverse for way in range(len(others))]
+
+
+def test_reflection_turns_left_into_right_and_keeps_above():
+    task = make("grid:height=6,width=5,size=2", "all")
+    i, j = task.layouts.T
+    columns = 5 - 2 + 1
+    reflected = lambda place: place // columns * columns + (columns - 1 - place % columns)
+    a, b = np.zeros_like(i), np.ones_like(i)
+    turned = reflected(i) > reflected(j)  # what is read first now was read second
+    mirror = Scene(np.where(turned, b, a), np.where(turned, a, b), *np.sort([reflected(i), reflected(j)], 0))
+    (first, second, holds), (first_there, second_there, holds_there) = map(task.facts, (Scene(a, b, i, j), mirror))
+    np.testing.assert_array_equal(holds, holds_there)
+    for word, name in enumerate(task.words):
+        there, held = (second_there, first_there) if name in ("left", "right") else (first_there, second_there), holds[word]
+        np.testing.assert_array_equal(first[word][held], there[0][word][held])
+        np.testing.assert_array_equal(second[word][held], there[1][word][held])
+
+
+# ---- retrieval ----
+
+
+def retrieve_near(world, name, target, n=150):
+    """Random caption embeddings [c, e], images of a set near captions `target(asked)` [n], and what `evaluate` makes of them."""
+    asked = world.asked[name]
+    used = np.nonzero(asked.weight > 0)[0][:n]
+    pick = lambda x: jnp.asarray(x[..., used])
+    asked = jax.tree.map(pick, asked).replace(images=jnp.arange(len(used)), mirrored=jnp.arange(len(used)))
+    among = slice(*asked.among)
+    captions = encoder.unit(jax.random.normal(KEY, (len(world.sentences[among]), 8)))
+    images = encoder.unit(captions[target(asked)] + 0.4 * jax.random.normal(jax.random.key(4), (len(used), 8)))
+    exists, named = world.captions.exists[among], world.captions.names[:, among]
+    ways = world.task.WRONG.get(name, ())
+    found = evaluate.retrieve(captions, exists, named, asked, lambda number: images[number], ways)
+    similarity = np.where(exists, images @ captions.T, -np.inf)
+    return asked, similarity, [names(claims) for claims in world.sentences[among]], found
+
+
+@pytest.mark.parametrize(("kind", "name"), [("grid, all words", "unseen_pair"), ("three", "unseen_pair"), ("three", "seen_chain")])
+def test_retrieval_equals_its_definition(kind, name):
+    """By loops; images stand near a true caption or near a wrong one, so that nothing is always right."""
+    world, truth = World(*WORLDS[kind]), np.random.default_rng(0)
+    holding = lambda asked: truth.permuted(np.arange(len(asked.holds))[:, None] * np.ones(asked.holds.shape[1], int), axis=0)
+
+    def target(asked):
+        word = [next(r for r in order if held[r]) for order, held in zip(holding(asked).T, np.asarray(asked.holds).T, strict=True)]
+        way = truth.integers(0, len(asked.wrong), len(word))
+        image = np.arange(len(word))
+        return np.where(truth.random(len(word)) < 0.6, asked.true[word, image], asked.wrong[way, word, image])
+
+    asked, similarity, named, found = retrieve_near(world, name, target)
+    best, order, ways = [], [], {way: [] for way in world.task.WRONG.get(name, ())}
+    for n, row in enumerate(similarity):
+        held = [r for r in range(len(asked.true)) if asked.holds[r, n]]
+        best.append(row.argmax() in [asked.true[r, n] for r in held])
+        wins = [[row[asked.true[r, n]] > row[x] for x in asked.wrong[:, r, n]] for r in held]
+        order += [np.mean(won) for won in wins]
+        for f, way in enumerate(ways):
+            ways[way] += [won[f] for won in wins]
+    expected = {"": np.mean(best), "_order": np.mean(order)} | {f"_order_{way}": np.mean(won) for way, won in ways.items()}
+    for suffix, value in expected.items():
+        np.testing.assert_allclose(found[suffix], value, atol=1e-6, err_msg=suffix)
+        assert 0 < value < 1, "a reference that cannot fail proves nothing"
+
+
+# BUG: evaluate.retrieve counts for label_set only captions with words that hold: objects a, b side by side on one row of a grid, best
+# caption "a above b": the labels are right, and it is counted as if they were not.
+@known_bug("label_set leaves out captions of the right labels whose word does not hold")
+def test_label_set_is_the_share_of_best_captions_that_name_the_right_labels():
+    world, chance = World(*WORLDS["grid"]), np.random.default_rng(0)
+    target = lambda asked: asked.true[chance.integers(0, len(asked.true), asked.true.shape[1]), np.arange(asked.true.shape[1])]
+    asked, similarity, named, found = retrieve_near(world, "unseen_pair", target)
+    expected = np.mean([named[b] == set(labels) for b, labels in zip(similarity.argmax(1), asked.labels.T.tolist(), strict=True)])
+    assert found["_label_set"] <= found["_labels"] + 1e-6
+    np.testing.assert_allclose(found["_label_set"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("text", "relations"), [("grid:height=3,width=3", "left+above"), ("three", "left")])
+def test_an_untrained_model_is_at_chance(monkeypatch, text, relations):
+    """24 untrained models: every order 1/2 within 5 standard errors, top-1 near 1 in the number of captions."""
+    monkeypatch.setattr(three, "SAMPLE", 64)
+    model = tiny_model(n_labels=3, n_heldout=3, task=text, relations=relations, L=6)
+    static = config.make_static([model])
+
+    def one(seed):
+        hyper = jax.tree.map(jnp.asarray, config.make_hyper(model)).replace(seed=seed)
+        params, splits = clip.init_clip(static, hyper), clip.model_splits(static, hyper)
+        return evaluate.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
+
+    metrics = jax.jit(jax.vmap(one))(jnp.arange(24, dtype=jnp.uint32))
+    assert set(evaluate.METRICS) <= set(metrics)
+    of_chains = {f"{name}_order_{way}" for name in ("seen_chain", "unseen_chain") for way in ("xzy", "yxz", "yzx", "zxy", "zyx")}
+    assert {name for name in metrics if "order_" in name and "t2i" not in name} == (of_chains if text == "three" else set())
+    for name, values in metrics.items():
+        assert ((values >= 0) & (values <= 1)).all(), name
+        if "order" in name:
+            error = values.std() / 24**0.5 + 1e-3
+            assert abs(values.mean() - 0.5) < 5 * error, name
+    assert metrics["unseen_pair"].mean() < 0.2
+
+
+# ---- tokens of several pixels, objects of several tokens ----
+
+MULTI_TOKEN = ("large objects", "patches", "patches of 3")
+
+
+def tower(world, **variant):
+    """A shaken vision tower of a world, and gates that are not 1."""
+    form = world.task.image
+    shape = encoder.Shape(world.task.n_tokens, len(form.template), 1, n_heads=2, d_model=16, d_embed=12, causal=False, **variant)
+    gates = jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
+    return form, shape, shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), gates
+
+
+@pytest.mark.parametrize("kind", MULTI_TOKEN)
+def test_tables_equal_the_definition_in_value_and_gradient(kind):
+    world = World(*WORLDS[kind])
+    form, shape, params, gates = tower(world)
+    images = jax.tree.map(lambda x: x[:, ::4], world.batch.images)  # of one object and of two
+    weight = jax.random.normal(jax.random.key(6), (BATCH // 4, 12))
+
+    def by_tables(params, gates):
+        return encoder.encode(params, gates, ((form, images),), shape)[0]
+
+    def by_definition(params, gates):
+        return jax.vmap(lambda ids: encoder.run(params, gates, ids, shape, form.readout).embedding)(scenes.fill(form, images))
+
+    def value_and_gradient(f):
+        return jax.jit(jax.value_and_grad(lambda *a: ((y := f(*a)) * weight).sum() + 0 * y.sum(), argnums=(0, 1)))(params, gates)
+
+    np.testing.assert_allclose(jax.jit(by_tables)(params, gates), jax.jit(by_definition)(params, gates), atol=5e-6)
+    (_, grad_tables), (_, grad_definition) = map(value_and_gradient, (by_tables, by_definition))
+    # gradients here are sums of some hundred float32 terms up to a few units
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=5e-5), grad_tables, grad_definition)
+
+
+@pytest.mark.parametrize("kind", MULTI_TOKEN)
+def test_filled_ids_hold_every_slot_where_it_is_and_nothing_else(kind):
+    world = World(*WORLDS[kind])
+    ids = scenes.fill(world.task.image, world.batch.images)
+    for sequence, tokens, positions in zip(ids, world.batch.images.tokens.T, world.batch.images.positions.T, strict=True):
+        expected = [[1], *([0] for _ in sequence[1:])]  # CLS, background
+        for token, position in zip(tokens, positions, strict=True):
+            if token >= 0:
+                expected[position] = [*expected[position], token] if world.patch > 1 else [token]
+        assert [sorted(x for x in np.atleast_1d(here).tolist() if x >= 0) for here in sequence] == [sorted(x) for x in expected]
+
+
+# ---- losses ----
+
+
+@pytest.fixture
+def embedded():
+    """6 images and their captions, hard negatives of the last 4, and which captions are the same: 1 and 4."""
+    images, captions, wrong = (encoder.unit(jax.random.normal(jax.random.key(i), (n, 5))) for i, n in enumerate((6, 6, 4)))
+    captions = captions.at[4].set(captions[1])
+    return images, captions, wrong, jnp.eye(6, dtype=bool).at[1, 4].set(True).at[4, 1].set(True)
+
+
+def both_ways(embedded):
+    """(same, wrong), given and not."""
+    *_, wrong, same = embedded
+    return [(None, None), (same, None), (None, wrong), (same, wrong)]
+
+
+def test_sigmoid_loss_asks_of_every_image_and_caption_whether_they_belong_together(embedded):
+    images, captions, _, _ = embedded
+    scale, bias = 1.3, -0.7
+    cost = lambda image, caption, together: np.log1p(np.exp((-1 if together else 1) * (np.exp(scale) * (image @ caption) + bias)))
+    for same, wrong in both_ways(embedded):
+        total = 0.0
+        for i, j in itertools.product(range(6), range(6)):
+            if same is None or i == j or not same[i, j]:
+                total += cost(images[i], captions[j], i == j)
+        for k in range(0 if wrong is None else 4):
+            total += cost(images[2 + k], wrong[k], False)
+        ours = sigmoid_loss(images, captions, jnp.float32(scale), jnp.float32(bias), same, wrong)
+        np.testing.assert_allclose(ours, total / 6, rtol=1e-5)  # a sum of 40 float32 terms
+
+
+def test_a_hard_negative_is_one_more_candidate_of_its_image(embedded):
+    images, captions, _, _ = embedded
+    cosine = lambda a, b: np.exp(1.3) * float(a @ b)
+    log_softmax = lambda own, others: own - np.log(np.exp([own, *others]).sum())
+    for same, wrong in both_ways(embedded):
+        total = 0.0
+        for i in range(6):
+            others = [j for j in range(6) if j != i and (same is None or not same[i, j])]
+            of_image, of_caption = (
+                [cosine(images[a], captions[b]) for a, b in zip(x, y, strict=True)]
+                for x, y in (([i] * len(others), others), (others, [i] * len(others)))
+            )
+            of_image += [cosine(images[i], wrong[i - 2])] if wrong is not None and i >= 2 else []
+            total -= (
+                log_softmax(cosine(images[i], captions[i]), of_image) + log_softmax(cosine(images[i], captions[i]), of_caption)
+            ) / 2
+        np.testing.assert_allclose(contrastive_loss(images, captions, jnp.float32(1.3), same, wrong), total / 6, rtol=1e-5)
+
+
+def test_hard_negatives_raise_both_losses(embedded):
+    images, captions, wrong, same = embedded
+    for loss in (contrastive_loss, partial(sigmoid_loss, bias=jnp.float32(-1))):
+        loss = partial(loss, images, captions, jnp.float32(1.0), same=same)
+        assert loss(wrong=wrong) > loss() + 1e-3
+
+
+# ---- noisy captions ----
+
+
+@pytest.fixture(scope="module")
+def large_batch():
+    """Three objects, so that there are two forms of captions: 3000 pairs and 1000 chains."""
+    task = make("three", L=5)
+    return jax.jit(lambda key: task.batch(key, task.splits(key), HYPER, 8000))(KEY)
+
+
+@pytest.mark.parametrize(("p", "exchanged"), [(0.0, False), (1.0, True)])
+def test_noise_exchanges_no_caption_or_all(large_batch, p, exchanged):
+    said, wrong = large_batch.said, large_batch.wrong
+    expected = large_batch.replace(said=wrong, wrong=said) if exchanged else large_batch
+    chex.assert_trees_all_equal(noisy(KEY, large_batch, jnp.float32(p)), expected)
+
+
+def test_noise_exchanges_whole_captions_as_often_as_it_says(large_batch):
+    """Each count is binomial, within 5 standard deviations. No image changes."""
+    told = noisy(KEY, large_batch, jnp.float32(0.3))
+    chex.assert_trees_all_equal((told.images, told.label), (large_batch.images, large_batch.label))
+    for said, other, right, wrong in zip(told.said, told.wrong, large_batch.said, large_batch.wrong, strict=True):
+        as_it_was, as_wrong = ((said.tokens == slots.tokens).all(0) for slots in (right, wrong))
+        assert (as_it_was ^ as_wrong).all() and (jnp.where(as_wrong, right.tokens, wrong.tokens) == other.tokens).all()
+        n = len(as_wrong)
+        assert abs(int(as_wrong.sum()) - 0.3 * n) < 5 * np.sqrt(n * 0.3 * 0.7)
+
+
+# ---- distractors ----
+
+
+def test_so_many_free_pixels_show_a_nuisance(with_distractors):
+    world = with_distractors
+    shown = [world.batch.images, world.asked["unseen_pair"].images, world.asked["seen_pair"].mirrored]
+    for slots in shown:
+        kinds = [pixels[(pixels < 0) & (pixels != NOTHING)] for pixels in world.look(jax.tree.map(lambda x: x[:, ::5], slots))]
+        assert all(len(kind) == 3 for kind in kinds), "and none on an object: `look` finds one thing at a pixel"
+        assert set(np.concatenate(kinds)) == set(range(-5, 0)), "five kinds, none of them a label"
+
+
+def test_no_caption_speaks_of_nuisances(with_distractors):
+    pairs = with_distractors.sentences[HELD_OUT + PADDED :]
+    assert all(0 <= label < HELD_OUT + PADDED for claims in pairs for label in names(claims))
+
+
+def test_an_image_and_its_mirror_have_the_same_distractors(with_distractors):
+    asked = with_distractors.asked["seen_pair"]
+    np.testing.assert_array_equal(asked.images.tokens[2:], asked.mirrored.tokens[2:])
+    np.testing.assert_array_equal(asked.images.positions[2:], asked.mirrored.positions[2:])
+
+
+def test_distractors_come_on_top_of_the_same_objects_and_captions():
+    without, wide = (make(text) for text in ("row", "row:distractors=4,kinds=7"))
+    assert without == make("row:distractors=0,kinds=7").__class__(HELD_OUT, PADDED, 10, "left") and without.n_slots == 2
+    alone, kinds = (make(text).batch(KEY, without.splits(KEY), HYPER, 32) for text in ("row", "row:distractors=0,kinds=7"))
+    chex.assert_trees_all_equal(alone, kinds)
+    disturbed = wide.batch(KEY, wide.splits(KEY), HYPER, 32)
+    shifted = lambda tokens: np.where(tokens >= FIRST_LABEL, tokens + 7, tokens)
+    np.testing.assert_array_equal(shifted(alone.images.tokens), disturbed.images.tokens[:2])
+    np.testing.assert_array_equal(alone.images.positions, disturbed.images.positions[:2])
+    np.testing.assert_array_equal(shifted(alone.said[0].tokens), disturbed.said[0].tokens)
+    assert disturbed.images.tokens.shape == (2 + 4, 32)
+
+
+# BUG: row.disturbed takes the place of the object that is not there (the next pixel, see scenes.single_scene) for taken: in one-object
+# images the pixel to the right of the object is always background.
+@known_bug("no distractor ever stands to the right of a single object")
+def test_distractors_of_one_object_stand_at_every_other_pixel():
+    task = make("row:distractors=3")
+    batch = jax.jit(lambda key: task.batch(key, task.splits(key), HYPER, 2000))(KEY)
+    away = np.asarray(batch.images.positions[2:, :1000] - batch.images.positions[0, :1000]) % 10
+    assert set(away.ravel().tolist()) == set(range(1, 10))
+
+
+# BUG: with jax's partitionable threefry split(key, 5)[2] is fold_in(key, 2): pairs.batch gives `disturbed` the key from which `draw`
+# drew the pairs' labels, so the first nuisance of one-object image b is decided by the second label of pair b.
+@known_bug("distractors are drawn with the key of labels")
+def test_distractors_know_nothing_of_the_labels_in_their_batch():
+    """Five kinds, and a second label that is one of five others: independent ones agree once in 5, within 5 standard deviations."""
+    task, n = make("row:distractors=1,kinds=5"), 2000
+    batch = jax.jit(lambda key: task.batch(key, task.splits(key), HYPER.replace(n_labels=6), 2 * n))(KEY)
+    first, _, second = batch.said[0].tokens - task.n_first - HELD_OUT
+    agree = (batch.images.tokens[2, :n] - FIRST_LABEL == second - (second > first)).sum()
+    assert abs(int(agree) - n / 5) < 5 * np.sqrt(n * 0.2 * 0.8)
+
+
+# BUG: base.token_names calls the first two nuisances of a row above and below, which a row does not have; and with patches of more than
+# one pixel it has n_first + n_names names for n_first + n_names patch^2 tokens of an image.
+@known_bug("token_names takes nuisances for the words above and below")
+def test_every_token_has_its_name(with_distractors):
+    found = with_distractors.task.token_names()
+    assert len(found) == with_distractors.task.n_tokens
+    assert found[FIRST_LABEL : FIRST_LABEL + 6] == [*(f"nuisance {kind}" for kind in range(1, 6)), "h1"]
+
+
+# ---- supervision ----
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A row of 4 pixels with all its unseen pairs, and one-object images."""
+    task = make("row", L=4)
+    pairs = task.unseen()
+    label, place = jnp.indices((HELD_OUT, 4)).reshape(2, -1)
+    return task, task.image_slots(pairs), task.image_slots(scenes.single_scene(label, place, 4))
+
+
+def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
+    task, pairs, singles = small
+    images = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), pairs, singles)
+    W = jax.random.normal(KEY, (task.n_names, 5, 4))
+    embeddings = encoder.unit(jax.random.normal(jax.random.key(1), (images.tokens.shape[1], 5)))
+    costs = []
+    for x, tokens, positions in zip(np.asarray(embeddings), images.tokens.T, images.positions.T, strict=True):
+        for token, position in zip(tokens, positions, strict=True):
+            if token >= 0:
+                scores = x @ np.asarray(W[token - FIRST_LABEL])
+                costs.append(np.log(np.exp(scores).sum()) - scores[position - 1])
+    assert len(costs) == 2 * 6 * 6 + 12
+    np.testing.assert_allclose(supervision.loss(task, W, embeddings, images), np.mean(costs), rtol=1e-5)
+
+
+def test_a_head_that_knows_or_reverses_all_places_or_none(small):
+    """An embedding that spells out label and place of each object, and a head that reads it."""
+    task, images, _ = small
+    label, place = images.tokens - FIRST_LABEL, images.positions - 1
+    W = jnp.eye(task.n_names * 4).reshape(task.n_names, 4, -1).transpose(0, 2, 1)
+    spelled = lambda place: jax.nn.one_hot(label * 4 + place, task.n_names * 4).sum(0)
+    asked = lambda embeddings: {name: float(x) for name, x in supervision.told(task, W, embeddings, images).items()}
+    assert asked(spelled(place)) == {"_place": 1, "_order_told": 1}
+    assert asked(spelled(place[::-1])) == {"_place": 0, "_order_told": 0}
+    assert asked(jnp.zeros_like(spelled(place))) == {"_place": float((place == 0).mean()), "_order_told": 0.5}
+    assert all(np.isnan(x) for x in asked(spelled(place).at[0, 0].set(jnp.nan)).values())
+
+
+@pytest.fixture(scope="module")
+def supervised():
+    """A sweep with a head: with the contrastive loss, and alone."""
+    wanted = tiny_sweep(n_labels=(3, 4), seeds=1, supervision=(1.0,), contrastive=(1.0, 0.0), lr=(0.01,), n_heldout=3)
+    return sweep.advance(sweep.start(wanted))
+
+
+def test_a_model_with_a_head_learns_and_is_asked(supervised):
+    history = sweep.history_table(supervised)
+    loss, step = history["loss"], history["step"]
+    assert (loss[step == 20] < loss[step == 10] - 0.1).all()
+    for name in ("seen_pair", "unseen_pair"):
+        for column in (f"{name}_place", f"{name}_order_told"):
+            assert ((history[column] >= 0) & (history[column] <= 1)).all(), column
+    assert not [name for name in history if name.startswith("single_") and name != "single_t2i"]
+
+
+def test_without_the_contrastive_loss_captions_only_decay(supervised):
+    """Their gradient is exactly 0: every parameter of the text encoder is what it was, times prod(1 - lr_t wd)."""
+    (program,), (state,) = supervised.programs, supervised.states
+    start = jax.device_get(sweep.init_program(program.static, program.hyper)).params
+    decay = np.prod([1 - 0.01 * min(1, (step + 1) / 10) * 0.1 for step in range(20)])
+    for model, weight in enumerate(program.hyper.contrastive):
+        of_model = lambda tree: jax.tree.map(lambda x: x[model], tree)
+        decayed = jax.tree.map(lambda x: x * decay, of_model(start.text))
+        if weight == 0:
+            chex.assert_trees_all_close(of_model(state.params.text), decayed, rtol=1e-5)  # 20 roundings of 6e-8
+            assert abs(of_model(state.params.vision).E - of_model(start.vision).E).max() > 0.01
+        else:
+            assert abs(of_model(state.params.text).E - decayed.E).max() > 0.01
+
+
+# BUG: evaluate hands all images of seen_pair to supervision.told, whatever their weight: the exhaustive set also holds trained layouts,
+# labels that the model does not have, and images of one label twice; so its place and order_told depend on padding too.
+@known_bug("seen_pair_place and seen_pair_order_told count images of weight 0")
+def test_a_head_is_asked_about_images_that_count(supervised):
+    (program,), (state,) = supervised.programs, supervised.states
+    static, hyper, params = (
+        program.static,
+        *(jax.tree.map(lambda x: jnp.asarray(x[0]), tree) for tree in (program.hyper, state.params)),
+    )
+    table = sweep.history_table(supervised)
+
+    @jax.jit
+    def embedded():
+        asked = static.world.questions(clip.stream(hyper.seed, "evaluation"), clip.model_splits(static, hyper), hyper, True)[
+            "seen_pair"
+        ]
+        return asked, clip.embed_images(static, params, clip.unit_gates(static), asked.images)
+
+    asked, embeddings = embedded()
+    counts = asked.weight > 0
+    images = jax.tree.map(lambda x: x[:, counts], asked.images)
+    for suffix, value in supervision.told(static.world, params.places, embeddings[counts], images).items():
+        last = table[f"seen_pair{suffix}"][(table["step"] == 20) & (table["model"] == 0)]
+        np.testing.assert_allclose(last, value, atol=1e-6)
+
+
+# ---- bad inputs ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"task": "gird"},
+            "config.task: 'gird': 'gird' does not exist (did you mean 'grid'?); expected one of grid, row, three",
+        ),
+        ({"task": "pairs"}, "config.task: 'pairs': 'pairs' does not exist; expected one of grid, row, three"),
+        (
+            {"task": "grid:hight=4"},
+            "config.task: 'grid:hight=4': no option 'hight' (did you mean 'height'?); expected some of height, width, size, patch",
+        ),
+        ({"task": "three:L=4"}, "config.task: 'three:L=4': no option 'L'; three has no options"),
+        ({"task": "grid:size=big"}, "config.task: 'grid:size=big': size='big' is not possible; expected a whole number"),
+        ({"task": "grid:size=-1"}, "config.task: 'grid:size=-1': size='-1' is not possible; expected a whole number"),
+        ({"task": "grid:size"}, "config.task: 'grid:size': size='' is not possible; expected a whole number"),
+        (
+            {"task": "grid:size=3"},
+            "config.task: 'grid:size=3': size=3 is not possible; expected 1..8, at most half of height and of width",
+        ),
+        ({"task": "grid:patch=3"}, "config.task: 'grid:patch=3': height=4 is not possible; expected 2..32, a multiple of patch=3"),
+        ({"task": "grid:patch=0"}, "config.task: 'grid:patch=0': patch=0 is not possible; expected 1..8"),
+        (
+            {"task": "grid:height=1"},
+            "config.task: 'grid:height=1': height=1 is not possible; expected 2..32, a multiple of patch=1",
+        ),
+        (
+            {"task": "grid:height=32,width=32"},
+            "config.task: 'grid:height=32,width=32': height=32 is not possible; "
+            "expected a smaller grid: it has 507904 layouts, of at most 65536",
+        ),
+        (
+            {"task": "row:distractors=9"},
+            "config.task: 'row:distractors=9': distractors=9 is not possible; expected 0..8, the pixels that two objects leave free",
+        ),
+        ({"task": "row:kinds=0"}, "config.task: 'row:kinds=0': kinds=0 is not possible; expected 1..100"),
+        (
+            {"relations": "left+above"},
+            "config.relations: 'left+above' is not possible; expected 'left' or 'left+right' in task 'row'",
+        ),
+        (
+            {"task": "three", "relations": "left+right"},
+            "config.relations: 'left+right' is not possible; expected 'left' in task 'three'",
+        ),
+        (
+            {"task": "grid:height=2,width=2", "n2": 4, "n1": 1},
+            "config.n2: 4 is not possible; expected 1..3, so that some of the 4 layouts are held out",
+        ),
+        (
+            {"task": "three", "n2": 120},
+            "config.n2: 120 is not possible; expected 1..119, so that some of the 120 layouts are held out",
+        ),
+        (
+            {"task": "grid", "n1": 16},
+            "config.n1: 16 is not possible; expected 1..15, so that some of the 16 positions are held out",
+        ),
+        (
+            {"task": "three", "n_labels": 2},
+            "config.n_labels: 2 is not possible; expected 3 or more labels, which stand together in task 'three'",
+        ),
+        (
+            {"task": "three", "n_heldout": 2},
+            "config.n_heldout: 2 is not possible; expected 3 or more labels, which stand together in task 'three'",
+        ),
+        (
+            {"task": "grid:size=2", "supervision": 1.0},
+            "config.supervision: 1.0 is not possible; expected 0: objects of this task are more than one token",
+        ),
+        ({"loss": "hinge"}, "config.loss: 'hinge' is not possible; expected 'softmax' or 'sigmoid'"),
+        ({"caption_noise": 1.5}, "config.caption_noise: 1.5 is not possible; expected a probability, 0..1"),
+        ({"contrastive": 0.0}, "config.contrastive: 0.0 is not possible; expected contrastive or supervision above 0"),
+    ],
+    ids=lambda x: ",".join(f"{name}={value}" for name, value in x.items()) if isinstance(x, dict) else "",
+)
+def test_what_is_not_possible_is_named_with_its_value_and_what_is(changes, says):
+    with pytest.raises(InputError) as error:
+        config.validate_model(config.Model(**changes))
+    assert str(error.value) == says
+
+
+# BUG: with patch > 1 and size = 1 an object is one token, but that token is not n_first + label: supervision takes label * patch^2 +
+# offset for the label. `validate_model` compares numbers of slots and lets it pass.
+@known_bug("supervision of patches is accepted, and asks about wrong labels")
+def test_supervision_is_refused_where_a_token_is_more_than_a_label():
+    with pytest.raises(InputError, match=r"config.supervision: 1.0 is not possible"):
+        config.validate_model(config.Model(task="grid:patch=2", supervision=1.0))
+
+
+def test_every_kind_of_task_is_possible_as_it_stands():
+    for text, relations, *_ in WORLDS.values():
+        config.validate_model(config.Model(task=text, relations=relations))
+
+
+# ---- whole sweeps ----
+
+SWEEPS = {
+    "grid": {"task": "grid:size=2,patch=2", "relations": "left+above", "loss": "sigmoid", "hard_negatives": True},
+    "three": {"task": "three", "L": 6, "caption_noise": (0.0, 0.1)},
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_trains_and_comes_back_from_its_workdir(name, tmp_path):
+    wanted = tiny_sweep(n_labels=(3, 4), seeds=1, lr=(0.01,), n_heldout=3, **SWEEPS[name])
+    run = workdir.open_run(tmp_path / "run", wanted)
+    sweep.advance(run, on_evaluation=partial(workdir.save, tmp_path / "run"))
+    history = sweep.history_table(run)
+    assert (history["loss"][history["step"] == 20] < history["loss"][history["step"] == 10] - 0.1).all()
+    assert ("unseen_chain_order_zyx" in history) == (name == "three") and run.diverged_at.mask.all()
+    again = workdir.restore(tmp_path / "run")
+    assert again.sweep == wanted and again.step == 20
+    chex.assert_trees_all_equal(again.states, run.states)
+    chex.assert_trees_all_equal(sweep.models_table(again), sweep.models_table(run))
+    chex.assert_trees_all_equal(sweep.history_table(again), history)
