@@ -45,6 +45,9 @@ reproduce: $(SETUP)  ## re-measure the paper: sweeps, analyses, report/index.htm
 encoders: $(SETUP)  ## train and take apart other encoders: gates in training, heads, depth, LayerNorm, positions, width
 	$(PYTHON) -m experiments.encoders $(ARGS)
 
+tasks: $(SETUP)  ## train other worlds: grids, three objects, supervision, readers, SigLIP, noise; report/tasks.html
+	$(PYTHON) -m experiments.tasks $(ARGS)
+
 regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's joint finding
 	$(PYTHON) -m experiments.regime $(ARGS)
 
@@ -76,4 +79,4 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: help sweep benchmark reproduce encoders regime test lint test-floor clean
+.PHONY: help sweep benchmark reproduce encoders tasks regime test lint test-floor clean

@@ -17,7 +17,7 @@ from lrjax.scenes import SINGLE_CAPTION, Form, Slots
 from lrjax.splits import Splits
 
 MAX_LOG_SCALE = np.log(100.0)
-STREAMS = ("init", "splits", "batches", "evaluation")
+STREAMS = ("init", "splits", "batches", "evaluation", "noise")
 
 
 @struct.dataclass

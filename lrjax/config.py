@@ -100,6 +100,7 @@ class Static:
 
     n_labels_max: int
     gated: bool  # some gate is not 1, so deeper layers must keep the stream split
+    noisy: bool  # some model is told captions that say the opposite
     supervised: bool  # some model has a head that is asked where objects are, or weighs its losses
     d_model: int
     n_heads: int
@@ -248,8 +249,13 @@ def validate_model(model: Model) -> None:
     _require("n_heldout", m.n_heldout, 2 <= m.n_heldout <= 50, "2..50 held-out labels")
     world = make_static([m]).world
     places, layouts, least = world.n_places, world.n_layouts, world.together
-    one_token = world.n_slots == world.together  # a distractor is no object
-    _require("supervision", m.supervision, m.supervision == 0 or one_token, "0: objects of this task are more than one token")
+    one_token = world.n_slots == world.together and world.n_tokens == world.n_first + world.n_names  # no distractors, no patches
+    _require(
+        "supervision",
+        m.supervision,
+        m.supervision == 0 or one_token,
+        "0: in this task what is seen is more than objects of one token each",
+    )
     for name in ("n_labels", "n_heldout"):
         _require(
             name, getattr(m, name), getattr(m, name) >= least, f"{least} or more labels, which stand together in task {m.task!r}"
@@ -291,7 +297,8 @@ def make_static(models: Sequence[Model]) -> Static:
     """The static side of models that agree in their STATIC fields."""
     fields = {name: getattr(models[0], name) for name in STATIC}
     gated, supervised = any(m.gates != NONE for m in models), any(m.supervision > 0 or m.contrastive != 1 for m in models)
-    return Static(max(m.n_labels for m in models), gated, supervised, **fields)
+    noisy = any(m.caption_noise > 0 for m in models)
+    return Static(max(m.n_labels for m in models), gated, noisy, supervised, **fields)
 
 
 def make_hyper(model: Model) -> Hyper:

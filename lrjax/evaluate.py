@@ -69,7 +69,7 @@ def evaluate(
             apart = task.apart if name != "single" else (), task.WRONG.get(name, ())
             found = retrieve(captions[among], asked.exists[among], asked.names[:, among], questions[name], embed, *apart)
             if static.supervised and name != "single":
-                found |= supervision.told(task, params.places, embed(images), images)
+                found |= supervision.told(task, params.places, embed(images), images, questions[name].weight)
             metrics |= {name + suffix: found[suffix] for suffix in suffixes(static, name)}
         return metrics
 
@@ -123,21 +123,21 @@ def retrieve(
 
     best = lambda x, counted: ((x >= best_caption - TIE) & counted).sum(0) / jnp.maximum(ties, 1)
     differs = asked.wrong != true  # one object has no order
-    hits, hits_wrong = best(own, counts), best(wrong, counts & differs).sum(0)
+    names_all = counts | ((weight > 0) & exists[true] & differs[0])  # whatever the word: it may be one that does not hold
+    hits, hits_set, hits_wrong = best(own, counts), best(own, names_all), best(wrong, names_all & differs).sum(0)
     by_way = order(own, wrong)  # [F, R, n]
-    own_images = share((own >= best_image[true] - TIE) & counts, true)
-    wrong_images = sum(
-        share((x >= best_image[caption] - TIE) & counts, caption) * differ
-        for x, caption, differ in zip(wrong, asked.wrong, differs, strict=True)
-    )
+    of_images = lambda x, caption, counted: share((x >= best_image[caption] - TIE) & counted, caption)
+    set_images = of_images(own, true, names_all)
+    for x, caption, differ in zip(wrong, asked.wrong, differs, strict=True):
+        set_images += of_images(x, caption, names_all & differ)
     return {
         "": mean(hits),
         "_order": mean(by_way.mean(0)),
-        "_label_set": mean(hits + hits_wrong),
+        "_label_set": mean(hits_set + hits_wrong),
         "_labels": mean(named),
-        "_t2i": mean(own_images),
+        "_t2i": mean(of_images(own, true, counts)),
         "_order_t2i": mean(order(own, mirrored)),
-        "_label_set_t2i": mean(own_images + wrong_images),
+        "_label_set_t2i": mean(set_images),
         **{f"_order_{word}": mean(by_way.mean(0), [word == other for other in words]) for word in words},
         **{f"_order_{way}": mean(by_way[i]) for i, way in enumerate(ways)},
     }

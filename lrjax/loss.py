@@ -17,13 +17,12 @@ def contrastive_loss(
     logits = jnp.exp(log_scale) * images @ captions.T
     if same is not None:
         logits = jnp.where(same & ~jnp.eye(len(logits), dtype=bool), -jnp.inf, logits)
-    of_image = jax.nn.logsumexp(logits, axis=1)
+    of_caption, of_image = jax.nn.logsumexp(logits, axis=0), jax.nn.logsumexp(logits, axis=1)
     if wrong is not None:
         first = len(images) - len(wrong)
         hard = jnp.exp(log_scale) * (images[first:] * wrong).sum(-1)
         of_image = of_image.at[first:].set(jnp.logaddexp(of_image[first:], hard))
-    normaliser = jax.nn.logsumexp(logits, axis=0) + of_image
-    return jnp.mean(normaliser / 2 - jnp.diagonal(logits))
+    return jnp.mean((of_caption + of_image) / 2 - jnp.diagonal(logits))
 
 
 def sigmoid_loss(

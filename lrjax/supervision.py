@@ -37,14 +37,16 @@ def loss(task: Task, W: jax.Array, embeddings: jax.Array, images: Slots) -> jax.
     return -jnp.where(there, right, 0).sum() / there.sum()
 
 
-def told(task: Task, W: jax.Array, embeddings: jax.Array, images: Slots) -> dict[str, jax.Array]:
-    """What the head knows of images [S, n] that show all S objects: `place`, the share of objects whose likeliest place is right,
-    and `order_told`, the share of pairs of objects whose likeliest places are in the right order (a tie counts 1/2).
+def told(task: Task, W: jax.Array, embeddings: jax.Array, images: Slots, weight: jax.Array) -> dict[str, jax.Array]:
+    """What the head knows of images [S, n], of weight [n], that show all S objects: `place`, the share of objects whose likeliest
+    place is right, and `order_told`, the share of pairs of objects whose likeliest places are in the right order (a tie counts
+    1/2).
     """
     S = len(images.tokens)
     label, place = images.tokens - task.n_first, images.positions - 1
     found = jnp.stack([logits(W, embeddings, one).argmax(-1) for one in label])
-    finite = jnp.isfinite(embeddings).all()
+    finite = jnp.where(weight > 0, jnp.isfinite(embeddings).all(-1), True).all()
+    mean = lambda x: (x * weight).sum() / weight.sum()
     order = [jnp.sign(found[b] - found[a]) * jnp.sign(place[b] - place[a]) for a in range(S) for b in range(a + 1, S)]
-    known = {"_place": (found == place).mean(), "_order_told": (1 + jnp.stack(order).mean()) / 2}
+    known = {"_place": mean((found == place).mean(0)), "_order_told": (1 + mean(jnp.stack(order).mean(0))) / 2}
     return {name: jnp.where(finite, known[name], jnp.nan) for name in TOLD}

@@ -89,7 +89,9 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     know. (Freezing the optimiser's moments too, which nothing reads any more, would cost 5 % of a step; this costs nothing.)
     """
     key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
-    batch = noisy(jax.random.fold_in(key, 1), static.world.batch(key, splits, hyper, static.batch_size), hyper.caption_noise)
+    batch = static.world.batch(key, splits, hyper, static.batch_size)
+    if static.noisy:
+        batch = noisy(jax.random.fold_in(stream(hyper.seed, "noise"), step), batch, hyper.caption_noise)
     gates = hyper.gates.at(step)
     with jax.default_matmul_precision(static.matmul_precision):
         loss, grads = jax.value_and_grad(lambda params: batch_loss(static, hyper, params, gates, batch))(state.params)

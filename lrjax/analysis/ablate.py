@@ -40,6 +40,8 @@ from lrjax.sweep import Run
 
 ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "VP", "EP+PP", "EP+BP", "EP+PP+BP", "EP+VP")
 VARIANT_ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "EB", "BB", "EB+BB", "EP+PP+BP", "VP")  # of other encoders
+TASK_ABLATIONS = (NONE, "EE", "EP", "PP", "BP", "EP+PP+BP", "VP")  # of other tasks
+GRID_ABLATIONS = ("across EP+PP+BP", "down EP+PP+BP")
 CONTROLS = (NONE, "EP", "random EP", "mean EP", "EP+PP+BP", "random EP+PP+BP", "EE", "mean EE", "BE", "mean BE")
 DOSES = (
     NONE,

@@ -98,9 +98,10 @@ def directions(run: Run, n_labels=None) -> xr.Dataset:
 
 def best_heads(answer: xr.Dataset) -> xr.Dataset:
     """A model's greatest |gradient| across and down over label spread, and whether two heads carry them: `ratio_across`,
-    `ratio_down`, `head_across`, `head_down`, `apart` [model].
+    `ratio_down`, the lesser of both `ratio_least`, `head_across`, `head_down`, `apart` [model].
     """
     ratio = {name: abs(answer[f"gradient_{name}"]) / answer.label_spread for name in ("across", "down")}
     found = {f"ratio_{name}": value.max("head") for name, value in ratio.items()}
+    found["ratio_least"] = np.minimum(*found.values())
     found |= {f"head_{name}": value.argmax("head") for name, value in ratio.items()}
     return xr.Dataset(found | {"apart": (found["head_across"] != found["head_down"]).astype(float)})

@@ -12,8 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from lrjax import cli, stats, workdir
-from lrjax.analysis import align, decompose, depth, gauge, gradient, heads, text, values
-from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, VARIANT_ABLATIONS, ablate, ablate_each
+from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, text, values
+from lrjax.analysis.ablate import (
+    ABLATIONS,
+    CONTROLS,
+    DOSES,
+    GRID_ABLATIONS,
+    TASK_ABLATIONS,
+    VARIANT_ABLATIONS,
+    ablate,
+    ablate_each,
+)
 from lrjax.analysis.factors import explained
 from lrjax.analysis.models import by_shape, tidy
 from lrjax.config import Sweep, make_sweep
@@ -73,6 +82,13 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "pruning_of_four": lambda run: pruned_of(run, 4),
     "paths": lambda run: tidy(depth.paths(depth.deep(run, "vision"))),
     "text_each": lambda run: ablate_each(run, "text"),
+    # of other tasks
+    "task_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair",)),
+    "grid_ablate": lambda run: ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",)),
+    "chain_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair", "unseen_chain")),
+    "reader_ablate": lambda run: ablate(run, TASK_ABLATIONS, encoder="text", sets=("unseen_pair",)),
+    "directions": lambda run: tidy(grid.best_heads(grid.directions(run))),
+    "reading": lambda run: tidy(reader.leans(reader.reading(run))),
     "text_paths": lambda run: tidy(depth.paths(depth.deep(run, "text"), "text")),
 }
 
@@ -123,6 +139,21 @@ ENCODERS: dict[str, Part] = {
     "norm_depth": Part("norm_depth", ("by_layer", "by_layer_frozen"), 8),
     "positions": Part("positions", ("strongest", "variant"), 8),
     "width": Part("width", (), 8),
+}
+
+# Other tasks and losses.
+TASKS: dict[str, Part] = {
+    "grid": Part("grid", ("directions", "grid_ablate"), 8),
+    "grid_words": Part("grid_words", ("directions", "grid_ablate"), 8),
+    "grid_objects": Part("grid_objects", ("directions", "grid_ablate"), 8),
+    "three": Part("three", ("strongest", "chain_ablate"), 8),
+    "supervision": Part("supervision", ("strongest", "task_ablate"), 8),
+    "supervision_alone": Part("supervision_alone", ("strongest",), 8),
+    "autoregressive": Part("autoregressive", ("reading", "reader_ablate"), 8),
+    "losses": Part("losses", ("strongest", "task_ablate"), 8),
+    "caption_noise": Part("caption_noise", ("strongest", "task_ablate"), 8),
+    "zipf": Part("zipf", ("strongest", "task_ablate"), 8),
+    "distractors": Part("distractors", ("strongest", "task_ablate"), 8),
 }
 
 
@@ -213,7 +244,7 @@ class Study:
 
     def _read(self, path: Path) -> Table:
         if not path.is_file():
-            raise InputError(f"{path}: is not there; run `make reproduce` (of other encoders `make encoders`) first")
+            raise InputError(f"{path}: is not there; run `make reproduce` (or `make encoders`, `make tasks`) first")
         return stats.read_csv(path)
 
 

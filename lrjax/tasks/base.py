@@ -75,6 +75,14 @@ class Task:
     SETS: ClassVar[tuple[str, ...]] = ("single", "seen_pair", "unseen_pair")  # the evaluation sets
     WRONG: ClassVar[dict[str, tuple[str, ...]]] = {}  # set -> names of the F ways to get a caption wrong, where there are several
     together: ClassVar[int] = 2  # how many labels stand together in an image: a model needs so many
+    SPECIAL: ClassVar[tuple[str, ...]] = (
+        "background",
+        "CLS",
+        "EOT",
+        "in-image",
+        "left-of",
+        "right-of",
+    )  # names of the first tokens
     n_first: ClassVar[int] = FIRST_LABEL  # the first label's token id
     extent: ClassVar[tuple[int, int] | None] = None  # rows and columns of tokens of an image, if it has two dimensions
 
@@ -147,9 +155,10 @@ class Task:
 
     def token_names(self) -> list[str]:
         """Names of all token ids."""
-        special = ["background", "CLS", "EOT", "in-image", "left-of", "right-of", "above", "below"][: self.n_first]
-        special += [f"nuisance {i + 1}" for i in range(self.n_first - len(special))]
-        return special + [label_name(a, self.n_heldout) for a in range(self.n_names)]
+        special = [*self.SPECIAL, *(f"nuisance {i + 1}" for i in range(self.n_first - len(self.SPECIAL)))]
+        of_label = (self.n_tokens - self.n_first) // self.n_names  # a token for each pixel of a patch
+        labels = (label_name(a, self.n_heldout) for a in range(self.n_names))
+        return special + [f"{name} at {i + 1}" if of_label > 1 else name for name in labels for i in range(of_label)]
 
     def position_names(self) -> list[str]:
         """Names of the positions of an image."""

@@ -35,7 +35,8 @@ class Grid(Pairs):
         "left+above": ("left", "above"),
         "all": ("left", "right", "above", "below"),
     }
-    n_first: ClassVar = FIRST_LABEL + 2  # after the words above and below
+    SPECIAL: ClassVar = (*Pairs.SPECIAL, "above", "below")
+    n_first: ClassVar = FIRST_LABEL + 2
 
     def check(self) -> tuple[str, Any, str] | None:
         for name in ("height", "width"):

@@ -76,7 +76,7 @@ class Pairs(Task):
         of_word = lambda labels: jnp.take_along_axis(labels, word[None], 0)[0]
         said, wrong = (self.caption_slots(*labels, word) for labels in self._both(of_word(first), of_word(second)))
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs)
-        images = self.disturbed(jax.random.fold_in(key, 2), self.image_slots(both))
+        images = self.disturbed(jax.random.fold_in(key, 5), self.image_slots(both))  # `draw` has split keys 0..4 from it
         return Batch(images, singles.left, (said,), (wrong,))
 
     def caption_slots(self, first: jax.Array, second: jax.Array, word: jax.Array) -> Slots:

@@ -62,7 +62,8 @@ class Row(Pairs):
             return slots
         n = slots.tokens.shape[1]
         place_key, kind_key = jax.random.split(key)
-        taken = (slots.positions[..., None] == jnp.arange(1, self.L + 1)).any(0)  # [n, L]
+        at = slots.positions[..., None] == jnp.arange(1, self.L + 1)
+        taken = (at & (slots.tokens >= 0)[..., None]).any(0)  # [n, L]
         free = jnp.where(taken, -1.0, jax.random.uniform(place_key, taken.shape))
         positions = 1 + jax.lax.top_k(free, self.distractors)[1].T
         tokens = jax.random.randint(kind_key, (self.distractors, n), FIRST_LABEL, self.n_first)

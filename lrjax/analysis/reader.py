@@ -1,0 +1,79 @@
+"""How an autoregressive reader looks at an image while it speaks: at which object, by which term.
+
+Of the first block, at the two words that predict a label: `first` (what begins the caption) and `second` (the relation word).
+`prefers_right`: share of unseen-pair images in which a head looks more at the right object than at the left one, when the true
+caption is read. `gradient`: mean over image tokens i < j of s_j - s_i, of the scores that depend on the position alone, EP, PP and
+BP. (Tokens that a vision encoder made may hold their place too, and what it does stands in EE, PE and BE.)
+
+Axes: w words, h heads, I image tokens, n scenes.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from lrjax import encoder, reader
+from lrjax.analysis.gradient import POSITION_TERMS, readout_scores
+from lrjax.analysis.grid import ramp
+from lrjax.analysis.heads import prefers
+from lrjax.analysis.models import of_models, row_of, traced
+from lrjax.clip import CLIP, shapes
+from lrjax.config import Hyper, Static
+from lrjax.errors import InputError
+from lrjax.gates import Gates
+from lrjax.scenes import BACKGROUND, CLS, LEFT_OF, PAIR_CAPTION, Form, pair_caption_slots
+from lrjax.splits import Splits
+from lrjax.sweep import Run
+
+WORDS = {"first": (0, CLS), "second": (2, LEFT_OF)}  # name -> (which word of the reader's, the token that stands there)
+BATCH = 300  # images traced at a time
+
+
+def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: prefers_right [w, h], attention to the left and to the right object [w, h], gradient [w, term, h]."""
+    if static.objective == "contrastive":
+        raise InputError("reader: objective='contrastive': is no reader; expected a sweep with an autoregressive objective")
+    row, shape = row_of(static, "reader"), shapes(static)["text"]
+    traced(static, "text", "reader")
+    scenes, n = row.unseen(), static.L
+    words = reader.words_of(row, ((PAIR_CAPTION, pair_caption_slots(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
+    rows = n + np.array([word for word, _ in WORDS.values()])
+
+    def one(args):
+        images, words, places = args
+        seen = reader.prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images))[0]
+        before = jnp.concatenate([jnp.array([CLS]), words[:-1]])
+        tokens = jnp.concatenate([seen, encoder.tokens_of(params.text, before)])
+        (trace, *_) = encoder.run_tokens(params.text, gates.text, tokens, shape, n).traces
+        return trace.pattern[:, rows][:, :, places]  # [h, w, side]
+
+    places = jnp.stack([scenes.i, scenes.j], -1)
+    images = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), row.image_slots(scenes))
+    looks = jnp.moveaxis(jax.lax.map(one, (images, words, places), batch_size=BATCH), 2, 1)  # [n, w, h, side]
+    found = {"prefers_right": prefers(looks[..., 1], looks[..., 0]).mean(0)}
+    found |= {f"attention_{side}": looks[..., k].mean(0) for k, side in enumerate(("left", "right"))}
+    gradients = []
+    for word, token in WORDS.values():
+        form = Form((BACKGROUND,) * (n + word) + (token,), BACKGROUND, n + word)
+        scores = readout_scores(params.text, gates.text, shape, form)
+        gradients.append(jnp.stack([scores[term][:, BACKGROUND, :n] @ ramp(n) for term in POSITION_TERMS]))
+    return found | {"gradient": jnp.stack(gradients)}
+
+
+def reading(run: Run, n_labels=None) -> xr.Dataset:
+    """`in_reading` of all models: prefers_right, attention_left, attention_right [model, word, head], gradient [model, word, term,
+    head].
+    """
+    dims = dict.fromkeys(("prefers_right", "attention_left", "attention_right"), ("word", "head"))
+    axes = {"word": list(WORDS), "term": POSITION_TERMS}
+    dims |= {"gradient": ("word", "term", "head")}
+    return of_models(run, in_reading, dims, lambda static: axes | {"head": range(static.n_heads)}, n_labels)
+
+
+def leans(answer: xr.Dataset) -> xr.Dataset:
+    """Of the head of each model that tells most: `looks_left` [model], how often it looks more at the left object when the first
+    label is to be said, and `looks_right`, more at the right one when the second is.
+    """
+    first, second = (answer.prefers_right.sel(word=word, drop=True) for word in WORDS)
+    return xr.Dataset({"looks_left": (1 - first).max("head"), "looks_right": second.max("head")})
