@@ -74,7 +74,9 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
         name: encoder.init(key, shape, hyper.e_scale, hyper.p_scale)
         for key, (name, shape) in zip(keys, shapes(static).items(), strict=True)
     }
-    bias = -jnp.log(static.batch_size - 1.0) if static.loss == "sigmoid" else None  # as many pairs belong together, at the start
+    bias = (
+        -jnp.log(static.batch_size - 1.0) if static.pair_loss == "sigmoid" else None
+    )  # as many pairs belong together, at the start
     places = None
     if static.supervised:
         places = supervision.init(jax.random.fold_in(stream(hyper.seed, "init"), 2), static.world, static.d_embed)

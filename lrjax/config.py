@@ -59,7 +59,7 @@ class Model:
     relations: str = "left"
     # loss and optimiser
     objective: str = "contrastive"
-    loss: str = "softmax"
+    pair_loss: str = "softmax"
     hard_negatives: bool = False  # beside the captions of a batch, each image has its own with labels exchanged
     matmul_precision: str = "float32"  # of products on accelerators; a CPU has no other
     batch_size: int = 256
@@ -116,7 +116,7 @@ class Static:
     relations: str
     task: str
     objective: str
-    loss: str
+    pair_loss: str
     hard_negatives: bool
     matmul_precision: str
     batch_size: int
@@ -236,11 +236,11 @@ def validate_model(model: Model) -> None:
     _require("contrastive", m.contrastive, m.contrastive + m.supervision > 0, "contrastive or supervision above 0")
     _require("objective", m.objective, m.objective in OBJECTIVES, " or ".join(map(repr, OBJECTIVES)))
     if m.objective != "contrastive":
-        for name in ("loss", "hard_negatives", "mask_repeats", "contrastive", "supervision"):
+        for name in ("pair_loss", "hard_negatives", "mask_repeats", "contrastive", "supervision"):
             default = getattr(Model, name)
             _require(name, getattr(m, name), getattr(m, name) == default, f"{default!r}: of the contrastive objective alone")
         _require("positions", m.positions, m.positions != "row_column", "another kind: a reader has one row of P a token")
-    _require("loss", m.loss, m.loss in LOSSES, " or ".join(map(repr, LOSSES)))
+    _require("pair_loss", m.pair_loss, m.pair_loss in LOSSES, " or ".join(map(repr, LOSSES)))
     _require("eps", m.eps, np.float32(m.eps) > 0, "a finite number above 0")
     _require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")
     _require("betas", m.betas, all(0 <= beta < 1 for beta in m.betas), "two numbers in [0, 1)")

@@ -18,9 +18,9 @@ from lrjax import encoder
 from lrjax.clip import CLIP, shapes, stream, tower
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
-from lrjax.scenes import BACKGROUND, CLS, EOT, SINGLE_CAPTION, Form, Slots, fill, single_caption_slots
+from lrjax.scenes import BACKGROUND, CLS, EOT, SINGLE_CAPTION, Form, Slots, fill
 from lrjax.splits import Splits
-from lrjax.tasks.base import Batch, Questions, Task, all_captions
+from lrjax.tasks.base import Batch, Questions, Task, all_captions, of_one
 
 SUFFIXES = ("", "_order", "_label_set")
 BLOCK = 256  # images read at a time
@@ -81,7 +81,7 @@ def log_likelihood(
 def loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch) -> jax.Array:
     """The mean cross-entropy of the words of a batch's captions."""
     task = static.world
-    captions = (SINGLE_CAPTION, single_caption_slots(batch.label)), *zip(task.said, batch.said, strict=True)
+    captions = of_one(task, batch.label), *zip(task.said, batch.said, strict=True)
     words = words_of(task, captions)
     seen = prefix(static, params, gates, batch.images, static.gated)
     found = log_likelihood(static, hyper, params, gates, seen, words, static.gated)

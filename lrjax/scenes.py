@@ -97,9 +97,9 @@ def swapped(scene: Scene) -> Scene:
     return scene.replace(left=scene.right, right=scene.left)
 
 
-def single_caption_slots(label: jax.Array) -> Slots:
-    """`[x] [in-image] [EOT]`: one slot, [1, ...]."""
-    tokens = label[None] + FIRST_LABEL
+def single_caption_slots(label: jax.Array, n_first: int = FIRST_LABEL) -> Slots:
+    """`[x] [in-image] [EOT]`: one slot, [1, ...]. n_first: the token of the first label."""
+    tokens = label[None] + n_first
     return Slots(tokens, jnp.zeros_like(tokens))
 
 

@@ -13,9 +13,9 @@ from lrjax.clip import CLIP, MAX_LOG_SCALE, embed_captions, embed_images, init_c
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
 from lrjax.loss import contrastive_loss, sigmoid_loss
-from lrjax.scenes import EMPTY, SINGLE_CAPTION, fill, single_caption_slots
+from lrjax.scenes import EMPTY, fill
 from lrjax.splits import Splits
-from lrjax.tasks.base import Batch, Task, labels_of, noisy
+from lrjax.tasks.base import Batch, Task, noisy, of_one
 
 
 @struct.dataclass
@@ -53,7 +53,7 @@ def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: 
     task, split = static.world, static.gated
     images = embed_images(static, params, gates, batch.images, split)
     # a one-object caption is a function of its label: there are fewer labels than captions
-    captions = ((SINGLE_CAPTION, labels_of(task.n_names)), *zip(task.said, batch.said, strict=True))
+    captions = (of_one(task), *zip(task.said, batch.said, strict=True))
     if static.hard_negatives:
         captions += tuple(zip(task.said, batch.wrong, strict=True))
     by_label, *said = embed_captions(static, params, gates, captions, split)
@@ -61,7 +61,7 @@ def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: 
     captions = jnp.concatenate([jax.nn.one_hot(batch.label, task.n_names) @ by_label, *said])
     wrong = jnp.concatenate(wrong) if wrong else None
     same = repeats(task, batch) if static.mask_repeats else None
-    if static.loss == "sigmoid":
+    if static.pair_loss == "sigmoid":
         loss = sigmoid_loss(images, captions, params.log_scale, params.bias, same, wrong)
     else:
         loss = contrastive_loss(images, captions, params.log_scale, same, wrong)
@@ -73,7 +73,7 @@ def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: 
 
 def repeats(task: Task, batch: Batch) -> jax.Array:
     """Which captions of a batch are the same, [B, B]."""
-    captions = (SINGLE_CAPTION, single_caption_slots(batch.label)), *zip(task.said, batch.said, strict=True)
+    captions = of_one(task, batch.label), *zip(task.said, batch.said, strict=True)
     longest = max(len(form.template) for form, _ in captions)
     ids = [
         jnp.pad(fill(*caption), [(0, 0), (0, longest - len(caption[0].template))], constant_values=EMPTY) for caption in captions

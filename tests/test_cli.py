@@ -56,7 +56,7 @@ def test_the_ablation_needs_nothing_but_the_checkpoint(swept):
 
 
 ANALYSES = "align decompose factors gauge gradient heads ratio text values ablate_ep".split()
-ANALYSES += "training_ablation left_right depth variants".split()
+ANALYSES += "training_ablation left_right depth variants grid reader".split()
 
 
 def bad(tmp, folder):
@@ -120,6 +120,10 @@ def bad(tmp, folder):
         ("encoders", [f"--study={tmp}/study", "--only=default"], "expected some of training_ablation"),
         ("sweep", [new, "--config.positions=rope"], "config.positions: 'rope' is not possible; expected 'learned' or"),
         ("regime", [f"--workdir={tmp}/regime", "--configurations=0"], "--configurations"),
+        ("sweep", [new, "--config.task=gird"], "config.task: 'gird': 'gird' does not exist (did you mean 'grid'?)"),
+        ("grid", [f"--ckpt={folder}"], "grid: task='row': has one dimension; expected a sweep of task 'grid'"),
+        ("reader", [f"--ckpt={folder}"], "reader: objective='contrastive': is no reader; expected a sweep with an autoregressive"),
+        ("ablate_ep", [f"--ckpt={folder}", "--ablations=down EP"], "--ablations: 'down EP': task='row': has one dimension"),
     ]
 
 
@@ -151,7 +155,7 @@ def test_every_analysis_opens_its_checkpoint_through_one_door():
             name
         )
     others = {p.stem for p in (ROOT / "experiments").glob("*.py")} - {*ANALYSES}
-    assert others == {"__init__", "benchmark", "encoders", "one_head", "regime", "reproduce", "sweep", "torture"}, (
+    assert others == {"__init__", "benchmark", "encoders", "one_head", "regime", "reproduce", "sweep", "tasks", "torture"}, (
         "a new command is in one of these lists"
     )
 

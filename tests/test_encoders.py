@@ -32,8 +32,7 @@ def crossed(table, **axes):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A study of the real sweeps, 2 seeds, whose numbers are drawn, not trained."""
-    made, rng = Study(tmp_path_factory.mktemp("study"), ENCODERS), np.random.default_rng(0)
+    """The study of other encoders with drawn numbers."""
     ablated = ("none", "EP+PP+BP", "vision.L0:EP+PP+BP=0", "vision.L1:EP+PP+BP=0")
     answers = {
         "strongest": ({}, NAMES),
@@ -48,11 +47,17 @@ def study(tmp_path_factory):
     answers |= {"text_paths": answers["paths"], "text": ({}, ()), "layer_terms": ({}, ()), "pruning_of_four": ({}, ())}
     for encoder, name in (("vision", "each"), ("text", "text_each")):
         answers[name] = ({"ablation": ("none", f"{encoder}.L0.h0:EP=0", f"{encoder}.L1.h1:VE+VP+VB=0")}, ACCURACIES)
-    for name, part in ENCODERS.items():
+    return drawn(tmp_path_factory.mktemp("study"), ENCODERS, answers)
+
+
+def drawn(folder, parts, answers, measured=ACCURACIES):
+    """A study of the real sweeps of `parts`, 2 seeds, whose numbers are drawn, not trained; answers: name -> (axes, columns)."""
+    made, rng = Study(folder, parts), np.random.default_rng(0)
+    for name, part in parts.items():
         wanted = sweep_of(importlib.import_module(f"experiments.configs.{part.config}").get_config(), 2, 8, quick=False)
         columns = sweep.model_columns(wanted)
-        models = with_numbers(rng, columns, ACCURACIES)
-        history = with_numbers(rng, crossed(columns, step=(0, 300, 600)), ACCURACIES)
+        models = with_numbers(rng, columns, measured)
+        history = with_numbers(rng, crossed(columns, step=(0, 300, 600)), measured)
         history["unseen_pair_order"] = np.where(history["step"] > 0, 0.9, 0.5)
         stats.write_csv(made.path(name) / "models.csv", models)
         stats.write_csv(made.path(name) / "history.csv", history)

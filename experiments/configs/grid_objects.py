@@ -10,4 +10,4 @@ SIZES = ("size=1", "size=2", "size=3", "size=2,patch=2", "size=3,patch=3")
 
 def get_config():
     tasks = tuple(f"grid:height=6,width=6,{size}" for size in SIZES)
-    return defaults(n_labels=(5, 15, 25), task=tasks, relations="left+above", n1=8, n2=30)
+    return defaults(n_labels=(5, 15, 25), task=tasks, relations="left+above", n1=8, n2=20)

@@ -7,4 +7,4 @@ from lrjax.config import get_config as defaults
 
 
 def get_config():
-    return defaults(n_labels=(5, 15, 25), loss=("softmax", "sigmoid"), hard_negatives=(False, True))
+    return defaults(n_labels=(5, 15, 25), pair_loss=("softmax", "sigmoid"), hard_negatives=(False, True))

@@ -33,10 +33,10 @@ from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder
 from lrjax.evaluate import TIE
 from lrjax.gates import Gates
-from lrjax.scenes import SINGLE_CAPTION, single_scene
+from lrjax.scenes import single_scene
 from lrjax.splits import Splits
 from lrjax.sweep import Run
-from lrjax.tasks.base import labels_of
+from lrjax.tasks.base import of_one
 
 CUT = 1e-5  # singular values below this share of the largest are rounding: float32 leaves about d eps = 1.5e-5 / sqrt(d) of it
 FITS = ("before", "rotation", "control")
@@ -63,7 +63,7 @@ def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Arra
         found["OV"] = tuple(written(getattr(params, name), getattr(gates, name), row.n_first) for name in ("vision", "text"))
     label, place = jnp.indices((static.n_names, static.L))
     images = embed_images(static, params, gates, row.image_slots(single_scene(label, place, static.L))).mean(1)
-    (captions,) = embed_captions(static, params, gates, ((SINGLE_CAPTION, labels_of(static.n_names)),))
+    (captions,) = embed_captions(static, params, gates, (of_one(row),))
     return found | {"embedding": (images, captions)}
 
 

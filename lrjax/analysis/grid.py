@@ -57,7 +57,7 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
 
 
 def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
-    """The question: `map` [term, h, y, x] of every position term; per head [h] gradient_across and gradient_down, `share` [h, part]
+    """The question: `scores` [term, h, y, x] of position terms; per head [h] gradient_across and gradient_down, `share` [h, part]
     of the row's variance, label_spread.
     """
     extent = extent_of(static, "grid")
@@ -68,7 +68,7 @@ def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP
     x, y = np.triu_indices(static.n_heldout, 1)
     maps = jnp.stack([row.reshape(len(row), *extent) for row in rows.values()])
     return {
-        "map": maps,
+        "scores": maps,
         "gradient_across": total.reshape(-1, *extent).mean(1) @ ramp(extent[1]),
         "gradient_down": total.reshape(-1, *extent).mean(2) @ ramp(extent[0]),
         "share": variance / variance.sum(-1, keepdims=True),
@@ -82,10 +82,10 @@ def ramp(n: int) -> np.ndarray:
 
 
 def directions(run: Run, n_labels=None) -> xr.Dataset:
-    """`in_two_dimensions` of all models: map [model, term, head, row, column], gradient_across, gradient_down, label_spread [model,
-    head], share [model, head, part].
+    """`in_two_dimensions` of all models: scores [model, term, head, row, column]; gradient_across, gradient_down, label_spread
+    [model, head], share [model, head, part].
     """
-    dims = {"map": ("term", "head", "row", "column"), "share": ("head", "part")}
+    dims = {"scores": ("term", "head", "row", "column"), "share": ("head", "part")}
     dims |= dict.fromkeys(("gradient_across", "gradient_down", "label_spread"), ("head",))
 
     def coords(static):

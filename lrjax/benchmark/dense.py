@@ -19,8 +19,9 @@ from lrjax import devices
 from lrjax.clip import CLIP, MAX_LOG_SCALE, init_clip, stream
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder
-from lrjax.scenes import PAIR_CAPTION, SINGLE_CAPTION, fill, single_caption_slots
+from lrjax.scenes import PAIR_CAPTION, SINGLE_CAPTION, fill
 from lrjax.splits import Splits
+from lrjax.tasks.base import of_one
 
 
 @struct.dataclass
@@ -44,7 +45,7 @@ def sample(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Bat
     """The batch that lrjax draws at a step, as full sequences."""
     task = static.world
     batch = task.batch(jax.random.fold_in(stream(hyper.seed, "batches"), step), splits, hyper, static.batch_size)
-    captions = [fill(SINGLE_CAPTION, single_caption_slots(batch.label)), fill(PAIR_CAPTION, *batch.said)]
+    captions = [fill(*of_one(task, batch.label)), fill(PAIR_CAPTION, *batch.said)]
     readout = jnp.repeat(jnp.array([SINGLE_CAPTION.readout, PAIR_CAPTION.readout]), static.batch_size // 2)
     return Batch(fill(task.image, batch.images), jnp.concatenate(captions), readout)
 

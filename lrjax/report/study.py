@@ -152,6 +152,7 @@ TASKS: dict[str, Part] = {
     "autoregressive": Part("autoregressive", ("reading", "reader_ablate"), 8),
     "losses": Part("losses", ("strongest", "task_ablate"), 8),
     "caption_noise": Part("caption_noise", ("strongest", "task_ablate"), 8),
+    "nearer": Part("nearer", ("strongest", "task_ablate"), 8),
     "zipf": Part("zipf", ("strongest", "task_ablate"), 8),
     "distractors": Part("distractors", ("strongest", "task_ablate"), 8),
 }

@@ -7,7 +7,6 @@ import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES
 from lrjax.figures import encoders as figures
-from lrjax.figures import training
 from lrjax.figures.style import shrink
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, judge, of
@@ -40,7 +39,7 @@ def against_clip(n: int, **where) -> Values:
     """Top-1 less that of CLIP (softmax, no hard negatives) with the same seeds."""
 
     def values(study, part):
-        return at(TOP1, n, **where)(study, part) - at(TOP1, n, loss="softmax", hard_negatives=False)(study, "losses")
+        return at(TOP1, n, **where)(study, part) - at(TOP1, n, pair_loss="softmax", hard_negatives=False)(study, "losses")
 
     return values
 
@@ -132,13 +131,13 @@ CLAIMS: tuple[Claim, ...] = tuple(
         ),
         "losses": (
             ("sl", "SigLIP generalises at 25 labels", "", "top-1, N = 25", 0.8, 1,
-             at(TOP1, MANY, loss="sigmoid", hard_negatives=False)),
+             at(TOP1, MANY, pair_loss="sigmoid", hard_negatives=False)),
             ("sl_few", "SigLIP needs label diversity as CLIP does", "", "top-1, N = 25 less N = 5", 0.1, 1,
-             grown(loss="sigmoid", hard_negatives=False)),
+             grown(pair_loss="sigmoid", hard_negatives=False)),
             ("h_few", "Hard negatives do away with the need for diversity", "", "top-1 at N = 5", 0.8, 1,
-             at(TOP1, FEW, loss="softmax", hard_negatives=True)),
+             at(TOP1, FEW, pair_loss="softmax", hard_negatives=True)),
             ("h_order", "Hard negatives help order at 5 labels", "", "order at N = 5, with less without", 0.02, 1,
-             at(ORDER, FEW, loss="softmax", hard_negatives=True, less={"loss": "softmax", "hard_negatives": False})),
+             at(ORDER, FEW, pair_loss="softmax", hard_negatives=True, less={"pair_loss": "softmax", "hard_negatives": False})),
         ),
         "caption_noise": (
             ("n_10", "One caption in ten is wrong: order is learned all the same", "", "order, N = 25", 0.8, 1,
@@ -148,6 +147,13 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("n_gradient", "Noise flattens the gradient", "", "|gradient| over label spread, p = .3 less 0, N = 25", -INF, 0,
              lambda study, part: gradient_present(MANY, caption_noise=0.3)(study, part)
              - gradient_present(MANY, caption_noise=0.0)(study, part)),
+        ),
+        "nearer": (
+            ("near", "A relation without left and right generalises too", "", "top-1, N = 25", 0.8, 1, at(TOP1, MANY)),
+            ("near_zero", "and the position scores at zero are chance", "", "order with EP + PP + BP at zero, N = 25", 0.45, 0.6,
+             zeroed(POSITION, ORDER, MANY, "task_ablate", False)),
+            ("near_gradient", "but there is no left-right gradient", "", "|gradient| over label spread, N = 25", 0, 0.5,
+             gradient_present(MANY)),
         ),
         "zipf": (
             ("z_1", "Unbalanced labels (z = 1) cost top-1", "", "top-1, z = 1 less 0, N = 25", -1, -0.05,
@@ -175,6 +181,7 @@ TITLES = {
     "autoregressive": "Autoregressive readers",
     "losses": "SigLIP and hard negatives",
     "caption_noise": "Noisy captions",
+    "nearer": "Nearer to the middle",
     "zipf": "Unbalanced labels",
     "distractors": "Distractors",
 }
@@ -184,7 +191,7 @@ AXES = {
     "grid_objects": ("task",),
     "supervision": ("supervision",),
     "autoregressive": ("objective",),
-    "losses": ("loss", "hard_negatives"),
+    "losses": ("pair_loss", "hard_negatives"),
     "caption_noise": ("caption_noise",),
     "zipf": ("zipf",),
     "distractors": ("task",),
@@ -277,4 +284,4 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     models, title = study.models(part), TITLES[part]
     path = folder / f"tasks_{part}.png"
     caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
-    yield shrink(figures.accuracies(models, AXES[part], title, path) if part in AXES else training.fig3(models, path)), caption
+    yield shrink(figures.accuracies(models, AXES.get(part, ("n_labels",)), title, path)), caption

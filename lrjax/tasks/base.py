@@ -176,14 +176,14 @@ def noisy(key: jax.Array, batch: Batch, p: jax.Array) -> Batch:
     return batch.replace(said=tuple(said), wrong=tuple(wrong))
 
 
-def labels_of(captions: int) -> Slots:
-    """The captions of one object of so many labels."""
-    return single_caption_slots(jnp.arange(captions))
+def of_one(task: Task, label: jax.Array | None = None) -> tuple[Form, Slots]:
+    """Captions of one object of `label` [c]; of every label if none is given."""
+    return SINGLE_CAPTION, single_caption_slots(jnp.arange(task.n_names) if label is None else label, task.n_first)
 
 
 def all_captions(task: Task, captions: Captions) -> tuple[tuple[Form, Slots], ...]:
     """Forms and slots of all captions of a task, in the order of their numbers."""
-    return ((SINGLE_CAPTION, labels_of(task.n_names)), *zip(task.said, captions.said, strict=True))
+    return (of_one(task), *zip(task.said, captions.said, strict=True))
 
 
 def token_of(task: Task, label: jax.Array) -> jax.Array:

@@ -1,0 +1,40 @@
+"""Restore a sweep of grids: is there a gradient across and one down, in which heads, and what is lost without either?
+
+python -m experiments.grid --ckpt=runs/grid [--labels=25] [--format=png|svg|pdf]
+"""
+
+from lrjax import answers, cli
+from lrjax.analysis import grid
+from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS, ablate
+from lrjax.analysis.models import tidy
+from lrjax.evaluate import MEASURES
+from lrjax.figures import worlds as figures
+from lrjax.stats import conditions, joined
+from lrjax.sweep import model_columns
+
+answers.define_flags(encoder=False)
+
+
+def main() -> None:
+    run, n_labels = answers.restore()
+    found = grid.directions(run, n_labels)
+    models = answers.models_of(run, n_labels)
+    columns = model_columns(run.sweep)
+    by = conditions(columns, columns)
+    heads = tidy(grid.best_heads(found))
+    answers.write_table("grid", joined(models, heads, ("ratio_across", "ratio_down", "apart")))
+    answers.write_table("grid_heads", tidy(found[["gradient_across", "gradient_down", "label_spread"]]))
+    apart = [name for name in models if name.startswith("unseen_pair_order_") and not name.endswith("_t2i")]
+    answers.tell_by(models, by, MEASURES | {name: name.removeprefix("unseen_pair_") for name in apart})
+    answers.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "in two heads"})
+    table = ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), n_labels=n_labels, sets=("unseen_pair",))
+    answers.write_table("grid_ablate", table)
+    told = {name: name.removeprefix("unseen_pair_") for name in apart}
+    answers.tell_by(table, (*by, "ablation"), MEASURES | told)
+    best = models["model"][models["unseen_pair"].argmax()]
+    answers.draw("grid_maps", figures.maps, found, best, f"EP + PP + BP of CLS, the model with the best top-1 (model {best})")
+    answers.draw("grid_directions", figures.directions, found)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,35 @@
+"""Restore a sweep of autoregressive readers: where do they look while they speak, and what is lost without a term? (App O)
+
+python -m experiments.reader --ckpt=runs/autoregressive [--labels=25] [--format=png|svg|pdf]
+"""
+
+from lrjax import answers, cli
+from lrjax.analysis import reader
+from lrjax.analysis.ablate import TASK_ABLATIONS, ablate
+from lrjax.analysis.models import tidy
+from lrjax.evaluate import MEASURES
+from lrjax.figures import worlds as figures
+from lrjax.stats import conditions
+from lrjax.sweep import model_columns
+
+answers.define_flags(encoder=False)
+
+
+def main() -> None:
+    run, n_labels = answers.restore()
+    columns = model_columns(run.sweep)
+    by = conditions(columns, columns)
+    answers.tell_by(answers.models_of(run, n_labels), by, MEASURES)
+    found = reader.reading(run, n_labels)
+    table = tidy(found[["prefers_right", "attention_left", "attention_right"]])
+    answers.write_table("reader", table)
+    answers.write_table("reader_gradient", tidy(found[["gradient"]]))
+    answers.tell_by(tidy(reader.leans(found)), by, {"looks_left": "first: looks left", "looks_right": "second: looks right"})
+    answers.draw("reader", figures.looks, table)
+    zeroed = ablate(run, TASK_ABLATIONS, encoder="text", n_labels=n_labels, sets=("unseen_pair",))
+    answers.write_table("reader_ablate", zeroed)
+    answers.tell_by(zeroed, (*by, "ablation"), MEASURES)
+
+
+if __name__ == "__main__":
+    cli.run(main)

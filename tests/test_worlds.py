@@ -1,0 +1,198 @@
+"""Other worlds: the claims on them and their page; gradients in two dimensions; where a reader looks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_encoders import ACCURACIES, drawn
+
+from conftest import TINY, shake, tiny_model, tiny_sweep, untrained
+from lrjax import clip, config, reader, sweep
+from lrjax.analysis import ablate, grid
+from lrjax.analysis import reader as reading
+from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS
+from lrjax.analysis.gradient import NAMES
+from lrjax.errors import InputError
+from lrjax.report import tasks
+from lrjax.report.claims import judge
+from lrjax.report.study import TASKS, Study
+from lrjax.scenes import EOT, LEFT_OF
+from lrjax.tasks.base import all_captions
+
+MEASURED = (*ACCURACIES, tasks.LEFT, tasks.ABOVE, tasks.CHAIN, f"{tasks.CHAIN}_order", "unseen_pair_order_told")
+MEASURED += tuple(f"{tasks.CHAIN}_order_{way}" for way in ("xzy", "yxz", "yzx", "zxy", "zyx"))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The study of other worlds with drawn numbers."""
+    ablated = {"ablation": (*TASK_ABLATIONS, *GRID_ABLATIONS)}, MEASURED
+    answers = dict.fromkeys(("task_ablate", "grid_ablate", "chain_ablate", "reader_ablate"), ablated)
+    answers |= {
+        "strongest": ({}, NAMES),
+        "directions": ({}, ("ratio_least", "apart")),
+        "reading": ({}, ("looks_left", "looks_right")),
+    }
+    return drawn(tmp_path_factory.mktemp("study"), TASKS, answers, MEASURED)
+
+
+def test_every_claim_finds_its_models_in_its_sweep(study):
+    """What a claim selects exists in the config that the sweep is trained from: 2 values each, one a seed."""
+    assert len({claim.key for claim in tasks.CLAIMS}) == len(tasks.CLAIMS)
+    for claim in tasks.CLAIMS:
+        verdict = judge(claim, study, claim.part)
+        assert verdict.n == 2 and claim.low < claim.high, f"{claim.key}: {verdict}"
+
+
+def test_the_page_has_every_world_and_one_table(study, tmp_path):
+    tasks.build(study, tmp_path / "report", None)
+    page = (tmp_path / "report" / "tasks.html").read_text()
+    assert all(f'<article id="{claim.key}">' in page for claim in tasks.CLAIMS)
+    assert {*TASKS, "all"} == {p.stem for p in (tmp_path / "report" / "tasks").iterdir()}
+    rows = tasks.table(study)
+    assert {row["task"] for row in rows} == {tasks.TITLES[part] for part in TASKS} and len({len(row) for row in rows}) == 1
+    tasks.build(Study(tmp_path / "empty", TASKS), tmp_path / "other", None)
+    assert (tmp_path / "other" / "tasks.md").read_text().count("is not trained yet") == len(TASKS)
+
+
+GRID = dict(task="grid:height=3,width=4", relations="left+above", n2=5)
+
+
+def test_a_row_of_scores_is_what_depends_on_the_column_on_the_row_and_on_both():
+    y, x = np.indices((3, 4)).reshape(2, -1)
+    rng = np.random.default_rng(0)
+    by_column, by_row = rng.normal(size=4)[x], rng.normal(size=3)[y]
+    found = grid.parts(jnp.array(by_column + by_row + 5), (3, 4))
+    np.testing.assert_allclose(found["across"], by_column - by_column.mean(), atol=1e-6)
+    np.testing.assert_allclose(found["down"], by_row - by_row.mean(), atol=1e-6)
+    np.testing.assert_allclose(found["rest"], 0, atol=1e-6)
+    scores = jnp.array(rng.normal(size=12))
+    np.testing.assert_allclose(sum(grid.parts(scores, (3, 4)).values()), scores - scores.mean(), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def grids():
+    """Two grids with every parameter moved: a row of P a token, and one a row and one a column."""
+    return untrained(*(tiny_model(**GRID, positions=kind) for kind in ("learned", "row_column")))
+
+
+def test_rows_and_columns_have_no_rest(grids):
+    """Scores are linear in P: a sum of a row's and a column's embedding scores as a sum of both. Float32, scores of order 1."""
+    found = grid.directions(grids)
+    np.testing.assert_allclose(found.share.sum("part"), 1, atol=1e-5)
+    rest = found.share.sel(part="rest")
+    assert (rest.sel(model=0) > 0.05).all() and (rest.sel(model=1) < 1e-9).all()
+
+
+def test_a_gradient_is_the_mean_step_to_the_right_and_down(grids):
+    found = grid.directions(grids).isel(model=0, head=0)
+    total = found.scores.sum("term").values
+    steps = lambda s: np.mean([s[..., b] - s[..., a] for a in range(s.shape[-1]) for b in range(a + 1, s.shape[-1])])
+    np.testing.assert_allclose(found.gradient_across, steps(total), rtol=1e-4)
+    np.testing.assert_allclose(found.gradient_down, steps(total.T), rtol=1e-4)
+
+
+def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_all(grids):
+    """The rest is 0 there, so both parts away leave the mean: a preference for CLS over pixels, and for none among these."""
+    question = ablate.Ablate(("across EP+PP+BP", "down EP+PP+BP"), sets=("unseen_pair",))
+    program, state = grids.programs[1], grids.states[1]
+    static, hyper, params = program.static, *(jax.tree.map(lambda x: x[0], tree) for tree in (program.hyper, state.params))
+    gates, images = clip.unit_gates(static), static.world.image_slots(static.world.unseen())
+    weights = {name: question.worlds(static)[1][name].sum(0) for name in ("across", "down")}
+    embed = lambda shift: clip.embed_images(static, params, gates.replace(vision_shift=shift), images)
+    row = sum(grid.position_rows(static, params, gates)[0].values())
+    flat = jnp.pad(row.mean(-1, keepdims=True) - row, [(0, 0), (1, 0)])
+    taken = {name: ablate.controls(static, hyper, params, gates, {name: weights[name]}) for name in weights}
+    both = ablate.controls(static, hyper, params, gates, weights)
+    np.testing.assert_allclose(both, flat, atol=1e-5)  # float32, scores of order 1
+    np.testing.assert_allclose(both, taken["across"] + taken["down"], atol=1e-5)
+    assert all(abs(embed(shift) - embed(both)).max() > 0.01 for shift in (0 * both, *taken.values()))
+
+
+def test_a_grid_is_no_row_and_a_row_no_grid(grids, trained):
+    with pytest.raises(
+        InputError, match=r"--ablations: 'mean EE': task='grid:height=3,width=4': is asked of the row of pixels alone"
+    ):
+        ablate.ablate(grids, ("mean EE",))
+    with pytest.raises(InputError, match="--ablations: 'across EP': task='row': has one dimension"):
+        ablate.ablate(trained[1], ("across EP",))
+
+
+# ---- readers ----
+
+
+@pytest.fixture(scope="module", params=["autoregressive", "autoregressive_raw"])
+def spoken(request):
+    """static, hyper, params, gates, a batch of one reader with every parameter moved."""
+    model = tiny_model(objective=request.param)
+    static, hyper = config.make_static([model]), config.make_hyper(model)
+    params = shake(clip.init_clip(static, hyper))
+    batch = static.world.batch(jax.random.key(0), clip.model_splits(static, hyper), hyper, 16)
+    return static, hyper, params, clip.unit_gates(static), batch
+
+
+def logits_of(spoken, words, image=0):
+    static, _, params, gates, batch = spoken
+    seen = reader.prefix(static, params, gates, batch.images)[image]
+    return np.asarray(reader.read(static, params, gates, seen, words))
+
+
+def test_a_word_is_predicted_from_the_words_before_it_alone(spoken):
+    words = jnp.array([8, LEFT_OF, 9, EOT])
+    before, after = logits_of(spoken, words), logits_of(spoken, words.at[2].set(10))
+    np.testing.assert_array_equal(before[:3], after[:3])
+    assert abs(before[3] - after[3]).max() > 1e-3
+
+
+def test_all_captions_of_all_labels_have_probability_at_most_one(spoken):
+    """So what can be said of an image sums to less than 1; and labels that a model does not have cannot be said."""
+    static, hyper, params, gates, batch = spoken
+    task = static.world
+    asked = task.captions(hyper)
+    words = reader.words_of(task, all_captions(task, asked))[asked.exists]
+    seen = reader.prefix(static, params, gates, batch.images)[:1]
+    total = jnp.exp(reader.log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(words), 0), words).sum(-1)).sum()
+    assert 0 < total < 1
+    wide = config.make_static([tiny_model(objective=static.objective), tiny_model(objective=static.objective, n_labels=9)])
+    assert reader.sayable(wide, hyper).sum() == reader.sayable(static, hyper).sum() < len(reader.sayable(wide, hyper))
+
+
+def test_greedy_words_are_the_likeliest_one_by_one(spoken):
+    static, hyper, params, gates, batch = spoken
+    seen = reader.prefix(static, params, gates, batch.images)
+    said = np.asarray(reader.decode(static, hyper, params, gates, seen, 4))
+    for image in (0, 9):
+        logits = logits_of(spoken, jnp.array(said[image]), image)
+        end = np.flatnonzero(said[image] == EOT)[0] + 1 if (said[image] == EOT).any() else 4
+        np.testing.assert_array_equal(logits.argmax(-1)[:end], said[image, :end])
+
+
+def test_gates_of_a_reader_act_where_words_look_at_the_image(spoken):
+    """A gate changes what is said; but not what the first layer passes between words alone: with image tokens masked it is idle."""
+    static, _, params, gates, batch = spoken
+    words = jnp.array([8, LEFT_OF, 9, EOT])
+    seen = reader.prefix(static, params, gates, batch.images)[0]
+    zero = gates.replace(text=gates.text.at[..., :9].set(0))
+    read = lambda gates, seen: np.asarray(reader.read(static, params, gates, seen, words))
+    assert abs(read(zero, seen) - read(gates, seen)).max() > 1e-3
+    np.testing.assert_allclose(read(zero, seen[:0]), read(gates, seen[:0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["autoregressive", "autoregressive_raw"])
+def test_a_reader_learns_and_its_accuracies_have_names(objective):
+    changes = dict(objective=objective, n_labels=(4,), seeds=1, steps=60, eval_every=30, lr=0.01)
+    run = sweep.advance(sweep.start(tiny_sweep(**changes)))
+    history = sweep.history_table(run)
+    assert history["loss"][-1] < history["loss"][1] - 0.1
+    assert 0 <= history["unseen_pair_order"][-1] <= 1 and np.isnan(history["unseen_pair_t2i"]).all()
+    found = reading.leans(reading.reading(run))
+    assert (found.looks_left >= 0.4).all() and (found.looks_right >= 0.4).all()
+    table = ablate.ablate(run, ("none", "EP"), encoder="text")
+    assert set(table["ablation"].tolist()) == {"none", "EP"} and "unseen_pair_t2i" not in table
+
+
+def test_a_reader_takes_no_contrastive_options():
+    with pytest.raises(
+        InputError, match="hard_negatives: True is not possible; expected False: of the contrastive objective alone"
+    ):
+        config.validate_model(config.Model(**TINY, objective="autoregressive", hard_negatives=True))
