@@ -130,7 +130,8 @@ def carried(best: Table) -> Table:
     position gradient that each term carries (they sum to 1).
     """
     there = [term for term in TERMS if f"gradient_{term}" in best]
-    shares = {f"share_{term}": best[f"gradient_{term}"] / best["position_gradient"] for term in there}
+    with np.errstate(divide="ignore", invalid="ignore"):  # of no gradient there are no shares
+        shares = {f"share_{term}": best[f"gradient_{term}"] / best["position_gradient"] for term in there}
     return best | {"ratio_EP": scale_ratio(best)} | shares
 
 

@@ -245,7 +245,7 @@ def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> li
         "quiet",
     )
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
-    three_questions(page, verdicts)
+    three_questions(page, verdicts, study)
     for part, title in TITLES.items():
         page.heading(title)
         if not study.has(part):
@@ -267,17 +267,22 @@ def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> li
     return [*page.write(folder, "encoders.md", "encoders.html"), folder / "encoders.csv"]
 
 
-def three_questions(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
+def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None:
     """What the sweeps say, in plain words."""
     said = lambda key: stated(verdicts[key][0])
+    left = "(not measured)"
+    if study.has("training_ablation"):  # found after the run, so it is no claim
+        left = format_interval(zeroed("VP", ORDER, change=False, gates="EP+PP+BP=0")(study, "training_ablation"))
     page.answer(
         "Trained without EP, which term takes over?",
-        f"With EP off from the first step order at 15 labels is {said('ta_ep')}, reached {said('ta_ep_wait')} steps later "
-        f"than with it, and PP carries {said('ta_ep_share')} of the gradient. With PP off too order is {said('ta_ep_pp')} "
-        f"and BP carries {said('ta_ep_pp_share')}; with EP, PP and BP off order is {said('ta_all')} and the label set "
-        f"{said('ta_all_set')}. Mind the gauge: with one vision block E_cls and P_0 enter as their sum, so EP off leaves "
-        f"the same gradient to PP, with the CLS vector in P_0. What training needs is a position gradient; that it is EP "
-        f"is what initial scales make of it.",
+        f"PP. With EP off from the first step order at 15 labels is {said('ta_ep')}, .8 of it reached {said('ta_ep_wait')} steps "
+        f"later than with it, and PP carries {said('ta_ep_share')} of the gradient; at 25 labels order changes by "
+        f"{said('ta_ep_25')}, at 5 by {said('ta_ep_5')}: with few labels PP, which starts small, does not get there. With PP off too "
+        f"order is {said('ta_ep_pp')} and BP carries {said('ta_ep_pp_share')}; with EP, PP and BP off it is {said('ta_all')} (label "
+        f"set {said('ta_all_set')}), and what is left is in the values: with VP at zero it is {left}. Annealed away from step 2,000, "
+        f"EP is replaced: order changes by {said('ta_anneal')}. Mind the gauge: with one vision block E_cls and P_0 enter as their "
+        f"sum, so EP off leaves the same gradient to PP, with the CLS vector in P_0. That it is EP is what initial scales make of "
+        f"it; that it is a gradient of scores by position is not, though values can do a part of its work.",
     )
     page.answer(
         "Does it need several heads?",
