@@ -277,12 +277,12 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study
         "Trained without EP, which term takes over?",
         f"PP. With EP off from the first step order at 15 labels is {said('ta_ep')}, .8 of it reached {said('ta_ep_wait')} steps "
         f"later than with it, and PP carries {said('ta_ep_share')} of the gradient; at 25 labels order changes by "
-        f"{said('ta_ep_25')}, at 5 by {said('ta_ep_5')}: with few labels PP, which starts small, does not get there. With PP off too "
-        f"order is {said('ta_ep_pp')} and BP carries {said('ta_ep_pp_share')}; with EP, PP and BP off it is {said('ta_all')} (label "
-        f"set {said('ta_all_set')}), and what is left is in the values: with VP at zero it is {left}. Annealed away from step 2,000, "
-        f"EP is replaced: order changes by {said('ta_anneal')}. Mind the gauge: with one vision block E_cls and P_0 enter as their "
-        f"sum, so EP off leaves the same gradient to PP, with the CLS vector in P_0. That it is EP is what initial scales make of "
-        f"it; that it is a gradient of scores by position is not, though values can do a part of its work.",
+        f"{said('ta_ep_25')}, at 5 by {said('ta_ep_5')}: with few labels PP, which starts small, does not get there. With PP off "
+        f"too order is {said('ta_ep_pp')} and BP carries {said('ta_ep_pp_share')}; with EP, PP and BP off it is {said('ta_all')} "
+        f"(label set {said('ta_all_set')}), and what is left is in the values: with VP at zero it is {left}. Annealed away from "
+        f"step 2,000, EP is replaced: order changes by {said('ta_anneal')}. Mind the gauge: with one vision block E_cls and P_0 "
+        f"enter as their sum, so EP off leaves the same gradient to PP, with the CLS vector in P_0. That it is EP is what initial "
+        f"scales make of it; that it is a gradient of scores by position is not, though values can do a part of its work.",
     )
     page.answer(
         "Does it need several heads?",
