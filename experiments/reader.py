@@ -17,10 +17,10 @@ answers.define_flags(encoder=False)
 
 def main() -> None:
     run, n_labels = answers.restore()
+    found = reader.reading(run, n_labels)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     answers.tell_by(answers.models_of(run, n_labels), by, MEASURES)
-    found = reader.reading(run, n_labels)
     table = tidy(found[["prefers_right", "attention_left", "attention_right"]])
     answers.write_table("reader", table)
     answers.write_table("reader_gradient", tidy(found[["gradient"]]))

@@ -45,9 +45,7 @@ def shapes(static: Static) -> dict[str, Shape]:
     seen = len(task.image.template)
     spoken = max(len(form.template) for form in (SINGLE_CAPTION, *task.said))
     said, layers = task.n_first + task.n_names, (static.n_layers_vision, static.n_layers_text)
-    if (
-        static.objective != "contrastive"
-    ):  # a vision encoder that writes tokens, and a tower that reads them and what is said (`reader`)
+    if static.objective != "contrastive":  # vision writes tokens, text reads them and what is said (`reader`)
         vision, text = common | {"d_embed": static.d_model}, common | {"d_embed": said}
         return {
             "vision": Shape(task.n_tokens, seen, layers[0], causal=False, **vision),
