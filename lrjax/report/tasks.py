@@ -1,11 +1,15 @@
 """Other worlds: claims on each sweep of `study.TASKS`, with thresholds fixed before the runs, their table, and their page."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES
+from lrjax.clip import init_clip
+from lrjax.config import OBJECTIVES, Model, make_hyper, make_static
 from lrjax.figures import encoders as figures
 from lrjax.figures.style import shrink
 from lrjax.report.build import how, verdict_table
@@ -237,6 +241,8 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
         accuracies = summary(study.models(part), ("n_labels", *AXES.get(part, ())))
         write_csv(folder / "tasks" / f"{part}.csv", accuracies)
         page.table(*shown(accuracies))
+        if part == "autoregressive":
+            page.text("Parameters at 25 labels: " + ", ".join(f"{name} {n:,}" for name, n in parameters().items()) + ".", "quiet")
     how(page, "`make tasks` makes all of this.", seconds)
     write_csv(folder / "tasks.csv", verdict_table(verdicts))
     return [*page.write(folder, "tasks.md", "tasks.html"), folder / "tasks.csv"]
@@ -277,6 +283,17 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
     there = {"looks_left": "looks left, share of images"}.get(column, "gradient over label spread")
     mean, low, high = mean_interval(found)
     return change | {"gradient": f"{there} {mean:.2f} [{low:.2f}, {high:.2f}]"}
+
+
+def parameters() -> dict[str, int]:
+    """How many parameters a model of 25 labels trains, by objective. A reader of raw tokens has no use for its vision encoder."""
+    found = {}
+    for objective in OBJECTIVES:
+        model = Model(n_labels=MANY, objective=objective)
+        params = jax.eval_shape(partial(init_clip, make_static([model])), make_hyper(model))
+        used = params.text if objective == "autoregressive_raw" else params
+        found[objective] = sum(x.size for x in jax.tree.leaves(used))
+    return found
 
 
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
