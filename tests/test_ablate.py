@@ -124,13 +124,12 @@ def test_a_random_row_has_the_norm_of_the_row_it_replaces(shaken):
     static = program.static
     only = np.zeros((static.n_heads, 6), np.float32)
     only[1, READOUT_TERMS.index("EP")] = 1
-    nothing = np.zeros_like(only)
     gates = clip.unit_gates(static)
-    row, noise = controls(static, hyper, params, gates, only, nothing), controls(static, hyper, params, gates, nothing, only)
+    row, noise = (controls(static, hyper, params, gates, {kind: only}) for kind in ("mean", "random"))
     centred = row - row.mean(-1, keepdims=True)
     np.testing.assert_allclose(jnp.linalg.norm(noise, axis=-1), jnp.linalg.norm(centred, axis=-1), rtol=1e-4)
     assert (row[0] == 0).all() and abs(jnp.corrcoef(noise[1], centred[1])[0, 1]) < 0.95
-    other = controls(static, hyper.replace(seed=hyper.seed + 1), params, gates, nothing, only)
+    other = controls(static, hyper.replace(seed=hyper.seed + 1), params, gates, {"random": only})
     assert (other[1] != noise[1]).any(), "drawn from the model's seed"
 
 
