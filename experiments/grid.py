@@ -3,6 +3,8 @@
 python -m experiments.grid --ckpt=runs/grid [--labels=25] [--format=png|svg|pdf]
 """
 
+import numpy as np
+
 from lrjax import answers, cli
 from lrjax.analysis import grid
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS, ablate
@@ -26,12 +28,12 @@ def main() -> None:
     answers.write_table("grid_heads", tidy(found[["gradient_across", "gradient_down", "label_spread"]]))
     apart = [name for name in models if name.startswith("unseen_pair_order_") and not name.endswith("_t2i")]
     answers.tell_by(models, by, MEASURES | {name: name.removeprefix("unseen_pair_") for name in apart})
-    answers.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "in two heads"})
+    answers.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "apart"})
     table = ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), n_labels=n_labels, sets=("unseen_pair",))
     answers.write_table("grid_ablate", table)
     told = {name: name.removeprefix("unseen_pair_") for name in apart}
     answers.tell_by(table, (*by, "ablation"), MEASURES | told)
-    best = models["model"][models["unseen_pair"].argmax()]
+    best = models["model"][np.nanargmax(models["unseen_pair"])]
     answers.draw("grid_maps", figures.maps, found, best, f"EP + PP + BP of CLS, the model with the best top-1 (model {best})")
     answers.draw("grid_directions", figures.directions, found)
 

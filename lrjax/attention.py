@@ -170,12 +170,16 @@ def attend(
     scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
     scores = scores if bias is None else scores + bias
     if split and geometry.gated is not None:
-        scores = jnp.where(geometry.gated, scores, term_logits(q, project(x, block.W_K, block.b_K), geometry).sum(0))
+        whole = gated_queries(q, jnp.ones_like(gates), len(k))
+        plain = jnp.einsum("cqhk,cthk->hqt", rotate(whole, geometry.angles_q), rotate(k, geometry.angles_t))
+        plain = plain if geometry.bias is None else plain + geometry.bias
+        scores = jnp.where(geometry.gated, scores, plain)
     scores = jnp.where(geometry.allowed, scores, -jnp.inf)
     pattern = jax.nn.softmax(scores, axis=-1)
     v = project(x, block.W_V, block.b_V)
     if split:
-        v = v * gates[:, VALUE_GRID].T[:, None, :, None]
+        of_values = gates[:, VALUE_GRID].T[:, None, :, None]
+        v = v * (of_values if geometry.gated is None else jnp.where(geometry.gated.any(0)[:, None, None], of_values, 1))
     written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
     trace = None
     if split:

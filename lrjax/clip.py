@@ -22,15 +22,15 @@ STREAMS = ("init", "splits", "batches", "evaluation", "noise")
 
 @struct.dataclass
 class CLIP:
-    """Parameters of one model; log_scale is the learnable log logit scale [], bias that of the sigmoid loss [], places the head [A,
-    e, p] of `supervision`; None where a model has none.
+    """Parameters of one model; log_scale is the learnable log logit scale [], bias that of the sigmoid loss [], places the head of
+    `supervision`; None where a model has none.
     """
 
     vision: Encoder
     text: Encoder
     log_scale: jax.Array
     bias: jax.Array | None = None
-    places: jax.Array | None = None
+    places: supervision.Head | None = None
 
 
 def stream(seed: jax.Array, name: str) -> jax.Array:

@@ -101,7 +101,7 @@ class Static:
     n_labels_max: int
     gated: bool  # some gate is not 1, so deeper layers must keep the stream split
     noisy: bool  # some model is told captions that say the opposite
-    supervised: bool  # some model has a head that is asked where objects are, or weighs its losses
+    supervised: bool  # some model has a head that is asked where objects are
     d_model: int
     n_heads: int
     d_head: int
@@ -233,7 +233,8 @@ def validate_model(model: Model) -> None:
     _require("lr", m.lr, np.float32(m.lr) > 0, "a finite number above 0")
     _require("logit_scale", m.logit_scale, 1e-3 <= m.logit_scale <= 100, "0.001..100, where it is clipped")
     _require("caption_noise", m.caption_noise, 0 <= m.caption_noise <= 1, "a probability, 0..1")
-    _require("contrastive", m.contrastive, m.contrastive + m.supervision > 0, "contrastive or supervision above 0")
+    _require("contrastive", m.contrastive, m.contrastive == 1 or m.supervision > 0, "1 where there is no supervision")
+    _require("zipf", m.zipf, m.zipf <= 8, "0 (all labels alike)..8")
     _require("objective", m.objective, m.objective in OBJECTIVES, " or ".join(map(repr, OBJECTIVES)))
     if m.objective != "contrastive":
         for name in ("pair_loss", "hard_negatives", "mask_repeats", "contrastive", "supervision"):
@@ -271,6 +272,11 @@ def validate_model(model: Model) -> None:
     _require("mlp_ratio", m.mlp_ratio, 0 <= m.mlp_ratio <= 16, "0 (no MLP)..16")
     _require("e_scale", m.e_scale, m.e_scale > 0 or m.positions in LEARNED, "above 0 where positions are not learned")
     _require("positions", m.positions, m.positions in POSITIONS, " or ".join(map(repr, POSITIONS)))
+    if m.objective != "contrastive":
+        says_one = len(world.said) == 1
+        _require("objective", m.objective, says_one, f"'contrastive': images of task {m.task!r} are told in several ways")
+        raw = m.objective.endswith("raw") and world.image.adds
+        _require("objective", m.objective, not raw, f"'autoregressive': patches of task {m.task!r} are no words")
     has_rows = m.positions != "row_column" or world.extent is not None
     _require("positions", m.positions, has_rows, "a task of two dimensions for rows and columns, such as config.task='grid'")
     d_head = m.d_head or m.d_model // m.n_heads
@@ -296,7 +302,7 @@ def gate_schedule(model: Model) -> GateSchedule:
 def make_static(models: Sequence[Model]) -> Static:
     """The static side of models that agree in their STATIC fields."""
     fields = {name: getattr(models[0], name) for name in STATIC}
-    gated, supervised = any(m.gates != NONE for m in models), any(m.supervision > 0 or m.contrastive != 1 for m in models)
+    gated, supervised = any(m.gates != NONE for m in models), any(m.supervision > 0 for m in models)
     noisy = any(m.caption_noise > 0 for m in models)
     return Static(max(m.n_labels for m in models), gated, noisy, supervised, **fields)
 

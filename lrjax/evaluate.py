@@ -66,7 +66,7 @@ def evaluate(
         metrics = {}
         for name in sets or task.SETS:
             among, images = slice(*questions[name].among), questions[name].images
-            apart = task.apart if name != "single" else (), task.WRONG.get(name, ())
+            apart = task.apart(name) if name != "single" else (), task.WRONG.get(name, ())
             found = retrieve(captions[among], asked.exists[among], asked.names[:, among], questions[name], embed, *apart)
             if static.supervised and name != "single":
                 found |= supervision.told(task, params.places, embed(images), images, questions[name].weight)
@@ -80,7 +80,7 @@ def suffixes(static: Static, name: str) -> tuple[str, ...]:
         return reader.SUFFIXES[: 1 if name == "single" else None]
     if name == "single":
         return _SUFFIXES[name]
-    apart = (*static.world.apart, *static.world.WRONG.get(name, ()))
+    apart = (*static.world.apart(name), *static.world.WRONG.get(name, ()))
     told = supervision.TOLD if static.supervised else ()
     return (*_PAIRS, *(f"_order_{one}" for one in apart), *told)
 

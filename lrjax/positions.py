@@ -24,8 +24,8 @@ BASE = 10_000.0
 @struct.dataclass
 class Geometry:
     """What places add to attention. allowed [q, t] bool. bias [h, q, t] is a function of two positions alone, so it stands in PP;
-    angles_q, angles_t [., k / 2] turn queries and keys; None where the kind of position has none. gated [q, t]: where gates of
-    scores act, None: everywhere.
+    angles_q, angles_t [., k / 2] turn queries and keys; None where the kind of position has none. gated [q, t]: where gates act
+    (those of values at keys t that some query has), None: everywhere.
     """
 
     allowed: jax.Array

@@ -3,7 +3,7 @@
 The sequence is the image's tokens (without CLS), `[CLS]` as the beginning, and the words; what stands at a word predicts the next,
 up to `[EOT]`. The image's tokens are what the vision encoder makes of them, projected, as in LLaVA (`autoregressive`), or the
 reader's own embeddings of them (`autoregressive_raw`); all is trained end to end on the caption's cross-entropy. The text tower's
-gates of scores act where words look at image tokens; elsewhere they are 1.
+gates act where words look at image tokens, and on what these tell them; elsewhere they are 1.
 
 Accuracies have the names of retrieval's: top-1 is greedy decoding that says what is true, order the likelihood of the true caption
 above that of the swapped one, label set greedy decoding that names the right labels. There is no text -> image.
@@ -133,12 +133,13 @@ def answer(
 
     args = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (asked.images, asked.true, asked.wrong))
     right, mixed, order, finite = jax.lax.map(lambda args: one(*args), args, batch_size=BLOCK)
-    right, mixed, order = right.T & counts, mixed.T & counts & (asked.wrong != asked.true).any(0), order.T
+    of_pair = (asked.wrong != asked.true).any(0)
+    named = ((right.T | mixed.T) & of_pair | right.T & counts).any(0)  # whatever the word: it may be one that does not hold
+    right, order = right.T & counts, order.T
 
     def mean(credit):  # [n] or [R, n]
         weights = asked.weight * (counts if credit.ndim == 2 else 1)
         value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
         return jnp.where(jnp.where(asked.weight > 0, finite, True).all(), value, jnp.nan)
 
-    hits = right.any(0)
-    return {"": mean(1.0 * hits), "_order": mean(order), "_label_set": mean(1.0 * (hits | mixed.any(0)))}
+    return {"": mean(1.0 * right.any(0)), "_order": mean(order), "_label_set": mean(1.0 * named)}

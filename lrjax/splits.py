@@ -12,7 +12,8 @@ from flax import struct
 class Splits:
     """Per label and per ordered pair of trained labels a random order of its places; the first n1 (n2) are trained.
 
-    positions: [A, L], label -> places. pairs: [N_max, N_max, K], (first, second) -> layouts. The smallest type that holds them.
+    positions: [A, L], label -> places. pairs: [N_max, N_max, K], (first, second) -> layouts (of `three`: a key). The smallest type
+    that holds them.
     """
 
     positions: jax.Array

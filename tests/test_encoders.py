@@ -56,13 +56,15 @@ def drawn(folder, parts, answers, measured=ACCURACIES):
     for name, part in parts.items():
         wanted = sweep_of(importlib.import_module(f"experiments.configs.{part.config}").get_config(), 2, 8, quick=False)
         columns = sweep.model_columns(wanted)
-        models = with_numbers(rng, columns, measured)
-        history = with_numbers(rng, crossed(columns, step=(0, 300, 600)), measured)
+        own = measured(wanted) if callable(measured) else measured
+        models = with_numbers(rng, columns, own)
+        history = with_numbers(rng, crossed(columns, step=(0, 300, 600)), own)
         history["unseen_pair_order"] = np.where(history["step"] > 0, 0.9, 0.5)
         stats.write_csv(made.path(name) / "models.csv", models)
         stats.write_csv(made.path(name) / "history.csv", history)
         for answer in part.answers:
             axes, numbers = answers[answer]
+            numbers = own if numbers is None else numbers
             stats.write_csv(made.path(name) / "analysis" / f"{answer}.csv", with_numbers(rng, crossed(columns, **axes), numbers))
     return made
 

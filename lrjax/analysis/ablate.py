@@ -41,7 +41,7 @@ from lrjax.sweep import Run
 ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "VP", "EP+PP", "EP+BP", "EP+PP+BP", "EP+VP")
 VARIANT_ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "EB", "BB", "EB+BB", "EP+PP+BP", "VP")  # of other encoders
 TASK_ABLATIONS = (NONE, "EE", "EP", "PP", "BP", "EP+PP+BP", "VP")  # of other tasks
-GRID_ABLATIONS = ("across EP+PP+BP", "down EP+PP+BP")
+GRID_ABLATIONS = tuple(f"{part} {terms}" for terms in ("EP", "EP+PP+BP") for part in ("across", "down"))
 CONTROLS = (NONE, "EP", "random EP", "mean EP", "EP+PP+BP", "random EP+PP+BP", "EE", "mean EE", "BE", "mean BE")
 DOSES = (
     NONE,
@@ -83,6 +83,10 @@ class Ablate:
         """
         layers = {"vision": static.n_layers_vision, "text": static.n_layers_text}
         heads = list(check_heads(range(static.n_heads) if self.heads is None else self.heads, static.n_heads, "--heads"))
+        if static.objective != "contrastive" and self.frozen:
+            raise InputError(f"--frozen: objective={static.objective!r}: has no frozen scales; leave it out")
+        if static.objective == "autoregressive_raw" and self.encoder == "vision":
+            raise InputError("--encoder=vision: objective='autoregressive_raw': has no vision encoder; expected --encoder=text")
         rows, shape = [], (len(self.ablations), static.n_heads, len(READOUT_TERMS))
         weights = {name: np.zeros(shape, np.float32) for name in CONTROL}
         for a, text in enumerate(self.ablations):
@@ -113,6 +117,8 @@ class Ablate:
             row_of(static, f"--ablations: {text!r}")
         else:
             extent_of(static, f"--ablations: {text!r}")
+            if static.layer_norm and static.world.image.adds:
+                raise InputError(f"--ablations: {text!r}: with LayerNorm a patch's scores are no sum; leave it out")
         if self.frozen:
             raise InputError(f"--ablations: {text!r}: is no gate, so LayerNorm's scales cannot be frozen under it; leave one out")
         if self.encoder != "vision" or layers["vision"] != 1:

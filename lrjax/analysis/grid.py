@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, readout_form, readout_scores
-from lrjax.analysis.models import of_models
+from lrjax.analysis.models import contrastive, of_models
 from lrjax.clip import CLIP, shapes, tower
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
@@ -29,6 +29,7 @@ def extent_of(static: Static, who: str) -> tuple[int, int]:
     """Rows and columns of tokens. Raises InputError that names the analysis if the task has no two dimensions."""
     if static.world.extent is None:
         raise InputError(f"{who}: task={static.task!r}: has one dimension; expected a sweep of task 'grid'")
+    contrastive(static, who)
     return static.world.extent
 
 
@@ -42,8 +43,8 @@ def parts(scores: jax.Array, extent: tuple[int, int]) -> dict[str, jax.Array]:
 
 
 def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str, jax.Array], jax.Array]:
-    """The CLS row of the first block: every position term [h, p - 1], and what held-out labels score [h, label], the mean over the
-    pixels of a patch.
+    """The CLS row of the first block: every position term [h, p - 1], and what held-out labels score [h, label], as a token
+    shows them: the mean over the pixels of a patch, times how many an object fills.
     """
     if static.positions not in LEARNED:
         raise InputError(f"grid: positions={static.positions!r}: expected one of {', '.join(map(repr, LEARNED))}")
@@ -53,7 +54,8 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     labels = slice(first, first + per_label * static.n_heldout)
     by_label = sum(scores[term] for term in TOKEN_TERMS)[:, labels].mean(-1)
     rows = {term: scores[term][:, labels, 1:].mean(1) for term in POSITION_TERMS}
-    return rows, by_label.reshape(len(by_label), static.n_heldout, per_label).mean(-1)
+    shown = min(static.world.size, static.world.patch) ** 2
+    return rows, shown * by_label.reshape(len(by_label), static.n_heldout, per_label).mean(-1)
 
 
 def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -97,11 +99,16 @@ def directions(run: Run, n_labels=None) -> xr.Dataset:
 
 
 def best_heads(answer: xr.Dataset) -> xr.Dataset:
-    """A model's greatest |gradient| across and down over label spread, and whether two heads carry them: `ratio_across`,
-    `ratio_down`, the lesser of both `ratio_least`, `head_across`, `head_down`, `apart` [model].
+    """A model's greatest |gradient| across and down over label spread, `ratio_across`, `ratio_down`, the lesser of both
+    `ratio_least`, and the heads that have them; `apart` [model]: how much these heads keep to their own direction, the mean over
+    both of |own gradient| / (|own| + |other|): 1 if each has one gradient alone, 1/2 if one head has both alike.
     """
-    ratio = {name: abs(answer[f"gradient_{name}"]) / answer.label_spread for name in ("across", "down")}
-    found = {f"ratio_{name}": value.max("head") for name, value in ratio.items()}
+    gradient = {name: abs(answer[f"gradient_{name}"]) for name in ("across", "down")}
+    ratio = {name: (size / answer.label_spread).fillna(-1) for name, size in gradient.items()}
+    known = answer.label_spread.notnull().all("head")
+    found = {f"ratio_{name}": value.max("head").where(known) for name, value in ratio.items()}
     found["ratio_least"] = np.minimum(*found.values())
-    found |= {f"head_{name}": value.argmax("head") for name, value in ratio.items()}
-    return xr.Dataset(found | {"apart": (found["head_across"] != found["head_down"]).astype(float)})
+    head = {name: value.argmax("head") for name, value in ratio.items()}
+    own = [gradient[name].isel(head=head[name]) / sum(size.isel(head=head[name]) for size in gradient.values()) for name in head]
+    found["apart"] = sum(share.drop_vars("head") for share in own) / 2
+    return xr.Dataset(found | {f"head_{name}": index for name, index in head.items()})

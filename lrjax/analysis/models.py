@@ -151,15 +151,23 @@ def position_names(static: Static, encoder: str) -> list[str]:
     return static.world.position_names() if encoder == "vision" else ["first", "relation", "second", "EOT"]
 
 
-def row_of(static: Static, who: str) -> Row:
-    """The task, if it is the row of pixels. Raises InputError that names the analysis if it is another."""
-    if type(static.world) is not Row:  # another task may place objects as a row does, and say other things
+def row_of(static: Static, who: str, reader: bool = False) -> Row:
+    """The task, if it is the row of pixels, of CLIP (unless a reader will do). Raises InputError that names the analysis if not."""
+    # another task may place objects as a row does, and say other things
+    if type(static.world) is not Row or static.world.distractors:
         raise InputError(f"{who}: task={static.task!r}: is asked of the row of pixels alone; expected a sweep of task 'row'")
-    return static.world
+    return static.world if reader else contrastive(static, who).world
 
 
 def line_of(static: Static, who: str) -> Task:
     """The task, if its images are a row of pixels. Raises InputError that names the analysis if they have two dimensions."""
     if static.world.extent:
         raise InputError(f"{who}: task={static.task!r}: has two dimensions; expected a row of pixels, or ask experiments.grid")
-    return static.world
+    return contrastive(static, who).world
+
+
+def contrastive(static: Static, who: str) -> Static:
+    """`static` itself, of CLIP. Raises InputError that names the analysis if it is of a reader, whose towers are read otherwise."""
+    if static.objective != "contrastive":
+        raise InputError(f"{who}: objective={static.objective!r}: is a reader; expected CLIP, or ask experiments.reader")
+    return static

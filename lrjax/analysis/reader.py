@@ -34,7 +34,7 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
     """The question: prefers_right [w, h], attention to the left and to the right object [w, h], gradient [w, term, h]."""
     if static.objective == "contrastive":
         raise InputError("reader: objective='contrastive': is no reader; expected a sweep with an autoregressive objective")
-    row, shape = row_of(static, "reader"), shapes(static)["text"]
+    row, shape = row_of(static, "reader", reader=True), shapes(static)["text"]
     traced(static, "text", "reader")
     scenes, n = row.unseen(), static.L
     words = reader.words_of(row, ((PAIR_CAPTION, pair_caption_slots(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))

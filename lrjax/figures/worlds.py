@@ -13,7 +13,7 @@ from lrjax.stats import Table
 def maps(answer: xr.Dataset, model: int, title: str, path: Path) -> Path:
     """The CLS row of EP + PP + BP of one model on its grid, a panel a head, with its gradients. From `grid.directions`."""
     one = answer.sel(model=model)
-    total = one.scores.sum("term")
+    total = one.scores.sum("term", skipna=False).dropna("row", how="all").dropna("column", how="all")
     of_heads = total.sizes["head"]
     figure, axes = plt.subplots(1, of_heads, figsize=(2.3 * of_heads + 0.8, 2.6), squeeze=False, layout="constrained")
     most = float(abs(total - total.mean(("row", "column"))).max())
@@ -39,7 +39,7 @@ def directions(answer: xr.Dataset, path: Path) -> Path:
             style = dict(ls="none", ms=3.5, alpha=0.7, color=COLOURS[head % 7], marker=MARKERS[head % 7])
             axis.plot(abs(part.gradient_across.isel(head=head)), abs(part.gradient_down.isel(head=head)), **style)
         share = float(apart.where(apart.n_labels == n, drop=True).mean())
-        axis.set(xlabel="|gradient across|", ylabel="|gradient down|", title=f"N = {n}: in two heads in {share:.0%} of models")
+        axis.set(xlabel="|gradient across|", ylabel="|gradient down|", title=f"N = {n}: apart {share:.2f} (1: two heads, .5: one)")
     return save(figure, path)
 
 

@@ -300,12 +300,12 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study
     )
 
 
-def summary(models: Table, by: tuple[str, ...]) -> Table:
-    """Mean accuracies on unseen pairs, and how many models generalise, by condition."""
+def summary(models: Table, by: tuple[str, ...], more: tuple[str, ...] = ()) -> Table:
+    """Mean accuracies on unseen pairs, and `more` of them, and how many models generalise, by condition."""
     lines = []
     for key, rows in groups(models, by).items():
         line = dict(zip(by, key, strict=True)) | {"models": len(rows)}
-        line |= {metric: np.nanmean(models[metric][rows]) for metric in MEASURES}
+        line |= {metric: np.nanmean(models[metric][rows]) for metric in (*MEASURES, *more)}
         lines.append(line | {"generalise": np.mean(models[TOP1][rows] > one_head.GENERALISES)})
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}
 

@@ -148,7 +148,7 @@ TASKS: dict[str, Part] = {
     "grid_objects": Part("grid_objects", ("directions", "grid_ablate"), 8),
     "three": Part("three", ("strongest", "chain_ablate"), 8),
     "supervision": Part("supervision", ("strongest", "task_ablate"), 8),
-    "supervision_alone": Part("supervision_alone", ("strongest",), 8),
+    "supervision_alone": Part("supervision_alone", ("strongest", "task_ablate"), 8),
     "autoregressive": Part("autoregressive", ("reading", "reader_ablate"), 8),
     "losses": Part("losses", ("strongest", "task_ablate"), 8),
     "caption_noise": Part("caption_noise", ("strongest", "task_ablate"), 8),

@@ -35,6 +35,8 @@ def make(text: str, **facts) -> Task:
             raise InputError(f"config.task: {text!r}: no option {key!r}{suggest(key, known)}; {has}")
         if not re.fullmatch("[0-9]{1,4}", value):
             raise InputError(f"config.task: {text!r}: {key}={value!r} is not possible; expected a whole number")
+        if key in given:
+            raise InputError(f"config.task: {text!r}: gives {key} twice; give each option once")
         given[key] = int(value)
     if facts["relations"] not in kind.RELATIONS:
         expected = " or ".join(map(repr, kind.RELATIONS))

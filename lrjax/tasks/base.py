@@ -101,9 +101,8 @@ class Task:
         """The relation words that captions use."""
         return self.RELATIONS[self.relations]
 
-    @property
-    def apart(self) -> tuple[str, ...]:
-        """Names of the R captions that an image may have, where accuracies tell them apart."""
+    def apart(self, name: str) -> tuple[str, ...]:
+        """Names of the R captions that an image of a set may have, where accuracies tell them apart."""
         return ()
 
     @property

@@ -19,6 +19,8 @@ import numpy as np
 from lrjax.scenes import BACKGROUND, CLS, EMPTY, FIRST_LABEL, Form, Scene, Slots
 from lrjax.tasks.pairs import Pairs
 
+MOST_LAYOUTS = 4096  # every pair of labels keeps an order of them all
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid(Pairs):
@@ -46,12 +48,11 @@ class Grid(Pairs):
             return "size", self.size, "1..8, at most half of height and of width"
         if not 1 <= self.patch <= 8:
             return "patch", self.patch, "1..8"
-        if self.n_layouts > 2**16:
-            return "height", self.height, f"a smaller grid: it has {self.n_layouts} layouts, of at most 65536"
-        return None
+        if self.n_layouts > MOST_LAYOUTS:
+            return "height", self.height, f"a smaller grid: it has {self.n_layouts} layouts, of at most {MOST_LAYOUTS}"
+        return None if self.L == 10 else ("L", self.L, "10, which a grid does not read: give height and width")
 
-    @property
-    def apart(self) -> tuple[str, ...]:
+    def apart(self, name: str) -> tuple[str, ...]:
         return self.words if len(self.words) > 1 else ()
 
     @property

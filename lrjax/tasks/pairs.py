@@ -15,7 +15,9 @@ from lrjax.splits import Splits, draw_label, draw_together, make_splits
 from lrjax.tasks.base import Batch, Captions, Questions, Task
 
 SAMPLE = 2048  # seen-pair images during training
-EXHAUSTIVE_LIMIT = 2**17  # above so many (more than 54 labels), the final evaluation samples too: FINAL_SAMPLE images
+EXHAUSTIVE_LIMIT = (
+    2**17
+)  # above so many (54 labels of a row of 10, 25 of a grid of 4 x 4), the final evaluation samples too: FINAL_SAMPLE images
 FINAL_SAMPLE = 2**14
 
 

@@ -66,7 +66,9 @@ class Row(Pairs):
         taken = (at & (slots.tokens >= 0)[..., None]).any(0)  # [n, L]
         free = jnp.where(taken, -1.0, jax.random.uniform(place_key, taken.shape))
         positions = 1 + jax.lax.top_k(free, self.distractors)[1].T
-        tokens = jax.random.randint(kind_key, (self.distractors, n), FIRST_LABEL, self.n_first)
+        tokens = jax.random.randint(
+            kind_key, (n, self.distractors), FIRST_LABEL, self.n_first
+        ).T  # image by image: padding is inert
         return Slots(jnp.concatenate([slots.tokens, tokens]), jnp.concatenate([slots.positions, positions]))
 
 

@@ -6,7 +6,7 @@ Pairs are retrieved among all captions of one or two labels (three of them are t
 
 import dataclasses
 import itertools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ TOLD = ((0, 1), (1, 2), (0, 2))  # the pairs of the three objects, from left to 
 ORDERS = tuple(itertools.permutations(range(3)))[1:]  # the five wrong ones
 SAMPLE = 1024  # images of trained triples; of unseen ones every SPACED-th layout
 SPACED = 6
+MOST_CHAINS = 64**3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,17 @@ class Three(Task):
     SETS: ClassVar = ("single", "seen_pair", "unseen_pair", "seen_chain", "unseen_chain")
     together: ClassVar = 3
     WRONG: ClassVar = dict.fromkeys(("seen_chain", "unseen_chain"), tuple("".join("xyz"[i] for i in order) for order in ORDERS))
+
+    def check(self) -> tuple[str, Any, str] | None:
+        if not 4 <= self.L <= 12:
+            return "L", self.L, "4..12 pixels, whose layouts are drawn in every step"
+        if self.n_names**3 > MOST_CHAINS:
+            most = round(MOST_CHAINS ** (1 / 3)) - self.n_heldout
+            return "n_labels", self.n_labels_max, f"at most {most}: there is a chain for any three labels"
+        return None
+
+    def apart(self, name: str) -> tuple[str, ...]:
+        return ("xy", "yz", "xz") if name.endswith("pair") else ()
 
     @property
     def image(self) -> Form:
