@@ -90,7 +90,7 @@ def test_ov_is_what_one_token_would_write(trained):
     gates = jnp.ones((1, 2, len(GATES))).at[0, 1, GATES.index("VE")].set(0.5)
     (block,), e = tower.blocks, tower.E[FIRST_LABEL + 2]
     expected = sum(g * e @ block.W_V[:, h] @ block.W_O[h] @ tower.W_proj for h, g in enumerate((1.0, 0.5)))
-    np.testing.assert_allclose(written(tower, gates)[2], expected, atol=1e-5)
+    np.testing.assert_allclose(written(tower, gates, FIRST_LABEL)[2], expected, atol=1e-5)
 
 
 def test_padding_is_inert(trained):
