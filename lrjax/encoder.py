@@ -183,7 +183,7 @@ def run_tokens(
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
     merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
     it, and gates beyond are not read. Without `whole` the last block is computed at the readout alone. `frozen`: LayerNorm's
-    scales, in place of the stream's own. `gated` [q, t]: where the gates of scores act (None: everywhere).
+    scales, in place of the stream's own. `gated` [q, t]: where gates act (see `positions.Geometry`).
     """
     T, last = len(tokens), len(params.blocks) - 1
     streams = jnp.stack([tokens, params.P[:T], jnp.zeros_like(params.P[:T])])

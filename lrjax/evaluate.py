@@ -77,7 +77,7 @@ def evaluate(
 def suffixes(static: Static, name: str) -> tuple[str, ...]:
     """The suffixes of the metrics of one set."""
     if static.objective != "contrastive":
-        return reader.SUFFIXES[: 1 if name == "single" else None]
+        return reader.suffixes(name)
     if name == "single":
         return _SUFFIXES[name]
     apart = (*static.world.apart(name), *static.world.WRONG.get(name, ()))

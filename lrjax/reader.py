@@ -27,6 +27,11 @@ BLOCK = 256  # images read at a time
 TIE = 1e-5  # log-likelihoods closer than this are equal: sums of a few logarithms of rounding 1e-6
 
 
+def suffixes(name: str) -> tuple[str, ...]:
+    """The suffixes of the metrics of one set: one object has no order."""
+    return SUFFIXES[:1] if name == "single" else SUFFIXES
+
+
 def words_of(task: Task, captions: tuple[tuple[Form, Slots], ...]) -> jax.Array:
     """The words [c, W] of captions, each a form and its slots [S, c']; the shorter ones end in background."""
     longest = max(len(form.template) for form in (SINGLE_CAPTION, *task.said))
@@ -111,7 +116,7 @@ def evaluate(
     for name in sets:
         of_set = words[slice(*questions[name].among)]
         found = answer(static, hyper, params, gates, questions[name], of_set, split)
-        metrics |= {name + suffix: found[suffix] for suffix in (SUFFIXES if name != "single" else SUFFIXES[:1])}
+        metrics |= {name + suffix: found[suffix] for suffix in suffixes(name)}
     return metrics
 
 

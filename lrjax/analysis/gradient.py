@@ -43,6 +43,11 @@ def slots_of(static: Static, encoder: str) -> np.ndarray:
     return np.arange(1, static.L + 1) if encoder == "vision" else np.array([0, 2])
 
 
+def ramp(n: int) -> np.ndarray:
+    """Weights [n] with which a sum of scores s is the mean over i < j of s_j - s_i."""
+    return (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)
+
+
 def readout_scores(tower: Encoder, gates: jax.Array, shape: Shape, form: Form) -> dict[str, jax.Array]:
     """The first block's readout row by term, gated: what every token scores at every position, [h, v, p] each.
 
@@ -68,8 +73,7 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder)
     scores = readout_scores(tower, gate, shapes(static)[encoder], form)
     places, labels = slots_of(static, encoder), slice(first, first + static.n_heldout)
-    n = len(places)
-    weight = (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)  # sum of weight * s is the mean over i < j of s_j - s_i
+    weight = ramp(len(places))
     scores = {term: score[:, labels][:, :, places] for term, score in scores.items()}
     terms = {f"gradient_{term}": score.mean(1) @ weight for term, score in scores.items()}
     total = sum(scores.values())

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, readout_form, readout_scores
+from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_form, readout_scores
 from lrjax.analysis.models import contrastive, of_models
 from lrjax.clip import CLIP, shapes, tower
 from lrjax.config import Hyper, Static
@@ -76,11 +76,6 @@ def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP
         "share": variance / variance.sum(-1, keepdims=True),
         "label_spread": jnp.abs(by_label[:, x] - by_label[:, y]).mean(-1),
     }
-
-
-def ramp(n: int) -> np.ndarray:
-    """Weights [n] with which a sum of scores is the mean over i < j of s_j - s_i."""
-    return (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)
 
 
 def directions(run: Run, n_labels=None) -> xr.Dataset:

@@ -14,8 +14,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax import encoder, reader
-from lrjax.analysis.gradient import POSITION_TERMS, readout_scores
-from lrjax.analysis.grid import ramp
+from lrjax.analysis.gradient import POSITION_TERMS, ramp, readout_scores
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import of_models, row_of, traced
 from lrjax.clip import CLIP, shapes

@@ -15,10 +15,8 @@ from lrjax.splits import Splits, draw_label, draw_together, make_splits
 from lrjax.tasks.base import Batch, Captions, Questions, Task
 
 SAMPLE = 2048  # seen-pair images during training
-EXHAUSTIVE_LIMIT = (
-    2**17
-)  # above so many (54 labels of a row of 10, 25 of a grid of 4 x 4), the final evaluation samples too: FINAL_SAMPLE images
-FINAL_SAMPLE = 2**14
+# above so many (54 labels of a row of 10, 33 of a grid of 4 x 4) the final evaluation samples too: FINAL_SAMPLE images
+EXHAUSTIVE_LIMIT, FINAL_SAMPLE = 2**17, 2**14
 
 
 class Pairs(Task):
@@ -75,8 +73,8 @@ class Pairs(Task):
     def batch(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> Batch:
         singles, pairs, word = self.draw(key, splits, hyper, batch_size)
         first, second, _ = self.facts(pairs)
-        of_word = lambda labels: jnp.take_along_axis(labels, word[None], 0)[0]
-        said, wrong = (self.caption_slots(*labels, word) for labels in self._both(of_word(first), of_word(second)))
+        a, b = (jnp.take_along_axis(labels, word[None], 0)[0] for labels in (first, second))
+        said, wrong = self.caption_slots(a, b, word), self.caption_slots(b, a, word)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs)
         images = self.disturbed(jax.random.fold_in(key, 5), self.image_slots(both))  # `draw` has split keys 0..4 from it
         return Batch(images, singles.left, (said,), (wrong,))
@@ -143,7 +141,3 @@ class Pairs(Task):
         x, y, layout = np.indices((self.n_heldout, self.n_heldout, self.n_layouts)).reshape(3, -1)
         x, y, layout = (values[x != y] for values in (x, y, layout))
         return jax.tree.map(jnp.asarray, Scene(x, y, *self.layouts[layout].T))
-
-    @staticmethod
-    def _both(first: jax.Array, second: jax.Array) -> tuple[tuple[jax.Array, jax.Array], ...]:
-        return (first, second), (second, first)
