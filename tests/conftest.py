@@ -8,14 +8,18 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import pytest
-
 ROOT = Path(__file__).parents[1]
 
-# Compiling is most of a tiny model's time, and none of the laws depends on the optimiser; tests/test_cli.py runs the real thing.
-jax.config.update("jax_disable_most_optimizations", True)
+# Compiling is most of a tiny model's time, and none of the laws depends on the compiler's optimisations: here and in the commands
+# that tests start they are off, and fusions are emitted the old, quicker way. tests/test_faults.py runs one sweep with all of them.
+AS_FOUND = dict(os.environ)
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import pytest  # noqa: E402
+
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -86,12 +90,13 @@ def shaken(trained):
 SMOKE = "--config=experiments/configs/smoke.py"
 QUICK = (SMOKE, "--config.steps=20", "--config.n_labels=(4,6)")
 ENVIRONMENT = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
+OPTIMISED = {**AS_FOUND, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
 
 
-def command(module, *arguments, before=(), **popen):
+def command(module, *arguments, before=(), env=ENVIRONMENT):
     """Run `python -m experiments.<module> ARGUMENTS`, after the words `before`, as a user would."""
     run = [*before, sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
-    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT, **popen)
+    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, env=env)
 
 
 FORKS = """

@@ -1,22 +1,17 @@
 """The benchmark compares like with like: both baselines compute lrjax's loss, and the hand counts agree with the compiler's."""
 
 import json
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from conftest import command
 from lrjax import config, train
 from lrjax.benchmark import counts, dense, eager, measure
 from lrjax.clip import init_clip, model_splits, stream, unit_gates
-
-ROOT = Path(__file__).parents[1]
 
 
 def lrjax_loss(static, hyper, splits, params, step=0):
@@ -102,9 +97,7 @@ def test_compile_times_leave_the_cache_settings_as_they_were():
 def test_the_command_writes_its_table(tmp_path):
     config_flags = ("--config=experiments/configs/smoke.py", "--config.d_model=8", "--config.d_embed=8", "--config.batch_size=8")
     outputs = (f"--json={tmp_path / 'b.json'}", f"--figure={tmp_path / 'figure/b.png'}")
-    command = [sys.executable, "-m", "experiments.benchmark", *config_flags, "--models=1", "--steps=2", *outputs]
-    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    done = command("benchmark", *config_flags, "--models=1", "--steps=2", *outputs)
     assert done.returncode == 0, done.stderr
     table = json.loads((tmp_path / "b.json").read_text())
     rows = {row["name"]: row for row in table["rows"]}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ENVIRONMENT, QUICK, ROOT, SMOKE, TINY, command, tiny_sweep
+from conftest import ENVIRONMENT, OPTIMISED, QUICK, ROOT, SMOKE, TINY, command, tiny_sweep
 from lrjax import checkpoint, devices, workdir
 from lrjax.errors import InputError
 from lrjax.stop import Stop
@@ -23,7 +23,7 @@ LONG = (SMOKE, "--config.steps=80000", "--config.eval_every=40000", *(f"--config
 
 
 def test_ten_kills_at_random_moments_leave_an_undisturbed_run():
-    done = command("torture", "--kills=10")
+    done = command("torture", "--kills=10", env=OPTIMISED)
     assert done.returncode == 0 and "10 of 10 kills identical" in done.stdout, done.stdout + done.stderr
 
 
