@@ -308,7 +308,7 @@ def _evaluate(end: int, run: Run, i: int, measures: tuple[Measure, ...]) -> dict
     """The metrics [m] of program i at step `end`, NaN for models that have diverged. Begins a new sum of losses."""
     p, mesh, sweep, state = run.programs[i], devices.mesh(), run.sweep, run.states[i]
     hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
-    exhaustive = end > max(0, sweep.steps - REPORTED * sweep.eval_every)
+    exhaustive = end > sweep.steps - REPORTED * sweep.eval_every
     splits = split_program(p.static, hyper, mesh)
     metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, jnp.int32(end), measures, mesh), p)
     metrics["loss"] = state.loss_sum / np.float32(sweep.eval_every) if end else np.full_like(state.loss_sum, np.nan)
