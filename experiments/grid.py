@@ -3,8 +3,6 @@
 python -m experiments.grid --ckpt=runs/grid [--labels=25] [--format=png|svg|pdf]
 """
 
-import numpy as np
-
 from lrjax import answers, cli
 from lrjax.analysis import grid
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS, ablate
@@ -25,7 +23,7 @@ def main() -> None:
     by = conditions(columns, columns)
     heads = tidy(grid.best_heads(found))
     answers.write_table("grid", joined(models, heads, ("ratio_across", "ratio_down", "apart")))
-    answers.write_table("grid_heads", tidy(found[["gradient_across", "gradient_down", "label_spread"]]))
+    answers.write_table("grid_heads", by_head := tidy(found[["gradient_across", "gradient_down", "label_spread"]]))
     apart = [name for name in models if name.startswith("unseen_pair_order_") and not name.endswith("_t2i")]
     answers.tell_by(models, by, MEASURES | {name: name.removeprefix("unseen_pair_") for name in apart})
     answers.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "apart"})
@@ -33,9 +31,9 @@ def main() -> None:
     answers.write_table("grid_ablate", table)
     told = {name: name.removeprefix("unseen_pair_") for name in apart}
     answers.tell_by(table, (*by, "ablation"), MEASURES | told)
-    best = models["model"][np.nanargmax(models["unseen_pair"])]
-    answers.draw("grid_maps", figures.maps, found, best, f"EP + PP + BP of CLS, the model with the best top-1 (model {best})")
-    answers.draw("grid_directions", figures.directions, found)
+    answers.write_table("grid_maps", maps := grid.best_maps(found, models))
+    answers.draw("grid_maps", figures.maps, maps)
+    answers.draw("grid_directions", figures.directions, by_head)
 
 
 if __name__ == "__main__":

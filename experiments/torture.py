@@ -28,7 +28,7 @@ SEED = flags.DEFINE_integer("seed", 0, "of the random moments")
 
 # Two slabs take turns and are saved between evaluations too: a kill may meet everything that a sweep can be in the middle of.
 CHANGES = dict(steps=300, eval_every=150, checkpoint_every=50, slab=2, n_labels=(4, 6), d_model=16, d_embed=16, batch_size=32)
-SAVES, SAVING = 10, 0.1  # a kill in a save is in one of the next SAVES, at a moment of its first SAVING seconds
+SAVES, SAVING = 5, 0.1  # a kill in a save is in one of the next SAVES, at a moment of its first SAVING seconds
 
 
 def main() -> None:

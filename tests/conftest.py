@@ -105,7 +105,7 @@ def command(module, *arguments, before=(), env=ENVIRONMENT):
 
 
 FORKS = """
-import json, os, runpy, sys
+import json, os, runpy, sys, traceback
 import lrjax.report.build, lrjax.report.search  # and with them nearly all: a command forked from here has its imports for nothing
 
 folder, commands = sys.argv[1], json.load(sys.stdin)  # no backend of jax is up yet, so a fork is a process like any other
@@ -113,9 +113,15 @@ for i, (module, arguments) in enumerate(commands):
     if not (child := os.fork()):
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{folder}/{i}.{name}", os.O_CREAT | os.O_WRONLY), stream)
-        sys.argv[1:] = arguments
-        runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
-        sys.exit(0)
+        sys.argv[1:], code = arguments, 0
+        try:
+            runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
+        except SystemExit as error:
+            code = error.code
+        except BaseException:
+            code = traceback.print_exc() or 1
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)  # at once: to take an interpreter of so many modules down is most of such a command's time
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 

@@ -20,6 +20,7 @@ from lrjax.config import Hyper
 from lrjax.errors import InputError
 from lrjax.loss import contrastive_loss, sigmoid_loss
 from lrjax.scenes import FIRST_LABEL, Scene
+from lrjax.tasks import pairs as of_pairs
 from lrjax.tasks import three
 from lrjax.tasks.base import all_captions, noisy
 
@@ -431,12 +432,22 @@ def test_retrieval_equals_its_definition(kind, name):
         assert 0 < value < 1, "a reference that cannot fail proves nothing"
 
 
-@pytest.mark.parametrize(("text", "relations"), [("grid:height=3,width=3", "left+above"), ("three", "left")])
-def test_an_untrained_model_is_at_chance(monkeypatch, text, relations):
+CHANCE = [
+    ("grid:height=3,width=3", "left+above", {}),
+    ("grid:height=4,width=4,size=2,patch=2", "all", {"positions": "row_column"}),
+    ("three", "left", {"L": 5}),
+    ("row:distractors=2", "left", {"L": 5}),
+    ("nearer", "nearer", {"L": 6}),
+    ("row", "left", {"L": 5, "objective": "autoregressive"}),
+]
+
+
+@pytest.mark.parametrize(("text", "relations", "fields"), CHANCE, ids=[f"{text}-{len(f)}" for text, _, f in CHANCE])
+def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     """24 untrained models: every order 1/2 within 5 standard errors, top-1 near 1 in the number of captions."""
     monkeypatch.setattr(three, "SAMPLE", 32)
-    model = tiny_model(n_labels=3, n_heldout=3, task=text, relations=relations, n1=2, n2=4)
-    model = dataclasses.replace(model, L=5) if text == "three" else model
+    monkeypatch.setattr(of_pairs, "SAMPLE", 32)
+    model = tiny_model(n_labels=3, n_heldout=3, task=text, relations=relations, n1=2, n2=4, **fields)
     static = config.make_static([model])
 
     def one(seed):
@@ -446,10 +457,12 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations):
 
     metrics = jax.jit(jax.vmap(one))(jnp.arange(24, dtype=jnp.uint32))
     told, ways = ("xy", "yz", "xz"), ("xzy", "yxz", "yzx", "zxy", "zyx")
-    sets = {"seen_pair": ("left", "above"), "unseen_pair": ("left", "above")}
+    words = {"left": (), "nearer": (), "left+above": ("left", "above"), "all": ("left", "right", "above", "below")}[relations]
+    sets = dict.fromkeys(("seen_pair", "unseen_pair"), words)
     sets = sets if text != "three" else {"seen_pair": told, "unseen_pair": told, "seen_chain": ways, "unseen_chain": ways}
-    orders = {f"{name}_order{suffix}" for name, apart in sets.items() for suffix in ("", "_t2i", *(f"_{one}" for one in apart))}
-    assert {name for name in metrics if "order" in name} == orders and set(evaluate.METRICS) <= set(metrics)
+    suffixes = ("",) if "objective" in fields else ("", "_t2i")
+    orders = {f"{name}_order{suffix}" for name, apart in sets.items() for suffix in (*suffixes, *(f"_{one}" for one in apart))}
+    assert {name for name in metrics if "order" in name} == orders
     for name, values in metrics.items():
         assert ((values >= 0) & (values <= 1)).all(), name
         if "order" in name:

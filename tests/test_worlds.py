@@ -34,6 +34,9 @@ def study(tmp_path_factory):
     answers |= {
         "strongest": ({}, NAMES),
         "directions": ({}, ("ratio_least", "apart")),
+        "grid_heads": ({"head": range(4)}, ("gradient_across", "gradient_down", "label_spread")),
+        "grid_maps": ({"head": range(4), "row": (1, 2), "column": (1, 2, 3)}, ("score", "gradient_across", "gradient_down")),
+        "looks": ({"word": ("first", "second"), "head": range(4)}, ("prefers_right",)),
         "reading": ({}, ("looks_left", "looks_right")),
     }
     return drawn(tmp_path_factory.mktemp("study"), TASKS, answers, measured)
@@ -51,6 +54,7 @@ def test_the_page_has_every_world_and_one_table(study, tmp_path):
     tasks.build(study, tmp_path / "report", None)
     page = (tmp_path / "report" / "tasks.html").read_text()
     assert all(f'<article id="{claim.key}">' in page for claim in tasks.CLAIMS)
+    assert page.count("<figure>") == len([*(tmp_path / "report" / "figures").iterdir()]) > 2 * len(TASKS)
     assert {*TASKS, "all"} == {p.stem for p in (tmp_path / "report" / "tasks").iterdir()}
     rows = tasks.table(study)
     assert {row["task"] for row in rows} == {tasks.TITLES[part] for part in TASKS} and len({len(row) for row in rows}) == 1
@@ -93,6 +97,18 @@ def test_a_gradient_is_the_mean_step_to_the_right_and_down(grids):
     steps = lambda s: np.mean([s[..., b] - s[..., a] for a in range(s.shape[-1]) for b in range(a + 1, s.shape[-1])])
     np.testing.assert_allclose(found.gradient_across, steps(total), rtol=1e-4)
     np.testing.assert_allclose(found.gradient_down, steps(total.T), rtol=1e-4)
+
+
+def test_maps_are_of_the_best_model_of_each_condition(grids):
+    answer = grid.directions(grids)
+    models = sweep.model_columns(grids.sweep) | {"unseen_pair": np.array([0.2, np.nan])}
+    found = grid.best_maps(answer, models)
+    assert set(found["model"].tolist()) == {0, 1}, "they differ in positions, so each is the best of its own"
+    assert len(found["score"]) == 2 * 2 * 12
+    of_head = (found["model"] == 0) & (found["head"] == 1)
+    total = answer.scores.sum("term").sel(model=0, head=1)
+    np.testing.assert_allclose(found["score"][of_head], (total - total.mean()).values.ravel(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["gradient_down"][of_head], answer.gradient_down.sel(model=0, head=1), rtol=1e-6)
 
 
 def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_all(grids):

@@ -13,13 +13,14 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_form, readout_scores
-from lrjax.analysis.models import contrastive, of_models
+from lrjax.analysis.models import contrastive, of_models, tidy
 from lrjax.clip import CLIP, shapes, tower
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.positions import LEARNED
 from lrjax.splits import Splits
+from lrjax.stats import Table, conditions, groups
 from lrjax.sweep import Run
 
 PARTS = ("across", "down", "rest")
@@ -91,6 +92,19 @@ def directions(run: Run, n_labels=None) -> xr.Dataset:
         return axes | {"head": range(static.n_heads)}
 
     return of_models(run, in_two_dimensions, dims, coords, n_labels)
+
+
+def best_maps(answer: xr.Dataset, models: Table) -> Table:
+    """Where the gradients come from: `score`, EP + PP + BP less its mean, a row per head and token with the head's gradients, of
+    the model of each condition whose top-1 is best. From `directions` and a table of its models.
+    """
+    by = conditions(models, [name for name in answer.coords if answer[name].dims == ("model",)])
+    top1 = np.nan_to_num(models["unseen_pair"], nan=-1)
+    best = sorted(models["model"][rows[top1[rows].argmax()]] for rows in groups(models, by).values())
+    found = answer.sel(model=best)
+    score = found.scores.sum("term", skipna=False)
+    gradients = found[["gradient_across", "gradient_down"]]
+    return tidy(gradients.assign(score=score - score.mean(("row", "column"))).dropna("model", how="all"))
 
 
 def best_heads(answer: xr.Dataset) -> xr.Dataset:

@@ -3,43 +3,53 @@
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 
-from lrjax.analysis.grid import best_heads
 from lrjax.figures.style import COLOURS, MARKERS, conditions_of, plt, save
-from lrjax.stats import Table
+from lrjax.stats import Table, groups, select
 
 
-def maps(answer: xr.Dataset, model: int, title: str, path: Path) -> Path:
-    """The CLS row of EP + PP + BP of one model on its grid, a panel a head, with its gradients. From `grid.directions`."""
-    one = answer.sel(model=model)
-    total = one.scores.sum("term", skipna=False).dropna("row", how="all").dropna("column", how="all")
-    of_heads = total.sizes["head"]
-    figure, axes = plt.subplots(1, of_heads, figsize=(2.3 * of_heads + 0.8, 2.6), squeeze=False, layout="constrained")
-    most = float(abs(total - total.mean(("row", "column"))).max())
-    for head, axis in enumerate(axes[0]):
-        row = total.isel(head=head)
-        image = axis.imshow(row - row.mean(), cmap="RdBu_r", vmin=-most, vmax=most)
-        across, down = (float(one[f"gradient_{name}"][head]) for name in ("across", "down"))
-        axis.set(title=f"head {head}\nacross {across:+.1f}, down {down:+.1f}", xticks=[], yticks=[])
-        axis.grid(False)
-    figure.colorbar(image, ax=axes, label="score, centred", shrink=0.8)
-    figure.suptitle(title, size=10)
+def maps(table: Table, path: Path) -> Path:
+    """The CLS row of EP + PP + BP on the grid, at the most labels: a row a condition (its best model), a panel a head with its
+    gradients. From `grid.best_maps`.
+    """
+    table = select(table, table["n_labels"] == table["n_labels"].max())
+    named, n_heads = conditions_of(table), len(set(table["head"].tolist()))
+    size = (2.1 * n_heads + 0.8, 2.5 * len(named) + 0.4)
+    figure, axes = plt.subplots(len(named), n_heads, figsize=size, squeeze=False, layout="constrained")
+    for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
+        most = np.abs(table["score"][rows]).max()
+        for axis in row_of_axes:
+            axis.set_axis_off()
+        for (head,), i in groups(select(table, rows), ("head",)).items():
+            one, axis = select(table, rows[i]), row_of_axes[head]
+            on_grid = np.full((int(one["row"].max()), int(one["column"].max())), np.nan)
+            on_grid[one["row"].astype(int) - 1, one["column"].astype(int) - 1] = one["score"]
+            image = axis.imshow(on_grid, cmap="RdBu_r", vmin=-most, vmax=most)
+            across, down = one["gradient_across"][0], one["gradient_down"][0]
+            axis.set_title(f"head {head}\nacross {across:+.1f}, down {down:+.1f}", size=8)
+        figure.colorbar(image, ax=row_of_axes, label=name.replace(", ", "\n"), shrink=0.8)
+    figure.suptitle(f"EP + PP + BP of CLS, centred; the model with the best top-1, N = {table['n_labels'][0]}", size=10)
     return save(figure, path)
 
 
-def directions(answer: xr.Dataset, path: Path) -> Path:
-    """The gradient across against the gradient down, a dot a head, a panel per N: are they in different heads?"""
-    labels = sorted(set(answer.n_labels.values.tolist()))
-    figure, axes = plt.subplots(1, len(labels), figsize=(3 * len(labels) + 0.6, 3), squeeze=False, layout="constrained")
-    apart = best_heads(answer).apart
-    for axis, n in zip(axes[0], labels, strict=True):
-        part = answer.where(answer.n_labels == n, drop=True)
-        for head in range(part.sizes["head"]):
-            style = dict(ls="none", ms=3.5, alpha=0.7, color=COLOURS[head % 7], marker=MARKERS[head % 7])
-            axis.plot(abs(part.gradient_across.isel(head=head)), abs(part.gradient_down.isel(head=head)), **style)
-        share = float(apart.where(apart.n_labels == n, drop=True).mean())
-        axis.set(xlabel="|gradient across|", ylabel="|gradient down|", title=f"N = {n}: apart {share:.2f} (1: two heads, .5: one)")
+def directions(table: Table, path: Path) -> Path:
+    """|gradient| across against down, over label spread, a dot a head, a column per N, a row per condition: are they in different
+    heads? From `grid.directions`.
+    """
+    labels, named = sorted(set(table["n_labels"].tolist())), conditions_of(table)
+    size = (2.6 * len(labels) + 0.6, 2.5 * len(named) + 0.5)
+    figure, axes = plt.subplots(
+        len(named), len(labels), figsize=size, squeeze=False, sharex="row", sharey="row", layout="constrained"
+    )
+    for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
+        for axis, n in zip(row_of_axes, labels, strict=True):
+            part = select(table, rows[table["n_labels"][rows] == n])
+            across, down = (np.abs(part[f"gradient_{way}"]) / part["label_spread"] for way in ("across", "down"))
+            axis.plot(across, down, ls="none", ms=3.5, alpha=0.7, color=COLOURS[0], marker=MARKERS[0])
+            axis.axline((0, 0), slope=1, color="0.4", lw=0.8, ls=":")
+            axis.set(xlabel="across", ylabel="down", title=f"N = {n} labels\n{name}".strip())
+            axis.label_outer()
+    figure.suptitle("|Gradient| over label spread; a dot is a head, off the diagonal it keeps to one direction", size=10)
     return save(figure, path)
 
 

@@ -88,6 +88,9 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "chain_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair", "unseen_chain")),
     "reader_ablate": lambda run: ablate(run, TASK_ABLATIONS, encoder="text", sets=("unseen_pair",)),
     "directions": lambda run: tidy(grid.best_heads(grid.directions(run))),
+    "grid_heads": lambda run: tidy(grid.directions(run)[["gradient_across", "gradient_down", "label_spread"]]),
+    "grid_maps": lambda run: grid.best_maps(grid.directions(run), models_table(run)),
+    "looks": lambda run: tidy(reader.reading(run)[["prefers_right", "attention_left", "attention_right"]]),
     "reading": lambda run: tidy(reader.leans(reader.reading(run))),
     "text_paths": lambda run: tidy(depth.paths(depth.deep(run, "text"), "text")),
 }
@@ -142,14 +145,15 @@ ENCODERS: dict[str, Part] = {
 }
 
 # Other tasks and losses.
+GRIDS = ("directions", "grid_heads", "grid_maps", "grid_ablate")
 TASKS: dict[str, Part] = {
-    "grid": Part("grid", ("directions", "grid_ablate"), 8),
-    "grid_words": Part("grid_words", ("directions", "grid_ablate"), 8),
-    "grid_objects": Part("grid_objects", ("directions", "grid_ablate"), 8),
+    "grid": Part("grid", GRIDS, 8),
+    "grid_words": Part("grid_words", GRIDS, 8),
+    "grid_objects": Part("grid_objects", GRIDS, 8),
     "three": Part("three", ("strongest", "chain_ablate"), 8),
     "supervision": Part("supervision", ("strongest", "task_ablate"), 8),
     "supervision_alone": Part("supervision_alone", ("strongest", "task_ablate"), 8),
-    "autoregressive": Part("autoregressive", ("reading", "reader_ablate"), 8),
+    "autoregressive": Part("autoregressive", ("reading", "looks", "reader_ablate"), 8),
     "losses": Part("losses", ("strongest", "task_ablate"), 8),
     "caption_noise": Part("caption_noise", ("strongest", "task_ablate"), 8),
     "nearer": Part("nearer", ("strongest", "task_ablate"), 8),

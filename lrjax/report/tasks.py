@@ -12,6 +12,7 @@ from lrjax.clip import init_clip
 from lrjax.config import OBJECTIVES, Model, make_hyper, make_static
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
+from lrjax.figures import worlds
 from lrjax.figures.style import shrink
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, judge, of
@@ -332,7 +333,17 @@ def parameters() -> dict[str, int]:
 
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
-    models, title = study.models(part), TITLES[part]
-    path = folder / f"tasks_{part}.png"
+    models, title, axes = study.models(part), TITLES[part], AXES.get(part, ("n_labels",))
+    draw = lambda name, figure, *args: shrink(figure(*args, folder / f"tasks_{part}{name}.png"))
     caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
-    yield shrink(figures.accuracies(models, AXES.get(part, ("n_labels",)), title, path)), caption
+    yield draw("", figures.accuracies, models, axes, title), caption
+    answers = study.parts[part].answers
+    if "strongest" in answers:
+        measure = {"ratio": "|gradient| over label spread"}
+        args = study.answer(part, "strongest"), axes, f"{title}: the best head", measure, measure["ratio"]
+        yield draw("_gradient", figures.conditions, *args), "Is the gradient there? `experiments.gradient`"
+    if "grid_maps" in answers:
+        yield draw("_directions", worlds.directions, study.answer(part, "grid_heads")), "In which heads? `experiments.grid`"
+        yield draw("_maps", worlds.maps, study.answer(part, "grid_maps")), "The scores by position. `experiments.grid`"
+    if "looks" in answers:
+        yield draw("_looks", worlds.looks, study.answer(part, "looks")), "Where a reader looks. `experiments.reader`"
