@@ -13,7 +13,7 @@ from lrjax import positions as places
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape
 from lrjax.gates import Gates
-from lrjax.scenes import SINGLE_CAPTION, Form, Slots
+from lrjax.scenes import Form, Slots
 from lrjax.splits import Splits
 
 MAX_LOG_SCALE = np.log(100.0)
@@ -42,8 +42,7 @@ def shapes(static: Static) -> dict[str, Shape]:
     """The shapes of both towers."""
     names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio")
     task, common = static.world, {name: getattr(static, name) for name in names}
-    seen = len(task.image.template)
-    spoken = max(len(form.template) for form in (SINGLE_CAPTION, *task.said))
+    seen, spoken = len(task.image.template), task.n_words
     said, layers = task.n_first + task.n_names, (static.n_layers_vision, static.n_layers_text)
     if static.objective != "contrastive":  # vision writes tokens, text reads them and what is said (`reader`)
         vision, text = common | {"d_embed": static.d_model}, common | {"d_embed": said}

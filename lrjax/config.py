@@ -248,21 +248,7 @@ def validate_model(model: Model) -> None:
     _require("L", m.L, 3 <= m.L <= 23, "3..23 pixels")
     _require("n_labels", m.n_labels, 2 <= m.n_labels <= 1000, "2 or more labels (up to 1000)")
     _require("n_heldout", m.n_heldout, 2 <= m.n_heldout <= 50, "2..50 held-out labels")
-    world = make_static([m]).world
-    places, layouts, least = world.n_places, world.n_layouts, world.together
-    one_token = world.n_slots == world.together and world.n_tokens == world.n_first + world.n_names  # no distractors, no patches
-    _require(
-        "supervision",
-        m.supervision,
-        m.supervision == 0 or one_token,
-        "0: in this task what is seen is more than objects of one token each",
-    )
-    for name in ("n_labels", "n_heldout"):
-        _require(
-            name, getattr(m, name), getattr(m, name) >= least, f"{least} or more labels, which stand together in task {m.task!r}"
-        )
-    _require("n1", m.n1, 1 <= m.n1 <= places - 1, f"1..{places - 1}, so that some of the {places} positions are held out")
-    _require("n2", m.n2, 1 <= m.n2 <= layouts - 1, f"1..{layouts - 1}, so that some of the {layouts} layouts are held out")
+    _validate_world(m, make_static([m]).world)
     _require("batch_size", m.batch_size, 2 <= m.batch_size <= 65536 and m.batch_size % 2 == 0, "an even number, 2..65536")
     for name, top in (("d_model", 8192), ("d_embed", 8192), ("n_heads", 256), ("n_layers_vision", 24), ("n_layers_text", 24)):
         _require(name, getattr(m, name), 1 <= getattr(m, name) <= top, f"1..{top}")
@@ -272,13 +258,6 @@ def validate_model(model: Model) -> None:
     _require("mlp_ratio", m.mlp_ratio, 0 <= m.mlp_ratio <= 16, "0 (no MLP)..16")
     _require("e_scale", m.e_scale, m.e_scale > 0 or m.positions in LEARNED, "above 0 where positions are not learned")
     _require("positions", m.positions, m.positions in POSITIONS, " or ".join(map(repr, POSITIONS)))
-    if m.objective != "contrastive":
-        says_one = len(world.said) == 1
-        _require("objective", m.objective, says_one, f"'contrastive': images of task {m.task!r} are told in several ways")
-        raw = m.objective.endswith("raw") and world.image.adds
-        _require("objective", m.objective, not raw, f"'autoregressive': patches of task {m.task!r} are no words")
-    has_rows = m.positions != "row_column" or world.extent is not None
-    _require("positions", m.positions, has_rows, "a task of two dimensions for rows and columns, such as config.task='grid'")
     d_head = m.d_head or m.d_model // m.n_heads
     _require("d_head", d_head, m.positions != "rotary" or d_head % 2 == 0, "an even number, to rotate pairs")
     _require("warmup_steps", m.warmup_steps, 0 <= m.warmup_steps <= 2**24, "0 or more")
@@ -291,6 +270,25 @@ def validate_model(model: Model) -> None:
             _require(
                 "gates", m.gates, deeper, f"gates of layer 0 alone (.L0): with mlp_ratio = {m.mlp_ratio} later terms do not exist"
             )
+
+
+def _validate_world(m: Model, world: tasks.Task) -> None:
+    """The same for what depends on the task."""
+    places, layouts, least = world.n_places, world.n_layouts, world.together
+    told = m.supervision == 0 or world.one_token
+    _require("supervision", m.supervision, told, "0: in this task what is seen is more than objects of one token each")
+    for name in ("n_labels", "n_heldout"):
+        enough = getattr(m, name) >= least
+        _require(name, getattr(m, name), enough, f"{least} or more labels, which stand together in task {m.task!r}")
+    _require("n1", m.n1, 1 <= m.n1 <= places - 1, f"1..{places - 1}, so that some of the {places} positions are held out")
+    _require("n2", m.n2, 1 <= m.n2 <= layouts - 1, f"1..{layouts - 1}, so that some of the {layouts} layouts are held out")
+    has_rows = m.positions != "row_column" or world.extent is not None
+    _require("positions", m.positions, has_rows, "a task of two dimensions for rows and columns, such as config.task='grid'")
+    if m.objective != "contrastive":
+        says_one = len(world.said) == 1
+        _require("objective", m.objective, says_one, f"'contrastive': images of task {m.task!r} are told in several ways")
+        raw = m.objective.endswith("raw") and world.image.adds
+        _require("objective", m.objective, not raw, f"'autoregressive': patches of task {m.task!r} are no words")
 
 
 def gate_schedule(model: Model) -> GateSchedule:

@@ -18,9 +18,9 @@ from lrjax import encoder
 from lrjax.clip import CLIP, shapes, stream, tower
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
-from lrjax.scenes import BACKGROUND, CLS, EOT, SINGLE_CAPTION, Form, Slots, fill
+from lrjax.scenes import BACKGROUND, CLS, EOT, Slots, fill
 from lrjax.splits import Splits
-from lrjax.tasks.base import Batch, Questions, Task, all_captions, of_one
+from lrjax.tasks.base import Batch, Questions, all_captions, of_one, words_of
 
 SUFFIXES = ("", "_order", "_label_set")
 BLOCK = 256  # images read at a time
@@ -30,13 +30,6 @@ TIE = 1e-5  # log-likelihoods closer than this are equal: sums of a few logarith
 def suffixes(name: str) -> tuple[str, ...]:
     """The suffixes of the metrics of one set: one object has no order."""
     return SUFFIXES[:1] if name == "single" else SUFFIXES
-
-
-def words_of(task: Task, captions: tuple[tuple[Form, Slots], ...]) -> jax.Array:
-    """The words [c, W] of captions, each a form and its slots [S, c']; the shorter ones end in background."""
-    longest = max(len(form.template) for form in (SINGLE_CAPTION, *task.said))
-    ids = [fill(*caption) for caption in captions]
-    return jnp.concatenate([jnp.pad(x, [(0, 0), (0, longest - x.shape[1])], constant_values=BACKGROUND) for x in ids])
 
 
 def prefix(static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True) -> jax.Array:

@@ -227,18 +227,20 @@ def chunk_steps(sweep: Sweep, program: Program) -> int:
 
 def bytes_of_model(model: Model) -> int:
     """Memory of one model in training, counted: parameters, gradient, optimiser state and a copy of all; activations kept for the
-    backward pass (the B x B logits, embeddings, attention mass over table rows; full sequences beyond the first layer); splits.
+    backward pass (the B x B logits, embeddings, attention mass over table rows, slot by slot; full sequences beyond the first layer
+    and in a reader); splits.
     """
     static = make_static([model])
     params = jax.tree.leaves(jax.eval_shape(partial(init_clip, static), make_hyper(model)))
-    B, d, h = model.batch_size, model.d_model, model.n_heads
-    task = static.world
-    length = max(len(task.image.template), 4)
-    rows = task.n_tokens + length + 5
-    dense_layers = model.n_layers_vision + model.n_layers_text - 2 * (model.objective == "contrastive")
-    activations = 6 * B**2 + 16 * B * model.d_embed + 8 * B * h * rows
-    activations += 3 * dense_layers * B * length * (8 * d + 4 * h * length)
-    return 4 * (6 * sum(x.size for x in params) + activations) + model.n_labels**2 * task.n_layouts
+    splits = jax.tree.leaves(jax.eval_shape(partial(model_splits, static), make_hyper(model)))
+    B, d, h, task, reads = model.batch_size, model.d_model, model.n_heads, static.world, model.objective != "contrastive"
+    seen, said = len(task.image.template), task.n_words
+    rows = task.n_tokens + seen + said + 1
+    activations = 6 * B**2 + 16 * B * model.d_embed + (4 + 2 * task.n_slots) * B * h * rows
+    dense = [(model.n_layers_vision, seen), (model.n_layers_text, said + reads * seen)]
+    for layers, length in dense:
+        activations += 3 * (layers - (not reads)) * B * length * (8 * d + 4 * h * length)
+    return sum(4 * 6 * x.size for x in params) + 4 * activations + sum(x.size * x.dtype.itemsize for x in splits)
 
 
 def advance(

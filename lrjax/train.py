@@ -13,9 +13,8 @@ from lrjax.clip import CLIP, MAX_LOG_SCALE, embed_captions, embed_images, init_c
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
 from lrjax.loss import contrastive_loss, sigmoid_loss
-from lrjax.scenes import EMPTY, fill
 from lrjax.splits import Splits
-from lrjax.tasks.base import Batch, Task, noisy, of_one
+from lrjax.tasks.base import Batch, Task, noisy, of_one, words_of
 
 
 @struct.dataclass
@@ -73,12 +72,7 @@ def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: 
 
 def repeats(task: Task, batch: Batch) -> jax.Array:
     """Which captions of a batch are the same, [B, B]."""
-    captions = of_one(task, batch.label), *zip(task.said, batch.said, strict=True)
-    longest = max(len(form.template) for form, _ in captions)
-    ids = [
-        jnp.pad(fill(*caption), [(0, 0), (0, longest - len(caption[0].template))], constant_values=EMPTY) for caption in captions
-    ]
-    ids = jnp.concatenate(ids)
+    ids = words_of(task, (of_one(task, batch.label), *zip(task.said, batch.said, strict=True)))
     return (ids[:, None] == ids[None]).all(-1)
 
 

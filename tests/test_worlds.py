@@ -17,7 +17,7 @@ from lrjax.report import tasks
 from lrjax.report.claims import judge
 from lrjax.report.study import TASKS, Study
 from lrjax.scenes import EOT, LEFT_OF
-from lrjax.tasks.base import all_captions
+from lrjax.tasks.base import all_captions, words_of
 
 
 def measured(wanted):
@@ -168,7 +168,7 @@ def test_all_captions_of_all_labels_have_probability_at_most_one(spoken):
     static, hyper, params, gates, batch = spoken
     task = static.world
     asked = task.captions(hyper)
-    words = reader.words_of(task, all_captions(task, asked))[asked.exists]
+    words = words_of(task, all_captions(task, asked))[asked.exists]
     seen = reader.prefix(static, params, gates, batch.images)[:1]
     total = jnp.exp(reader.log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(words), 0), words).sum(-1)).sum()
     assert 0 < total < 1

@@ -24,6 +24,7 @@ from lrjax.gates import Gates
 from lrjax.scenes import BACKGROUND, CLS, LEFT_OF, PAIR_CAPTION, Form, pair_caption_slots
 from lrjax.splits import Splits
 from lrjax.sweep import Run
+from lrjax.tasks.base import words_of
 
 WORDS = {"first": (0, CLS), "second": (2, LEFT_OF)}  # name -> (which word of the reader's, the token that stands there)
 BATCH = 300  # images traced at a time
@@ -36,7 +37,7 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
     row, shape = row_of(static, "reader", reader=True), shapes(static)["text"]
     traced(static, "text", "reader")
     scenes, n = row.unseen(), static.L
-    words = reader.words_of(row, ((PAIR_CAPTION, pair_caption_slots(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
+    words = words_of(row, ((PAIR_CAPTION, pair_caption_slots(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
     rows = n + np.array([word for word, _ in WORDS.values()])
 
     def one(args):

@@ -16,7 +16,18 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from lrjax.scenes import EMPTY, FIRST_LABEL, PAIR_CAPTION, SINGLE_CAPTION, Form, Slots, label_name, single_caption_slots
+from lrjax.scenes import (
+    BACKGROUND,
+    EMPTY,
+    FIRST_LABEL,
+    PAIR_CAPTION,
+    SINGLE_CAPTION,
+    Form,
+    Slots,
+    fill,
+    label_name,
+    single_caption_slots,
+)
 
 
 @struct.dataclass
@@ -97,6 +108,11 @@ class Task:
         return self.n_first + self.n_names
 
     @property
+    def one_token(self) -> bool:
+        """Whether an image shows objects alone, a token each: no distractors, no patches."""
+        return self.n_slots == self.together and self.n_tokens == self.n_first + self.n_names
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The relation words that captions use."""
         return self.RELATIONS[self.relations]
@@ -114,6 +130,11 @@ class Task:
     def said(self) -> tuple[Form, ...]:
         """The forms of captions, beside that of one object."""
         return (PAIR_CAPTION,)
+
+    @property
+    def n_words(self) -> int:
+        """How many tokens the longest caption has."""
+        return max(len(form.template) for form in (SINGLE_CAPTION, *self.said))
 
     @property
     def n_slots(self) -> int:
@@ -183,6 +204,12 @@ def of_one(task: Task, label: jax.Array | None = None) -> tuple[Form, Slots]:
 def all_captions(task: Task, captions: Captions) -> tuple[tuple[Form, Slots], ...]:
     """Forms and slots of all captions of a task, in the order of their numbers."""
     return (of_one(task), *zip(task.said, captions.said, strict=True))
+
+
+def words_of(task: Task, captions: tuple[tuple[Form, Slots], ...]) -> jax.Array:
+    """The words [c, n_words] of captions, each a form and its slots [S, c']; the shorter ones end in background."""
+    pad = lambda ids: jnp.pad(ids, [(0, 0), (0, task.n_words - ids.shape[1])], constant_values=BACKGROUND)
+    return jnp.concatenate([pad(fill(*caption)) for caption in captions])
 
 
 def token_of(task: Task, label: jax.Array) -> jax.Array:
