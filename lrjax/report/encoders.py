@@ -246,25 +246,36 @@ def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> li
     )
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
     three_questions(page, verdicts, study)
-    for part, title in TITLES.items():
-        page.heading(title)
-        if not study.has(part):
-            page.text(f"Not tested: the sweep `{part}` is not trained yet (`make encoders ARGS=--only={part}`).")
-            continue
-        for path, caption in drawn(study, part, folder / "figures"):
-            page.figure(path, caption)
-        for claim in CLAIMS:
-            if claim.part == part:
-                page.claim(verdicts[claim.key])
+    for part in trained(page, study, TITLES, "make encoders"):
         table = summary(study.models(part), ("n_labels", *AXES[part]))
-        write_csv(folder / "encoders" / f"{part}.csv", table)
-        page.table(*shown(table))
+        section(page, part, drawn(study, part, folder / "figures"), verdicts, table, folder / "encoders")
         for encoder, answer in {"depth": {"vision": "each"}, "left_right": {"text": "text_each"}}.get(part, {}).items():
             causes(page, study, part, encoder, answer, folder)
     one_head_section(page, search, folder)
     how(page, "`make encoders` makes all of this.", seconds)
     write_csv(folder / "encoders.csv", verdict_table(verdicts))
     return [*page.write(folder, "encoders.md", "encoders.html"), folder / "encoders.csv"]
+
+
+def trained(page: Page, study: Study, titles: dict[str, str], command: str) -> Iterator[str]:
+    """The sweeps that are trained, each after its heading; of the others the page says how to train them."""
+    for part, title in titles.items():
+        page.heading(title)
+        if study.has(part):
+            yield part
+        else:
+            page.text(f"Not tested: the sweep `{part}` is not trained yet (`{command} ARGS=--only={part}`).")
+
+
+def section(page: Page, part: str, figures, verdicts: dict[str, list[Verdict]], table: Table, folder: Path) -> None:
+    """A sweep's figures, verdicts and accuracies; the latter are written to `folder` too."""
+    for path, caption in figures:
+        page.figure(path, caption)
+    for found in verdicts.values():
+        if found[0].claim.part == part:
+            page.claim(found)
+    write_csv(folder / f"{part}.csv", table)
+    page.table(*shown(table))
 
 
 def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None:

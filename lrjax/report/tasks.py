@@ -16,7 +16,7 @@ from lrjax.figures import worlds
 from lrjax.figures.style import shrink
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, judge, of
-from lrjax.report.encoders import Values, at, shown, summary, zeroed
+from lrjax.report.encoders import Values, at, section, summary, trained, zeroed
 from lrjax.report.page import Page
 from lrjax.report.study import Study
 from lrjax.stats import Table, format_interval, groups, mean_interval, select, write_csv
@@ -255,22 +255,12 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
         page.table(list(rows[0]), [list(map(str, row.values())) for row in rows])
     page.text(CHANCE, "quiet")
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
-    for part, title in TITLES.items():
-        page.heading(title)
-        if not study.has(part):
-            page.text(f"Not tested: the sweep `{part}` is not trained yet (`make tasks ARGS=--only={part}`).")
-            continue
+    for part in trained(page, study, TITLES, "make tasks"):
         if part in NOTES:
             page.text(NOTES[part], "quiet")
-        for path, caption in drawn(study, part, folder / "figures"):
-            page.figure(path, caption)
-        for claim in CLAIMS:
-            if claim.part == part:
-                page.claim(verdicts[claim.key])
         models = study.models(part)
         accuracies = summary(models, ("n_labels", *AXES.get(part, ())), special(models))
-        write_csv(folder / "tasks" / f"{part}.csv", accuracies)
-        page.table(*shown(accuracies))
+        section(page, part, drawn(study, part, folder / "figures"), verdicts, accuracies, folder / "tasks")
         if part == "autoregressive":
             page.text("Parameters at 25 labels: " + ", ".join(f"{name} {n:,}" for name, n in parameters().items()) + ".", "quiet")
     how(page, "`make tasks` makes all of this.", seconds)
