@@ -1,5 +1,8 @@
 """Training of one model: padding and batching are inert, streams of randomness are the seed's, AdamW is optax's."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import chex
@@ -10,10 +13,10 @@ import optax
 import pytest
 
 from conftest import tiny_model
-from lrjax import config, train
-from lrjax.clip import MAX_LOG_SCALE, init_clip, model_splits, unit_gates
+from lrjax import config, train, xla
+from lrjax.clip import MAX_LOG_SCALE, embed_captions, init_clip, model_splits, unit_gates
 from lrjax.scenes import ABSENT, Scene, pair_caption_slots
-from lrjax.tasks.base import Batch
+from lrjax.tasks.base import Batch, of_one
 
 STEPS = 20
 
@@ -53,6 +56,34 @@ def test_vmapped_equals_one_by_one():
     static, hyper = config.make_static([model]), config.make_hyper(model)
     alone = train.train_steps(static, hyper, model_splits(static, hyper), train.init_state(static, hyper), 0, STEPS)[1]
     np.testing.assert_allclose(alone, losses([model])[0], atol=1e-5)
+
+
+def test_models_side_by_side_say_what_they_say_alone_at_full_size():
+    """As SPEC has them, 128 wide and batches of 256: at such sizes a part of XLA read memory that was not its own (`lrjax.xla`),
+    and these unit vectors were .08 off. Else they agree to rounding.
+    """
+    models = [config.Model(n_labels=n) for n in (5, 15, 25)]
+    static = config.make_static(models)
+    hyper = jax.tree.map(lambda *x: np.stack(x), *map(config.make_hyper, models))
+
+    def said(hyper):
+        batch = static.world.batch(jax.random.key(3), model_splits(static, hyper), hyper, static.batch_size)
+        captions = of_one(static.world, batch.label), *zip(static.world.said, batch.said, strict=True)
+        return embed_captions(static, init_clip(static, hyper), unit_gates(static), captions)
+
+    alone = [jax.jit(said)(jax.tree.map(lambda x, i=i: x[i], hyper)) for i in range(len(models))]
+    for together, *one in zip(jax.jit(jax.vmap(said))(hyper), *alone, strict=True):
+        np.testing.assert_allclose(together, np.stack(one), atol=1e-6)
+
+
+def test_jax_that_runs_without_what_xla_must_be_told_is_refused():
+    start = "import jax; jax.devices(); import lrjax"
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, env=environment | {"JAX_PLATFORMS": "cpu"})
+    if not xla.knows(xla.YNN):
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode == 1 and "ImportError: jax has started before lrjax was imported" in done.stderr
 
 
 def test_all_seeds_start_different_and_are_paired_across_conditions():

@@ -100,7 +100,7 @@ def test_without_positions_an_image_is_its_mirror_and_order_is_a_tie():
     model = tiny_model(positions="none", e_scale=1.0)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params = init_clip(static, hyper)
-    found = evaluate(static, hyper, model_splits(static, hyper), params, unit_gates(static), True)
+    found = jax.jit(partial(evaluate, static, exhaustive=True))(hyper, model_splits(static, hyper), params, unit_gates(static))
     for metric in ("seen_pair_order", "unseen_pair_order", "seen_pair_order_t2i", "unseen_pair_order_t2i"):
         assert found[metric] == 0.5, metric
 

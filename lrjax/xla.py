@@ -1,0 +1,36 @@
+"""What XLA must be told before it starts, so that numbers are right. It reads XLA_FLAGS once, when jax starts its backend.
+
+From jaxlib 0.8.1 on, XLA hands products of small matrices on a CPU to YNNPACK. With some constant operands those programs read
+memory that is not theirs (measured with 0.10.2: a sweep of 40 models trained to a loss of 2.2 in place of 1.34, and a segmentation
+fault), and they are no faster here: `lrjax` turns them off. `tests/test_train.py` compares with and without `vmap` at full size.
+"""
+
+import importlib.util
+import mmap
+import os
+import sys
+from pathlib import Path
+
+YNN = "xla_cpu_experimental_ynn_fusion_type"
+
+
+def knows(flag: str) -> bool:
+    """Whether this jaxlib has a flag: it ends the process at one that it does not know, and has no list of those that it does."""
+    for library in Path(importlib.util.find_spec("jaxlib").origin).parent.glob("libjax_common.*"):
+        with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return text.find(flag.encode()) >= 0
+    return False
+
+
+def turn_off_ynn() -> None:
+    """Without YNNPACK from here on. Raises ImportError if jax runs on a CPU already, with it."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if YNN in flags or not knows(YNN):
+        return
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    if bridge and bridge.backends_are_initialized() and sys.modules["jax"].default_backend() == "cpu":
+        raise ImportError(
+            f"jax has started before lrjax was imported, with a part of XLA that gives wrong numbers on CPUs: import lrjax first, "
+            f"or set XLA_FLAGS=--{YNN}= before jax starts"
+        )
+    os.environ["XLA_FLAGS"] = f"{flags} --{YNN}=".strip()
