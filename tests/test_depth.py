@@ -1,4 +1,4 @@
-"""Layers and paths: one block's gradient is `gradient`'s, and a patched path is what hiding a head from a head does."""
+"""Layers and paths: one block's gradient is `gradient`'s, and a patched path is what telling a head of another scene does."""
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,37 @@ def test_a_patched_path_is_what_one_head_reads_from_another_scene():
     np.testing.assert_allclose(found[0, 0, 0, 2], towers.unit((first(start) + written).sum(0)[0] @ tower.W_proj), atol=5e-6)
     assert found.shape == (1, 1, 1, len(depth.VIA), 12)
     assert all(np.abs(found[0, 0, 0, via] - clean).max() > 1e-3 for via in range(3))
+
+
+def test_a_path_is_from_its_sender_to_its_receiver():
+    """Two heads a layer: of the second block head 0 alone reads what of the first head 1 alone wrote in the other scene."""
+    shape = towers.Shape(15, 11, 2, n_heads=2, d_model=16, d_embed=12, causal=False)
+    tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
+    (ids, other), gates = jax.random.randint(jax.random.key(1), (2, 11), 0, 15), shape.unit_gates()
+    _, found = depth.patched(tower, gates, ids, other, shape, 0)
+    geometry = shape.geometry(jnp.arange(11), jnp.arange(11))
+    start, there = (jnp.stack([tower.E[i], tower.P, jnp.zeros_like(tower.P)]) for i in (ids, other))
+
+    def written(layer, x, *heads):
+        """What these heads write; the bias b_O belongs to none and cancels where it is taken twice."""
+        block = tower.blocks[layer]
+        silent = [head for head in (0, 1) if head not in heads]
+        return attend(block.replace(W_O=block.W_O.at[jnp.array(silent, int)].set(0)), gates[layer], x, geometry)[0] - x
+
+    here = start + written(0, start, 0, 1)
+    told = here + written(0, there, 1) - written(0, start, 1)
+    after = here + written(1, here, 0, 1) + written(1, told, 0) - written(1, here, 0)
+    np.testing.assert_allclose(found[0, 1, 0, 2], towers.unit(after.sum(0)[0] @ tower.W_proj), atol=5e-6)
+    assert np.abs(found[0, 1, 0, 2] - found[0, 0, 1, 2]).max() > 1e-3, "the other way round is another path"
+
+
+def test_a_later_layer_alone_is_what_it_is_under_gates():
+    run = untrained(tiny_model(n_layers_vision=2))
+    gated = untrained(tiny_model(n_layers_vision=2, gates="vision.L0:EP+PP+BP=0"))
+    alone, whole = depth.layers(run, alone=True), depth.layers(run)
+    np.testing.assert_allclose(alone.position_gradient, depth.layers(gated).position_gradient, atol=1e-5)
+    np.testing.assert_allclose(alone.position_gradient.sel(layer=0), 0, atol=1e-5)
+    assert abs(alone.position_gradient - whole.position_gradient).sel(layer=1).max() > 0.01
 
 
 def test_a_path_from_the_same_scene_changes_nothing():

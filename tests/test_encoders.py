@@ -41,6 +41,7 @@ def study(tmp_path_factory):
         "variant_frozen": ({"ablation": VARIANT_ABLATIONS}, ACCURACIES),
         "by_layer": ({"ablation": ablated}, ACCURACIES),
         "by_layer_frozen": ({"ablation": ablated}, ACCURACIES),
+        "layers_alone": ({"layer": range(3), "head": range(2)}, ("position_gradient",)),
         "layers": ({"layer": range(3), "head": range(2)}, ("position_gradient", "steadiness")),
         "paths": ({"layer": (1, 2), "sender": range(2), "receiver": range(2), "via": ("pattern", "values", "both")}, ("change",)),
     }

@@ -4,12 +4,14 @@
 readout's scores of the right object less the left one's (in text over captions, of the label named second less the first). Every
 ordered pair of labels occurs, so what depends on labels alone cancels; with one block it is `gradient`'s position_gradient. Terms
 of later layers are of the streams carried through frozen patterns: exact for attention-only models. `steadiness`: |mean| / sd over
-images, how much of what decides is position.
+labels in one layout (in text, with one word), the root of its mean square over layouts: how much of what decides is position.
+`alone`: the same with EP, PP and BP of the first layer at zero, so that a later layer has the gradient that it makes by itself;
+what is gone has formed on the first's.
 
 `paths`: path patching. What a head (the *sender*) writes is replaced, in what one head of the next layer (the *receiver*) reads and
 nowhere else, by what it writes in the swapped scene (the caption with its labels exchanged): same labels, other order. It goes
 through the receiver's pattern (its queries and keys), its values, or both. The order on unseen pairs that is lost is what goes that
-way: half of it is chance, and a path that carried all of the order would turn it round.
+way: a path that carried all of the order would turn it round, from order to 1 - order.
 
 Axes: n images or captions, l layers, h heads, o origins, t tokens.
 """
@@ -25,7 +27,7 @@ import xarray as xr
 
 from lrjax.analysis.ablate import NAMED_BY, ablate
 from lrjax.analysis.decompose import traces, unseen_sequences
-from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.gradient import POSITION_TERMS, readout_form
 from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, row_of, traced
 from lrjax.analysis.values import decided
 from lrjax.attention import GATES, TERMS, attend
@@ -33,7 +35,7 @@ from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape, unit
 from lrjax.errors import InputError
-from lrjax.gates import NONE, Gates
+from lrjax.gates import ENCODERS, NONE, Gates
 from lrjax.scenes import captions_of, fill, pair_caption_slots, swapped
 from lrjax.splits import Splits
 from lrjax.stats import Table, groups
@@ -42,15 +44,19 @@ from lrjax.sweep import Run
 VIA = ("pattern", "values", "both")
 
 
-def in_layers(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+def in_layers(
+    encoder: str, alone: bool, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates
+) -> dict[str, jax.Array]:
     """The question: gradient [l, term, h], its sum over terms position_gradient [l, h], and steadiness [l, h]."""
     tower, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder).readout
+    if alone:
+        gate = gate.at[0, :, [GATES.index(term) for term in POSITION_TERMS]].set(0)
     ids = unseen_sequences(static, encoder)
     if encoder == "vision":
         scenes = row_of(static, "depth").unseen()
-        first, second = scenes.i + 1, scenes.j + 1
+        first, second, arranged = scenes.i + 1, scenes.j + 1, (-1, static.world.n_layouts)  # layouts run fastest
     else:
-        first, second = jnp.zeros(len(ids), int), jnp.full(len(ids), 2)
+        first, second, arranged = jnp.zeros(len(ids), int), jnp.full(len(ids), 2), (static.n_words, -1)  # words run slowest
     found = []
     for layer, trace in enumerate(traces(tower, gate, static, encoder, ids)):
         factor = gate[layer][:, [GATES.index(term) for term in TERMS]].T
@@ -58,19 +64,20 @@ def in_layers(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
         at = lambda place, row=row: jnp.take_along_axis(row, place[:, None, None, None], -1)[..., 0]
         steps = at(second) - at(first)  # [n, term, h]
         total = steps.sum(1)
-        steady = jnp.abs(total.mean(0)) / total.std(0)
+        of_labels = total.reshape(*arranged, total.shape[-1]).var(0 if encoder == "vision" else 1)
+        steady = jnp.abs(total.mean(0)) / jnp.sqrt(of_labels.mean(0))
         found.append({"gradient": steps.mean(0), "position_gradient": total.mean(0), "steadiness": steady})
     return jax.tree.map(lambda *x: jnp.stack(x), *found)
 
 
-def layers(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
+def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False) -> xr.Dataset:
     """`in_layers` of all models: gradient [model, layer, term, head], position_gradient, steadiness [model, layer, head]."""
     dims = {"gradient": ("layer", "term", "head")} | dict.fromkeys(("position_gradient", "steadiness"), ("layer", "head"))
 
     def coords(static):
         return {"layer": range(depth_of(static, encoder)), "term": TERMS, "head": range(static.n_heads)}
 
-    return of_models(run, _LAYERS[check_encoder(encoder)], dims, coords, n_labels)
+    return of_models(run, _LAYERS[check_encoder(encoder), alone], dims, coords, n_labels)
 
 
 def patched(
@@ -178,7 +185,8 @@ def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
 
 
 # One object an encoder, made once: equal questions compile once.
-_LAYERS, _PATHS = ({encoder: partial(question, encoder) for encoder in ("vision", "text")} for question in (in_layers, in_paths))
+_PATHS = {encoder: partial(in_paths, encoder) for encoder in ENCODERS}
+_LAYERS = {(encoder, alone): partial(in_layers, encoder, alone) for encoder in ENCODERS for alone in (False, True)}
 
 
 def causal(table: Table, encoder: str = "vision") -> Table:

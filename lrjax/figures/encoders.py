@@ -79,7 +79,9 @@ def layers(table: Table, path: Path) -> Path:
 
 
 def paths(table: Table, path: Path) -> Path:
-    """Path patching: the change of order when a sender is hidden from one receiver, by what it goes through; dots are paths."""
+    """Path patching: the change of order when what a sender tells one receiver is of the swapped scene, by what it goes through; a
+    dot a path.
+    """
     figure, panels = grid(table, ("layer",))
     via = list(dict.fromkeys(table["via"].tolist()))
     for axis, part in panels:

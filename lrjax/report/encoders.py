@@ -73,6 +73,25 @@ def steadier(depth: int, n: int = 25) -> Values:
     return values
 
 
+def compounds(depth: int, n: int = 25) -> Values:
+    """Which share of the greatest |gradient| of a head in the last layer is gone without that of the first, by seed."""
+
+    def values(study, part):
+        def most(answer):
+            table = rows_with(study.answer(part, answer), n_labels=n, n_layers_vision=depth)
+            return per_model(table | {"size": np.abs(table["position_gradient"])}, "size", np.max, layer=depth - 1)
+
+        return 1 - most("layers_alone") / most("layers")
+
+    return values
+
+
+def kept(ablation: str, n: int = N, **where) -> Values:
+    """Which share of the order above chance an ablation leaves, so that models of different order can be compared."""
+    order = lambda name: zeroed(name, ORDER, n, change=False, **where)
+    return lambda study, part: (order(ablation)(study, part) - 0.5) / (order(NONE)(study, part) - 0.5)
+
+
 def strongest_path(answer: str, n: int, **where) -> Values:
     """The change of order by the path that turns most of it (pattern and values of one sender and receiver), by seed: the least of
     16 a pair of layers, so it is below 0 even where paths are noise.
@@ -144,14 +163,16 @@ CLAIMS: tuple[Claim, ...] = tuple(
              at(ORDER, n_layers_text=1)),
             ("j", "Left+right captions: two text layers learn them (App J)", "yes", "order, two text layers", 0.8, 1,
              at(ORDER, n_layers_text=2)),
-            ("j_path", "Two text layers: one path between heads carries the order", "", "greatest loss of order by one path",
-             -1, -0.1, strongest_path("text_paths", N, n_layers_text=2)),
+            ("j_path", "Two text layers: some path between two heads carries a tenth of the order", "",
+             "greatest loss of order by one path", -1, -0.1, strongest_path("text_paths", N, n_layers_text=2)),
         ),
         "depth": (
-            ("l", "Gradients compound in two-layer vision (App L): layer 1 is steadier than layer 0", "left open",
-             "steadiness |mean| / sd of s_j - s_i, best head of layer 1 less layer 0, N = 25", 0.1, INF, steadier(2)),
-            ("l3", "Gradients compound in three layers (App L): layer 2 is steadier than layer 0", "left open",
-             "steadiness, best head of layer 2 less layer 0, N = 25", 0.1, INF, steadier(3)),
+            ("l", "Gradients compound in two-layer vision (App L)", "left open",
+             "share of layer 1's gradient that is gone without that of layer 0, N = 25", 0.2, INF, compounds(2)),
+            ("l3", "Gradients compound in three layers (App L)", "left open",
+             "share of layer 2's gradient that is gone without that of layer 0, N = 25", 0.2, INF, compounds(3)),
+            ("l_steady", "Two layers: the second's gradient is the steadier over labels", "",
+             "steadiness |mean| / sd over labels of s_j - s_i, best head of layer 1 less layer 0, N = 25", 0.1, INF, steadier(2)),
             ("l_top1", "Two layers generalise at 25 labels", "", "top-1, N = 25", 0.8, 1, at(TOP1, 25, n_layers_vision=2)),
             ("l_few", "Depth helps at 5 labels", "", "top-1 at N = 5, two layers less one", 0.05, 1,
              at(TOP1, 5, n_layers_vision=2, less={"n_layers_vision": 1})),
@@ -159,20 +180,19 @@ CLAIMS: tuple[Claim, ...] = tuple(
              zeroed("EP+PP+BP", ORDER, 25, "by_layer", False, n_layers_vision=2)),
             ("l_first", "Two layers: EP + PP + BP of the first is causal", "", "change of order, N = 25", -1, -0.1,
              zeroed("vision.L0:EP+PP+BP=0", ORDER, 25, "by_layer", n_layers_vision=2)),
-            ("l_path", "Two layers: one path between heads turns the order", "", "change of order by the strongest path, N = 25",
-             -1, -0.2, strongest_path("paths", 25, n_layers_vision=2)),
+            ("l_path", "Two layers: some path between two heads carries a tenth of the order", "",
+             "change of order by the strongest path, N = 25", -1, -0.1, strongest_path("paths", 25, n_layers_vision=2)),
             ("l_last", "Two layers: EP + PP + BP of the last is causal", "", "change of order, N = 25", -1, -0.1,
              zeroed("vision.L1:EP+PP+BP=0", ORDER, 25, "by_layer", n_layers_vision=2)),
         ),
         "norm_mlp": (
             ("r", "LayerNorm and MLP modify the mechanism (App R): EP", "yes",
-             "|difference| in the change of order with EP at zero, full block and neither", 0.1, 1,
-             differs_in_size(zeroed("EP", ORDER, layer_norm=True, mlp_ratio=4),
-                             zeroed("EP", ORDER, layer_norm=False, mlp_ratio=0))),
+             "|difference| in the share of order that EP at zero leaves, full block and neither", 0.1, INF,
+             differs_in_size(kept("EP", layer_norm=True, mlp_ratio=4), kept("EP", layer_norm=False, mlp_ratio=0))),
             ("r_sum", "LayerNorm and MLP modify the mechanism (App R): EP + PP + BP", "yes",
-             "|difference| in the change of order with EP + PP + BP at zero, full block and neither", 0.1, 1,
-             differs_in_size(zeroed("EP+PP+BP", ORDER, layer_norm=True, mlp_ratio=4),
-                             zeroed("EP+PP+BP", ORDER, layer_norm=False, mlp_ratio=0))),
+             "|difference| in the share of order that EP + PP + BP at zero leave, full block and neither", 0.1, INF,
+             differs_in_size(kept("EP+PP+BP", layer_norm=True, mlp_ratio=4),
+                             kept("EP+PP+BP", layer_norm=False, mlp_ratio=0))),
             ("r_top1", "The full block generalises", "", "top-1", 0.8, 1, at(TOP1, layer_norm=True, mlp_ratio=4)),
             ("r_zero", "The full block: the position gradient at zero is chance", "", "order", 0.45, 0.6,
              zeroed("EP+PP+BP", ORDER, change=False, layer_norm=True, mlp_ratio=4)),
@@ -305,7 +325,8 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study
     page.answer(
         "Where does the gradient form in depth, and what is causal?",
         f"With two vision layers top-1 at 25 labels is {said('l_top1')}; at 5 labels depth changes it by {said('l_few')}. "
-        f"The steadiness of the best head changes by {said('l')} from layer 0 to layer 1. EP + PP + BP of layer 0 at zero "
+        f"Of layer 1's gradient {said('l')} is gone without that of layer 0 (three layers: {said('l3')}), and steadiness over "
+        f"labels changes by {said('l_steady')} from layer 0 to layer 1. EP + PP + BP of layer 0 at zero "
         f"changes order by {said('l_first')}, of layer 1 by {said('l_last')}; of both, order is {said('l_zero')}. The "
         f"strongest path between two heads changes it by {said('l_path')}.",
     )
