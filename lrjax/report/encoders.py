@@ -17,7 +17,7 @@ from lrjax.gates import NONE
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, N, Verdict, judge, of, per_model, rows_with, stated
 from lrjax.report.page import Page
-from lrjax.report.search import said
+from lrjax.report.search import HOW, said
 from lrjax.report.study import Study
 from lrjax.stats import Table, format_interval, groups, mean_interval, read_csv, select, write_csv
 
@@ -99,12 +99,16 @@ def strongest_path(answer: str, n: int, **where) -> Values:
     return lambda study, part: per_model(study.answer(part, answer), "change", np.min, n_labels=n, via="both", **where)
 
 
-def waits(study: Study, part: str) -> np.ndarray:
-    """Steps to an order of .8 without EP less those with it, N = 15, paired by seed; the last step where it is not reached."""
+def reached(study: Study, part: str, gates: str) -> np.ndarray:
+    """The first evaluated step with an order of .8, N = 15, by model; NaN if there is none."""
     history = study.history(part)
-    history = select(history, history["n_labels"] == N)
-    first = lambda gates: np.nan_to_num(first_step(select(history, history["gates"] == gates), ORDER), nan=history["step"].max())
-    return first("EP=0") - first(NONE)
+    return first_step(select(history, (history["n_labels"] == N) & (history["gates"] == gates)), ORDER)
+
+
+def waits(study: Study, part: str) -> np.ndarray:
+    """Steps to an order of .8 without EP less those with it, N = 15, paired by seed; never counts as the last step."""
+    last = study.history(part)["step"].max()
+    return np.nan_to_num(reached(study, part, "EP=0"), nan=last) - np.nan_to_num(reached(study, part, NONE), nan=last)
 
 
 def differs_in_size(one: Values, other: Values) -> Callable:
@@ -127,13 +131,15 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("ta_ep_share", "EP off from the first step: PP carries the gradient", "",
              "share of PP", 0.5, 1.5, share("PP", gates="EP=0")),
             ("ta_ep_wait", "EP off from the first step: order comes no later", "",
-             "steps to order .8, less those with EP", -300, 300, waits),
+             "steps to order .8, less those with EP (never: 6,000)", -300, 300, waits),
             ("ta_ep_5", "EP off from the first step, 5 labels: order as with it", "", "change of order, N = 5", -0.1, 1,
              at(ORDER, 5, gates="EP=0", less={"gates": NONE})),
             ("ta_ep_25", "EP off from the first step, 25 labels: order as with it", "", "change of order, N = 25", -0.1, 1,
              at(ORDER, 25, gates="EP=0", less={"gates": NONE})),
             ("ta_ep_pp", "EP and PP off: order is learned all the same", "", "order", 0.8, 1, at(ORDER, gates="EP+PP=0")),
-            ("ta_ep_pp_share", "EP and PP off: BP carries the gradient", "", "share of BP", 0.5, 1.5, share("BP", gates="EP+PP=0")),
+            # written after the run, in place of BP's share of the gradient, which is 1 of necessity
+            ("ta_ep_pp_bp", "EP and PP off: BP takes over (asked after the run)", "", "change of order with BP at zero", -1, -0.15,
+             zeroed("BP", ORDER, gates="EP+PP=0")),
             ("ta_all", "EP, PP and BP off: order stays near chance", "", "order", 0.45, 0.6, at(ORDER, gates="EP+PP+BP=0")),
             ("ta_all_set", "EP, PP and BP off: labels are named", "", "label set", 0.8, 1, at(SET, gates="EP+PP+BP=0")),
             ("ta_vp", "VP off: order is learned all the same", "", "order", 0.8, 1, at(ORDER, gates="VP=0")),
@@ -141,7 +147,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
              at(TOP1, gates="vision.h0:EP=0", less={"gates": NONE})),
             ("ta_anneal", "EP annealed away from step 2,000: the order is back by step 6,000", "", "change of order", -0.1, 1,
              at(ORDER, gates=RETRAINED, less={"gates": NONE})),
-            ("ta_late", "EP on from step 3,000: it stays idle, PP has the gradient", "", "share of EP", -0.2, 0.5,
+            ("ta_late", "EP on from step 3,000: PP keeps more than half of the gradient", "", "share of EP", -0.2, 0.5,
              share("EP", gates=LATE)),
         ),
         "heads": (
@@ -269,12 +275,31 @@ def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> li
     for part in trained(page, study, TITLES, "make encoders"):
         table = summary(study.models(part), ("n_labels", *AXES[part]))
         section(page, part, drawn(study, part, folder / "figures"), verdicts, table, folder / "encoders")
+        for answer in study.parts[part].answers:
+            if answer.startswith(("variant", "by_layer")):
+                ablated(page, study, part, answer, folder)
         for encoder, answer in {"depth": {"vision": "each"}, "left_right": {"text": "text_each"}}.get(part, {}).items():
             causes(page, study, part, encoder, answer, folder)
     one_head_section(page, search, folder)
     how(page, "`make encoders` makes all of this.", seconds)
     write_csv(folder / "encoders.csv", verdict_table(verdicts))
     return [*page.write(folder, "encoders.md", "encoders.html"), folder / "encoders.csv"]
+
+
+def afterwards(study: Study) -> str:
+    """What was asked of training without EP after its run, and so is no claim."""
+    part = "training_ablation"
+    if not study.has(part):
+        return ""
+    wait, never = waits(study, part), int(np.isnan(reached(study, part, "EP=0")).sum())
+    without = lambda metric, n: format_interval(at(metric, n, gates="EP=0", less={"gates": NONE})(study, part), signed=True)
+    lost = lambda term, n, gates: format_interval(zeroed(term, ORDER, n, gates=gates)(study, part), signed=True)
+    return (
+        f"Found after the run: without EP {never} of {len(wait)} models never reach an order of .8 at 15 labels, and the median "
+        f"wait of all is {np.median(wait):.0f} steps; the label set changes by {without(SET, 5)} at 5 labels and by "
+        f"{without(SET, 25)} at 25, top-1 by {without(TOP1, 5)} and {without(TOP1, 25)}; PP at zero then changes order by "
+        f"{lost('PP', N, 'EP=0')} at 15 labels. With EP and PP off BP at zero changes it by {lost('BP', 25, 'EP+PP=0')} at 25."
+    )
 
 
 def trained(page: Page, study: Study, titles: dict[str, str], command: str) -> Iterator[str]:
@@ -299,21 +324,17 @@ def section(page: Page, part: str, figures, verdicts: dict[str, list[Verdict]], 
 
 
 def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None:
-    """What the sweeps say, in plain words."""
+    """What the sweeps say: numbers, in plain words that hold whatever they are."""
     said = lambda key: stated(verdicts[key][0])
-    left = "(not measured)"
-    if study.has("training_ablation"):  # found after the run, so it is no claim
-        left = format_interval(zeroed("VP", ORDER, change=False, gates="EP+PP+BP=0")(study, "training_ablation"))
     page.answer(
         "Trained without EP, which term takes over?",
-        f"PP. With EP off from the first step order at 15 labels is {said('ta_ep')}, .8 of it reached {said('ta_ep_wait')} steps "
-        f"later than with it, and PP carries {said('ta_ep_share')} of the gradient; at 25 labels order changes by "
-        f"{said('ta_ep_25')}, at 5 by {said('ta_ep_5')}: with few labels PP, which starts small, does not get there. With PP off "
-        f"too order is {said('ta_ep_pp')} and BP carries {said('ta_ep_pp_share')}; with EP, PP and BP off it is {said('ta_all')} "
-        f"(label set {said('ta_all_set')}), and what is left is in the values: with VP at zero it is {left}. Annealed away from "
-        f"step 2,000, EP is replaced: order changes by {said('ta_anneal')}. Mind the gauge: with one vision block E_cls and P_0 "
-        f"enter as their sum, so EP off leaves the same gradient to PP, with the CLS vector in P_0. That it is EP is what initial "
-        f"scales make of it; that it is a gradient of scores by position is not, though values can do a part of its work.",
+        f"With EP off from the first step order at 15 labels is {said('ta_ep')}, and PP has {said('ta_ep_share')} of the gradient; "
+        f"order changes by {said('ta_ep_5')} at 5 labels and by {said('ta_ep_25')} at 25. With PP off too order is "
+        f"{said('ta_ep_pp')}, and BP at zero changes it by {said('ta_ep_pp_bp')}; with EP, PP and BP off it is {said('ta_all')} "
+        f"(label set {said('ta_all_set')}): no score depends on position alone, and what is left is in the values. Annealed away "
+        f"from step 2,000, order changes by {said('ta_anneal')}. {afterwards(study)} Mind the gauge: with one vision block E_cls "
+        f"and P_0 enter as their sum, so EP off leaves the same gradient to PP, with the CLS vector in P_0. Which of them has it is "
+        f"what initial scales make of it.",
     )
     page.answer(
         "Does it need several heads?",
@@ -350,11 +371,30 @@ def shown(table: Table) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def ablated(page: Page, study: Study, part: str, answer: str, folder: Path) -> None:
+    """What an ablation does in each condition: on the page at 15 labels (or the most there are), at all in a CSV."""
+    table, by = study.answer(part, answer), ("n_labels", *AXES[part], "ablation")
+    none = {model: i for i, model in enumerate(table["model"].tolist()) if table["ablation"][i] == NONE}
+    base = [none[model] for model in table["model"].tolist()]
+    change = lambda metric, rows: format_interval((table[metric] - table[metric][base])[rows], signed=True)
+    lines = [
+        [*key, format_interval(table[ORDER][rows]), change(ORDER, rows), change(SET, rows)]
+        for key, rows in groups(table, by).items()
+    ]
+    header = [*by, "order", "change of order", "change of label set"]
+    write_csv(folder / "encoders" / f"{part}_{answer}.csv", dict(zip(header, map(np.array, zip(*lines, strict=True)), strict=True)))
+    n = N if N in table["n_labels"] else table["n_labels"].max()
+    frozen = ", scales of LayerNorm frozen" if answer.endswith("frozen") else ""
+    page.text(f"Terms at zero in vision{frozen}, N = {n}: mean over models [95 % interval].")
+    page.table(header[1:], [[str(cell) for cell in line[1:]] for line in lines if line[0] == n])
+
+
 def causes(page: Page, study: Study, part: str, encoder: str, answer: str, folder: Path) -> None:
     """Which single (layer, head, term) is causal, by depth and N: of each model the head that costs most."""
     page.text(
         f"Single ablations in {encoder}: change of order when one term of one head of one layer is zero, of each model's head that "
-        "costs most; and what that does to the label set. Mean over models [95 % interval]; the ten greatest."
+        "costs most (the least of four, so below 0 even where heads are noise); and what that does to the label set. Mean over "
+        "models [95 % interval]; the ten greatest."
     )
     axis, table = AXES[part][0], study.answer(part, answer)
     rows = []
@@ -408,3 +448,16 @@ def one_head_section(page: Page, search: Path, report: Path) -> None:
         t = tables["confirm"]
         rows = [[f"{column[i]:.3g}" for column in t.values()] for i in range(len(t["step"]))]
         page.table([*t], rows)
+    if "how" in tables:
+        how = tables["how"]
+        names = [name for name in HOW if name in how]
+        page.text("How: the fresh seeds at the last step, of those that generalise there and those that do not (mean over models).")
+        succeed = how[TOP1] > one_head.GENERALISES
+        parts = {"succeed": succeed, "fail": ~succeed}
+        page.table(
+            ["", "models", *names],
+            [
+                [name, str(int(rows.sum())), *(f"{np.nanmean(how[c][rows]):.3f}" if rows.any() else "" for c in names)]
+                for name, rows in parts.items()
+            ],
+        )
