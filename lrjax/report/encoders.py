@@ -333,8 +333,8 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study
         f"{said('ta_ep_pp')}, and BP at zero changes it by {said('ta_ep_pp_bp')}; with EP, PP and BP off it is {said('ta_all')} "
         f"(label set {said('ta_all_set')}): no score depends on position alone, and what is left is in the values. Annealed away "
         f"from step 2,000, order changes by {said('ta_anneal')}. {afterwards(study)} Mind the gauge: with one vision block E_cls "
-        f"and P_0 enter as their sum, so EP off leaves the same gradient to PP, with the CLS vector in P_0. Which of them has it is "
-        f"what initial scales make of it.",
+        f"and P_0 enter as their sum, so EP off leaves the same gradient to PP, with the CLS vector in P_0. Which of them has it "
+        f"is what initial scales make of it.",
     )
     page.answer(
         "Does it need several heads?",
