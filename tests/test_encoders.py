@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lrjax import config, stats, sweep
+from lrjax import config, evaluate, stats, sweep
 from lrjax.analysis import one_head
 from lrjax.analysis.ablate import VARIANT_ABLATIONS
 from lrjax.analysis.gradient import NAMES
@@ -48,16 +48,22 @@ def study(tmp_path_factory):
     answers |= {"text_paths": answers["paths"], "text": ({}, ()), "layer_terms": ({}, ()), "pruning_of_four": ({}, ())}
     for encoder, name in (("vision", "each"), ("text", "text_each")):
         answers[name] = ({"ablation": ("none", f"{encoder}.L0.h0:EP=0", f"{encoder}.L1.h1:VE+VP+VB=0")}, ACCURACIES)
-    return drawn(tmp_path_factory.mktemp("study"), ENCODERS, answers)
+    return drawn(tmp_path_factory.mktemp("study"), ENCODERS, answers, measured)
 
 
-def drawn(folder, parts, answers, measured=ACCURACIES):
+def measured(wanted):
+    """The accuracies that models of a sweep have, whatever their shapes."""
+    of = [evaluate.metric_names(p.static, p.static.world.SETS) for p in sweep.make_programs(wanted)]
+    return ("loss", *(name for name in of[0] if all(name in names for names in of)))
+
+
+def drawn(folder, parts, answers, measured):
     """A study of the real sweeps of `parts`, 2 seeds, whose numbers are drawn, not trained; answers: name -> (axes, columns)."""
     made, rng = Study(folder, parts), np.random.default_rng(0)
     for name, part in parts.items():
         wanted = sweep_of(importlib.import_module(f"experiments.configs.{part.config}").get_config(), 2, 8, quick=False)
         columns = sweep.model_columns(wanted)
-        own = measured(wanted) if callable(measured) else measured
+        own = measured(wanted)
         models = with_numbers(rng, columns, own)
         history = with_numbers(rng, crossed(columns, step=(0, 300, 600)), own)
         history["unseen_pair_order"] = np.where(history["step"] > 0, 0.9, 0.5)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_encoders import drawn
+from test_encoders import drawn, measured
 
 from conftest import TINY, shake, tiny_model, tiny_sweep, untrained
-from lrjax import clip, config, evaluate, reader, sweep
+from lrjax import clip, config, reader, sweep
 from lrjax.analysis import ablate, grid
 from lrjax.analysis import reader as reading
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS
@@ -18,12 +18,6 @@ from lrjax.report.claims import judge
 from lrjax.report.study import TASKS, Study
 from lrjax.scenes import EOT, LEFT_OF
 from lrjax.tasks.base import all_captions, words_of
-
-
-def measured(wanted):
-    """The accuracies that models of a sweep have, whatever their shapes."""
-    of = [evaluate.metric_names(p.static, p.static.world.SETS) for p in sweep.make_programs(wanted)]
-    return ("loss", *(name for name in of[0] if all(name in names for names in of)))
 
 
 @pytest.fixture(scope="module")

@@ -167,6 +167,12 @@ CLAIMS: tuple[Claim, ...] = tuple(
         "left_right": (
             ("j_one", "Left+right captions: one text layer is at chance (App J)", "chance", "order, one text layer", 0.45, 0.6,
              at(ORDER, n_layers_text=1)),
+            ("j_one_left", "One text layer: left-of by itself is at chance too", "", "order of left-of, one text layer", 0.45, 0.6,
+             at(f"{ORDER}_left", n_layers_text=1)),
+            ("j_one_right", "One text layer: and so is right-of", "", "order of right-of, one text layer", 0.45, 0.6,
+             at(f"{ORDER}_right", n_layers_text=1)),
+            ("j_right", "Two text layers learn right-of", "", "order of right-of, two text layers", 0.8, 1,
+             at(f"{ORDER}_right", n_layers_text=2)),
             ("j", "Left+right captions: two text layers learn them (App J)", "yes", "order, two text layers", 0.8, 1,
              at(ORDER, n_layers_text=2)),
             ("j_path", "Two text layers: some path between two heads carries a tenth of the order", "",
@@ -273,7 +279,9 @@ def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> li
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
     three_questions(page, verdicts, study)
     for part in trained(page, study, TITLES, "make encoders"):
-        table = summary(study.models(part), ("n_labels", *AXES[part]))
+        models = study.models(part)
+        words = tuple(name for name in (f"{ORDER}_left", f"{ORDER}_right") if name in models)
+        table = summary(models, ("n_labels", *AXES[part]), words)
         section(page, part, drawn(study, part, folder / "figures"), verdicts, table, folder / "encoders")
         for answer in study.parts[part].answers:
             if answer.startswith(("variant", "by_layer")):

@@ -52,9 +52,6 @@ class Grid(Pairs):
             return "height", self.height, f"a smaller grid: it has {self.n_layouts} layouts, of at most {MOST_LAYOUTS}"
         return None if self.L == 10 else ("L", self.L, "10, which a grid does not read: give height and width")
 
-    def apart(self, name: str) -> tuple[str, ...]:
-        return self.words if len(self.words) > 1 else ()
-
     @property
     def extent(self) -> tuple[int, int]:
         return self.height // self.patch, self.width // self.patch

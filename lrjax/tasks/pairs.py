@@ -22,6 +22,9 @@ EXHAUSTIVE_LIMIT, FINAL_SAMPLE = 2**17, 2**14
 class Pairs(Task):
     """One or two objects at places 0..n_places-1; `layouts` are all ways to place two, the one that comes first named first."""
 
+    def apart(self, name: str) -> tuple[str, ...]:
+        return self.words if len(self.words) > 1 else ()
+
     @property
     def layouts(self) -> np.ndarray:
         """The places of two objects, [K, 2]."""
