@@ -11,7 +11,7 @@ from lrjax.analysis.ablate import ablate_each
 from lrjax.analysis.models import tidy
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
-from lrjax.stats import conditions
+from lrjax.stats import conditions, least
 from lrjax.sweep import model_columns
 
 answers.define_flags()
@@ -26,19 +26,25 @@ def main() -> None:
     answers.tell_by(models, by, MEASURES)
     found = tidy(depth.layers(run, encoder, n_labels)[["position_gradient", "steadiness"]])
     answers.write_table("depth_layers", found)
-    size = {"size": abs(found["position_gradient"])}
-    answers.tell_by(found | size, (*by, "layer"), {"size": "|gradient|", "steadiness": "steadiness"})
+    # a value a model: heads and paths of one model are no sample
+    best = least(found | {"less": -abs(found["position_gradient"])}, ("model", "layer"), "less")
+    best |= {"size": abs(best["position_gradient"])}
+    answers.tell_by(best, (*by, "layer"), {"size": "|gradient| of the best head", "steadiness": "its steadiness"})
     answers.draw("depth_layers", figures.layers, found)
     if encoder == "vision":
         zeroed = depth.by_layer(run, n_labels)
         answers.write_table("depth_by_layer", zeroed)
         answers.tell_by(zeroed, (*by, "ablation"), MEASURES)
-    answers.write_table("depth_each", ablate_each(run, encoder, n_labels))
+    answers.write_table("depth_each", each := ablate_each(run, encoder, n_labels))
+    causes = depth.causal(each, encoder)
+    causes |= {name: columns[name][causes["model"]] for name in by}
+    answers.tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"})
     deeper = depth.deep(run, encoder)
     if deeper.programs:
         paths = tidy(depth.paths(deeper, encoder, n_labels)[["change"]])
         answers.write_table("depth_paths", paths)
-        answers.tell_by(paths, (*by, "layer", "via"), {"change": "change of order, all paths"})
+        strongest = least(paths, ("model", "layer", "via"), "change")
+        answers.tell_by(strongest, (*by, "layer", "via"), {"change": "change of order, the strongest path"})
         answers.draw("depth_paths", figures.paths, paths)
 
 

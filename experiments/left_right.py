@@ -9,7 +9,7 @@ from lrjax.analysis.ablate import ablate_each
 from lrjax.analysis.models import tidy
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
-from lrjax.stats import conditions
+from lrjax.stats import conditions, least
 from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
@@ -20,16 +20,20 @@ def main() -> None:
     models = answers.models_of(run, n_labels)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    answers.tell_by(models, by, MEASURES)
+    of_words = {f"unseen_pair_order_{word}": f"order of {word}" for word in ("left", "right")}
+    answers.tell_by(models, by, MEASURES | {name: told for name, told in of_words.items() if name in models})
     answers.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
     each = ablate_each(run, "text", n_labels)
     answers.write_table("left_right_each", each)
-    answers.tell_by(each, ("ablation", *by), {"unseen_pair_order": "order"})
+    causes = depth.causal(each, "text")
+    causes |= {name: columns[name][causes["model"]] for name in by}
+    answers.tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"})
     two = depth.deep(run, "text")
     if two.programs:
         paths = tidy(depth.paths(two, "text", n_labels)[["change"]])
         answers.write_table("left_right_paths", paths)
-        answers.tell_by(paths, (*by, "layer", "via"), {"change": "change of order, all paths"})
+        strongest = least(paths, ("model", "layer", "via"), "change")  # a value a model: its paths are no sample
+        answers.tell_by(strongest, (*by, "layer", "via"), {"change": "change of order, the strongest path"})
         answers.draw("left_right_paths", figures.paths, paths)
 
 

@@ -52,6 +52,14 @@ def select(table: Table, rows) -> Table:
     return {name: column[rows] for name, column in table.items()}
 
 
+def least(table: Table, by: tuple[str, ...], column: str) -> Table:
+    """Of each combination of the columns `by` the row in which `column` is least; none where it is NaN throughout."""
+    rows = [
+        rows[np.nanargmin(table[column][rows])] for rows in groups(table, by).values() if not np.isnan(table[column][rows]).all()
+    ]
+    return select(table, np.array(rows, int))
+
+
 def joined(table: Table, other: Table, names) -> Table:
     """A table of one row a model with columns `names` of another such table; NaN where that has no row for the model."""
     at = {model: i for i, model in enumerate(other["model"].tolist())}

@@ -1,12 +1,15 @@
 """Layers and paths: one block's gradient is `gradient`'s, and a patched path is what telling a head of another scene does."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conftest import shake, tiny_model, untrained
+from conftest import command, shake, tiny_model, tiny_sweep, untrained
 from lrjax import encoder as towers
+from lrjax import sweep, workdir
 from lrjax.analysis import depth, gradient
 from lrjax.attention import attend
 from lrjax.errors import InputError
@@ -117,3 +120,27 @@ def test_causal_takes_the_head_that_costs_most():
     assert list(zip(found["layer"].tolist(), found["term"].tolist(), strict=True)) == [(0, "EP"), (1, "pruned")]
     np.testing.assert_allclose(found["unseen_pair_order"], [-0.3, 0])
     np.testing.assert_allclose(found["unseen_pair_label_set"], [-0.05, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "tables"),
+    [("depth", ("layers", "by_layer", "each", "paths")), ("left_right", ("each", "paths"))],
+    ids=["depth", "left_right"],
+)
+def test_a_command_writes_what_it_says(deep, name, tables):
+    done = command(name, f"--ckpt={deep}")
+    assert done.returncode == 0, done.stderr
+    for table in tables:
+        assert len((deep / "analysis" / f"{name}_{table}.csv").read_text().splitlines()) > 2
+    assert (deep / "figures" / f"{name}_paths.png").stat().st_size > 5000
+    assert "the strongest path" in done.stdout and "the head that costs most" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """A workdir of two models of two layers in both encoders, with both words."""
+    folder = tmp_path_factory.mktemp("deep")
+    wanted = tiny_sweep((4,), n_layers_vision=2, n_layers_text=2, relations="left+right", steps=2, eval_every=2)
+    run = workdir.open_run(folder, wanted)
+    sweep.advance(run, on_evaluation=partial(workdir.save, folder))
+    return folder
