@@ -9,10 +9,12 @@ from absl import flags
 from lrjax import answers, cli
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, NAMED_BY, ablate, each
 from lrjax.analysis.models import by_shape, merged
+from lrjax.config import Static
 from lrjax.errors import InputError
 from lrjax.evaluate import MEASURES, SETS
 from lrjax.figures import ablation as figures
 from lrjax.gates import NONE
+from lrjax.positions import LEARNED
 from lrjax.stats import Table, conditions, counted, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
@@ -36,6 +38,14 @@ Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their 
 EP and PP is set by initial scales and weight decay, not learned. Read EP beside PP, BP and EP+PP+BP."""
 
 
+ROTARY = ("EB", "BB", "EB+BB")  # row-constant, and so idle, under other positions
+WITHOUT_P = {
+    "rotary": "positions='rotary': there is no P, so EP, PE, PP and BP do not exist; EE, BE, EB and BB depend on the offset.",
+    "alibi": "positions='alibi': there is no P, so EP, PE and BP do not exist; PP is the fixed linear bias.",
+    "none": "positions='none': there is no P, so EP, PE, PP and BP do not exist.",
+}
+
+
 def main() -> None:
     heads, images = cli.whole_numbers("heads", HEADS.value), IMAGES.value
     if TERMS.value is not None and not any(TERMS.value):
@@ -49,14 +59,16 @@ def main() -> None:
         named = {"controls": CONTROLS, "doses": DOSES, "recognition": ABLATIONS}
         if "each" in (TERMS.value or ()):
             named["each"] = each(part.programs[0].static, encoder)
-        asked = [text for given in TERMS.value or ABLATIONS for text in named.get(given, (given,))]
+        usual = (*ABLATIONS, *ROTARY) if part.programs[0].static.positions == "rotary" else ABLATIONS
+        asked = [text for given in TERMS.value or usual for text in named.get(given, (given,))]
         return ablate(part, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, n_labels, images, FROZEN.value)
 
-    table = merged([of_part(part) for part in by_shape(run, n_labels, *NAMED_BY)])
+    table = merged([of_part(part) for part in by_shape(run, n_labels, *NAMED_BY, "positions")])
     measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES
     which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
     where = f"{encoder} encoder, {which}, step {run.step}"
     print_tables(table, tuple(model_columns(run.sweep)), where, measures)
+    print(*dict.fromkeys(cautions(program.static) for program in run.programs), sep="\n")
 
     filters = {
         "h": "-".join(HEADS.value or ()),
@@ -84,7 +96,15 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict
             lines.append([ablation, *cells])
         print(format_table(["zero", *(cell for name in measures.values() for cell in (name, "- none"))], lines))
     print("\nUnseen pairs; mean over seeds [95 % interval]; `- none`: paired difference to the baseline.")
-    print(f"The baseline is this step alone; models.csv has the mean of the last three evaluations.\n{GAUGE}\n")
+    print("The baseline is this step alone; models.csv has the mean of the last three evaluations.\n")
+
+
+def cautions(static: Static) -> str:
+    """What to mind of a kind of encoder."""
+    if static.positions in LEARNED:
+        one_block = static.n_layers_vision == 1 and static.positions != "learned_no_cls"
+        return GAUGE if one_block else "Several layers, or no P_0: there is no gauge between EP and PP."
+    return WITHOUT_P.get(static.positions, "P is fixed: EP and PP are what initial scales make of it.")
 
 
 if __name__ == "__main__":

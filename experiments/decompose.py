@@ -36,10 +36,17 @@ def main() -> None:
     for kind, row, title in chosen(run, here):
         answers.draw(f"terms_{kind}", figures.maps, here.isel(model=row), title)
         if LAYER.value == 0:
-            answers.draw(
-                f"EP_by_label_{kind}", figures.by_label, decompose.tables(run, encoder, n_labels).isel(model=row), encoder, title
-            )
+            draw_by_label(run, encoder, n_labels, kind, row, title)
     answers.draw("shares", figures.shares, here)
+
+
+def draw_by_label(run, encoder, n_labels, kind, row, title) -> None:
+    try:
+        tables = decompose.tables(run, encoder, n_labels)
+    except InputError as error:  # rotary positions: the other figures are there
+        print(f"EP_by_label_{kind} is not drawn: {error}")
+    else:
+        answers.draw(f"EP_by_label_{kind}", figures.by_label, tables.isel(model=row), encoder, title)
 
 
 def chosen(run, here):

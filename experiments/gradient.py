@@ -9,6 +9,7 @@ from absl import flags
 from lrjax import answers, cli, sweep
 from lrjax.analysis import gradient
 from lrjax.analysis.models import tidy
+from lrjax.attention import TERMS
 from lrjax.figures import gradient as figures
 from lrjax.stats import conditions, format_interval, format_table, groups, select
 
@@ -19,15 +20,16 @@ def main() -> None:
     run, n_labels = answers.restore()
     answer = gradient.gradient(run, flags.FLAGS.encoder, n_labels)
     best = gradient.strongest(answer)
+    there = [term for term in TERMS if abs(best[f"gradient_{term}"]).max() > 1e-6]  # rotary positions have others than learned ones
     rows, columns = [], select(sweep.model_columns(run.sweep), answer.model.values)
     by = conditions(columns, columns)
     for key, models in groups(columns, by).items():
         part = best.isel(model=models)
-        terms = [format_interval(abs(part[f"gradient_{term}"])) for term in gradient.POSITION_TERMS]
+        terms = [format_interval(abs(part[f"gradient_{term}"])) for term in there]
         measures = (format_interval(x) for x in (abs(part.position_gradient), part.label_spread, part.ratio))
         rows.append([*key, len(models), *measures, *terms])
     print("each model's head of the greatest ratio; mean over seeds [95 % interval]")
-    header = [*by, "seeds", "|position_gradient|", "label_spread", "ratio", *(f"|{t}|" for t in gradient.POSITION_TERMS)]
+    header = [*by, "seeds", "|position_gradient|", "label_spread", "ratio", *(f"|{t}|" for t in there)]
     print(format_table(header, rows))
     answers.write_table("gradient", tidy(answer))
 
