@@ -9,6 +9,7 @@ from lrjax import answers, cli
 from lrjax.analysis import depth
 from lrjax.analysis.ablate import ablate_each
 from lrjax.analysis.models import tidy
+from lrjax.errors import InputError
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
 from lrjax.stats import conditions, least
@@ -40,12 +41,17 @@ def main() -> None:
     causes |= {name: columns[name][causes["model"]] for name in by}
     answers.tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"})
     deeper = depth.deep(run, encoder)
-    if deeper.programs:
+    if not deeper.programs:
+        return
+    try:
         paths = tidy(depth.paths(deeper, encoder, n_labels)[["change"]])
-        answers.write_table("depth_paths", paths)
-        strongest = least(paths, ("model", "layer", "via"), "change")
-        answers.tell_by(strongest, (*by, "layer", "via"), {"change": "change of order, the strongest path"})
-        answers.draw("depth_paths", figures.paths, paths)
+    except InputError as error:  # LayerNorm: all the rest is there
+        print(f"paths are not asked: {error}")
+        return
+    answers.write_table("depth_paths", paths)
+    strongest = least(paths, ("model", "layer", "via"), "change")
+    answers.tell_by(strongest, (*by, "layer", "via"), {"change": "change of order, the strongest path"})
+    answers.draw("depth_paths", figures.paths, paths)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,16 @@ Rows j, k, l, r and rotary of SPEC's table are the paper's; the others are ours 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from lrjax.analysis import depth, one_head
 from lrjax.analysis.gradient import carried, first_step
+from lrjax.clip import CLIP, init_clip
+from lrjax.config import Model, make_hyper, make_static
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
 from lrjax.figures.style import shrink
@@ -283,6 +287,8 @@ def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> li
         words = tuple(name for name in (f"{ORDER}_left", f"{ORDER}_right") if name in models)
         table = summary(models, ("n_labels", *AXES[part]), words)
         section(page, part, drawn(study, part, folder / "figures"), verdicts, table, folder / "encoders")
+        if part == "width":
+            page.text(smallest(models))
         for answer in study.parts[part].answers:
             if answer.startswith(("variant", "by_layer")):
                 ablated(page, study, part, answer, folder)
@@ -358,6 +364,35 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study
         f"labels changes by {said('l_steady')} from layer 0 to layer 1. EP + PP + BP of layer 0 at zero "
         f"changes order by {said('l_first')}, of layer 1 by {said('l_last')}; of both, order is {said('l_zero')}. The "
         f"strongest path between two heads changes it by {said('l_path')}.",
+    )
+
+
+def shaped(**fields) -> CLIP:
+    """The shapes of the parameters of a model with these fields."""
+    model = Model(**fields)
+    return jax.eval_shape(partial(init_clip, make_static([model])), make_hyper(model))
+
+
+def size_of(tree) -> int:
+    """How many numbers a tree of arrays holds."""
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def smallest(models: Table) -> str:
+    """The model of fewest parameters that generalises at N = 15: the lower end of its top-1's interval is above .8."""
+    at_n = select(models, models["n_labels"] == N)
+    found = []
+    for (d_model, d_head), rows in groups(at_n, ("d_model", "d_head")).items():
+        mean, low, high = mean_interval(at_n[TOP1][rows])
+        if low > one_head.GENERALISES:
+            found.append((size_of(shaped(n_labels=N, d_model=d_model, d_head=d_head)), d_model, d_head, mean, low, high))
+    if not found:
+        return f"None of these generalises at N = {N}: no interval of top-1 lies above {one_head.GENERALISES}."
+    size, d_model, d_head, mean, low, high = min(found)
+    return (
+        f"The smallest that generalises at N = {N} (all of its interval above {one_head.GENERALISES}) has d_model = {d_model}, "
+        f"d_head = {d_head}, {size:,} parameters: top-1 {mean:.2f} [{low:.2f}, {high:.2f}]. d_embed and initial scales are the "
+        "same at all widths."
     )
 
 

@@ -1,22 +1,19 @@
 """Other worlds: claims on each sweep of `study.TASKS`, with thresholds fixed before the runs, their table, and their page."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES
-from lrjax.clip import init_clip
-from lrjax.config import OBJECTIVES, Model, make_hyper, make_static
+from lrjax.config import OBJECTIVES
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
 from lrjax.figures import worlds
 from lrjax.figures.style import shrink
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, judge, of
-from lrjax.report.encoders import Values, at, section, summary, trained, zeroed
+from lrjax.report.encoders import Values, at, section, shaped, size_of, summary, trained, zeroed
 from lrjax.report.page import Page
 from lrjax.report.study import Study
 from lrjax.stats import Table, format_interval, groups, mean_interval, select, write_csv
@@ -312,13 +309,9 @@ def special(models: Table) -> tuple[str, ...]:
 
 def parameters() -> dict[str, int]:
     """How many parameters a model of 25 labels trains, by objective. A reader of raw tokens has no use for its vision encoder."""
-    found = {}
-    for objective in OBJECTIVES:
-        model = Model(n_labels=MANY, objective=objective)
-        params = jax.eval_shape(partial(init_clip, make_static([model])), make_hyper(model))
-        used = params.text if objective == "autoregressive_raw" else params
-        found[objective] = sum(x.size for x in jax.tree.leaves(used))
-    return found
+    params = {objective: shaped(n_labels=MANY, objective=objective) for objective in OBJECTIVES}
+    params["autoregressive_raw"] = params["autoregressive_raw"].text
+    return {objective: size_of(tree) for objective, tree in params.items()}
 
 
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
