@@ -13,6 +13,8 @@ from lrjax.analysis.gradient import NAMES
 from lrjax.config import Sweep
 from lrjax.report import encoders
 from lrjax.report.claims import judge
+from lrjax.report.page import Page
+from lrjax.report.search import HOW
 from lrjax.report.study import ENCODERS, Study, sweep_of
 
 ACCURACIES = ("loss", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
@@ -148,3 +150,20 @@ def test_the_smallest_model_is_of_those_whose_whole_interval_generalises():
     told = encoders.smallest(widths | {"unseen_pair": np.array([0.3, 0.99, 0.9, 0.91, 0.95, 0.95])})
     assert "d_model = 32, d_head = 8, 18,785 parameters" in told, "16 has a mean of .65, and 64 is larger"
     assert encoders.smallest(widths | {"unseen_pair": np.full(6, 0.5)}).startswith("None of these generalises")
+
+
+def test_the_search_for_one_head_is_told_with_its_rate_and_how(tmp_path):
+    rng, n = np.random.default_rng(0), 8
+    drawn = {name: rng.uniform(low, high, n) for name, (low, high) in one_head.RANGES.items()}
+    top1 = np.array([0.9, 0.85, *[0.2] * 6])
+    found = drawn | {"model": np.arange(n), "step": np.full(n, 500), "unseen_pair": top1, "at_the_end": top1 - 0.1}
+    stats.write_csv(tmp_path / "screen.csv", found)
+    stats.write_csv(tmp_path / "full.csv", stats.select(found, slice(4)))
+    stats.write_csv(tmp_path / "confirm.csv", {"step": np.array([500]), "succeed": np.array([0.25])})
+    stats.write_csv(tmp_path / "how.csv", {name: rng.uniform(size=4) for name in HOW} | {"unseen_pair": top1[:4]})
+    page = Page("page")
+    encoders.one_head_section(page, tmp_path, tmp_path / "report")
+    told = " ".join(page.html)
+    assert "Of 8 configurations drawn at random 0.25 [0.07, 0.59]" in told, "Wilson's interval of 2 of 8"
+    assert "Of the best 4" in told and "2 have it at their best step of a full training, 0 at the last" in told
+    assert all(name in told for name in HOW)

@@ -481,11 +481,11 @@ def one_head_section(page: Page, search: Path, report: Path) -> None:
     screened, trained = (len(tables[name]["model"]) for name in ("screen", "full"))
     caption = f"{screened} configurations screened, the best {trained} trained in full. `python -m experiments.one_head`"
     page.figure(shrink(figure), caption)
-    can = int((tables["full"][TOP1] > one_head.GENERALISES).sum())
+    succeed = lambda name, column=TOP1: int((tables[name][column] > one_head.GENERALISES).sum())
     page.text(
-        f"Of the {len(tables['full']['model'])} trained in full, {said(tables['full']['unseen_pair'])} have a top-1 above "
-        f"{one_head.GENERALISES} at their best step, {said(tables['full']['at_the_end'])} at the last. They were picked by the "
-        f"screening: of all {len(tables['screen']['model'])} at least {can} can."
+        f"Of {screened} configurations drawn at random {said(tables['screen'][TOP1])} (share, 95 % interval) have a top-1 above "
+        f"{one_head.GENERALISES} at some evaluation of the screening. Of the best {trained} by then, picked, so that no interval "
+        f"is due, {succeed('full')} have it at their best step of a full training, {succeed('full', 'at_the_end')} at the last."
     )
     if "confirm" in tables:
         t = tables["confirm"]

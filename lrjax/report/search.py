@@ -19,8 +19,12 @@ def search(
     """Screen, train the best in full, confirm the best of these with fresh seeds; print and write what each stage found."""
     screened, screen = stage(folder, "screen", one_head.draw(configurations), screen_steps, every)
     trained, full = stage(folder, "full", one_head.chosen(screened.sweep, screen, keep), steps, every)
-    print(f"\nof the best {len(full['model'])}, trained in full, so many succeed at their best step: {said(full['unseen_pair'])}")
-    print(f"and at the last step: {said(full['at_the_end'])}   (top-1 above {gradient.GENERALISES})")
+    succeed = lambda top1: int((top1 > gradient.GENERALISES).sum())
+    print(f"\nsucceed (top-1 above {gradient.GENERALISES}) while screened: {said(screen['unseen_pair'])} of {len(screen['model'])}")
+    print(
+        f"of the best {len(full['model'])}, trained in full: {succeed(full['unseen_pair'])} at their best step, "
+        f"{succeed(full['at_the_end'])} at the last"
+    )
     if confirmed:
         confirm(folder, trained.sweep, full, confirmed, every)
     print(figures.search(screen, full, one_head.RANGES, folder / f"one_head.{suffix}"))
