@@ -463,6 +463,7 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     suffixes = ("",) if "objective" in fields else ("", "_t2i")
     orders = {f"{name}_order{suffix}" for name, apart in sets.items() for suffix in (*suffixes, *(f"_{one}" for one in apart))}
     assert {name for name in metrics if "order" in name} == orders
+    assert set(evaluate.METRICS) <= set(metrics) or "objective" in fields, "a reader has no text -> image"
     for name, values in metrics.items():
         assert ((values >= 0) & (values <= 1)).all(), name
         if "order" in name:
