@@ -33,20 +33,21 @@ def main() -> None:
 
     here = answer.sel(layer=LAYER.value)
     answers.draw("terms_mean", figures.maps, here.mean("model"), f"mean over {answer.sizes['model']} models")
+    tables = by_token(run, encoder, n_labels) if LAYER.value == 0 else None
     for kind, row, title in chosen(run, here):
         answers.draw(f"terms_{kind}", figures.maps, here.isel(model=row), title)
-        if LAYER.value == 0:
-            draw_by_label(run, encoder, n_labels, kind, row, title)
+        if tables is not None:
+            answers.draw(f"EP_by_label_{kind}", figures.by_label, tables.isel(model=row), encoder, title)
     answers.draw("shares", figures.shares, here)
 
 
-def draw_by_label(run, encoder, n_labels, kind, row, title) -> None:
+def by_token(run, encoder, n_labels):
+    """The maps by token and position; under rotary positions, where there are none, nothing but a line that says so."""
     try:
-        tables = decompose.tables(run, encoder, n_labels)
-    except InputError as error:  # rotary positions: the other figures are there
-        print(f"EP_by_label_{kind} is not drawn: {error}")
-    else:
-        answers.draw(f"EP_by_label_{kind}", figures.by_label, tables.isel(model=row), encoder, title)
+        return decompose.tables(run, encoder, n_labels)
+    except InputError as error:
+        print(f"EP_by_label is not drawn: {error}")
+        return None
 
 
 def chosen(run, here):

@@ -28,8 +28,8 @@ def main() -> None:
     found = tidy(depth.layers(run, encoder, n_labels)[["position_gradient", "steadiness"]])
     answers.write_table("depth_layers", found)
     # a value a model: heads and paths of one model are no sample
-    best = least(found | {"less": -abs(found["position_gradient"])}, ("model", "layer"), "less")
-    best |= {"size": abs(best["position_gradient"])}
+    size = abs(found["position_gradient"])
+    best = least(found | {"size": size, "-size": -size}, ("model", "layer"), "-size")
     answers.tell_by(best, (*by, "layer"), {"size": "|gradient| of the best head", "steadiness": "its steadiness"})
     answers.draw("depth_layers", figures.layers, found)
     if encoder == "vision":
@@ -37,8 +37,7 @@ def main() -> None:
         answers.write_table("depth_by_layer", zeroed)
         answers.tell_by(zeroed, (*by, "ablation"), MEASURES)
     answers.write_table("depth_each", each := ablate_each(run, encoder, n_labels))
-    causes = depth.causal(each, encoder)
-    causes |= {name: columns[name][causes["model"]] for name in by}
+    causes = depth.causal(each, encoder, by)
     answers.tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"})
     deeper = depth.deep(run, encoder)
     if not deeper.programs:

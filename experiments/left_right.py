@@ -25,8 +25,7 @@ def main() -> None:
     answers.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
     each = ablate_each(run, "text", n_labels)
     answers.write_table("left_right_each", each)
-    causes = depth.causal(each, "text")
-    causes |= {name: columns[name][causes["model"]] for name in by}
+    causes = depth.causal(each, "text", by)
     answers.tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"})
     two = depth.deep(run, "text")
     if two.programs:

@@ -3,6 +3,8 @@
 All of a model's randomness derives from its seed alone, through one named stream each.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from flax import struct
 
 from lrjax import encoder, supervision
 from lrjax import positions as places
-from lrjax.config import Hyper, Static
+from lrjax.config import Hyper, Model, Static, make_hyper, make_static
 from lrjax.encoder import Encoder, Shape
 from lrjax.gates import Gates
 from lrjax.scenes import Form, Slots
@@ -62,6 +64,16 @@ def shapes(static: Static) -> dict[str, Shape]:
 def unit_gates(static: Static) -> Gates:
     """All gates 1: no ablation."""
     return Gates(**{name: shape.unit_gates() for name, shape in shapes(static).items()})
+
+
+def shaped(model: Model) -> CLIP:
+    """The shapes of one model's parameters."""
+    return jax.eval_shape(partial(init_clip, make_static([model])), make_hyper(model))
+
+
+def n_parameters(params) -> int:
+    """How many numbers a tree of arrays or shapes holds."""
+    return sum(x.size for x in jax.tree.leaves(params))
 
 
 def init_clip(static: Static, hyper: Hyper) -> CLIP:

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from lrjax import devices, train
 from lrjax.benchmark import counts
-from lrjax.clip import init_clip, model_splits
+from lrjax.clip import model_splits, n_parameters, shaped
 from lrjax.config import MAX_MODELS, STATIC, TRACED, Hyper, Model, Static, Sweep, make_hyper, make_static
 from lrjax.errors import InputError, Unusable
 from lrjax.evaluate import METRICS, evaluate
@@ -231,7 +231,6 @@ def bytes_of_model(model: Model) -> int:
     and in a reader); splits.
     """
     static = make_static([model])
-    params = jax.tree.leaves(jax.eval_shape(partial(init_clip, static), make_hyper(model)))
     splits = jax.tree.leaves(jax.eval_shape(partial(model_splits, static), make_hyper(model)))
     B, d, h, task, reads = model.batch_size, model.d_model, model.n_heads, static.world, model.objective != "contrastive"
     seen, said = len(task.image.template), task.n_words
@@ -240,7 +239,7 @@ def bytes_of_model(model: Model) -> int:
     dense = [(model.n_layers_vision, seen), (model.n_layers_text, said + reads * seen)]
     for layers, length in dense:
         activations += 3 * (layers - (not reads)) * B * length * (8 * d + 4 * h * length)
-    return sum(4 * 6 * x.size for x in params) + 4 * activations + sum(x.size * x.dtype.itemsize for x in splits)
+    return 4 * (6 * n_parameters(shaped(model)) + activations) + sum(x.size * x.dtype.itemsize for x in splits)
 
 
 def advance(

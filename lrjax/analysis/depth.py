@@ -189,9 +189,9 @@ _PATHS = {encoder: partial(in_paths, encoder) for encoder in ENCODERS}
 _LAYERS = {(encoder, alone): partial(in_layers, encoder, alone) for encoder in ENCODERS for alone in (False, True)}
 
 
-def causal(table: Table, encoder: str = "vision") -> Table:
-    """Of `ablate_each`'s table: a row per model, layer and term (`pruned`: all a head writes): the greatest loss of order that a
-    single head makes, and what this ablation does to the label set.
+def causal(table: Table, encoder: str = "vision", by: tuple[str, ...] = ("n_labels",)) -> Table:
+    """Of `ablate_each`'s table: a row per model, layer and term (`pruned`: all a head writes), with the model's columns `by`: the
+    greatest loss of order that a single head makes, and what this ablation does to the label set.
     """
     form = re.compile(rf"{encoder}(?:\.L(\d+))?\.h\d+:(.*)=0")
     lines = []
@@ -205,5 +205,5 @@ def causal(table: Table, encoder: str = "vision") -> Table:
                 loss = {m: table[m][row] - table[m][base] for m in ("unseen_pair_order", "unseen_pair_label_set")}
                 found[key] = min((found.get(key, loss), loss), key=lambda x: np.nan_to_num(x["unseen_pair_order"]))
         for (layer, term), loss in found.items():
-            lines.append({name: table[name][base] for name in ("model", "n_labels")} | {"layer": layer, "term": term} | loss)
+            lines.append({name: table[name][base] for name in ("model", *by)} | {"layer": layer, "term": term} | loss)
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}

@@ -1,130 +1,41 @@
-"""Other encoders: claims on each sweep of `study.ENCODERS`, with thresholds fixed before the runs, and their page.
+"""Other encoders: claims on each sweep of `study.ENCODERS`, with thresholds fixed before the runs but for one that says so, and
+their page.
 
 Rows j, k, l, r and rotary of SPEC's table are the paper's; the others are ours (`paper` is empty).
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from lrjax.analysis import depth, one_head
-from lrjax.analysis.gradient import carried, first_step
-from lrjax.clip import CLIP, init_clip
-from lrjax.config import Model, make_hyper, make_static
-from lrjax.evaluate import MEASURES
+from lrjax.analysis.gradient import carried
+from lrjax.clip import n_parameters, shaped
+from lrjax.config import Model
 from lrjax.figures import encoders as figures
 from lrjax.figures.style import shrink
 from lrjax.gates import NONE
+from lrjax.report import search
 from lrjax.report.build import how, verdict_table
-from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, N, Verdict, judge, of, per_model, rows_with, stated
+from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, N, Verdict, judge, stated
+from lrjax.report.contrasts import (
+    at,
+    compounds,
+    differs_in_size,
+    kept,
+    kept_alone,
+    reached,
+    share,
+    steadier,
+    strongest_path,
+    waits,
+    zeroed,
+)
 from lrjax.report.page import Page
-from lrjax.report.search import HOW, said
+from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
 from lrjax.stats import Table, format_interval, groups, mean_interval, read_csv, select, write_csv
-
-Values = Callable[[Study, str], np.ndarray]
-
-
-def at(metric: str, n: int = N, less: dict | None = None, **where) -> Values:
-    """An accuracy of the models with these fields; less that of the models with the fields of `less`, paired by seed."""
-
-    def values(study, part):
-        table = study.models(part)
-        found = of(table, metric, n_labels=n, **where)
-        return found if less is None else found - of(table, metric, n_labels=n, **less)
-
-    return values
-
-
-def zeroed(ablation: str, metric: str, n: int = N, answer: str = "variant", change: bool = True, **where) -> Values:
-    """An accuracy under an ablation, or the change that it makes, of the models with these fields."""
-
-    def values(study, part):
-        table = study.answer(part, answer)
-        found = of(table, metric, n_labels=n, ablation=ablation, **where)
-        return found - of(table, metric, n_labels=n, ablation=NONE, **where) if change else found
-
-    return values
-
-
-def share(term: str, n: int = N, **where) -> Values:
-    """The share of the position gradient that a term carries, in each model's best head."""
-    return lambda study, part: of(carried(study.answer(part, "strongest")), f"share_{term}", n_labels=n, **where)
-
-
-def kept_alone(best: bool) -> Values:
-    """Top-1 after retraining with one head kept, by seed: of the best head, or the mean over heads."""
-
-    def values(study, part):
-        table = study.models(part)
-        table = select(table, [text.count(".h") == 3 for text in table["gates"].tolist()])
-        return per_model(table, TOP1, np.max if best else np.mean)
-
-    return values
-
-
-def steadier(depth: int, n: int = 25) -> Values:
-    """Steadiness of the steadiest head in the last layer less that in the first, by seed."""
-
-    def values(study, part):
-        table = rows_with(study.answer(part, "layers"), n_labels=n, n_layers_vision=depth)
-        most = lambda layer: per_model(table, "steadiness", np.max, layer=layer)
-        return most(depth - 1) - most(0)
-
-    return values
-
-
-def compounds(depth: int, n: int = 25) -> Values:
-    """Which share of the greatest |gradient| of a head in the last layer is gone without that of the first, by seed."""
-
-    def values(study, part):
-        def most(answer):
-            table = rows_with(study.answer(part, answer), n_labels=n, n_layers_vision=depth)
-            return per_model(table | {"size": np.abs(table["position_gradient"])}, "size", np.max, layer=depth - 1)
-
-        return 1 - most("layers_alone") / most("layers")
-
-    return values
-
-
-def kept(ablation: str, n: int = N, **where) -> Values:
-    """Which share of the order above chance an ablation leaves, so that models of different order can be compared."""
-    order = lambda name: zeroed(name, ORDER, n, change=False, **where)
-    return lambda study, part: (order(ablation)(study, part) - 0.5) / (order(NONE)(study, part) - 0.5)
-
-
-def strongest_path(answer: str, n: int, **where) -> Values:
-    """The change of order by the path that turns most of it (pattern and values of one sender and receiver), by seed: the least of
-    16 a pair of layers, so it is below 0 even where paths are noise.
-    """
-    return lambda study, part: per_model(study.answer(part, answer), "change", np.min, n_labels=n, via="both", **where)
-
-
-def reached(study: Study, part: str, gates: str) -> np.ndarray:
-    """The first evaluated step with an order of .8, N = 15, by model; NaN if there is none."""
-    history = study.history(part)
-    return first_step(select(history, (history["n_labels"] == N) & (history["gates"] == gates)), ORDER)
-
-
-def waits(study: Study, part: str) -> np.ndarray:
-    """Steps to an order of .8 without EP less those with it, N = 15, paired by seed; never counts as the last step."""
-    last = study.history(part)["step"].max()
-    return np.nan_to_num(reached(study, part, "EP=0"), nan=last) - np.nan_to_num(reached(study, part, NONE), nan=last)
-
-
-def differs_in_size(one: Values, other: Values) -> Callable:
-    """|mean difference| of two values paired by seed, with the interval of its size: for claims that name no direction."""
-
-    def values(study, part):
-        mean, low, high = mean_interval(one(study, part) - other(study, part))
-        straddles = low <= 0 <= high
-        return abs(mean), 0.0 if straddles else min(abs(low), abs(high)), max(abs(low), abs(high)), len(one(study, part))
-
-    return values
-
 
 RETRAINED, LATE = "EP=1>0@2000-2500", "EP=0>1@3000-3001"
 CLAIMS: tuple[Claim, ...] = tuple(
@@ -271,13 +182,13 @@ AXES = {
 }
 
 
-def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> list[Path]:
+def build(study: Study, folder: Path, seconds: Table | None, searched: Path) -> list[Path]:
     """Write encoders.html, encoders.md, encoders.csv (verdicts), encoders/*.csv (accuracies by condition) and figures."""
     page = Page("Other encoders: is the gradient a property of one block, or of attention?")
     page.text(
         "Every variant is a configuration of the same encoder. Verdicts as in the main report: a 95 % interval over seeds against "
-        "a threshold that was in the code before the run. N = 15 unless said. Each sweep holds its own baseline, so contrasts are "
-        "paired by seed.",
+        "a threshold that was in the code before the run, where it does not say otherwise. N = 15 unless said. Each sweep holds "
+        "its own baseline, so contrasts are paired by seed.",
         "quiet",
     )
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
@@ -294,7 +205,7 @@ def build(study: Study, folder: Path, seconds: Table | None, search: Path) -> li
                 ablated(page, study, part, answer, folder)
         for encoder, answer in {"depth": {"vision": "each"}, "left_right": {"text": "text_each"}}.get(part, {}).items():
             causes(page, study, part, encoder, answer, folder)
-    one_head_section(page, search, folder)
+    one_head_section(page, searched, folder)
     how(page, "`make encoders` makes all of this.", seconds)
     write_csv(folder / "encoders.csv", verdict_table(verdicts))
     return [*page.write(folder, "encoders.md", "encoders.html"), folder / "encoders.csv"]
@@ -314,27 +225,6 @@ def afterwards(study: Study) -> str:
         f"{without(SET, 25)} at 25, top-1 by {without(TOP1, 5)} and {without(TOP1, 25)}; PP at zero then changes order by "
         f"{lost('PP', N, 'EP=0')} at 15 labels. With EP and PP off BP at zero changes it by {lost('BP', 25, 'EP+PP=0')} at 25."
     )
-
-
-def trained(page: Page, study: Study, titles: dict[str, str], command: str) -> Iterator[str]:
-    """The sweeps that are trained, each after its heading; of the others the page says how to train them."""
-    for part, title in titles.items():
-        page.heading(title)
-        if study.has(part):
-            yield part
-        else:
-            page.text(f"Not tested: the sweep `{part}` is not trained yet (`{command} ARGS=--only={part}`).")
-
-
-def section(page: Page, part: str, figures, verdicts: dict[str, list[Verdict]], table: Table, folder: Path) -> None:
-    """A sweep's figures, verdicts and accuracies; the latter are written to `folder` too."""
-    for path, caption in figures:
-        page.figure(path, caption)
-    for found in verdicts.values():
-        if found[0].claim.part == part:
-            page.claim(found)
-    write_csv(folder / f"{part}.csv", table)
-    page.table(*shown(table))
 
 
 def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None:
@@ -367,17 +257,6 @@ def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study
     )
 
 
-def shaped(**fields) -> CLIP:
-    """The shapes of the parameters of a model with these fields."""
-    model = Model(**fields)
-    return jax.eval_shape(partial(init_clip, make_static([model])), make_hyper(model))
-
-
-def size_of(tree) -> int:
-    """How many numbers a tree of arrays holds."""
-    return sum(x.size for x in jax.tree.leaves(tree))
-
-
 def smallest(models: Table) -> str:
     """The model of fewest parameters that generalises at N = 15: the lower end of its top-1's interval is above .8."""
     at_n = select(models, models["n_labels"] == N)
@@ -385,7 +264,9 @@ def smallest(models: Table) -> str:
     for (d_model, d_head), rows in groups(at_n, ("d_model", "d_head")).items():
         mean, low, high = mean_interval(at_n[TOP1][rows])
         if low > one_head.GENERALISES:
-            found.append((size_of(shaped(n_labels=N, d_model=d_model, d_head=d_head)), d_model, d_head, mean, low, high))
+            found.append(
+                (n_parameters(shaped(Model(n_labels=N, d_model=d_model, d_head=d_head))), d_model, d_head, mean, low, high)
+            )
     if not found:
         return f"None of these generalises at N = {N}: no interval of top-1 lies above {one_head.GENERALISES}."
     size, d_model, d_head, mean, low, high = min(found)
@@ -394,24 +275,6 @@ def smallest(models: Table) -> str:
         f"d_head = {d_head}, {size:,} parameters: top-1 {mean:.2f} [{low:.2f}, {high:.2f}]. d_embed and initial scales are the "
         "same at all widths."
     )
-
-
-def summary(models: Table, by: tuple[str, ...], more: tuple[str, ...] = ()) -> Table:
-    """Mean accuracies on unseen pairs, and `more` of them, and how many models generalise, by condition."""
-    lines = []
-    for key, rows in groups(models, by).items():
-        line = dict(zip(by, key, strict=True)) | {"models": len(rows)}
-        line |= {metric: np.nanmean(models[metric][rows]) for metric in (*MEASURES, *more)}
-        lines.append(line | {"generalise": np.mean(models[TOP1][rows] > one_head.GENERALISES)})
-    return {name: np.array([line[name] for line in lines]) for name in lines[0]}
-
-
-def shown(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table for the page."""
-    cell = lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)
-    return list(table), [
-        [cell(value) for value in row] for row in zip(*(column.tolist() for column in table.values()), strict=True)
-    ]
 
 
 def ablated(page: Page, study: Study, part: str, answer: str, folder: Path) -> None:
@@ -467,40 +330,34 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
         yield draw("text_paths", figures.paths, study.answer(part, "text_paths")), "Paths in text. `experiments.left_right`"
 
 
-def one_head_section(page: Page, search: Path, report: Path) -> None:
+def one_head_section(page: Page, found_in: Path, report: Path) -> None:
     """What the search for one head found; its tables go to `report`."""
     page.heading("Can one head in one layer succeed?")
-    if not (search / "full.csv").is_file():
+    if not (found_in / "full.csv").is_file():
         page.text("Not tested: the search was not made yet (`make encoders ARGS=--only=one_head`).")
         return
-    found = {name: search / f"{name}.csv" for name in ("screen", "full", "confirm", "how")}
+    found = {name: found_in / f"{name}.csv" for name in ("screen", "full", "confirm", "how")}
     tables = {name: read_csv(path) for name, path in found.items() if path.is_file()}
     for name, table in tables.items():
         write_csv(report / "encoders" / f"one_head_{name}.csv", table)
     figure = figures.search(tables["screen"], tables["full"], one_head.RANGES, report / "figures" / "encoders_one_head.png")
-    screened, trained = (len(tables[name]["model"]) for name in ("screen", "full"))
-    caption = f"{screened} configurations screened, the best {trained} trained in full. `python -m experiments.one_head`"
+    screened, trained_in_full = (len(tables[name]["model"]) for name in ("screen", "full"))
+    caption = f"{screened} configurations screened, the best {trained_in_full} trained in full. `python -m experiments.one_head`"
     page.figure(shrink(figure), caption)
     succeed = lambda name, column=TOP1: int((tables[name][column] > one_head.GENERALISES).sum())
     page.text(
-        f"Of {screened} configurations drawn at random {said(tables['screen'][TOP1])} (share, 95 % interval) have a top-1 above "
-        f"{one_head.GENERALISES} at some evaluation of the screening. Of the best {trained} by then, picked, so that no interval "
-        f"is due, {succeed('full')} have it at their best step of a full training, {succeed('full', 'at_the_end')} at the last."
+        f"Of {screened} configurations drawn at random {search.said(tables['screen'][TOP1])} (share, 95 % interval) have a top-1 "
+        f"above {one_head.GENERALISES} at some evaluation of the screening. Of the best {trained_in_full} by then, picked, so that "
+        f"no interval is due, {succeed('full')} have it at their best step of a full training, {succeed('full', 'at_the_end')} at "
+        f"the last."
     )
     if "confirm" in tables:
         t = tables["confirm"]
         rows = [[f"{column[i]:.3g}" for column in t.values()] for i in range(len(t["step"]))]
         page.table([*t], rows)
     if "how" in tables:
-        how = tables["how"]
-        names = [name for name in HOW if name in how]
-        page.text("How: the fresh seeds at the last step, of those that generalise there and those that do not (mean over models).")
-        succeed = how[TOP1] > one_head.GENERALISES
-        parts = {"succeed": succeed, "fail": ~succeed}
-        page.table(
-            ["", "models", *names],
-            [
-                [name, str(int(rows.sum())), *(f"{np.nanmean(how[c][rows]):.3f}" if rows.any() else "" for c in names)]
-                for name, rows in parts.items()
-            ],
+        page.text(
+            "How: the fresh seeds at the last step, those that generalise there beside those that do not (mean [95 % interval], "
+            "over seeds and configurations)."
         )
+        page.table(*search.how(tables["how"]))

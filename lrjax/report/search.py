@@ -47,13 +47,17 @@ def confirm(folder: Path, trained: Sweep, full: Table, n: int, every: int) -> No
     found = joined(found, tidy(heads.heads(run)[["head_bias"]]), ["head_bias"])
     table = joined(sweep.models_table(run), found, [name for name in HOW if name in found])
     write_csv(folder / "how.csv", table)
-    succeeds = table["unseen_pair"] > gradient.GENERALISES
-    lines = []
+    print("\nhow: confirmed models that succeed beside those that fail, at the last step (mean [95 % interval])")
+    print(format_table(*how(table)))
+
+
+def how(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: what HOW says of models that succeed beside those that fail. Gradients have no direction here."""
+    succeeds, lines = table["unseen_pair"] > gradient.GENERALISES, []
     for name, rows in (("succeed", succeeds), ("fail", ~succeeds)):
         part = select(table, rows) | {"position_gradient": abs(table["position_gradient"][rows])}
-        lines.append([name, int(rows.sum()), *(format_interval(part[column]) for column in HOW)])
-    print("\nhow: confirmed models that succeed beside those that fail (mean [95 % interval])")
-    print(format_table(["", "models", *HOW], lines))
+        lines.append([name, str(int(rows.sum())), *(format_interval(part[column]) for column in HOW)])
+    return ["", "models", *HOW], lines
 
 
 def tell(folder: Path, name: str, table: Table) -> None:

@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES
-from lrjax.config import OBJECTIVES
+from lrjax.clip import n_parameters, shaped
+from lrjax.config import OBJECTIVES, Model
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
 from lrjax.figures import worlds
 from lrjax.figures.style import shrink
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, judge, of
-from lrjax.report.encoders import Values, at, section, shaped, size_of, summary, trained, zeroed
+from lrjax.report.contrasts import Values, at, zeroed
 from lrjax.report.page import Page
+from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
 from lrjax.stats import Table, format_interval, groups, mean_interval, select, write_csv
 
@@ -309,9 +311,9 @@ def special(models: Table) -> tuple[str, ...]:
 
 def parameters() -> dict[str, int]:
     """How many parameters a model of 25 labels trains, by objective. A reader of raw tokens has no use for its vision encoder."""
-    params = {objective: shaped(n_labels=MANY, objective=objective) for objective in OBJECTIVES}
+    params = {objective: shaped(Model(n_labels=MANY, objective=objective)) for objective in OBJECTIVES}
     params["autoregressive_raw"] = params["autoregressive_raw"].text
-    return {objective: size_of(tree) for objective, tree in params.items()}
+    return {objective: n_parameters(tree) for objective, tree in params.items()}
 
 
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:

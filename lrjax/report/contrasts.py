@@ -1,0 +1,114 @@
+"""Values of claims on a sweep of other encoders or worlds, a value a seed: what a claim compares with its threshold.
+
+A value is a function of a study and the name of its sweep. Contrasts are paired by seed.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lrjax.analysis.gradient import carried, first_step
+from lrjax.gates import NONE
+from lrjax.report.claims import ORDER, TOP1, N, of, per_model, rows_with
+from lrjax.report.study import Study
+from lrjax.stats import mean_interval, select
+
+Values = Callable[[Study, str], np.ndarray]
+
+
+def at(metric: str, n: int = N, less: dict | None = None, **where) -> Values:
+    """An accuracy of the models with these fields; less that of the models with the fields of `less`, paired by seed."""
+
+    def values(study, part):
+        table = study.models(part)
+        found = of(table, metric, n_labels=n, **where)
+        return found if less is None else found - of(table, metric, n_labels=n, **less)
+
+    return values
+
+
+def zeroed(ablation: str, metric: str, n: int = N, answer: str = "variant", change: bool = True, **where) -> Values:
+    """An accuracy under an ablation, or the change that it makes, of the models with these fields."""
+
+    def values(study, part):
+        table = study.answer(part, answer)
+        found = of(table, metric, n_labels=n, ablation=ablation, **where)
+        return found - of(table, metric, n_labels=n, ablation=NONE, **where) if change else found
+
+    return values
+
+
+def share(term: str, n: int = N, **where) -> Values:
+    """The share of the position gradient that a term carries, in each model's best head."""
+    return lambda study, part: of(carried(study.answer(part, "strongest")), f"share_{term}", n_labels=n, **where)
+
+
+def kept_alone(best: bool) -> Values:
+    """Top-1 after retraining with one head kept, by seed: of the best head, or the mean over heads."""
+
+    def values(study, part):
+        table = study.models(part)
+        table = select(table, [text.count(".h") == 3 for text in table["gates"].tolist()])
+        return per_model(table, TOP1, np.max if best else np.mean)
+
+    return values
+
+
+def steadier(depth: int, n: int = 25) -> Values:
+    """Steadiness of the steadiest head in the last layer less that in the first, by seed."""
+
+    def values(study, part):
+        table = rows_with(study.answer(part, "layers"), n_labels=n, n_layers_vision=depth)
+        most = lambda layer: per_model(table, "steadiness", np.max, layer=layer)
+        return most(depth - 1) - most(0)
+
+    return values
+
+
+def compounds(depth: int, n: int = 25) -> Values:
+    """Which share of the greatest |gradient| of a head in the last layer is gone without that of the first, by seed."""
+
+    def values(study, part):
+        def most(answer):
+            table = rows_with(study.answer(part, answer), n_labels=n, n_layers_vision=depth)
+            return per_model(table | {"size": np.abs(table["position_gradient"])}, "size", np.max, layer=depth - 1)
+
+        return 1 - most("layers_alone") / most("layers")
+
+    return values
+
+
+def kept(ablation: str, n: int = N, **where) -> Values:
+    """Which share of the order above chance an ablation leaves, so that models of different order can be compared."""
+    order = lambda name: zeroed(name, ORDER, n, change=False, **where)
+    return lambda study, part: (order(ablation)(study, part) - 0.5) / (order(NONE)(study, part) - 0.5)
+
+
+def strongest_path(answer: str, n: int, **where) -> Values:
+    """The change of order by the path that turns most of it (pattern and values of one sender and receiver), by seed: the least of
+    16 a pair of layers, so it is below 0 even where paths are noise.
+    """
+    return lambda study, part: per_model(study.answer(part, answer), "change", np.min, n_labels=n, via="both", **where)
+
+
+def reached(study: Study, part: str, gates: str) -> np.ndarray:
+    """The first evaluated step with an order of .8, N = 15, by model; NaN if there is none."""
+    history = study.history(part)
+    return first_step(select(history, (history["n_labels"] == N) & (history["gates"] == gates)), ORDER)
+
+
+def waits(study: Study, part: str) -> np.ndarray:
+    """Steps to an order of .8 without EP less those with it, N = 15, paired by seed; never counts as the last step."""
+    last = study.history(part)["step"].max()
+    return np.nan_to_num(reached(study, part, "EP=0"), nan=last) - np.nan_to_num(reached(study, part, NONE), nan=last)
+
+
+def differs_in_size(one: Values, other: Values) -> Callable:
+    """|mean difference| of two values paired by seed, with the interval of its size: for claims that name no direction."""
+
+    def values(study, part):
+        mean, low, high = mean_interval(one(study, part) - other(study, part))
+        straddles = low <= 0 <= high
+        return abs(mean), 0.0 if straddles else min(abs(low), abs(high)), max(abs(low), abs(high)), len(one(study, part))
+
+    return values

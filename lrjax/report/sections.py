@@ -1,0 +1,52 @@
+"""What the pages of other encoders and other worlds share: a section a sweep, and its table of accuracies."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lrjax.analysis.gradient import GENERALISES
+from lrjax.evaluate import MEASURES
+from lrjax.report.claims import TOP1, Verdict
+from lrjax.report.page import Page
+from lrjax.report.study import Study
+from lrjax.stats import Table, groups, write_csv
+
+
+def trained(page: Page, study: Study, titles: dict[str, str], command: str) -> Iterator[str]:
+    """The sweeps that are trained, each after its heading; of the others the page says how to train them."""
+    for part, title in titles.items():
+        page.heading(title)
+        if study.has(part):
+            yield part
+        else:
+            page.text(f"Not tested: the sweep `{part}` is not trained yet (`{command} ARGS=--only={part}`).")
+
+
+def section(page: Page, part: str, figures, verdicts: dict[str, list[Verdict]], table: Table, folder: Path) -> None:
+    """A sweep's figures, verdicts and accuracies; the latter are written to `folder` too."""
+    for path, caption in figures:
+        page.figure(path, caption)
+    for found in verdicts.values():
+        if found[0].claim.part == part:
+            page.claim(found)
+    write_csv(folder / f"{part}.csv", table)
+    page.table(*shown(table))
+
+
+def summary(models: Table, by: tuple[str, ...], more: tuple[str, ...] = ()) -> Table:
+    """Mean accuracies on unseen pairs, and `more` of them, and how many models generalise, by condition."""
+    lines = []
+    for key, rows in groups(models, by).items():
+        line = dict(zip(by, key, strict=True)) | {"models": len(rows)}
+        line |= {metric: np.nanmean(models[metric][rows]) for metric in (*MEASURES, *more)}
+        lines.append(line | {"generalise": np.mean(models[TOP1][rows] > GENERALISES)})
+    return {name: np.array([line[name] for line in lines]) for name in lines[0]}
+
+
+def shown(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table for the page."""
+    cell = lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)
+    return list(table), [
+        [cell(value) for value in row] for row in zip(*(column.tolist() for column in table.values()), strict=True)
+    ]
