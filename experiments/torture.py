@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.configs import smoke
-from lrjax import checkpoint, cli, sweep, workdir
+from lrjax import checkpoint, cli, saved, sweep, workdir
 from lrjax.analysis import gradient
 from lrjax.config import make_sweep
 
@@ -76,7 +76,7 @@ def undisturbed(folder: Path) -> dict[str, dict[str, str]]:
     digests = {}
 
     def note(run: sweep.Run) -> None:
-        digests[checkpoint.name_of(*run.place)] = checkpoint.digests(sweep.run_to_arrays(run)[0])
+        digests[checkpoint.name_of(*run.place)] = checkpoint.digests(saved.run_to_arrays(run)[0])
 
     run = sweep.start(make_sweep(dict(smoke.get_config()) | CHANGES))
     workdir.write_tables(folder, sweep.advance(run, on_checkpoint=note, measures=(gradient.columns,)))

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lrjax import checkpoint, devices, sweep
+from lrjax import checkpoint, devices, saved, sweep
 from lrjax.config import Model, Sweep, validate
 from lrjax.errors import InputError, SaveError, Unusable, warn
 from lrjax.stats import write_csv
@@ -73,7 +73,7 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
         _lock(workdir)
         if config.is_file():
             _remove(workdir)
-        data = {"format": checkpoint.FORMAT, "versions": checkpoint.versions(), **sweep.sweep_to_json(wanted)}
+        data = {"format": checkpoint.FORMAT, "versions": checkpoint.versions(), **saved.sweep_to_json(wanted)}
         temporary = workdir / "config.json.tmp"
         temporary.write_text(json.dumps(data, indent=1) + "\n")
         os.replace(temporary, config)
@@ -149,7 +149,7 @@ def _read_config(config: Path, overwrite: bool) -> Sweep | None:
             f"{config}: written in format {data['format']}, newer than {checkpoint.FORMAT}, this lrjax's; upgrade lrjax"
         )
     try:
-        found = sweep.sweep_from_json(data)
+        found = saved.sweep_from_json(data)
         validate(found)
         return found
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -230,7 +230,7 @@ def _load(folder: Path) -> tuple[Run, dict]:
     """The run and meta of one step."""
     arrays, meta = checkpoint.load(folder)
     try:
-        return sweep.run_from_arrays(arrays, meta), meta
+        return saved.run_from_arrays(arrays, meta), meta
     except InputError as error:
         raise type(error)(*(text.replace("checkpoint:", f"{folder}:", 1) for text in error.args)) from error
     except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -259,7 +259,7 @@ def output(path: Path, out: str | None = None) -> Path:
 def save(workdir: Path, run: Run) -> None:
     """Checkpoint and tables, as of where the run stands. Raises SaveError if one of them cannot be written."""
     step, ahead = run.place
-    checkpoint.save(workdir / "checkpoints", step, *sweep.run_to_arrays(run), ahead)
+    checkpoint.save(workdir / "checkpoints", step, *saved.run_to_arrays(run), ahead)
     if devices.first_process():
         try:
             write_tables(workdir, run)

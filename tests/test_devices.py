@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from conftest import ENVIRONMENT, ROOT, SMOKE, TINY, tiny_sweep
-from lrjax import checkpoint, config, devices, sweep, workdir
+from lrjax import checkpoint, config, devices, saved, sweep, workdir
 from lrjax.stats import select
 
 EIGHT = """
@@ -80,7 +80,7 @@ def test_a_sweep_in_slabs_is_the_same_sweep(trained):
     loss = lambda run: select(sweep.history_table(run), slice(4, None))["loss"]
     np.testing.assert_allclose(loss(run), loss(whole), atol=1e-5)
     # stored as one table of models, restored in the slabs it was trained in
-    again = sweep.run_from_arrays(*sweep.run_to_arrays(run))
+    again = saved.run_from_arrays(*saved.run_to_arrays(run))
     assert again.slab == 3 and [len(p.rows) for p in again.programs] == [2, 2]
     np.testing.assert_array_equal(again.states[1].params.vision.E, run.states[1].params.vision.E)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import TINY, tiny_model, tiny_sweep
-from lrjax import config, devices, stats, sweep, workdir
+from lrjax import config, devices, saved, stats, sweep, workdir
 from lrjax.errors import InputError, Unusable
 from lrjax.figures.style import left_out
 from lrjax.stats import select
@@ -85,8 +85,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
 
 
 def through_a_checkpoint(run):
-    arrays, meta = sweep.run_to_arrays(run)
-    return sweep.run_from_arrays(arrays, json.loads(json.dumps(meta)))
+    arrays, meta = saved.run_to_arrays(run)
+    return saved.run_from_arrays(arrays, json.loads(json.dumps(meta)))
 
 
 def test_a_stop_at_any_chunk_resumes_to_the_same_bits(monkeypatch):
@@ -112,10 +112,10 @@ def test_a_stop_at_any_chunk_resumes_to_the_same_bits(monkeypatch):
 def test_a_stop_where_slabs_stand_apart_needs_the_same_slabs(monkeypatch):
     asked = iter(range(99))
     run = sweep.advance(sweep.start(dataclasses.replace(tiny_sweep(), slab=2)), stop=lambda: next(asked) == 3)
-    arrays, meta = sweep.run_to_arrays(run)
+    arrays, meta = saved.run_to_arrays(run)
     assert run.place == (0, 10) and sorted(arrays["interval"]["ahead"]) == [0, 0, 10, 10]
     with pytest.raises(Unusable, match="slabs stood apart that are one slab on these devices; use an evaluation"):
-        sweep.run_from_arrays(arrays, meta | {"slab": 4})
+        saved.run_from_arrays(arrays, meta | {"slab": 4})
 
 
 def test_checkpoints_are_as_often_as_asked():

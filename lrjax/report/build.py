@@ -115,34 +115,7 @@ def figures(study: Study, folder: Path, regime_folder: Path | None):
         return shrink(figure(*args, folder / f"{name}.png", **kwargs))
 
     for part in (part for part in VARIANTS if study.has(part)):
-        models, at15 = study.models(part), lambda table: select(table, table["n_labels"] == 15)
-        yield drawn(f"fig3_{part}", training.fig3, models), f"Fig 3, {part}: accuracies against the number of labels. `make sweep`"
-        table = at15(study.answer(part, "ablate"))
-        yield (
-            drawn(f"ablate_{part}", ablation.ablation, table, f"{part}, vision, terms at zero", MEASURES),
-            f"Fig 5e, {part}: terms set to zero at inference. `experiments.ablate_ep`",
-        )
-        yield (
-            drawn(f"gauge_{part}", ablation.gauge, at15(study.answer(part, "gauge"))),
-            f"The gauge, {part}: the same functions, their CLS vector in another place. `experiments.gauge`",
-        )
-        yield (
-            drawn(f"doses_{part}", ablation.doses, at15(study.answer(part, "doses"))),
-            f"Dose-response, {part}: the gate of EP, and of the whole position gradient, from 1 to 0. `experiments.ablate_ep "
-            "--ablations=doses`",
-        )
-        yield (
-            drawn(f"heads_{part}", heads.bias, at15(study.answer(part, "heads"))),
-            f"Fig 4c, {part}: which way heads lean. `experiments.heads`",
-        )
-        run = workdir.restore(study.path(part))
-        top1 = np.where(models["n_labels"] == 15, models["unseen_pair"], np.nan)
-        best = int(np.nanargmax(top1))
-        title = f"{part}, N = 15, seed {models['seed'][best]}, top-1 {top1[best]:.2f}"
-        yield (
-            drawn(f"EP_{part}", term_figures.by_label, decompose.tables(run, n_labels=[15]).sel(model=best), "vision", title),
-            f"Fig 5a-d, {part}: EP by label and position, of the model that generalises most. `experiments.decompose`",
-        )
+        yield from figures_of_variant(study, part, drawn)
     if study.has("weight_decay"):
         yield (
             drawn("weight_decay", training.against, study.models("weight_decay"), "weight_decay", "weight decay"),
@@ -172,6 +145,38 @@ def figures(study: Study, folder: Path, regime_folder: Path | None):
     if regime_folder and (regime_folder / "long.csv").is_file():
         screen, full = (read_csv(regime_folder / f"{name}.csv") for name in ("screen", "long"))
         yield drawn("regime", regime_figures.regime_map, screen, full), "Ours: the regime map. `make regime`"
+
+
+def figures_of_variant(study: Study, part: str, drawn):
+    """(path, caption) of the figures of a sweep that is asked everything."""
+    models, at15 = study.models(part), lambda table: select(table, table["n_labels"] == 15)
+    yield drawn(f"fig3_{part}", training.fig3, models), f"Fig 3, {part}: accuracies against the number of labels. `make sweep`"
+    table = at15(study.answer(part, "ablate"))
+    yield (
+        drawn(f"ablate_{part}", ablation.ablation, table, f"{part}, vision, terms at zero", MEASURES),
+        f"Fig 5e, {part}: terms set to zero at inference. `experiments.ablate_ep`",
+    )
+    yield (
+        drawn(f"gauge_{part}", ablation.gauge, at15(study.answer(part, "gauge"))),
+        f"The gauge, {part}: the same functions, their CLS vector in another place. `experiments.gauge`",
+    )
+    yield (
+        drawn(f"doses_{part}", ablation.doses, at15(study.answer(part, "doses"))),
+        f"Dose-response, {part}: the gate of EP, and of the whole position gradient, from 1 to 0. `experiments.ablate_ep "
+        "--ablations=doses`",
+    )
+    yield (
+        drawn(f"heads_{part}", heads.bias, at15(study.answer(part, "heads"))),
+        f"Fig 4c, {part}: which way heads lean. `experiments.heads`",
+    )
+    run = workdir.restore(study.path(part))
+    top1 = np.where(models["n_labels"] == 15, models["unseen_pair"], np.nan)
+    best = int(np.nanargmax(top1))
+    title = f"{part}, N = 15, seed {models['seed'][best]}, top-1 {top1[best]:.2f}"
+    yield (
+        drawn(f"EP_{part}", term_figures.by_label, decompose.tables(run, n_labels=[15]).sel(model=best), "vision", title),
+        f"Fig 5a-d, {part}: EP by label and position, of the model that generalises most. `experiments.decompose`",
+    )
 
 
 def described(study: Study) -> str:
