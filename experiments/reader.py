@@ -24,7 +24,9 @@ def main() -> None:
     table = tidy(found[["prefers_right", "attention_left", "attention_right"]])
     answers.write_table("reader", table)
     answers.write_table("reader_gradient", tidy(found[["gradient"]]))
-    answers.tell_by(tidy(reader.leans(found)), by, {"looks_left": "first: looks left", "looks_right": "second: looks right"})
+    answers.tell_by(
+        tidy(reader.leans(found)), by, {"looks_left": "first: looks left", "looks_right": "second: looks right", "turns": "turns"}
+    )
     answers.draw("reader", figures.looks, table)
     zeroed = ablate(run, TASK_ABLATIONS, encoder="text", n_labels=n_labels, sets=("unseen_pair",))
     answers.write_table("reader_ablate", zeroed)

@@ -166,6 +166,11 @@ def tokens_of(params: Encoder, ids: jax.Array) -> jax.Array:
     return params.E[ids] if ids.ndim == 1 else jnp.where((ids >= 0)[..., None], params.E[ids], 0).sum(1)
 
 
+def of_origin_E(tokens: jax.Array) -> jax.Array:
+    """Tokens [T, d] as streams [3, T, d] by origin."""
+    return jnp.pad(tokens[None], [(0, 2), (0, 0), (0, 0)])
+
+
 def run_tokens(
     params: Encoder,
     gates: jax.Array,
@@ -178,15 +183,16 @@ def run_tokens(
     frozen: Scales | None = None,
     gated: jax.Array | None = None,
 ) -> Pass:
-    """One sequence of tokens [T, d], of origin E, through the encoder; gates [n_layers, h, 12].
+    """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin; gates [n_layers, h, 12].
 
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
     merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
     it, and gates beyond are not read. Without `whole` the last block is computed at the readout alone. `frozen`: LayerNorm's
     scales, in place of the stream's own. `gated` [q, t]: where gates act (see `positions.Geometry`).
     """
-    T, last = len(tokens), len(params.blocks) - 1
-    streams = jnp.stack([tokens, params.P[:T], jnp.zeros_like(params.P[:T])])
+    T, last = tokens.shape[-2], len(params.blocks) - 1
+    streams = of_origin_E(tokens) if tokens.ndim == 2 else tokens
+    streams = streams.at[1].add(params.P[:T])
     streams = streams if split else streams.sum(0, keepdims=True)
     geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=gated)
     own = lambda norm, x, given: None if norm is None else norm_scale(x) if given is None else given

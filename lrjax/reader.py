@@ -33,29 +33,40 @@ def suffixes(name: str) -> tuple[str, ...]:
 
 
 def prefix(static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True) -> jax.Array:
-    """What the reader sees of images, slots [S, n]: [n, I, d]. Without `split` gates count as 1 (see `encoder.run_tokens`)."""
+    """What the reader sees of images, slots [S, n], by origin: [n, 3, I, d], so that what a vision encoder's tokens know of their
+    place is P's in the reader too; its biases, which are no reader's, are E's. Without `split` gates count as 1 (see
+    `encoder.run_tokens`), and all is of the first origin.
+    """
     ids = fill(static.world.image, images)
     if static.objective == "autoregressive_raw":
-        return jax.vmap(lambda image: encoder.tokens_of(params.text, image))(ids)[:, 1:]
+        return jax.vmap(lambda image: encoder.of_origin_E(encoder.tokens_of(params.text, image)[1:]))(ids)
     vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
 
     def one(image):
-        seen = encoder.run(vision, gates.vision, image, shape, 0, split=split).streams.sum(0)
-        return encoder.normalise(vision.norm, seen[None])[0, 1:] @ vision.W_proj
+        streams = encoder.run(vision, gates.vision, image, shape, 0, split=split).streams
+        seen = encoder.normalise(vision.norm, streams)[:, 1:] @ vision.W_proj
+        if len(seen) == 1:  # merged
+            return encoder.of_origin_E(seen[0])
+        return jnp.stack([seen[0] + seen[2], seen[1], jnp.zeros_like(seen[2])])
 
     return jax.vmap(one)(ids)
 
 
 def read(static: Static, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True) -> jax.Array:
-    """Scores [W, v] of what may be said, at each of the words [W] of a caption after those before it, of an image seen [I, d]."""
-    shape, n = shapes(static)["text"], len(seen)
-    before = jnp.concatenate([jnp.array([CLS]), words[:-1]])
-    tokens = jnp.concatenate([seen, encoder.tokens_of(params.text, before)])
-    at = jnp.arange(len(tokens))
+    """Scores [W, v] of what may be said at each of the words [W] of a caption after those before it, of an image seen [3, I, d]."""
+    shape, n = shapes(static)["text"], seen.shape[1]
+    tokens = sequence(params, seen, words)
+    at = jnp.arange(tokens.shape[1])
     looks = (at[:, None] >= n) & (at < n)  # a word at an image token
     passed = encoder.run_tokens(params.text, gates.text, tokens, shape, n, split=split, gated=looks)
     x = encoder.normalise(params.text.norm, passed.streams.sum(0)[None, n:])[0]
     return x @ params.text.W_proj
+
+
+def sequence(params: CLIP, seen: jax.Array, words: jax.Array) -> jax.Array:
+    """The reader's sequence by origin [3, T, d]: the image's tokens, what begins a caption, and its words but for the last."""
+    before = jnp.concatenate([jnp.array([CLS]), words[:-1]])
+    return jnp.concatenate([seen, encoder.of_origin_E(encoder.tokens_of(params.text, before))], 1)
 
 
 def sayable(static: Static, hyper: Hyper) -> jax.Array:
@@ -66,7 +77,7 @@ def sayable(static: Static, hyper: Hyper) -> jax.Array:
 def log_likelihood(
     static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True
 ) -> jax.Array:
-    """The log-probabilities [n, W] of captions [n, W] of images seen [n, I, d]; 0 beyond a caption's end."""
+    """The log-probabilities [n, W] of captions [n, W] of images seen [n, 3, I, d]; 0 beyond a caption's end."""
 
     def one(seen, words):
         logits = jnp.where(sayable(static, hyper), read(static, params, gates, seen, words, split), -jnp.inf)
@@ -87,7 +98,7 @@ def loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch)
 
 
 def decode(static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.Array, length: int, split: bool = True) -> jax.Array:
-    """The words [n, W] that are likeliest one by one, of images seen [n, I, d]; background after `[EOT]`."""
+    """The words [n, W] that are likeliest one by one, of images seen [n, 3, I, d]; background after `[EOT]`."""
     words = jnp.full((len(seen), length), BACKGROUND)
     ended = jnp.zeros(len(seen), bool)
     for i in range(length):

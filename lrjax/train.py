@@ -65,8 +65,11 @@ def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: 
     else:
         loss = contrastive_loss(images, captions, params.log_scale, same, wrong)
     if static.supervised:
-        where = supervision.loss(task, params.places, images, batch.images)
-        loss = hyper.contrastive * loss + hyper.supervision * where
+        weight = hyper.supervision
+        seen = weight * images + (1 - weight) * jax.lax.stop_gradient(images)
+        where = supervision.loss(task, params.places, seen, batch.images)
+        # the head always learns in full, so that at weight 0 it probes a model that never hears of it
+        loss = hyper.contrastive * loss + where - (1 - weight) * jax.lax.stop_gradient(where)
     return loss
 
 

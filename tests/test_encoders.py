@@ -20,9 +20,9 @@ from lrjax.report.study import ENCODERS, Study, sweep_of
 ACCURACIES = ("loss", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
 
-def with_numbers(rng, table, names):
+def with_numbers(rng, table, names, low=0.05):
     n = len(next(iter(table.values())))
-    return table | {name: rng.uniform(0.05, 1, n) for name in names}
+    return table | {name: rng.uniform(low, 1, n) for name in names}
 
 
 def crossed(table, **axes):
@@ -59,8 +59,10 @@ def measured(wanted):
     return ("loss", *(name for name in of[0] if all(name in names for names in of)))
 
 
-def drawn(folder, parts, answers, measured):
-    """A study of the real sweeps of `parts`, 2 seeds, whose numbers are drawn, not trained; answers: name -> (axes, columns)."""
+def drawn(folder, parts, answers, measured, low=0.05):
+    """A study of the real sweeps of `parts`, 2 seeds, whose numbers are drawn, not trained; answers: name -> (axes, columns), which
+    are `low` to 1.
+    """
     made, rng = Study(folder, parts), np.random.default_rng(0)
     for name, part in parts.items():
         wanted = sweep_of(importlib.import_module(f"experiments.configs.{part.config}").get_config(), 2, 8, quick=False)
@@ -74,7 +76,8 @@ def drawn(folder, parts, answers, measured):
         for answer in part.answers:
             axes, numbers = answers[answer]
             numbers = own if numbers is None else numbers
-            stats.write_csv(made.path(name) / "analysis" / f"{answer}.csv", with_numbers(rng, crossed(columns, **axes), numbers))
+            table = with_numbers(rng, crossed(columns, **axes), numbers, low)
+            stats.write_csv(made.path(name) / "analysis" / f"{answer}.csv", table)
     return made
 
 

@@ -273,7 +273,7 @@ def test_questions_show_held_out_places_and_layouts_only(world):
 def test_unseen_pairs_are_of_all_held_out_labels(world):
     shown = [world.group(boxes) for boxes in world.seen(world.asked["unseen_pair"].images)]
     groups = set(itertools.permutations(range(HELD_OUT), world.objects))
-    layouts = world.task.layouts[:: three.SPACED if world.objects == 3 else 1].tolist()
+    layouts = (world.task.asked if world.objects == 3 else world.task.layouts).tolist()
     assert len(shown) == len(set(shown)) and set(shown) == {(g, tuple(places)) for g in groups for places in layouts}
 
 
@@ -387,6 +387,30 @@ def test_reflection_turns_left_into_right_and_keeps_above():
         np.testing.assert_array_equal(second[word][held], there[1][word][held])
 
 
+@pytest.mark.parametrize("text", ["row", "nearer"])
+def test_reflection_of_a_row_exchanges_who_is_left_and_not_who_is_nearer(text):
+    """Pixels in reverse order, scene by scene; the words are said of the same labels then, in the other order or in the same."""
+    task = make(text, "nearer" if text == "nearer" else "left+right")
+    i, j = task.layouts.T
+    a, b = np.zeros_like(i), np.ones_like(i)
+    here, there = Scene(a, b, i, j), Scene(b, a, task.L - 1 - j, task.L - 1 - i)
+    tokens = lambda scene: {(t, p) for t, p in zip(*map(np.ravel, dataclasses.astuple(task.image_slots(scene))), strict=True)}
+    reverse = lambda shown: {(token, task.L + 1 - position) for token, position in shown}
+    for n in range(len(i)):
+        one = lambda scene, n=n: jax.tree.map(lambda x: x[n : n + 1], scene)
+        assert tokens(one(there)) == reverse(tokens(one(here)))
+    (first, second, holds), (first_there, second_there, holds_there) = map(task.facts, (here, there))
+    expected = (first, second) if text == "nearer" else (second, first)
+    for found, known in zip((first_there, second_there, holds_there), (*expected, holds), strict=True):
+        np.testing.assert_array_equal(found, known)
+
+
+def test_triples_are_asked_of_in_layouts_and_their_mirror_images():
+    task = make("three")
+    layouts = {tuple(layout) for layout in task.asked.tolist()}
+    assert layouts == {tuple(task.L - 1 - place for place in layout[::-1]) for layout in layouts} and len(layouts) == 20
+
+
 # ---- retrieval ----
 
 
@@ -439,10 +463,11 @@ CHANCE = [
     ("row:distractors=2", "left", {"L": 5}),
     ("nearer", "nearer", {"L": 6}),
     ("row", "left", {"L": 5, "objective": "autoregressive"}),
+    ("row", "left", {"L": 5, "supervision": 1.0}),
 ]
 
 
-@pytest.mark.parametrize(("text", "relations", "fields"), CHANCE, ids=[f"{text}-{len(f)}" for text, _, f in CHANCE])
+@pytest.mark.parametrize(("text", "relations", "fields"), CHANCE, ids=[" ".join([text, *fields]) for text, _, fields in CHANCE])
 def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     """24 untrained models: every order 1/2 within 5 standard errors, top-1 near 1 in the number of captions."""
     monkeypatch.setattr(three, "SAMPLE", 32)
@@ -461,6 +486,7 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     sets = dict.fromkeys(("seen_pair", "unseen_pair"), words)
     sets = sets if text != "three" else {"seen_pair": told, "unseen_pair": told, "seen_chain": ways, "unseen_chain": ways}
     suffixes = ("",) if "objective" in fields else ("", "_t2i")
+    suffixes += ("_told",) if "supervision" in fields else ()
     orders = {f"{name}_order{suffix}" for name, apart in sets.items() for suffix in (*suffixes, *(f"_{one}" for one in apart))}
     assert {name for name in metrics if "order" in name} == orders
     assert set(evaluate.METRICS) <= set(metrics) or "objective" in fields, "a reader has no text -> image"
@@ -703,6 +729,25 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
     assert asked(spelled(place[::-1])) == {"_place": 0, "_order_told": 0}
     assert asked(jnp.zeros_like(spelled(place))) == {"_place": float((place == 0).mean()), "_order_told": 0.5}
     assert all(np.isnan(x) for x in asked(spelled(place).at[0, 0].set(jnp.nan)).values())
+
+
+def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_grids):
+    """So at weight 0 the head probes an encoder that never feels it."""
+    (program,), (state,) = trained_grids.programs, trained_grids.states
+    static, task = program.static, program.static.world
+    hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
+    batch = task.batch(KEY, clip.model_splits(static, hyper), hyper, 32)
+
+    @jax.jit
+    def learned(weight):
+        of = hyper.replace(supervision=weight, contrastive=jnp.float32(0))
+        return jax.value_and_grad(lambda params: train.batch_loss(static, of, params, clip.unit_gates(static), batch))(params)
+
+    (none, probe), (some, weighed), (whole, full) = (learned(jnp.float32(weight)) for weight in (0, 0.3, 1))
+    np.testing.assert_allclose([none, some], [0, 0.3 * whole], atol=1e-6)
+    chex.assert_trees_all_close(probe.places, full.places, rtol=1e-5, atol=1e-8)
+    assert not any(np.any(x) for x in jax.tree.leaves(probe.vision)) and abs(full.vision.E).max() > 1e-4
+    chex.assert_trees_all_close(weighed.vision, jax.tree.map(lambda x: 0.3 * x, full.vision), rtol=1e-4, atol=1e-7)
 
 
 def test_a_model_with_a_head_is_asked_what_it_knows(trained_grids):

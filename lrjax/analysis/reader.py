@@ -2,8 +2,8 @@
 
 Of the first block, at the two words that predict a label: `first` (what begins the caption) and `second` (the relation word).
 `prefers_right`: share of unseen-pair images in which a head looks more at the right object than at the left one, when the true
-caption is read. `gradient`: mean over image tokens i < j of s_j - s_i, of the scores that depend on the position alone, EP, PP and
-BP. (Tokens that a vision encoder made may hold their place too, and what it does stands in EE, PE and BE.)
+caption is read. `gradient`: mean over image tokens i < j of s_j - s_i, of EP, PP and BP, the mean over these images. What a vision
+encoder's tokens know of their place is of origin P here too.
 
 Axes: w words, h heads, I image tokens, n scenes.
 """
@@ -14,19 +14,20 @@ import numpy as np
 import xarray as xr
 
 from lrjax import encoder, reader
-from lrjax.analysis.gradient import POSITION_TERMS, ramp, readout_scores
+from lrjax.analysis.gradient import POSITION_TERMS, ramp
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import of_models, row_of, traced
+from lrjax.attention import TERMS
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.scenes import BACKGROUND, CLS, LEFT_OF, PAIR_CAPTION, Form, pair_caption_slots
+from lrjax.scenes import PAIR_CAPTION, pair_caption_slots
 from lrjax.splits import Splits
 from lrjax.sweep import Run
 from lrjax.tasks.base import words_of
 
-WORDS = {"first": (0, CLS), "second": (2, LEFT_OF)}  # name -> (which word of the reader's, the token that stands there)
+WORDS = {"first": 0, "second": 2}  # label -> the word that it is predicted from: what begins a caption, the relation
 BATCH = 300  # images traced at a time
 
 
@@ -38,27 +39,22 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
     traced(static, "text", "reader")
     scenes, n = row.unseen(), static.L
     words = words_of(row, ((PAIR_CAPTION, pair_caption_slots(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
-    rows = n + np.array([word for word, _ in WORDS.values()])
+    rows, terms = n + np.array(list(WORDS.values())), np.array([TERMS.index(term) for term in POSITION_TERMS])
 
     def one(args):
         images, words, places = args
         seen = reader.prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images))[0]
-        before = jnp.concatenate([jnp.array([CLS]), words[:-1]])
-        tokens = jnp.concatenate([seen, encoder.tokens_of(params.text, before)])
-        (trace, *_) = encoder.run_tokens(params.text, gates.text, tokens, shape, n).traces
-        return trace.pattern[:, rows][:, :, places]  # [h, w, side]
+        (trace, *_) = encoder.run_tokens(params.text, gates.text, reader.sequence(params, seen, words), shape, n).traces
+        gradient = (trace.terms[terms] * gates.text[0][:, terms].T[..., None, None])[:, :, rows, :n] @ ramp(n)  # [term, h, w]
+        return trace.pattern[:, rows][:, :, places], gradient  # [h, w, side]
 
     places = jnp.stack([scenes.i, scenes.j], -1)
     images = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), row.image_slots(scenes))
-    looks = jnp.moveaxis(jax.lax.map(one, (images, words, places), batch_size=BATCH), 2, 1)  # [n, w, h, side]
+    looks, gradients = jax.lax.map(one, (images, words, places), batch_size=BATCH)
+    looks = jnp.moveaxis(looks, 2, 1)  # [n, w, h, side]
     found = {"prefers_right": prefers(looks[..., 1], looks[..., 0]).mean(0)}
     found |= {f"attention_{side}": looks[..., k].mean(0) for k, side in enumerate(("left", "right"))}
-    gradients = []
-    for word, token in WORDS.values():
-        form = Form((BACKGROUND,) * (n + word) + (token,), BACKGROUND, n + word)
-        scores = readout_scores(params.text, gates.text, shape, form)
-        gradients.append(jnp.stack([scores[term][:, BACKGROUND, :n] @ ramp(n) for term in POSITION_TERMS]))
-    return found | {"gradient": jnp.stack(gradients)}
+    return found | {"gradient": jnp.moveaxis(gradients.mean(0), -1, 0)}
 
 
 def reading(run: Run, n_labels=None) -> xr.Dataset:
@@ -72,8 +68,12 @@ def reading(run: Run, n_labels=None) -> xr.Dataset:
 
 
 def leans(answer: xr.Dataset) -> xr.Dataset:
-    """Of the head of each model that tells most: `looks_left` [model], how often it looks more at the left object when the first
-    label is to be said, and `looks_right`, more at the right one when the second is.
+    """Of the head of each model that attends most to objects, [model]: `looks_left`, how often it looks more at the left one when
+    the first label is to be said; `looks_right`, more at the right one when the second is; `turns`, their sum less 1: 1 if it
+    looks at the object that is to be named, 0 if it does not tell.
     """
+    mass = (answer.attention_left + answer.attention_right).mean("word")
     first, second = (answer.prefers_right.sel(word=word, drop=True) for word in WORDS)
-    return xr.Dataset({"looks_left": (1 - first).max("head"), "looks_right": second.max("head")})
+    best = mass.fillna(-1).argmax("head")
+    first, second = (x.isel(head=best).drop_vars("head") for x in (first, second))
+    return xr.Dataset({"looks_left": 1 - first, "looks_right": second, "turns": second - first})

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.figures.style import COLOURS, MARKERS, conditions_of, plt, save
+from lrjax.figures.ablation import bars
+from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, plt, save
 from lrjax.stats import Table, groups, select
+
+COMPASS = ("left", "right", "above", "below")
 
 
 def maps(table: Table, path: Path) -> Path:
@@ -50,6 +53,27 @@ def directions(table: Table, path: Path) -> Path:
             axis.set(xlabel="across", ylabel="down", title=f"N = {n} labels\n{name}".strip())
             axis.label_outer()
     figure.suptitle("|Gradient| over label spread; a dot is a head, off the diagonal it keeps to one direction", size=10)
+    return save(figure, path)
+
+
+def taken(table: Table, path: Path) -> Path:
+    """Order on unseen pairs by word, as it is and without a direction of the position gradient, a panel a condition: mean, 95 %
+    interval, models as dots. From a table of ablations.
+    """
+    names = ["none", *(f"{part} EP+PP+BP" for part in ("across", "down")), "EP+PP+BP"]
+    words = [name for name in table if name.startswith("unseen_pair_order_") and name.removeprefix("unseen_pair_order_") in COMPASS]
+    named = conditions_of(table)
+    size = (3.6 * len(named) + 0.6, 3.2)
+    figure, axes = plt.subplots(1, len(named), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axis, (name, rows) in zip(axes[0], named.items(), strict=True):
+        for k, word in enumerate(words or ["unseen_pair_order"]):
+            samples = [table[word][rows[table["ablation"][rows] == ablation]] for ablation in names]
+            offset = (k - (len(words) - 1) / 2) * 0.8 / max(len(words), 1)
+            bars(axis, np.arange(len(names)) + offset, samples, k, word.removeprefix("unseen_pair_order_"))
+        finish(axis, "", "order, unseen pairs" if axis is axes[0, 0] else "", name, 0.5)
+        axis.set_xticks(range(len(names)), ["nothing", "across", "down", "both, all"])
+        axis.set_xlabel("taken away of EP + PP + BP")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
     return save(figure, path)
 
 

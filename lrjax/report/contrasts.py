@@ -27,13 +27,18 @@ def at(metric: str, n: int = N, less: dict | None = None, **where) -> Values:
     return values
 
 
-def zeroed(ablation: str, metric: str, n: int = N, answer: str = "variant", change: bool = True, **where) -> Values:
-    """An accuracy under an ablation, or the change that it makes, of the models with these fields."""
+def zeroed(
+    ablation: str, metric: str, n: int = N, answer: str = "variant", change: bool = True, least: float = 0.0, **where
+) -> Values:
+    """An accuracy under an ablation, or the change that it makes, of the models with these fields. `least`: seeds whose accuracy
+    without the ablation is below are left out (NaN), since what was not learned cannot be taken away.
+    """
 
     def values(study, part):
         table = study.answer(part, answer)
         found = of(table, metric, n_labels=n, ablation=ablation, **where)
-        return found - of(table, metric, n_labels=n, ablation=NONE, **where) if change else found
+        whole = of(table, metric, n_labels=n, ablation=NONE, **where)
+        return np.where(whole >= least, found - whole if change else found, np.nan)
 
     return values
 
@@ -78,9 +83,9 @@ def compounds(depth: int, n: int = 25) -> Values:
     return values
 
 
-def kept(ablation: str, n: int = N, **where) -> Values:
+def kept(ablation: str, n: int = N, metric: str = ORDER, answer: str = "variant", **where) -> Values:
     """Which share of the order above chance an ablation leaves, so that models of different order can be compared."""
-    order = lambda name: zeroed(name, ORDER, n, change=False, **where)
+    order = lambda name: zeroed(name, metric, n, answer, False, **where)
     return lambda study, part: (order(ablation)(study, part) - 0.5) / (order(NONE)(study, part) - 0.5)
 
 

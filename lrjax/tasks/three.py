@@ -19,7 +19,7 @@ from lrjax.tasks.base import Batch, Captions, Questions, Task, token_of
 CHAIN_CAPTION = Form((EMPTY, LEFT_OF, EMPTY, LEFT_OF, EMPTY, EOT), EMPTY, readout=5)
 TOLD = ((0, 1), (1, 2), (0, 2))  # the pairs of the three objects, from left to right
 ORDERS = tuple(itertools.permutations(range(3)))[1:]  # the five wrong ones
-SAMPLE = 1024  # images of trained triples; of unseen ones every SPACED-th layout
+SAMPLE = 1024  # images of trained triples; of unseen ones every SPACED-th layout, and its mirror image
 SPACED = 6
 MOST_CHAINS = 64**3
 
@@ -68,6 +68,14 @@ class Three(Task):
     @property
     def n_layouts(self) -> int:
         return len(self.layouts)
+
+    @property
+    def asked(self) -> np.ndarray:
+        """The layouts of unseen triples, [k, 3]: some of all, as many as of their mirror images, lest one side be harder."""
+        mirror = lambda layout: tuple(self.L - 1 - place for place in layout[::-1])
+        every = [tuple(layout) for layout in self.layouts.tolist()]
+        some = [layout for layout in every if layout <= mirror(layout)][::SPACED]
+        return np.array(list(dict.fromkeys(turned for layout in some for turned in (layout, mirror(layout)))))
 
     def splits(self, key: jax.Array) -> Splits:
         """Of triples there are too many to keep: `pairs` is the key from which a triple's order is drawn when asked."""
@@ -144,7 +152,7 @@ class Three(Task):
         ranks = jax.random.randint(keys[1], (SAMPLE,), hyper.n2, self.n_layouts)
         seen = trained + h, self.layout(splits, trained, ranks)
         triples = np.array(list(itertools.permutations(range(h), 3))).T
-        layouts = self.layouts[::SPACED].T
+        layouts = self.asked.T
         unseen = jnp.repeat(triples, layouts.shape[1], 1), jnp.tile(layouts, (1, triples.shape[1]))
         sets = {"single": single}
         for name, (labels, places) in (("seen", seen), ("unseen", unseen)):

@@ -1,0 +1,252 @@
+"""Claims on each sweep of `study.TASKS`, with thresholds fixed before the runs. What was not learned cannot be taken away: claims
+on ablations are judged by the seeds whose accuracy without is .8 or more.
+"""
+
+import numpy as np
+
+from lrjax.analysis.gradient import GENERALISES
+from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, of
+from lrjax.report.contrasts import Values, at, differs_in_size, zeroed
+
+# Which answer holds ablations of a sweep, where it is not `task_ablate`.
+ABLATED = {"grid": "grid_ablate", "grid_words": "grid_ablate", "grid_objects": "grid_ablate", "autoregressive": "reader_ablate"}
+ABLATED |= {"three": "chain_ablate"}
+FEW, MANY = 5, 25
+LEFT, ABOVE, CHAIN = "unseen_pair_order_left", "unseen_pair_order_above", "unseen_chain"
+POSITION = "EP+PP+BP"
+
+
+def grown(metric: str = TOP1, **where) -> Values:
+    """An accuracy at many labels less that at few, paired by seed."""
+    return lambda study, part: at(metric, MANY, **where)(study, part) - at(metric, FEW, **where)(study, part)
+
+
+def asked(answer: str, column: str, n: int = MANY, **where) -> Values:
+    """A column of an answer."""
+    return lambda study, part: of(study.answer(part, answer), column, n_labels=n, **where)
+
+
+def taken(ablation: str, metric: str, n: int = MANY, change: bool = True, answer: str | None = None, **where) -> Values:
+    """`zeroed`, of the seeds that have learned what is taken away."""
+
+    def values(study, part):
+        own = answer or ABLATED.get(part, "task_ablate")
+        return zeroed(ablation, metric, n, own, change, least=GENERALISES, **where)(study, part)
+
+    return values
+
+
+def steeper(n: int, less: tuple[str | None, dict], **where) -> Values:
+    """log2 of |position gradient| over label spread of each model's best head, less that of the models of `less`: the name of a
+    sweep (None: this one) and fields.
+    """
+    ratio = lambda n, where: asked("strongest", "ratio", n, **where)
+
+    def values(study, part):
+        other, fields = less
+        return np.log2(ratio(n, where)(study, part)) - np.log2(ratio(n, fields)(study, other or part))
+
+    return values
+
+
+def less_of(metric: str, n: int, sweep: str, fields: dict, **where) -> Values:
+    """An accuracy less that of another sweep's models with `fields` and the same seeds."""
+    return lambda study, part: at(metric, n, **where)(study, part) - at(metric, n, **fields)(study, sweep)
+
+
+def needs_less(**where) -> Values:
+    """What many labels add to top-1 over few, less what they add for CLIP's loss in the same sweep."""
+    return lambda study, part: grown(**where)(study, part) - grown(**PLAIN)(study, part)
+
+
+GRID, WORDS = {"positions": "learned", "n_layers_text": 2}, {"n_layers_text": 2}
+PLAIN = {"pair_loss": "softmax", "hard_negatives": False}
+CLIP_OF = "zipf", {"zipf": 0.0}  # the sweep, and the fields, of CLIP as it is
+RAW, LLAVA = {"objective": "autoregressive_raw"}, {"objective": "autoregressive"}
+SIZES = {  # as many places as a grid allows to be equal: 36, 36, 36, and 49 of patches
+    "size=1": "grid:height=6,width=6,size=1",
+    "size=2": "grid:height=7,width=7,size=2",
+    "size=3": "grid:height=8,width=8,size=3",
+    "size=2, patch=2": "grid:height=8,width=8,size=2,patch=2",
+    "size=3, patch=3": "grid:height=9,width=9,size=3,patch=3",
+}
+
+
+def two_gradients(key: str, title: str, where: dict) -> tuple:
+    """Claims on a sweep of grids: each direction of the position gradient, taken away, takes its own words away and leaves the
+    others.
+    """
+    rows = []
+    for way, word, other in (("across", LEFT, ABOVE), ("down", ABOVE, LEFT)):
+        name, others = (metric.removeprefix("unseen_pair_order_") for metric in (word, other))
+        rows.append(
+            (
+                f"{key}_{way}",
+                f"{title}: the gradient's part {way} at zero takes {name} away",
+                "",
+                f"order of {name}, N = 25",
+                0.45,
+                0.6,
+                taken(f"{way} {POSITION}", word, change=False, **where),
+            )
+        )
+        rows.append(
+            (
+                f"{key}_{way}_keeps",
+                f"{title}: and leaves {others}",
+                "",
+                f"change of order of {others}, N = 25",
+                -0.1,
+                1,
+                taken(f"{way} {POSITION}", other, **where),
+            )
+        )
+    return tuple(rows)
+
+
+CLAIMS: tuple[Claim, ...] = tuple(
+    Claim(key, finding, paper, contrast, low, high, values, part)
+    for part, rows in {
+        "grid": (
+            ("g", "4 x 4 grids generalise at 25 labels", "replicates", "top-1, N = 25", 0.8, 1, at(TOP1, MANY, **GRID)),
+            ("g_labels", "Grids: label diversity drives it", "replicates", "top-1, N = 25 less N = 5", 0.1, 1, grown(**GRID)),
+            ("g_one", "One text layer cannot tell left from above: order is that of a diagonal, .81", "", "order, N = 25", 0.5,
+             0.83, at(ORDER, MANY, positions="learned", n_layers_text=1)),
+            ("g_ep", "Grids: EP at zero takes order away", "replicates", "change of order, N = 25", -1, -0.15,
+             taken("EP", ORDER, **GRID)),
+            ("g_ep_set", "Grids: EP at zero keeps the label set", "replicates", "change of label set, N = 25", -0.1, 1,
+             taken("EP", SET, **GRID)),
+            ("g_zero", "Grids: the position gradient at zero is chance", "", "order with EP + PP + BP at zero, N = 25", 0.45, 0.6,
+             taken(POSITION, ORDER, change=False, **GRID)),
+            *two_gradients("g", "Grids", GRID),
+            ("g_apart", "The two gradients are in different heads", "", "|own| / (|own| + |other|), N = 25", 0.8, 1,
+             asked("directions", "apart", **GRID)),
+            ("g_heads", "Their strongest heads are two", "", "share of models, N = 25", 0.8, 1,
+             lambda study, part: asked("directions", "head_across", **GRID)(study, part)
+             != asked("directions", "head_down", **GRID)(study, part)),
+            ("g_rows", "Embeddings of rows and columns help", "", "top-1 at N = 15, rows and columns less one a token", 0.05, 1,
+             at(TOP1, 15, positions="row_column", n_layers_text=2, less=GRID)),
+        ),
+        "grid_words": (
+            ("gw_one", "Four words: one text layer is at chance", "", "order, N = 25", 0.45, 0.6, at(ORDER, MANY, n_layers_text=1)),
+            ("gw_one_set", "though it names the labels", "", "label set, N = 25", 0.8, 1, at(SET, MANY, n_layers_text=1)),
+            ("gw", "Four words: two text layers learn them", "replicates", "order, N = 25", 0.8, 1, at(ORDER, MANY, **WORDS)),
+            ("gw_zero", "Four words: the position gradient at zero is chance", "", "order with EP + PP + BP at zero, N = 25",
+             0.45, 0.6, taken(POSITION, ORDER, change=False, **WORDS)),
+        ),
+        "grid_objects": (
+            *((f"go_{size.replace('=', '_').replace(', ', '_')}", f"Objects of several pixels ({size}) generalise", "",
+               "top-1, N = 25", 0.8, 1, at(TOP1, MANY, task=task)) for size, task in SIZES.items()),
+            *two_gradients("go_2", "Objects of 2 x 2", {"task": SIZES["size=2"]}),
+            *two_gradients("go_patch", "Patches of 2 x 2", {"task": SIZES["size=2, patch=2"]}),
+        ),
+        "three": (
+            ("t_pair", "Three objects: captions of pairs generalise", "replicates", "top-1 (3 captions are true), N = 25", 0.8, 1,
+             at(TOP1, MANY)),
+            ("t_chain", "Three objects: chains generalise", "", "top-1 of chains, N = 25", 0.8, 1, at(CHAIN, MANY)),
+            ("t_labels", "Three objects: label diversity drives it", "replicates", "top-1 of chains, N = 25 less N = 5", 0.1, 1,
+             grown(CHAIN)),
+            ("t_ep", "Three objects: EP at zero takes order away", "", "change of the order of chains, N = 25", -1, -0.15,
+             taken("EP", f"{CHAIN}_order")),
+            ("t_zero", "Three objects: the position gradient at zero is chance", "", "order of chains, N = 25", 0.45, 0.6,
+             taken(POSITION, f"{CHAIN}_order", change=False)),
+            ("t_side", "One side is confused more than the other", "",
+             "|order against x, y exchanged less against y, z exchanged|, N = 25", 0.02, 1,
+             differs_in_size(at(f"{CHAIN}_order_yxz", MANY), at(f"{CHAIN}_order_xzy", MANY))),
+        ),
+        "supervision": (
+            ("s_few", "Supervision helps at 5 labels", "", "top-1, weight 1 less 0, N = 5", 0.05, 1,
+             at(TOP1, FEW, supervision=1.0, less={"supervision": 0.0})),
+            ("s_many", "and does not hurt at 25", "", "top-1, weight 1 less 0, N = 25", -0.05, 1,
+             at(TOP1, MANY, supervision=1.0, less={"supervision": 0.0})),
+            ("s_probe", "A probe of CLIP's embedding is told the order of unseen pairs", "", "order told, weight 0, N = 25", 0.8, 1,
+             at("unseen_pair_order_told", MANY, supervision=0.0)),
+            ("s_probe_few", "and at 5 labels as well as a model that is supervised", "", "order told, weight 0 less 1, N = 5",
+             -0.05, 1, at("unseen_pair_order_told", FEW, supervision=0.0, less={"supervision": 1.0})),
+            ("s_gradient", "Supervision makes the gradient steeper", "",
+             "log2 of |gradient| over label spread, weight 1 less 0, N = 5", 0, INF,
+             steeper(FEW, (None, {"supervision": 0.0}), supervision=1.0)),
+            ("s_ep", "With supervision EP at zero still takes order away", "", "change of order, weight 1, N = 25", -1, -0.15,
+             taken("EP", ORDER, supervision=1.0)),
+        ),
+        "supervision_alone": (
+            ("sa_told", "Supervision alone: the head knows the order of unseen pairs at 5 labels", "", "order told, N = 5", 0.8, 1,
+             at("unseen_pair_order_told", FEW)),
+            ("sa_zero", "Supervision alone: the position scores at zero are chance", "", "order told with them at zero, N = 25",
+             0.45, 0.6, taken(POSITION, "unseen_pair_order_told", change=False)),
+            ("sa_share", "The contrastive loss adds nothing to it", "", "order told, alone less with it, N = 5", -0.05, 1,
+             less_of("unseen_pair_order_told", FEW, "supervision", {"supervision": 1.0})),
+            ("sa_gradient", "Supervision alone makes a gradient half as steep as CLIP's, or more", "",
+             "log2 of |gradient| over label spread, less CLIP's, N = 25", -1, INF,
+             steeper(MANY, ("supervision", {"supervision": 0.0}))),
+            ("sa_monotone", "It rises from one end to the other", "", "|rank correlation| of EP with the pixel, N = 25", 0.9, 1,
+             asked("monotone", "monotone")),
+        ),
+        "autoregressive": (
+            ("a", "A reader of a vision encoder's tokens generalises at 25 labels (App O)", "replicates", "greedy decoding, N = 25",
+             0.8, 1, at(TOP1, MANY, **LLAVA)),
+            ("a_order", "and tells the order", "replicates", "order by likelihood, N = 25", 0.8, 1, at(ORDER, MANY, **LLAVA)),
+            ("a_labels", "A reader: label diversity drives it (App O)", "replicates", "greedy decoding, N = 25 less N = 5", 0.1, 1,
+             grown(**LLAVA)),
+            ("a_raw", "A reader of raw tokens generalises at 25 labels", "", "greedy decoding, N = 25", 0.8, 1,
+             at(TOP1, MANY, **RAW)),
+            ("a_raw_order", "and tells the order", "", "order by likelihood, N = 25", 0.8, 1, at(ORDER, MANY, **RAW)),
+            ("a_ep", "EP at zero takes order away from a reader of raw tokens", "", "change of order, N = 25", -1, -0.15,
+             taken("EP", ORDER, **RAW)),
+            ("a_raw_zero", "A reader of raw tokens: the position scores at zero are chance", "",
+             "order with EP + PP + BP at zero, N = 25", 0.45, 0.6, taken(POSITION, ORDER, change=False, **RAW)),
+            ("a_zero", "A reader of a vision encoder's tokens: the position scores at zero are chance", "",
+             "order with EP + PP + BP at zero, N = 25", 0.45, 0.6, taken(POSITION, ORDER, change=False, **LLAVA)),
+            ("a_turns", "The head that attends most to objects looks left for the first label, right for the second", "",
+             "looks right at the second word less at the first, N = 25", 0.5, 1, asked("reading", "turns", **RAW)),
+            ("a_clip", "A reader needs fewer labels than CLIP: greedy decoding against retrieval", "", "top-1 at N = 5 less CLIP's",
+             0.05, 1, less_of(TOP1, FEW, *CLIP_OF, **LLAVA)),
+            ("a_clip_order", "and in order alone", "", "order at N = 5 less CLIP's", 0.05, 1,
+             less_of(ORDER, FEW, *CLIP_OF, **LLAVA)),
+        ),
+        "losses": (
+            ("sl", "SigLIP generalises at 25 labels", "", "top-1, N = 25", 0.8, 1,
+             at(TOP1, MANY, pair_loss="sigmoid", hard_negatives=False)),
+            ("sl_need", "SigLIP needs less label diversity", "", "top-1, N = 25 less N = 5, less the same of softmax", -1, -0.1,
+             needs_less(pair_loss="sigmoid", hard_negatives=False)),
+            ("h_few", "Hard negatives do away with the need for diversity", "", "top-1 at N = 5", 0.8, 1,
+             at(TOP1, FEW, pair_loss="softmax", hard_negatives=True)),
+            ("h_need", "Hard negatives: it needs less label diversity", "", "top-1, N = 25 less N = 5, less the same without", -1,
+             -0.1, needs_less(pair_loss="softmax", hard_negatives=True)),
+            ("slh_need", "SigLIP with hard negatives needs less label diversity", "",
+             "top-1, N = 25 less N = 5, less the same of softmax without", -1, -0.1,
+             needs_less(pair_loss="sigmoid", hard_negatives=True)),
+            ("h_order", "Hard negatives help order at 15 labels", "", "order, with less without", 0.02, 1,
+             at(ORDER, pair_loss="softmax", hard_negatives=True, less=PLAIN)),
+        ),
+        "caption_noise": (
+            ("n_10", "One caption in ten is wrong: order is learned all the same", "", "order, N = 25", 0.8, 1,
+             at(ORDER, MANY, caption_noise=0.1)),
+            ("n_30", "Three in ten: order is learned all the same", "", "order, N = 25", 0.8, 1,
+             at(ORDER, MANY, caption_noise=0.3)),
+            ("n_gradient", "Noise makes the gradient less steep", "", "log2 of |gradient| over label spread, p = .3 less 0, N = 25",
+             -INF, 0, steeper(MANY, (None, {"caption_noise": 0.0}), caption_noise=0.3)),
+        ),
+        "nearer": (
+            ("near", "A relation without left and right generalises too", "", "top-1, N = 25", 0.8, 1, at(TOP1, MANY)),
+            ("near_zero", "and the position scores at zero are chance", "", "order with EP + PP + BP at zero, N = 25", 0.45, 0.6,
+             taken(POSITION, ORDER, change=False)),
+            ("near_gradient", "but there is no left-right gradient", "", "|gradient| over label spread, N = 25", 0, 0.5,
+             asked("strongest", "ratio")),
+        ),
+        "zipf": (
+            ("z_1", "Unbalanced labels (z = 1) cost top-1", "", "top-1, z = 1 less 0, N = 25", -1, -0.05,
+             at(TOP1, MANY, zipf=1.0, less={"zipf": 0.0})),
+            ("z_order", "and leave order", "", "order, z = 1 less 0, N = 25", -0.05, 1,
+             at(ORDER, MANY, zipf=1.0, less={"zipf": 0.0})),
+        ),
+        "distractors": (
+            ("d_4", "Four distractors: generalises at 25 labels", "", "top-1, N = 25", 0.8, 1,
+             at(TOP1, MANY, task="row:distractors=4")),
+            ("d_gradient", "Four distractors: a gradient half as steep as without, or more", "",
+             "log2 of |gradient| over label spread, less that without, N = 25", -1, INF,
+             steeper(MANY, (None, {"task": "row"}), task="row:distractors=4")),
+        ),
+    }.items()
+    for key, finding, paper, contrast, low, high, values in rows
+)  # fmt: skip
