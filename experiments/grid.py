@@ -32,6 +32,7 @@ def main() -> None:
     told = {name: name.removeprefix("unseen_pair_") for name in apart}
     answers.tell_by(table, (*by, "ablation"), MEASURES | told)
     answers.write_table("grid_maps", maps := grid.best_maps(found, models))
+    answers.draw("grid_taken", figures.taken, table)
     answers.draw("grid_maps", figures.maps, maps)
     answers.draw("grid_directions", figures.directions, by_head)
 

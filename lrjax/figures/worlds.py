@@ -57,9 +57,10 @@ def directions(table: Table, path: Path) -> Path:
 
 
 def taken(table: Table, path: Path) -> Path:
-    """Order on unseen pairs by word, as it is and without a direction of the position gradient, a panel a condition: mean, 95 %
-    interval, models as dots. From a table of ablations.
+    """Order on unseen pairs by word, as it is and without a direction of the position gradient, at the most labels, a panel a
+    condition: mean, 95 % interval, models as dots. From a table of ablations.
     """
+    table = select(table, table["n_labels"] == table["n_labels"].max())
     names = ["none", *(f"{part} EP+PP+BP" for part in ("across", "down")), "EP+PP+BP"]
     words = [name for name in table if name.startswith("unseen_pair_order_") and name.removeprefix("unseen_pair_order_") in COMPASS]
     named = conditions_of(table)

@@ -275,8 +275,10 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
         args = study.answer(part, "strongest"), axes, f"{title}: the best head", measure, measure["ratio"]
         yield draw("_gradient", figures.conditions, *args), "Is the gradient there? `experiments.gradient`"
     if "grid_maps" in answers:
-        ablations = select(study.answer(part, "grid_ablate"), study.answer(part, "grid_ablate")["n_labels"] == MANY)
-        yield draw("_taken", worlds.taken, ablations), "What each direction of the gradient does. `experiments.ablate_ep`"
+        yield (
+            draw("_taken", worlds.taken, study.answer(part, "grid_ablate")),
+            "What each direction of the gradient does. `experiments.ablate_ep`",
+        )
         yield draw("_directions", worlds.directions, study.answer(part, "grid_heads")), "In which heads? `experiments.grid`"
         yield draw("_maps", worlds.maps, study.answer(part, "grid_maps")), "The scores by position. `experiments.grid`"
     if "looks" in answers:
