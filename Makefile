@@ -12,9 +12,12 @@ WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV  := .venv
 FLOOR := .venv-floor
-# The driver's CUDA version decides between the CUDA extras; a TPU host has its chips under /dev/accel* or /dev/vfio.
+# The driver's CUDA version decides between the CUDA extras (none for one before 12); a TPU host has its chips under /dev/accel* or
+# /dev/vfio.
 CUDA  := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: \([0-9]*\).*/\1/p')
-ACCEL ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),$(if $(or $(wildcard /dev/accel*),$(TPU_NAME)),tpu,cpu))
+OLD   := 5 6 7 8 9 10 11
+TPU   := $(wildcard /dev/accel* /dev/vfio/[0-9]*) $(TPU_NAME)
+ACCEL ?= $(if $(filter-out $(OLD),$(CUDA)),$(if $(filter 12,$(CUDA)),cuda12,cuda13),$(if $(strip $(TPU)),tpu,cpu))
 EXTRA := $(if $(filter-out cpu,$(ACCEL)),$(ACCEL),)
 ifeq ($(filter $(ACCEL),cpu cuda12 cuda13 tpu),)
   $(error ACCEL=$(ACCEL): expected cpu, cuda12, cuda13 or tpu)
@@ -25,6 +28,8 @@ READY := $(VENV)/.ready-$(ACCEL)
 ifeq ($(origin PYTHON),undefined)
   PYTHON := $(VENV)/bin/python
   SETUP  := $(READY)
+else
+  SETUP  := given
 endif
 # The first python3 that is new enough makes the venv.
 BASE = $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -64,6 +69,11 @@ test-floor: $(FLOOR)/.ready  ## all tests on the oldest packages allowed (what C
 clean:  ## remove the virtual environments and caches (never runs/)
 	rm -rf $(VENV) $(FLOOR) .pytest_cache .ruff_cache .jax_cache
 
+given:
+	@$(PYTHON) -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
+	  jax flax optax orbax ml_collections absl xarray matplotlib scipy || \
+	  { echo "error: PYTHON=$(PYTHON): lacks packages; install them ($(PYTHON) -m pip install -e .), or leave PYTHON out"; exit 2; }
+
 $(READY): pyproject.toml
 	@test -n "$(BASE)" || { echo "error: no python3 >= 3.11 found; install one, or give PYTHON=/path/to/python that has the packages"; exit 2; }
 	$(BASE) -m venv $(VENV)
@@ -79,4 +89,4 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: help sweep benchmark reproduce encoders tasks regime test lint test-floor clean
+.PHONY: given help sweep benchmark reproduce encoders tasks regime test lint test-floor clean

@@ -68,7 +68,7 @@ def main() -> None:
     which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
     where = f"{encoder} encoder, {which}, step {run.step}"
     print_tables(table, tuple(model_columns(run.sweep)), where, measures)
-    print(*dict.fromkeys(cautions(program.static) for program in run.programs), sep="\n")
+    print(*dict.fromkeys(cautions(program.static, encoder) for program in run.programs), sep="\n")
 
     filters = {
         "h": "-".join(HEADS.value or ()),
@@ -99,8 +99,10 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict
     print("The baseline is this step alone; models.csv has the mean of the last three evaluations.\n")
 
 
-def cautions(static: Static) -> str:
+def cautions(static: Static, encoder: str) -> str:
     """What to mind of a kind of encoder."""
+    if encoder == "text" and static.positions in LEARNED:
+        return "EOT stands where captions end, at two positions: there is no gauge between EP and PP."
     if static.positions in LEARNED:
         one_block = static.n_layers_vision == 1 and static.positions != "learned_no_cls"
         return GAUGE if one_block else "Several layers, or no P_0: there is no gauge between EP and PP."

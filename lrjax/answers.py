@@ -6,8 +6,8 @@
     answers.write_table("shares", table)
     answers.draw("shares", figures.shares, answer)
 
-An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir (or of --out). Filters are part of a
-file's name: another question never overwrites an answer.
+An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir (or of --out). Filters, and the step where
+--ckpt names one, are part of a file's name: another question never overwrites an answer.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from absl import flags
 from lrjax import cli, workdir
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.models import check_encoder, choose
+from lrjax.errors import InputError
 from lrjax.gates import NONE
 from lrjax.stats import Table, format_interval, format_table, groups, select, write_csv
 from lrjax.sweep import Run, models_table
@@ -37,7 +38,9 @@ def define_flags(encoder: bool = True) -> None:
 
 def restore() -> tuple[Run, list[int] | None]:
     """The run of --ckpt, and --labels. Raises InputError if there is no such thing."""
-    n_labels = cli.whole_numbers("labels", flags.FLAGS.labels)
+    if not flags.FLAGS.ckpt:
+        raise InputError("--ckpt=: expected a workdir of experiments.sweep, its checkpoints, or one step")
+    n_labels = cli.whole_numbers("labels", flags.FLAGS.labels, "5,15")
     check_encoder(getattr(flags.FLAGS, "encoder", "vision"))
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
     return workdir.restore(Path(flags.FLAGS.ckpt)), n_labels
@@ -63,6 +66,8 @@ def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str]) -> None
 def path(folder: str, name: str, suffix: str, filters: dict[str, object] | None = None) -> Path:
     """Where an answer goes: `folder`/name.suffix in the workdir of --ckpt, its filters in its name."""
     chosen = {"": getattr(flags.FLAGS, "encoder", "vision")} if getattr(flags.FLAGS, "encoder", "vision") != "vision" else {}
+    step = Path(flags.FLAGS.ckpt).absolute()
+    chosen |= {"step": step.name if step.parent.name == "checkpoints" else None}
     chosen |= {"N": "-".join(flags.FLAGS.labels) if flags.FLAGS.labels else None, **(filters or {})}
     name += "".join(f"_{what}{value}" for what, value in chosen.items() if value)
     return workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{name}.{suffix}"

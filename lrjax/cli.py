@@ -2,6 +2,8 @@
 
 import atexit
 import gc
+import os
+import re
 import shlex
 import signal
 import sys
@@ -50,6 +52,9 @@ def run(main: Callable[[], None]) -> None:
             if stray := argv[1:]:
                 raise InputError(f"{stray[0]!r}: stray argument; all arguments are flags, such as --workdir=DIR (see --help)")
             main()
+        except BrokenPipeError:  # whoever read the output, such as `head`, has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         except (InputError, OSError) as error:  # OSError names its file
             _fail(error)
         except SaveError as error:
@@ -108,13 +113,17 @@ def again(resume: str = "--resume") -> str:
     return shlex.join([*command, resume] if resume else command)
 
 
-def whole_numbers(flag: str, values: list[str] | None) -> list[int] | None:
+def whole_numbers(flag: str, values: list[str] | None, example: str = "0,2") -> list[int] | None:
     """The numbers of a list flag; None if it was not given."""
     if values is None:
         return None
+    given = f"--{flag}={','.join(values)}"
     if not values or not all(value.strip().isdecimal() for value in values):
-        raise InputError(f"--{flag}={','.join(values)}: expected whole numbers joined by commas, such as --{flag}=0,2")
-    return [int(value) for value in values]
+        raise InputError(f"{given}: expected whole numbers joined by commas, such as --{flag}={example}")
+    numbers = [int(value) for value in values]
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"{given}: repeats a number; give each once")
+    return numbers
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -126,7 +135,7 @@ def _parse(argv: list[str]) -> list[str]:
     except InputError as error:
         _fail(error)
     except flags.Error as error:
-        _fail(error)
+        _fail(re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error)))
     except (Exception, SystemExit) as error:  # a config file is code and may do anything; its last line says what went wrong
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
         files = [argument for argument in argv if argument.startswith("--config=")]
@@ -148,7 +157,7 @@ def _check_config(argv: list[str]) -> None:
             if not Path(path).is_file():
                 raise InputError(f"--config={path}: no such file; give a config such as experiments/configs/diversity.py")
         elif name.startswith("config.") and (key := name.removeprefix("config.")) not in known:
-            raise InputError(f"--{name}: no such key{suggest(key, known)}; see lrjax/config.py for all keys")
+            raise InputError(f"{argument}: no such key{suggest(key, known)}; see lrjax/config.py for all keys")
 
 
 def _fail(error, code: int = 2) -> None:

@@ -244,11 +244,13 @@ def root(path: Path) -> Path:
 
 
 def output(path: Path, out: str | None = None) -> Path:
-    """Where an analysis of a --ckpt path writes: `out`, or the workdir. Raises InputError if that cannot be written."""
+    """Where an analysis of a --ckpt path writes: `out`, or the workdir; it is made when something is written there. Raises
+    InputError if it cannot be.
+    """
     folder = Path(out) if out else root(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK | os.X_OK)
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     except OSError:
         writable = False
     if not writable:

@@ -9,6 +9,7 @@ from conftest import shake, tiny_model
 from lrjax import clip, config, evaluate, sweep
 from lrjax.analysis.ablate import ABLATIONS, READOUT_TERMS, ablate, controls, each
 from lrjax.errors import InputError
+from lrjax.figures import training
 from lrjax.figures.ablation import ablation as ablation_figure
 from lrjax.figures.training import fig3, phases
 from lrjax.gates import parse_gates
@@ -97,6 +98,16 @@ def test_figures_are_drawn(trained, tmp_path):
         ablation_figure(ablate(run, ("none", "EP")), "title", {"unseen_pair_order": "order"}, tmp_path / "f" / "ablate.pdf"),
     ]
     assert all(path.stat().st_size > 5000 for path in drawn)
+
+
+def test_fig_3_has_a_line_for_each_number_of_layouts(trained, monkeypatch):
+    table, drawn = sweep.models_table(trained[1]), []
+    both = {name: np.concatenate([column, column]) for name, column in table.items()}
+    both["n2"] = np.repeat([5, 20], len(table["n2"]))
+    monkeypatch.setattr(training, "save", lambda figure, path: drawn.append(figure))
+    fig3(both, None)
+    for axis in drawn[0].axes:
+        assert [text for text in axis.get_legend_handles_labels()[1]] == ["n2 = 5", "n2 = 20"]
 
 
 def order(table, name):

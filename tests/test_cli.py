@@ -1,11 +1,15 @@
 """The commands as a user runs them: a whole small sweep and its ablation; and every bad input answered in one line."""
 
 import csv
+import json
 import shutil
+from importlib.metadata import version
 
+import numpy as np
 import pytest
 
 from conftest import QUICK, ROOT, command, many_commands
+from lrjax import stats
 
 
 def read(path):
@@ -15,13 +19,18 @@ def read(path):
 
 def test_a_sweep_writes_and_prints_what_it_says(swept):
     folder, printed = swept
-    assert {"config.json", "lock", "checkpoints", "models.csv", "history.csv", "figures"} == {p.name for p in folder.iterdir()}
+    written = {p.name for p in folder.iterdir()} - {"analysis"}  # which other tests of this sweep make
+    assert written == {"config.json", "lock", "checkpoints", "models.csv", "history.csv", "figures"}
     assert (folder / "figures/fig3.png").stat().st_size > 10_000 and (folder / "figures/phases.png").stat().st_size > 10_000
     models, history = read(folder / "models.csv"), read(folder / "history.csv")
     assert len(models) == 4 and len(history) == 4 * 3
     columns = "loss single seen_pair seen_pair_order unseen_pair unseen_pair_order unseen_pair_label_set".split()
     assert {*columns, "seed", "n_labels", "n2", "lr", "gates", "single_t2i", "unseen_pair_order_t2i"} <= set(models[0])
     assert {*columns, "step", "model"} <= set(history[0])
+    assert json.loads((folder / "config.json").read_text())["versions"]["jax"] == version("jax")
+    for n in ("4", "6"):  # a line of the printed table
+        expected = [stats.format_interval([float(row[name]) for row in models if row["n_labels"] == n]) for name in columns[4:6]]
+        assert any(line.split()[0] == n and all(text in line for text in expected) for line in printed.splitlines() if line)
     assert "step 20/20" in printed and "model-steps/s" in printed and "fig3.png" in printed
 
 
@@ -42,6 +51,11 @@ def test_the_ablation_needs_nothing_but_the_checkpoint(swept):
         assert f"\n{name:>8}  " in done.stdout
     rows = read(folder / "analysis/ablate_ep.csv")
     assert len(rows) == 4 * 12
+    own, without = (
+        np.array([float(row["unseen_pair_order"]) for row in rows if row["ablation"] == name and row["n_labels"] == "4"])
+        for name in ("none", "EP")
+    )
+    assert any(stats.format_interval(without - own, signed=True) in line for line in done.stdout.splitlines() if " EP  " in line)
     assert {"n_labels", "seed", "ablation", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set"} <= set(rows[0])
     assert (folder / "figures/ablate_ep.png").stat().st_size > 10_000
     # the steps of one run, a filter and the text encoder: other files, so nothing is overwritten
@@ -50,7 +64,7 @@ def test_the_ablation_needs_nothing_but_the_checkpoint(swept):
     assert done.returncode == 0, done.stderr
     assert "n_labels = 6:" not in done.stdout and "text encoder, heads 0" in done.stdout
     assert (
-        len(read(folder / "analysis/ablate_ep_text_N4_h0_zero-EP-EE+PP.csv")) == 2 * 3
+        len(read(folder / "analysis/ablate_ep_text_step20_N4_h0_zero-EP-EE+PP.csv")) == 2 * 3
         and len(read(folder / "analysis/ablate_ep.csv")) == 48
     )
 
@@ -73,8 +87,8 @@ def bad(tmp, folder):
     (tmp / "exits.py").write_text("raise SystemExit(3)\n")
     (tmp / "junk.py").write_text("def get_config():\n    return 5\n")
     return [
-        ("sweep", [new, "--config.n_label=5"], "--config.n_label: no such key (did you mean 'n_labels'?)"),
-        ("sweep", [new, "--config.nonsense=5"], "--config.nonsense: no such key"),
+        ("sweep", [new, "--config.n_label=5"], "--config.n_label=5: no such key (did you mean 'n_labels'?)"),
+        ("sweep", [new, "--config.nonsense=5"], "--config.nonsense=5: no such key"),
         ("sweep", [new, "--wrokdir=x"], "Unknown command line flag 'wrokdir'. Did you mean: workdir ?"),
         ("sweep", [new, "stray"], "'stray': stray argument"),
         ("sweep", [], "--workdir"),
@@ -88,7 +102,7 @@ def bad(tmp, folder):
         ("sweep", [new, "--config.n_labels=1"], "config.n_labels: 1 is not possible; expected 2 or more"),
         ("sweep", [new, "--config.n2=45"], "config.n2: 45 is not possible; expected 1..44"),
         ("sweep", [new, "--config.lr=(0.1,-1)"], "config.lr: -1.0 is not possible; expected a finite number, not negative"),
-        ("sweep", [new, "--config.d_model=12.5"], "--config.d_model=12.5"),
+        ("sweep", [new, "--config.d_model=12.5"], "--config.d_model=12.5: expected a whole number"),
         ("sweep", [new, "--config.n_labels=()"], "config.n_labels: the axis is empty"),
         ("sweep", [new, "--config.gates=EQ=0"], "term 'EQ' does not exist"),
         ("sweep", [*QUICK, f"--workdir={folder}", "--config.lr=0.5"], "holds another sweep (lr is 0.001 there, 0.5 here)"),
@@ -103,6 +117,8 @@ def bad(tmp, folder):
         ("sweep", [new, "--config.checkpoint_every=7"], "config.checkpoint_every: 7 is not possible; expected 0"),
         ("ablate_ep", [f"--ckpt={folder}", "--heads=4"], "--heads: head 4 is out of range; expected 0..3"),
         ("ablate_ep", [f"--ckpt={folder}", "--heads=a"], "--heads=a: expected whole numbers"),
+        ("ablate_ep", [f"--ckpt={folder}", "--labels=4,4", f"--out={tmp}/made"], "--labels=4,4: repeats a number; give each once"),
+        ("ablate_ep", ["--ckpt="], "--ckpt=: expected a workdir of experiments.sweep, its checkpoints, or one step"),
         ("ablate_ep", [f"--ckpt={folder}", "--labels=15"], "--labels=15: no model has so many labels; expected some of 4, 6"),
         ("ablate_ep", [f"--ckpt={folder}", "--encoder=txt"], "--encoder=txt: does not exist (did you mean 'text'?)"),
         ("ablate_ep", [f"--ckpt={folder}", "--ablations=EP+XX"], "--ablations: term 'XX' does not exist"),
@@ -171,4 +187,4 @@ def test_bad_input_ends_in_one_line_and_touches_nothing(swept, tmp_path, tmp_pat
         assert says in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, told
         assert done.stdout == "", told
     assert {p: p.stat().st_mtime_ns for p in [*tmp_path.rglob("*"), *folder.rglob("*")] if p.is_file()} == before
-    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "new").exists() and not (tmp_path / "made").exists()

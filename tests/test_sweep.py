@@ -8,10 +8,11 @@ from functools import partial
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conftest import TINY, tiny_model, tiny_sweep
+from conftest import TINY, tiny_model, tiny_sweep, untrained
 from lrjax import config, devices, saved, stats, sweep, workdir
 from lrjax.errors import InputError, Unusable
 from lrjax.figures.style import left_out
@@ -47,6 +48,26 @@ def test_reported_figures_are_the_mean_of_the_last_three_evaluations():
     k = run.history.metrics.index("unseen_pair_order")
     expected = np.mean([values[:, k] for values in run.history.values[-3:]], 0)
     np.testing.assert_allclose(sweep.models_table(run)["unseen_pair_order"], expected, rtol=1e-6)
+
+
+def test_the_last_evaluation_is_of_all_images_under_the_gates_in_force_and_training_takes_its_state():
+    models = [tiny_model(n_labels=4, seed=seed, gates="EP+PP=1>0@0-1", lr=0.0) for seed in range(2)]
+    run = sweep.advance(untrained(*models))
+    (p,), (state,), history = run.programs, run.states, sweep.history_table(run)
+    splits, names = sweep.split_program(p.static, p.hyper), ("seen_pair_order", "unseen_pair_order")
+
+    def asked(exhaustive, step):
+        found = sweep.evaluate_program(p.static, exhaustive, p.hyper, splits, state.params, jnp.int32(step), (), devices.mesh())
+        return [np.asarray(found[name]) for name in names]
+
+    for step in (0, 1):
+        np.testing.assert_array_equal([history[name][history["step"] == step] for name in names], asked(True, step))
+    assert any((x != y).any() for x, y in zip(asked(True, 0), asked(True, 1), strict=True)), "gates have gone to 0"
+    (seen, unseen), (sampled, again) = asked(True, 1), asked(False, 1)
+    assert (seen != sampled).any() and (unseen == again).all()
+    states = devices.place(sweep.init_program(p.static, p.hyper), devices.mesh())
+    sweep.train_chunk(p.static, p.hyper, splits, states, jnp.int32(0), 1, devices.mesh())
+    assert all(x.is_deleted() for x in jax.tree.leaves(states)), "donated: a state is held once"
 
 
 def test_losses_fall(trained):
@@ -199,6 +220,7 @@ def test_several_programs_advance_together_and_keep_the_tables_order(tmp_path):
     wanted = config.Sweep(tuple(models), steps=10, eval_every=5)
     run = train_in(tmp_path / "w", wanted)
     assert [p.rows.tolist() for p in run.programs] == [[0, 2], [1, 3]]
+    assert "2 programs\n      (models whose shapes differ compile apart)" in sweep.plan(run)
     table = sweep.models_table(run)
     assert table["n_heads"].tolist() == [1, 2, 1, 2]
     alone = sweep.advance(sweep.start(config.Sweep((models[1], models[3]), steps=10, eval_every=5)))
