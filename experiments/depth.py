@@ -48,8 +48,8 @@ def main() -> None:
         print(f"paths are not asked: {error}")
         return
     answers.write_table("depth_paths", paths)
-    strongest = least(paths, ("model", "layer", "via"), "change")
-    answers.tell_by(strongest, (*by, "layer", "via"), {"change": "change of order, the strongest path"})
+    strongest = least(paths, ("model", "exchanged", "layer", "via"), "change")
+    answers.tell_by(strongest, (*by, "exchanged", "layer", "via"), {"change": "change of order, the strongest path"})
     answers.draw("depth_paths", figures.paths, paths)
 
 

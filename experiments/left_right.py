@@ -31,8 +31,8 @@ def main() -> None:
     if two.programs:
         paths = tidy(depth.paths(two, "text", n_labels)[["change"]])
         answers.write_table("left_right_paths", paths)
-        strongest = least(paths, ("model", "layer", "via"), "change")  # a value a model: its paths are no sample
-        answers.tell_by(strongest, (*by, "layer", "via"), {"change": "change of order, the strongest path"})
+        strongest = least(paths, ("model", "exchanged", "layer", "via"), "change")  # a value a model: its paths are no sample
+        answers.tell_by(strongest, (*by, "exchanged", "layer", "via"), {"change": "change of order, the strongest path"})
         answers.draw("left_right_paths", figures.paths, paths)
 
 

@@ -45,7 +45,16 @@ def study(tmp_path_factory):
         "by_layer_frozen": ({"ablation": ablated}, ACCURACIES),
         "layers_alone": ({"layer": range(3), "head": range(2)}, ("position_gradient",)),
         "layers": ({"layer": range(3), "head": range(2)}, ("position_gradient", "steadiness")),
-        "paths": ({"layer": (1, 2), "sender": range(2), "receiver": range(2), "via": ("pattern", "values", "both")}, ("change",)),
+        "paths": (
+            {
+                "exchanged": ("labels", "word"),
+                "layer": (1, 2),
+                "sender": range(2),
+                "receiver": range(2),
+                "via": ("pattern", "values", "both"),
+            },
+            ("change",),
+        ),
     }
     answers |= {"text_paths": answers["paths"], "text": ({}, ()), "layer_terms": ({}, ()), "pruning_of_four": ({}, ())}
     for encoder, name in (("vision", "each"), ("text", "text_each")):

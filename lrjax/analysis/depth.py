@@ -9,9 +9,10 @@ labels in one layout (in text, with one word), the root of its mean square over 
 what is gone has formed on the first's.
 
 `paths`: path patching. What a head (the *sender*) writes is replaced, in what one head of the next layer (the *receiver*) reads and
-nowhere else, by what it writes in the swapped scene (the caption with its labels exchanged): same labels, other order. It goes
-through the receiver's pattern (its queries and keys), its values, or both. The order on unseen pairs that is lost is what goes that
-way: a path that carried all of the order would turn it round, from order to 1 - order.
+nowhere else, by what it writes in the swapped scene: same labels, other order. In text the counterpart of a caption says the
+opposite too, with its labels exchanged or, where there are two words, with the other word (`exchanged`). It goes through the
+receiver's pattern (its queries and keys), its values, or both. The order on unseen pairs that is lost is what goes that way: a path
+that carried all of the order would turn it round, from order to 1 - order.
 
 Axes: n images or captions, l layers, h heads, o origins, t tokens.
 """
@@ -119,8 +120,13 @@ def patched(
     return clean, jnp.stack(found)
 
 
+def exchanged(static: Static, encoder: str) -> tuple[str, ...]:
+    """In what a counterpart differs."""
+    return ("labels", "word") if encoder == "text" and static.n_words == 2 else ("labels",)
+
+
 def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
-    """The question: order on unseen pairs as it is [], and its change [l - 1, sender, receiver, via]."""
+    """The question: order on unseen pairs as it is [], and its change [exchanged, l - 1, sender, receiver, via]."""
     tower, gate, shape = getattr(params, encoder), getattr(gates, encoder), shapes(static)[encoder]
     form, h = readout_form(static, encoder), static.n_heldout
     word, x, y = np.indices((static.n_words, h, h)).reshape(3, -1)
@@ -133,12 +139,16 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
         captions = embed_captions(static, params, gates, captions_of(left, left, right, said))[1]
         d = captions[:, scenes.left, scenes.right] - captions[:, scenes.right, scenes.left]  # [word, n, e]
         both = tuple(fill(form, row.image_slots(s)) for s in (scenes, swapped(scenes)))
-        embeddings = jax.lax.map(one, both, batch_size=60)
-        clean, changed = (decided(jnp.einsum("n...e,wne->wn...", z, d)).mean(0) for z in embeddings)
+        clean, changed = jax.lax.map(one, both, batch_size=60)
+        clean, changed = (decided(jnp.einsum("n...e,wne->wn...", z, d)).mean(0) for z in (clean, changed[:, None]))
     else:
         images = embed_images(static, params, gates, row.image_slots(scenes))  # [n, e]
-        both = tuple(fill(form, pair_caption_slots(a, b, word)) for a, b in ((x, y), (y, x)))
-        clean, changed = jax.lax.map(one, both, batch_size=20)
+        others = {"labels": (y, x, word), "word": (x, y, 1 - word)}
+        own, *others = (
+            fill(form, pair_caption_slots(*said)) for said in ((x, y, word), *map(others.get, exchanged(static, encoder)))
+        )
+        found = [jax.lax.map(one, (own, other), batch_size=20) for other in others]
+        clean, changed = found[0][0], jnp.stack([changed for _, changed in found], 1)
         number = jnp.zeros((static.n_words, h, h), int).at[word, x, y].set(jnp.arange(len(x)))
         true, false = number[:, scenes.left, scenes.right], number[:, scenes.right, scenes.left]  # [word, n]
         margins = (jnp.einsum("wn...e,ne->wn...", z[true] - z[false], images) for z in (clean, changed))
@@ -164,7 +174,7 @@ def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
 
 
 def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
-    """`in_paths` of all models: order [model], change [model, layer, sender, receiver, via]; `layer` is the receiver's.
+    """`in_paths` of all models: order [model], change [model, exchanged, layer, sender, receiver, via]; `layer` is the receiver's.
 
     Raises InputError for encoders of one layer, which have no paths, and for LayerNorm and MLP, which this does not follow.
     """
@@ -178,9 +188,10 @@ def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
 
     def coords(static):
         heads = range(static.n_heads)
-        return {"layer": range(1, depth_of(static, encoder)), "sender": heads, "receiver": heads, "via": VIA}
+        layers = range(1, depth_of(static, encoder))
+        return {"exchanged": exchanged(static, encoder), "layer": layers, "sender": heads, "receiver": heads, "via": VIA}
 
-    dims = {"order": (), "change": ("layer", "sender", "receiver", "via")}
+    dims = {"order": (), "change": ("exchanged", "layer", "sender", "receiver", "via")}
     return of_models(run, _PATHS[check_encoder(encoder)], dims, coords, n_labels)
 
 

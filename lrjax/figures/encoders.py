@@ -82,7 +82,7 @@ def paths(table: Table, path: Path) -> Path:
     """Path patching: the change of order when what a sender tells one receiver is of the swapped scene, by what it goes through; a
     dot a path.
     """
-    figure, panels = grid(table, ("layer",))
+    figure, panels = grid(table, ("exchanged", "layer"))
     via = list(dict.fromkeys(table["via"].tolist()))
     for axis, part in panels:
         for k, name in enumerate(via):

@@ -89,11 +89,13 @@ def kept(ablation: str, n: int = N, metric: str = ORDER, answer: str = "variant"
     return lambda study, part: (order(ablation)(study, part) - 0.5) / (order(NONE)(study, part) - 0.5)
 
 
-def strongest_path(answer: str, n: int, **where) -> Values:
+def strongest_path(answer: str, n: int, exchanged: str = "labels", **where) -> Values:
     """The change of order by the path that turns most of it (pattern and values of one sender and receiver), by seed: the least of
     16 a pair of layers, so it is below 0 even where paths are noise.
     """
-    return lambda study, part: per_model(study.answer(part, answer), "change", np.min, n_labels=n, via="both", **where)
+    where |= {"n_labels": n, "via": "both", "exchanged": exchanged}
+    # beside deeper models a table has rows of layers that a model lacks: NaN
+    return lambda study, part: per_model(study.answer(part, answer), "change", np.nanmin, **where)
 
 
 def reached(study: Study, part: str, gates: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Other encoders: claims on each sweep of `study.ENCODERS`, with thresholds fixed before the runs but for one that says so, and
+"""Other encoders: claims on each sweep of `study.ENCODERS`, with thresholds fixed before the runs but for two that say so, and
 their page.
 
 Rows j, k, l, r and rotary of SPEC's table are the paper's; the others are ours (`paper` is empty).
@@ -91,7 +91,11 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("j", "Left+right captions: two text layers learn them (App J)", "yes", "order, two text layers", 0.8, 1,
              at(ORDER, n_layers_text=2)),
             ("j_path", "Two text layers: some path between two heads carries a tenth of the order", "",
-             "greatest loss of order by one path", -1, -0.1, strongest_path("text_paths", N, n_layers_text=2)),
+             "greatest loss of order by one path, labels exchanged", -1, -0.1, strongest_path("text_paths", N, n_layers_text=2)),
+            # written after the run: what labels exchanged cannot show, that the word is told
+            ("j_path_word", "Two text layers: some path tells the word (asked after the run)", "",
+             "greatest loss of order by one path, the other word", -1, -0.1,
+             strongest_path("text_paths", N, "word", n_layers_text=2)),
         ),
         "depth": (
             ("l", "Gradients compound in two-layer vision (App L)", "left open",
