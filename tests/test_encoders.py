@@ -35,7 +35,7 @@ def crossed(table, **axes):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """The study of other encoders with drawn numbers."""
-    ablated = ("none", "EP+PP+BP", "vision.L0:EP+PP+BP=0", "vision.L1:EP+PP+BP=0")
+    ablated = ("none", "EP+PP+BP", "vision.L0:EP+PP+BP=0", "vision.L1:EP+PP+BP=0", "vision.L2:EP+PP+BP=0")
     answers = {
         "strongest": ({}, NAMES),
         "heads": ({"head": range(2)}, ("head_bias",)),

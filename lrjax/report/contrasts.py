@@ -13,6 +13,7 @@ from lrjax.report.claims import ORDER, TOP1, N, of, per_model, rows_with
 from lrjax.report.study import Study
 from lrjax.stats import mean_interval, select
 
+KEPT = 0.2  # the most that is left of the order above chance when what carries it is taken away
 Values = Callable[[Study, str], np.ndarray]
 
 

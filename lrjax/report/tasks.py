@@ -15,7 +15,7 @@ from lrjax.figures import worlds
 from lrjax.figures.style import shrink
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import ORDER, TOP1, Verdict, judge, stated
-from lrjax.report.contrasts import kept, zeroed
+from lrjax.report.contrasts import KEPT, kept, zeroed
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
@@ -23,7 +23,6 @@ from lrjax.report.task_claims import ABLATED, CHAIN, CLAIMS, FEW, MANY, POSITION
 from lrjax.scenes import Scene
 from lrjax.stats import Table, format_interval, groups, mean_interval, select, write_csv
 
-KEPT = 0.2  # the most that the gradient leaves, taken away, of the order above chance where it is what carries it
 TITLES = {
     "grid": "Grids",
     "grid_words": "Grids with four words",
