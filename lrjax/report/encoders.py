@@ -194,11 +194,11 @@ def causes(page: Page, study: Study, part: str, encoder: str, answer: str, folde
         "costs most (the least of four, so below 0 even where heads are noise); and what that does to the label set. Mean over "
         "models [95 % interval]; the ten greatest."
     )
-    axis, table = AXES[part][0], study.answer(part, answer)
-    rows = []
+    axis, rows = AXES[part][0], []
+    table = depth.causal(study.answer(part, answer), encoder, ("n_labels", axis))
+    write_csv(folder / "encoders" / f"{part}_causes.csv", table)
     for key, index in groups(table, ("n_labels", axis)).items():
-        found = depth.causal(select(table, index), encoder)
-        write_csv(folder / "encoders" / f"{part}_causes_{axis}{key[1]}_N{key[0]}.csv", found)
+        found = select(table, index)
         by_term = groups(found, ("layer", "term"))
         for (layer, term), own in sorted(by_term.items(), key=lambda item: np.nanmean(found[ORDER][item[1]]))[:10]:
             rows.append([*map(str, key), str(layer), term, *(format_interval(found[m][own], signed=True) for m in (ORDER, SET))])
