@@ -101,6 +101,8 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict
 
 def cautions(static: Static, encoder: str) -> str:
     """What to mind of a kind of encoder."""
+    if encoder == "text" and static.objective != "contrastive":
+        return "What begins a reader's caption stands at one place: there EP and PP have a gauge too; read their sum."
     if encoder == "text" and static.positions in LEARNED:
         return "EOT stands where captions end, at two positions: there is no gauge between EP and PP."
     if static.positions in LEARNED:

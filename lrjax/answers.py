@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lrjax import cli, workdir
+from lrjax import checkpoint, cli, workdir
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.models import check_encoder, choose
 from lrjax.errors import InputError
@@ -66,8 +66,8 @@ def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str]) -> None
 def path(folder: str, name: str, suffix: str, filters: dict[str, object] | None = None) -> Path:
     """Where an answer goes: `folder`/name.suffix in the workdir of --ckpt, its filters in its name."""
     chosen = {"": getattr(flags.FLAGS, "encoder", "vision")} if getattr(flags.FLAGS, "encoder", "vision") != "vision" else {}
-    step = Path(flags.FLAGS.ckpt).absolute()
-    chosen |= {"step": step.name if step.parent.name == "checkpoints" else None}
+    ckpt = Path(flags.FLAGS.ckpt).resolve()
+    chosen |= {"step": ckpt.name if checkpoint.is_step(ckpt) else None}
     chosen |= {"N": "-".join(flags.FLAGS.labels) if flags.FLAGS.labels else None, **(filters or {})}
     name += "".join(f"_{what}{value}" for what, value in chosen.items() if value)
     return workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{name}.{suffix}"

@@ -151,6 +151,11 @@ def is_evaluation(step_folder: Path) -> bool:
     return place_of(step_folder)[1] == 0
 
 
+def is_step(path: Path) -> bool:
+    """Whether a path is one step, by its name, rather than a workdir that is called by a number."""
+    return place_of(path) is not None and not (path / "checkpoints").is_dir()
+
+
 def saved_steps(directory: Path) -> list[Path]:
     """The steps of a `checkpoints` folder by name, oldest first, whole or not: `load` tells."""
     steps = [p for p in directory.iterdir() if place_of(p) and p.is_dir()] if directory.is_dir() else []
@@ -165,7 +170,7 @@ def candidates(path: Path) -> list[Path]:
     if not path.is_dir():
         raise InputError(f"--ckpt={path}: no such folder; give a workdir of experiments.sweep, its checkpoints, or one step")
     path = path.resolve()
-    if place_of(path) and not (path / "checkpoints").is_dir():
+    if is_step(path):
         return [path]
     steps = saved_steps(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
     if not steps:

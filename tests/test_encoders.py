@@ -123,7 +123,12 @@ def test_the_page_has_every_sweep_and_says_what_was_not_run(study, tmp_path):
 def test_layers_that_decide_are_those_without_which_order_is_chance():
     """Of three models of two layers: the first alone, the second alone, none alone."""
     order = {"none": [0.9, 1.0, 0.9], "vision.L0:EP+PP+BP=0": [0.5, 0.99, 0.8], "vision.L1:EP+PP+BP=0": [0.9, 0.55, 0.7]}
-    columns = {"n_layers_vision": np.full(9, 2), "n_labels": np.full(9, 25), "ablation": np.repeat(list(order), 3)}
+    columns = {
+        "seed": np.tile(range(3), 3),
+        "n_layers_vision": np.full(9, 2),
+        "n_labels": np.full(9, 25),
+        "ablation": np.repeat(list(order), 3),
+    }
     table = columns | {"unseen_pair_order": np.concatenate(list(order.values()))}
     told = encoders.deciding(SimpleNamespace(has=lambda part: True, answer=lambda part, name: table))
     assert "2 layers, N = 25: layer 0 in 1, layer 1 in 1, no layer in 1." in told

@@ -16,7 +16,7 @@ from lrjax.gates import NONE
 from lrjax.report import search
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import ORDER, SET, TOP1, N, Verdict, judge, stated
-from lrjax.report.contrasts import KEPT, at, reached, waits, zeroed
+from lrjax.report.contrasts import KEPT, at, kept, reached, waits, zeroed
 from lrjax.report.encoder_claims import CLAIMS
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
@@ -134,13 +134,12 @@ def deciding(study: Study) -> str:
     """
     if not study.has("depth"):
         return ""
-    table, told = study.answer("depth", "by_layer"), []
-    for (n_layers, n), rows in groups(table, ("n_layers_vision", "n_labels")).items():
+    told = []
+    for n_layers, n in groups(study.answer("depth", "by_layer"), ("n_layers_vision", "n_labels")):
         if n_layers == 1:
             continue
-        own, counts = select(table, rows), collections.Counter()
-        order = lambda name, own=own: own[ORDER][own["ablation"] == name]
-        left = [(order(f"vision.L{layer}:EP+PP+BP=0") - 0.5) / (order(NONE) - 0.5) for layer in range(n_layers)]
+        counts, where = collections.Counter(), {"answer": "by_layer", "n_layers_vision": n_layers}
+        left = [kept(f"vision.L{layer}:EP+PP+BP=0", n, **where)(study, "depth") for layer in range(n_layers)]
         for of_model in np.array(left).T:
             counts[" and ".join(f"layer {layer}" for layer in np.flatnonzero(of_model <= KEPT)) or "no layer"] += 1
         told.append(f"{n_layers} layers, N = {n}: " + ", ".join(f"{layers} in {count}" for layers, count in sorted(counts.items())))

@@ -13,8 +13,9 @@ from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
 from lrjax.figures import worlds
 from lrjax.figures.style import shrink
+from lrjax.gates import NONE
 from lrjax.report.build import how, verdict_table
-from lrjax.report.claims import ORDER, TOP1, Verdict, judge, stated
+from lrjax.report.claims import ORDER, TOP1, Verdict, judge, rows_with, stated
 from lrjax.report.contrasts import KEPT, kept, zeroed
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
@@ -214,10 +215,7 @@ def table(study: Study) -> list[dict[str, str]]:
 
 def rise(history: Table, metric: str, where: dict) -> float:
     """By how much the mean accuracy at N = 25 rose in the last 30 % of training."""
-    mine = history["n_labels"] == MANY
-    for name, value in where.items():
-        mine &= history[name] == value
-    own = select(history, mine)
+    own = rows_with(history, n_labels=MANY, **where)
     steps = np.unique(own["step"])
     mean = lambda step: np.nanmean(own[metric][own["step"] == step])
     return mean(steps[-1]) - mean(steps[np.abs(steps - 0.7 * steps[-1]).argmin()])
@@ -229,7 +227,7 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
     """
     metric = TOLD.get(part, (TOP1, ORDER))[1]
     answer = ABLATED.get(part, "task_ablate")
-    order = zeroed("none", metric, MANY, answer, False, **where)(study, part)
+    order = zeroed(NONE, metric, MANY, answer, False, **where)(study, part)
     row = {"order": format_interval(order)}
     for name, terms in {"EP at zero: order": "EP", "EP + PP + BP at zero: order": POSITION}.items():
         change = taken(terms, metric, **where)(study, part)
