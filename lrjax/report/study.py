@@ -155,6 +155,7 @@ TASKS: dict[str, Part] = {
     "supervision": Part("supervision", ("strongest", "monotone", "task_ablate"), 8),
     "supervision_alone": Part("supervision_alone", ("strongest", "monotone", "task_ablate"), 8),
     "autoregressive": Part("autoregressive", ("reading", "looks", "reader_ablate"), 8),
+    "autoregressive_wide": Part("autoregressive_wide", ("reader_ablate",), 8),
     "losses": Part("losses", ("strongest", "task_ablate"), 8),
     "caption_noise": Part("caption_noise", ("strongest", "task_ablate"), 8),
     "nearer": Part("nearer", ("strongest", "task_ablate"), 8),

@@ -10,7 +10,7 @@ from lrjax.report.contrasts import Values, at, differs_in_size, zeroed
 
 # Which answer holds ablations of a sweep, where it is not `task_ablate`.
 ABLATED = {"grid": "grid_ablate", "grid_words": "grid_ablate", "grid_objects": "grid_ablate", "autoregressive": "reader_ablate"}
-ABLATED |= {"three": "chain_ablate"}
+ABLATED |= {"three": "chain_ablate", "autoregressive_wide": "reader_ablate"}
 FEW, MANY = 5, 25
 LEFT, ABOVE, CHAIN = "unseen_pair_order_left", "unseen_pair_order_above", "unseen_chain"
 POSITION = "EP+PP+BP"
@@ -203,6 +203,13 @@ CLAIMS: tuple[Claim, ...] = tuple(
              0.05, 1, less_of(TOP1, FEW, *CLIP_OF, **LLAVA)),
             ("a_clip_order", "and in order alone", "", "order at N = 5 less CLIP's", 0.05, 1,
              less_of(ORDER, FEW, *CLIP_OF, **LLAVA)),
+        ),
+        "autoregressive_wide": (
+            ("a_wide", "A reader of raw tokens of CLIP's size generalises at 25 labels", "", "greedy decoding, N = 25", 0.8, 1,
+             at(TOP1, MANY)),
+            ("a_wide_order", "and tells the order", "", "order by likelihood, N = 25", 0.8, 1, at(ORDER, MANY)),
+            ("a_wide_clip", "and at 5 labels better than CLIP", "", "order at N = 5 less CLIP's", 0.05, 1,
+             less_of(ORDER, FEW, *CLIP_OF)),
         ),
         "losses": (
             ("sl", "SigLIP generalises at 25 labels", "", "top-1, N = 25", 0.8, 1,

@@ -32,6 +32,7 @@ TITLES = {
     "supervision": "Explicit supervision",
     "supervision_alone": "Supervision alone",
     "autoregressive": "Autoregressive readers",
+    "autoregressive_wide": "A reader of CLIP's size",
     "losses": "SigLIP and hard negatives",
     "caption_noise": "Noisy captions",
     "nearer": "Nearer to the middle",
@@ -52,6 +53,7 @@ AXES = {
 RATIO = {  # which answer and column hold |gradient| over label spread, where it is not `strongest`'s; a reader has none
     **dict.fromkeys(("grid", "grid_words", "grid_objects"), ("directions", "ratio_least")),
     "autoregressive": None,
+    "autoregressive_wide": None,
 }
 TOLD = {"three": (CHAIN, f"{CHAIN}_order"), "supervision_alone": ("unseen_pair_order_told", "unseen_pair_order_told")}
 MEASURED = {  # what figures of accuracies show where it is not MEASURES
@@ -145,8 +147,9 @@ def answers(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
     )
     page.answer(
         "Autoregressive models?",
-        f"A reader of a vision encoder's tokens decodes {said('a')} of unseen pairs right, one of raw tokens {said('a_raw')}; "
-        f"their order by likelihood is {said('a_order')} and {said('a_raw_order')}. With EP + PP + BP at zero, where words look "
+        f"A reader of a vision encoder's tokens decodes {said('a')} of unseen pairs right, one of raw tokens {said('a_raw')}, of "
+        f"CLIP's size {said('a_wide')}; their order by likelihood is {said('a_order')}, {said('a_raw_order')} and "
+        f"{said('a_wide_order')}. With EP + PP + BP at zero, where words look "
         f"at the image, it is {said('a_zero')} and {said('a_raw_zero')}. At 5 labels order is {said('a_clip_order')} above CLIP's.",
     )
     page.answer(
@@ -255,8 +258,9 @@ def special(models: Table) -> tuple[str, ...]:
 def parameters() -> dict[str, int]:
     """How many parameters a model of 25 labels trains, by objective. A reader of raw tokens has no use for its vision encoder."""
     params = {objective: shaped(Model(n_labels=MANY, objective=objective)) for objective in OBJECTIVES}
-    params["autoregressive_raw"] = params["autoregressive_raw"].text
-    return {objective: n_parameters(tree) for objective, tree in params.items()}
+    raw = {"autoregressive_raw": params["autoregressive_raw"].text}
+    raw["autoregressive_raw, d_model = 200"] = shaped(Model(n_labels=MANY, objective=OBJECTIVES[-1], d_model=200)).text
+    return {name: n_parameters(tree) for name, tree in (params | raw).items()}
 
 
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
