@@ -123,6 +123,25 @@ def strongest(answer: xr.Dataset) -> xr.Dataset:
     return answer.isel(head=answer.ratio.where(answer.writes > 0).fillna(-1).argmax("head")).drop_vars("head")
 
 
+def in_row(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+    """The question: `score` [term, h, pixel], what each term of CLS's row gives a pixel, the mean over held-out labels, less its
+    mean over pixels, which softmax ignores. Under rotary positions pixel p is offset p: EE(D), BE(D), and EB(D) + BB(D), Pi_bias.
+    """
+    first = line_of(static, "gradient").n_first
+    scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], static.world.image)
+    rows = jnp.stack([scores[term][:, first : first + static.n_heldout, 1:].mean(1) for term in TERMS])
+    return {"score": rows - rows.mean(-1, keepdims=True)}
+
+
+def rows_of_best(run, n_labels=None) -> xr.Dataset:
+    """`in_row` of each model's best head, turned so that it leans right: score [model, term, pixel]."""
+    of_heads = gradient(run, n_labels=n_labels)
+    best = of_heads.ratio.where(of_heads.writes > 0).fillna(-1).argmax("head")
+    names = lambda s: {"term": TERMS, "head": range(s.n_heads), "pixel": range(1, s.L + 1)}
+    found = of_models(run, in_row, {"score": ("term", "head", "pixel")}, names, n_labels).isel(head=best)
+    return (found * np.sign(of_heads.position_gradient.isel(head=best))).drop_vars("head")
+
+
 def scale_ratio(table: Table) -> np.ndarray:
     """Initial scale of E over that of P, to three digits."""
     with np.errstate(divide="ignore"):

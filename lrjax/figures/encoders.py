@@ -97,6 +97,32 @@ def paths(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+def rows(table: Table, axis_name: str, path: Path) -> Path:
+    """What the terms of CLS's row give a pixel, in each model's best head, turned to lean right; a panel per N and value of a
+    field. From `gradient.rows_of_best`. EB + BB is one line; terms that are nothing are left out.
+    """
+    values, labels = list(dict.fromkeys(table[axis_name].tolist())), sorted(set(table["n_labels"].tolist()))
+    drawn = {"EE": ("EE",), "EP": ("EP",), "PP": ("PP",), "BE": ("BE",), "BP": ("BP",), "EB + BB": ("EB", "BB")}
+    size = (2.1 * len(values) + 0.6, 2.2 * len(labels) + 0.8)
+    figure, axes = plt.subplots(len(labels), len(values), figsize=size, sharex=True, squeeze=False, layout="constrained")
+    for row, n in zip(axes, labels, strict=True):
+        for axis, value in zip(row, values, strict=True):
+            part = select(table, (table["n_labels"] == n) & (table[axis_name] == value))
+            for k, (name, terms) in enumerate(drawn.items()):
+                own = select(part, np.isin(part["term"], terms))
+                models, by_pixel = np.unique(own["model"]), groups(own, ("pixel",))
+                scores = [[own["score"][i][own["model"][i] == model].sum() for model in models] for i in by_pixel.values()]
+                if np.abs(scores).max() > 1e-4:
+                    line(axis, [pixel for (pixel,) in by_pixel], scores, k, name)
+            axis.set(title=f"{value}, N = {n}")
+            axis.axhline(0, color="0.4", lw=0.8)
+    handles = {name: handle for axis in axes.flat for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
+    figure.supxlabel("pixel (under rotary positions: offset from CLS)", size=9)
+    figure.suptitle("Scores of CLS's row by term, the best head: mean over models, 95 % interval", size=10)
+    return save(figure, path)
+
+
 def search(screen: Table, full: Table, ranges: dict[str, tuple[float, float]], path: Path) -> Path:
     """The search for one head: top-1 that a configuration reaches against each field that was drawn."""
     figure, axes = plt.subplots(1, len(ranges), figsize=(2.7 * len(ranges), 3.1), sharey=True, layout="constrained")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lrjax.analysis.gradient import carried, first_step
+from lrjax.analysis.gradient import GENERALISES, carried, first_step
 from lrjax.gates import NONE
 from lrjax.report.claims import ORDER, TOP1, N, of, per_model, rows_with
 from lrjax.report.study import Study
@@ -60,6 +60,11 @@ def kept_alone(best: bool) -> Values:
     return values
 
 
+def best_kept(n_kept: int) -> Values:
+    """Top-1 of the best of the subsets of so many of four heads that are kept after training, by seed."""
+    return lambda study, part: per_model(study.answer(part, "pruning_of_four"), TOP1, np.max, n_kept=n_kept, d_head=0)
+
+
 def steadier(depth: int, n: int = 25) -> Values:
     """Steadiness of the steadiest head in the last layer less that in the first, by seed."""
 
@@ -72,22 +77,32 @@ def steadier(depth: int, n: int = 25) -> Values:
 
 
 def compounds(depth: int, n: int = 25) -> Values:
-    """Which share of the greatest |gradient| of a head in the last layer is gone without that of the first, by seed."""
+    """Which share of the greatest |gradient| of a head in the last layer is gone without that of the first, by seed, of the models
+    whose last layer has more of it than the others (NaN: what hardly has one has none to lose).
+    """
 
     def values(study, part):
-        def most(answer):
+        def most(answer, layer=depth - 1):
             table = rows_with(study.answer(part, answer), n_labels=n, n_layers_vision=depth)
-            return per_model(table | {"size": np.abs(table["position_gradient"])}, "size", np.max, layer=depth - 1)
+            return per_model(table | {"size": np.abs(table["position_gradient"])}, "size", np.max, layer=layer)
 
-        return 1 - most("layers_alone") / most("layers")
+        of_layers = np.array([most("layers", layer) for layer in range(depth)])
+        return np.where(of_layers.argmax(0) == depth - 1, 1 - most("layers_alone") / of_layers[-1], np.nan)
 
     return values
 
 
-def kept(ablation: str, n: int = N, metric: str = ORDER, answer: str = "variant", **where) -> Values:
-    """Which share of the order above chance an ablation leaves, so that models of different order can be compared."""
-    order = lambda name: zeroed(name, metric, n, answer, False, **where)
-    return lambda study, part: (order(ablation)(study, part) - 0.5) / (order(NONE)(study, part) - 0.5)
+def kept(ablation: str, n: int = N, metric: str = ORDER, answer: str = "variant", floor: str | None = None, **where) -> Values:
+    """Which share of an order an ablation leaves, so that models of different order can be compared: of the order above chance, or
+    above what the ablation `floor` leaves. Of the seeds that have learned it, .8 or more: others have next to nothing to share.
+    """
+
+    def values(study, part):
+        order = lambda name: zeroed(name, metric, n, answer, False, GENERALISES, **where)(study, part)
+        least = 0.5 if floor is None else order(floor)
+        return (order(ablation) - least) / (order(NONE) - least)
+
+    return values
 
 
 def strongest_path(answer: str, n: int, exchanged: str = "labels", **where) -> Values:
@@ -115,8 +130,9 @@ def differs_in_size(one: Values, other: Values) -> Callable:
     """|mean difference| of two values paired by seed, with the interval of its size: for claims that name no direction."""
 
     def values(study, part):
-        mean, low, high = mean_interval(one(study, part) - other(study, part))
-        straddles = low <= 0 <= high
-        return abs(mean), 0.0 if straddles else min(abs(low), abs(high)), max(abs(low), abs(high)), len(one(study, part))
+        difference = one(study, part) - other(study, part)
+        mean, low, high = mean_interval(difference)
+        ends = (0.0 if low <= 0 <= high else min(abs(low), abs(high))), max(abs(low), abs(high))
+        return abs(mean), *ends, int((~np.isnan(difference)).sum())
 
     return values

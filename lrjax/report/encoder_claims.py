@@ -1,4 +1,4 @@
-"""Claims on each sweep of `study.ENCODERS`, with thresholds fixed before the runs but for two that say so.
+"""Claims on each sweep of `study.ENCODERS`, with thresholds fixed before the runs; what was asked or worded after them says so.
 
 Rows j, k, l, r and rotary of SPEC's table are the paper's; the others are ours (`paper` is empty).
 """
@@ -7,6 +7,7 @@ from lrjax.gates import NONE
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, N
 from lrjax.report.contrasts import (
     at,
+    best_kept,
     compounds,
     differs_in_size,
     kept,
@@ -43,7 +44,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
              at(TOP1, gates="vision.h0:EP=0", less={"gates": NONE})),
             ("ta_anneal", "EP annealed away from step 2,000: the order is back by step 6,000", "", "change of order", -0.1, 1,
              at(ORDER, gates=RETRAINED, less={"gates": NONE})),
-            ("ta_late", "EP on from step 3,000: PP keeps more than half of the gradient", "", "share of EP", -0.2, 0.5,
+            ("ta_late", "EP on from step 3,000: PP keeps more than half of the gradient (worded after the run)", "", "share of EP",
+             -0.2, 0.5,
              share("EP", gates=LATE)),
         ),
         "heads": (
@@ -53,6 +55,11 @@ CLAIMS: tuple[Claim, ...] = tuple(
              "top-1, n_heads = 1, d_head = 32", 0, 0.65, at(TOP1, n_heads=1, d_head=32)),
             ("k_more", "More heads help (d_head = 32)", "", "top-1 at 8 heads less 1", 0.05, 1,
              at(TOP1, n_heads=8, d_head=32, less={"n_heads": 1, "d_head": 32})),
+            ("k_pruned", "Pruned after training to its best head a model fails (App K; asked after the run)", "fails",
+             "top-1, best of four heads", 0, 0.65, best_kept(1)),
+            ("k_pair", "Pruned after training to its best two heads a model keeps the skill (App K; asked after the run)", "yes",
+             "top-1 of the best two of four heads, less all four", -0.1, 1,
+             lambda study, part: best_kept(2)(study, part) - best_kept(4)(study, part)),
         ),
         "pruned": (
             ("k_retrained", "One head kept and retrained fails (App K)", "fails", "top-1, mean over the head kept", 0, 0.65,
@@ -63,6 +70,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
         "left_right": (
             ("j_one", "Left+right captions: one text layer is at chance (App J)", "chance", "order, one text layer", 0.45, 0.6,
              at(ORDER, n_layers_text=1)),
+            ("j_one_few", "One text layer, 5 labels: chance too (asked after the run)", "chance", "order, one text layer, N = 5",
+             0.45, 0.6, at(ORDER, 5, n_layers_text=1)),
             ("j_one_left", "One text layer: left-of by itself is at chance too", "", "order of left-of, one text layer", 0.45, 0.6,
              at(f"{ORDER}_left", n_layers_text=1)),
             ("j_one_right", "One text layer: and so is right-of", "", "order of right-of, one text layer", 0.45, 0.6,
@@ -80,9 +89,11 @@ CLAIMS: tuple[Claim, ...] = tuple(
         ),
         "depth": (
             ("l", "Gradients compound in two-layer vision (App L)", "left open",
-             "share of layer 1's gradient that is gone without that of layer 0, N = 25", 0.2, INF, compounds(2)),
+             "share of layer 1's gradient that is gone without that of layer 0, N = 25, of models that have it there "
+             "(this added after the run)", 0.2, INF, compounds(2)),
             ("l3", "Gradients compound in three layers (App L)", "left open",
-             "share of layer 2's gradient that is gone without that of layer 0, N = 25", 0.2, INF, compounds(3)),
+             "share of layer 2's gradient that is gone without that of layer 0, N = 25, of models that have it there "
+             "(this added after the run)", 0.2, INF, compounds(3)),
             ("l_steady", "Two layers: the second's gradient is the steadier over labels", "",
              "steadiness |mean| / sd over labels of s_j - s_i, best head of layer 1 less layer 0, N = 25", 0.1, INF, steadier(2)),
             ("l_top1", "Two layers generalise at 25 labels", "", "top-1, N = 25", 0.8, 1, at(TOP1, 25, n_layers_vision=2)),
@@ -99,16 +110,18 @@ CLAIMS: tuple[Claim, ...] = tuple(
         ),
         "norm_mlp": (
             ("r", "LayerNorm and MLP modify the mechanism (App R): EP", "yes",
-             "|difference| in the share of order that EP at zero leaves, full block and neither", 0.1, INF,
+             "|difference| in the share of order that EP at zero leaves, full block and neither, of seeds with an order "
+             "of .8 in both (this added after the run)", 0.1, INF,
              differs_in_size(kept("EP", layer_norm=True, mlp_ratio=4), kept("EP", layer_norm=False, mlp_ratio=0))),
             ("r_sum", "LayerNorm and MLP modify the mechanism (App R): EP + PP + BP", "yes",
-             "|difference| in the share of order that EP + PP + BP at zero leave, full block and neither", 0.1, INF,
+             "|difference| in the share of order that EP + PP + BP at zero leave, full block and neither, of seeds with an "
+             "order of .8 in both (this added after the run)", 0.1, INF,
              differs_in_size(kept("EP+PP+BP", layer_norm=True, mlp_ratio=4),
                              kept("EP+PP+BP", layer_norm=False, mlp_ratio=0))),
             ("r_top1", "The full block generalises", "", "top-1", 0.8, 1, at(TOP1, layer_norm=True, mlp_ratio=4)),
             ("r_zero", "The full block: the position gradient at zero is chance", "", "order", 0.45, 0.6,
              zeroed("EP+PP+BP", ORDER, change=False, layer_norm=True, mlp_ratio=4)),
-            ("r_frozen", "Frozen or not, LayerNorm's scale decides nothing", "",
+            ("r_frozen", "Frozen or not, LayerNorm's scale decides nothing (in one block nothing stands before it)", "",
              "order with EP + PP + BP at zero, scales recomputed less frozen", -0.05, 0.05,
              lambda study, part: zeroed("EP+PP+BP", ORDER, change=False, layer_norm=True, mlp_ratio=4)(study, part)
              - zeroed("EP+PP+BP", ORDER, N, "variant_frozen", False, layer_norm=True, mlp_ratio=4)(study, part)),
@@ -128,7 +141,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("no_cls", "Without CLS's position PP is gone: EP at zero takes the order", "", "change of order", -1, -0.3,
              zeroed("EP", ORDER, positions="learned_no_cls")),
             ("sinusoidal", "Fixed sinusoids generalise", "", "top-1", 0.8, 1, at(TOP1, positions="sinusoidal")),
-            ("alibi", "A linear bias, given, is used: PP at zero takes the order away", "", "change of order", -1, -0.15,
+            ("alibi", "A linear bias, given, is used: PP at zero, where images equal their mirrors, takes the order away", "",
+             "change of order", -1, -0.15,
              zeroed("PP", ORDER, positions="alibi")),
             ("alibi_top1", "A linear bias, given, generalises", "", "top-1", 0.8, 1, at(TOP1, positions="alibi")),
             ("none", "Without positions order is chance", "", "order", 0.49, 0.51, at(ORDER, positions="none")),

@@ -1,6 +1,5 @@
 """Other encoders: answers in plain words, verdicts, tables and figures of the sweeps of `study.ENCODERS`, as a page."""
 
-import collections
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +12,14 @@ from lrjax.config import Model
 from lrjax.figures import encoders as figures
 from lrjax.figures.style import shrink
 from lrjax.gates import NONE
-from lrjax.report import search
+from lrjax.report import encoder_answers, search
 from lrjax.report.build import how, verdict_table
-from lrjax.report.claims import ORDER, SET, TOP1, N, Verdict, judge, stated
-from lrjax.report.contrasts import KEPT, at, kept, reached, waits, zeroed
+from lrjax.report.claims import ORDER, SET, TOP1, N, judge
 from lrjax.report.encoder_claims import CLAIMS
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
-from lrjax.stats import Table, format_interval, groups, mean_interval, read_csv, select, write_csv
+from lrjax.stats import Table, format_interval, groups, least, mean_interval, read_csv, select, write_csv
 
 TITLES = {
     "training_ablation": "Training without EP",
@@ -45,10 +43,20 @@ AXES = {
     "positions": ("positions",),
     "width": ("d_model", "d_head"),
 }
+WRITTEN = (
+    "strongest",
+    "layers",
+    "layers_alone",
+    "paths",
+    "text_paths",
+    "text_layers",
+    "pruning_of_four",
+    "rows",
+)  # answers, as CSV
 
 
 def build(study: Study, folder: Path, seconds: Table | None, searched: Path) -> list[Path]:
-    """Write encoders.html, encoders.md, encoders.csv (verdicts), encoders/*.csv (accuracies by condition) and figures."""
+    """Write encoders.html, encoders.md, encoders.csv (verdicts), encoders/*.csv (accuracies by condition, answers) and figures."""
     page = Page("Other encoders: is the gradient a property of one block, or of attention?")
     page.text(
         "Every variant is a configuration of the same encoder. Verdicts as in the main report: a 95 % interval over seeds against "
@@ -57,7 +65,7 @@ def build(study: Study, folder: Path, seconds: Table | None, searched: Path) -> 
         "quiet",
     )
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
-    three_questions(page, verdicts, study)
+    encoder_answers.answer(page, verdicts, study)
     for part in trained(page, study, TITLES, "make encoders"):
         models = study.models(part)
         words = tuple(name for name in (f"{ORDER}_left", f"{ORDER}_right") if name in models)
@@ -66,86 +74,16 @@ def build(study: Study, folder: Path, seconds: Table | None, searched: Path) -> 
         if part == "width":
             page.text(smallest(models))
         for answer in study.parts[part].answers:
-            if answer.startswith(("variant", "by_layer")):
+            if answer.startswith(("variant", "by_layer", "text_variant")):
                 ablated(page, study, part, answer, folder)
+            elif answer in WRITTEN:
+                write_csv(folder / "encoders" / f"{part}_{answer}.csv", smaller(study.answer(part, answer), answer, AXES[part]))
         for encoder, answer in {"depth": {"vision": "each"}, "left_right": {"text": "text_each"}}.get(part, {}).items():
             causes(page, study, part, encoder, answer, folder)
     one_head_section(page, searched, folder)
     how(page, "`make encoders` makes all of this.", seconds)
     write_csv(folder / "encoders.csv", verdict_table(verdicts))
     return [*page.write(folder, "encoders.md", "encoders.html"), folder / "encoders.csv"]
-
-
-def afterwards(study: Study) -> str:
-    """What was asked of training without EP after its run, and so is no claim."""
-    part = "training_ablation"
-    if not study.has(part):
-        return ""
-    wait, never = waits(study, part), int(np.isnan(reached(study, part, "EP=0")).sum())
-    without = lambda metric, n: format_interval(at(metric, n, gates="EP=0", less={"gates": NONE})(study, part), signed=True)
-    lost = lambda term, n, gates: format_interval(zeroed(term, ORDER, n, gates=gates)(study, part), signed=True)
-    return (
-        f"Found after the run: without EP {never} of {len(wait)} models never reach an order of .8 at 15 labels, and the median "
-        f"wait of all is {np.median(wait):.0f} steps; the label set changes by {without(SET, 5)} at 5 labels and by "
-        f"{without(SET, 25)} at 25, top-1 by {without(TOP1, 5)} and {without(TOP1, 25)}; PP at zero then changes order by "
-        f"{lost('PP', N, 'EP=0')} at 15 labels. With EP and PP off BP at zero changes it by {lost('BP', 25, 'EP+PP=0')} at 25."
-    )
-
-
-def three_questions(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None:
-    """What the sweeps say: numbers, in plain words that hold whatever they are."""
-    said = lambda key: stated(verdicts[key][0])
-    page.answer(
-        "Trained without EP, which term takes over?",
-        f"With EP off from the first step order at 15 labels is {said('ta_ep')}, and PP has {said('ta_ep_share')} of the gradient; "
-        f"order changes by {said('ta_ep_5')} at 5 labels and by {said('ta_ep_25')} at 25. With PP off too order is "
-        f"{said('ta_ep_pp')}, and BP at zero changes it by {said('ta_ep_pp_bp')}; with EP, PP and BP off it is {said('ta_all')} "
-        f"(label set {said('ta_all_set')}): no score depends on position alone, and what is left is in the values. Annealed away "
-        f"from step 2,000, order changes by {said('ta_anneal')}. {afterwards(study)} Mind the gauge: with one vision block E_cls "
-        f"and P_0 enter as their sum, so EP off leaves the same gradient to PP, with the CLS vector in P_0. Which of them has it "
-        f"is what initial scales make of it.",
-    )
-    page.answer(
-        "Does it need several heads?",
-        f"One head trained from scratch has a top-1 of {said('k')} (d_head 128) and {said('k32')} (d_head 32) at 15 "
-        f"labels; one head kept after 3,000 steps and retrained {said('k_retrained')}, the best of the four "
-        f"{said('k_best')}. Eight heads of 32 less one: {said('k_more')}. What a random search over one-head models finds "
-        f"is below.",
-    )
-    page.answer(
-        "Where does the gradient form in depth, and what is causal?",
-        f"With two vision layers top-1 at 25 labels is {said('l_top1')}; at 5 labels depth changes it by {said('l_few')}. "
-        f"Of layer 1's gradient {said('l')} is gone without that of layer 0 (three layers: {said('l3')}), and steadiness over "
-        f"labels changes by {said('l_steady')} from layer 0 to layer 1. EP + PP + BP of layer 0 at zero "
-        f"changes order by {said('l_first')}, of layer 1 by {said('l_last')}; of both, order is {said('l_zero')}. The "
-        f"strongest path between two heads changes it by {said('l_path')}. {deciding(study)}",
-    )
-    page.answer(
-        "How is right-of solved?",
-        f"With one text layer order is {said('j_one')}, with two {said('j')} (right-of {said('j_right')}). What a head of layer 0 "
-        f"tells one of layer 1 changes it by {said('j_path')} if it is told of the caption with its labels exchanged, by "
-        f"{said('j_path_word')} if of the one with the other word: what goes from layer to layer is the word.",
-    )
-
-
-def deciding(study: Study) -> str:
-    """In how many deep models which layers decide: without their EP + PP + BP at most KEPT of the order above chance is left. Asked
-    after the run, and so no claim.
-    """
-    if not study.has("depth"):
-        return ""
-    told = []
-    for n_layers, n in groups(study.answer("depth", "by_layer"), ("n_layers_vision", "n_labels")):
-        if n_layers == 1:
-            continue
-        counts, where = collections.Counter(), {"answer": "by_layer", "n_layers_vision": n_layers}
-        left = [kept(f"vision.L{layer}:EP+PP+BP=0", n, **where)(study, "depth") for layer in range(n_layers)]
-        for of_model in np.array(left).T:
-            counts[" and ".join(f"layer {layer}" for layer in np.flatnonzero(of_model <= KEPT)) or "no layer"] += 1
-        told.append(f"{n_layers} layers, N = {n}: " + ", ".join(f"{layers} in {count}" for layers, count in sorted(counts.items())))
-    return (
-        f"Found after the run: without which layer's gradient at most {KEPT} of the order above chance is left. {'; '.join(told)}."
-    )
 
 
 def smallest(models: Table) -> str:
@@ -182,7 +120,8 @@ def ablated(page: Page, study: Study, part: str, answer: str, folder: Path) -> N
     write_csv(folder / "encoders" / f"{part}_{answer}.csv", dict(zip(header, map(np.array, zip(*lines, strict=True)), strict=True)))
     n = N if N in table["n_labels"] else table["n_labels"].max()
     frozen = ", scales of LayerNorm frozen" if answer.endswith("frozen") else ""
-    page.text(f"Terms at zero in vision{frozen}, N = {n}: mean over models [95 % interval].")
+    encoder = "text" if answer.startswith("text") else "vision"
+    page.text(f"Terms at zero in {encoder}{frozen}, N = {n}: mean over models [95 % interval].")
     page.table(header[1:], [[str(cell) for cell in line[1:]] for line in lines if line[0] == n])
 
 
@@ -204,6 +143,25 @@ def causes(page: Page, study: Study, part: str, encoder: str, answer: str, folde
     page.table(["n_labels", axis, "layer", "term", "order", "label set"], rows)
 
 
+def smaller(table: Table, answer: str, axes: tuple[str, ...]) -> Table:
+    """An answer for the report: those of its columns that vary; of paths the strongest, of rows the mean over models."""
+    if answer.endswith("paths"):
+        table = least(table, ("model", "exchanged", "layer", "via"), "change")
+    if answer == "rows":
+        by = ("n_labels", *axes, "term", "pixel")
+        index = groups(table, by)
+        columns = dict(zip(by, map(np.array, zip(*index, strict=True)), strict=True))
+        table = columns | {"score": np.array([table["score"][rows].mean() for rows in index.values()])}
+    return {name: column for name, column in table.items() if len(set(column.tolist())) > 1}
+
+
+def small_labels(screen: Table) -> str:
+    """How often one head succeeds by the initial scale of E. Asked after the run."""
+    small = screen["e_scale"] < 0.5
+    below, above = (search.said(screen[TOP1][rows]) for rows in (small, ~small))
+    return f"Found after the run: with e_scale below .5 {below} of {small.sum()} do, above {above} of {(~small).sum()}."
+
+
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, title = study.models(part), TITLES[part]
@@ -219,6 +177,8 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
         yield draw("paths", figures.paths, study.answer(part, "paths")), "Which path is causal. `experiments.depth`"
     if part == "left_right":
         yield draw("text_paths", figures.paths, study.answer(part, "text_paths")), "Paths in text. `experiments.left_right`"
+    if part == "positions":
+        yield draw("rows", figures.rows, study.answer(part, "rows"), "positions"), "What a pixel's score is made of."
 
 
 def one_head_section(page: Page, found_in: Path, report: Path) -> None:
@@ -248,7 +208,8 @@ def one_head_section(page: Page, found_in: Path, report: Path) -> None:
         page.table([*t], rows)
     if "how" in tables:
         page.text(
-            "How: the fresh seeds at the last step, those that generalise there beside those that do not (mean [95 % interval], "
-            "over seeds and configurations)."
+            "How: of each configuration the fresh seeds that generalise at the last step, and those that do not; mean [95 % "
+            "interval] over seeds. `lean`: how far from one half is the share of images in which the head prefers the right object."
         )
         page.table(*search.how(tables["how"]))
+    page.text(small_labels(tables["screen"]))

@@ -7,10 +7,10 @@ from lrjax.analysis import gradient, heads, one_head
 from lrjax.analysis.models import tidy
 from lrjax.config import Sweep
 from lrjax.figures import encoders as figures
-from lrjax.stats import Table, format_interval, format_table, joined, select, write_csv
+from lrjax.stats import Table, format_interval, format_table, groups, joined, write_csv
 
 SLAB = 64  # models that train at a time
-HOW = ("position_gradient", "label_spread", "ratio", "share_EP", "share_PP", "share_BP", "head_bias", "unseen_pair_order")
+HOW = ("position_gradient", "label_spread", "ratio", "share_EP", "share_PP", "share_BP", "lean", "unseen_pair_order")
 
 
 def search(
@@ -45,19 +45,26 @@ def confirm(folder: Path, trained: Sweep, full: Table, n: int, every: int) -> No
     tell(folder, "confirm", one_head.confirmed(sweep.history_table(run), steps, len(one_head.FRESH)))
     found = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     found = joined(found, tidy(heads.heads(run)[["head_bias"]]), ["head_bias"])
-    table = joined(sweep.models_table(run), found, [name for name in HOW if name in found])
+    table = joined(sweep.models_table(run), found, [name for name in (*HOW, "head_bias") if name in found])
     write_csv(folder / "how.csv", table)
-    print("\nhow: confirmed models that succeed beside those that fail, at the last step (mean [95 % interval])")
+    print(
+        "\nhow: of each confirmed configuration the seeds that succeed and those that fail, at the last step (mean [95 % interval])"
+    )
     print(format_table(*how(table)))
 
 
 def how(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: what HOW says of models that succeed beside those that fail. Gradients have no direction here."""
-    succeeds, lines = table["unseen_pair"] > gradient.GENERALISES, []
-    for name, rows in (("succeed", succeeds), ("fail", ~succeeds)):
-        part = select(table, rows) | {"position_gradient": abs(table["position_gradient"][rows])}
-        lines.append([name, str(int(rows.sum())), *(format_interval(part[column]) for column in HOW)])
-    return ["", "models", *HOW], lines
+    """Header and rows: what HOW says of the seeds of each configuration that succeed, and of those that fail. Gradients have no
+    direction here: `lean` is how far from one half the share of images is in which the head prefers the right object.
+    """
+    table = table | {"position_gradient": abs(table["position_gradient"]), "lean": abs(table["head_bias"] - 0.5)}
+    configurations, lines = groups(table, tuple(one_head.RANGES)), []
+    for i, rows in enumerate(sorted(configurations.values(), key=min)):
+        succeeds = table["unseen_pair"][rows] > gradient.GENERALISES
+        for name, chosen in (("succeed", rows[succeeds]), ("fail", rows[~succeeds])):
+            if len(chosen):
+                lines.append([str(i), name, str(len(chosen)), *(format_interval(table[column][chosen]) for column in HOW)])
+    return ["configuration", "", "seeds", *HOW], lines
 
 
 def tell(folder: Path, name: str, table: Table) -> None:

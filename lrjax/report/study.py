@@ -94,6 +94,9 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "looks": lambda run: tidy(reader.reading(run)[["prefers_right", "attention_left", "attention_right"]]),
     "reading": lambda run: tidy(reader.leans(reader.reading(run))),
     "text_paths": lambda run: tidy(depth.paths(depth.deep(run, "text"), "text")),
+    "text_variant": lambda run: ablate(run, VARIANT_ABLATIONS, encoder="text", sets=("unseen_pair",)),
+    "text_layers": lambda run: tidy(depth.layers(run, "text")[["position_gradient", "steadiness"]]),
+    "rows": lambda run: tidy(gradient.rows_of_best(run)),
 }
 
 
@@ -141,7 +144,7 @@ ENCODERS: dict[str, Part] = {
     "depth": Part("depth", ("layers", "layers_alone", "layer_terms", "by_layer", "each", "paths"), 8),
     "norm_mlp": Part("norm_mlp", ("strongest", "variant", "variant_frozen"), 8),
     "norm_depth": Part("norm_depth", ("by_layer", "by_layer_frozen"), 8),
-    "positions": Part("positions", ("strongest", "variant"), 8),
+    "positions": Part("positions", ("strongest", "variant", "text_variant", "text_layers", "rows"), 8),
     "width": Part("width", (), 8),
 }
 
