@@ -40,9 +40,9 @@ EP and PP is set by initial scales and weight decay, not learned. Read EP beside
 
 ROTARY = ("EB", "BB", "EB+BB")  # row-constant, and so idle, under other positions
 WITHOUT_P = {
-    "rotary": "positions='rotary': there is no P, so EP, PE, PP and BP do not exist; EE, BE, EB and BB depend on the offset.",
-    "alibi": "positions='alibi': there is no P, so EP, PE and BP do not exist; PP is the fixed linear bias.",
-    "none": "positions='none': there is no P, so EP, PE, PP and BP do not exist.",
+    "rotary": "positions='rotary': there is no P, no EP, PE, PP, BP, PB or VP; EE, BE, EB and BB depend on the offset.",
+    "alibi": "positions='alibi': there is no P, no EP, PE, BP, PB or VP; PP is the fixed linear bias.",
+    "none": "positions='none': there is no P, no EP, PE, PP, BP, PB or VP.",
 }
 
 

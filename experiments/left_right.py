@@ -4,12 +4,9 @@ python -m experiments.left_right --ckpt=runs/left_right [--labels=15] [--format=
 """
 
 from lrjax import answers, cli
-from lrjax.analysis import depth
-from lrjax.analysis.ablate import ablate_each
-from lrjax.analysis.models import tidy
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
-from lrjax.stats import conditions, least
+from lrjax.stats import conditions
 from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
@@ -23,17 +20,7 @@ def main() -> None:
     of_words = {f"unseen_pair_order_{word}": f"order of {word}" for word in ("left", "right")}
     answers.tell_by(models, by, MEASURES | {name: told for name, told in of_words.items() if name in models})
     answers.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
-    each = ablate_each(run, "text", n_labels)
-    answers.write_table("left_right_each", each)
-    causes = depth.causal(each, "text", by)
-    answers.tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"})
-    two = depth.deep(run, "text")
-    if two.programs:
-        paths = tidy(depth.paths(two, "text", n_labels)[["change"]])
-        answers.write_table("left_right_paths", paths)
-        strongest = least(paths, ("model", "exchanged", "layer", "via"), "change")  # a value a model: its paths are no sample
-        answers.tell_by(strongest, (*by, "exchanged", "layer", "via"), {"change": "change of order, the strongest path"})
-        answers.draw("left_right_paths", figures.paths, paths)
+    answers.tell_causes("left_right", run, "text", n_labels, by)
 
 
 if __name__ == "__main__":

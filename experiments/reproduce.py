@@ -31,6 +31,8 @@ def main() -> None:
 
 def study_of(name: str, parts: dict[str, Part], *more: str) -> Study:
     """The study of a command, in its folder; `more` may be named in --only too."""
+    if ONLY.value == []:
+        raise InputError(f"--only=: is empty; expected some of {', '.join((*parts, *more))}, or leave it out for all")
     for part in ONLY.value or ():
         if part not in (*parts, *more):
             raise InputError(f"--only={part}: is no sweep of the study; expected some of {', '.join((*parts, *more))}")

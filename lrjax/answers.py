@@ -16,11 +16,13 @@ from pathlib import Path
 from absl import flags
 
 from lrjax import checkpoint, cli, workdir
-from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import check_encoder, choose
+from lrjax.analysis import depth
+from lrjax.analysis.ablate import ablate, ablate_each
+from lrjax.analysis.models import check_encoder, choose, tidy, where
 from lrjax.errors import InputError
+from lrjax.figures import encoders as figures
 from lrjax.gates import NONE
-from lrjax.stats import Table, format_interval, format_table, groups, select, write_csv
+from lrjax.stats import Table, format_interval, format_table, groups, least, select, write_csv
 from lrjax.sweep import Run, models_table
 
 FORMATS = ("png", "svg", "pdf")
@@ -30,6 +32,7 @@ def define_flags(encoder: bool = True) -> None:
     """--ckpt, --labels, --out, --format, and --encoder where an analysis is of one encoder."""
     flags.DEFINE_string("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
     flags.DEFINE_list("labels", None, "only models with these numbers of labels, such as 15 or 5,25")
+    flags.DEFINE_list("where", None, "only models of these shapes, such as n_layers_vision=2 or positions=rotary,d_head=32")
     flags.DEFINE_string("out", None, "folder for figures and tables (default: the workdir)")
     flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
     if encoder:
@@ -37,13 +40,13 @@ def define_flags(encoder: bool = True) -> None:
 
 
 def restore() -> tuple[Run, list[int] | None]:
-    """The run of --ckpt, and --labels. Raises InputError if there is no such thing."""
+    """The run of --ckpt (of --where, if given), and --labels. Raises InputError if there is no such thing."""
     if not flags.FLAGS.ckpt:
         raise InputError("--ckpt=: expected a workdir of experiments.sweep, its checkpoints, or one step")
     n_labels = cli.whole_numbers("labels", flags.FLAGS.labels, "5,15")
     check_encoder(getattr(flags.FLAGS, "encoder", "vision"))
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
-    return workdir.restore(Path(flags.FLAGS.ckpt)), n_labels
+    return where(workdir.restore(Path(flags.FLAGS.ckpt)), flags.FLAGS.where or ()), n_labels
 
 
 def models_of(run: Run, n_labels: list[int] | None) -> Table:
@@ -68,9 +71,29 @@ def path(folder: str, name: str, suffix: str, filters: dict[str, object] | None 
     chosen = {"": getattr(flags.FLAGS, "encoder", "vision")} if getattr(flags.FLAGS, "encoder", "vision") != "vision" else {}
     ckpt = Path(flags.FLAGS.ckpt).resolve()
     chosen |= {"step": ckpt.name if checkpoint.is_step(ckpt) else None}
+    chosen |= {text.replace("=", ""): "-" for text in flags.FLAGS.where or ()}
     chosen |= {"N": "-".join(flags.FLAGS.labels) if flags.FLAGS.labels else None, **(filters or {})}
     name += "".join(f"_{what}{value}" for what, value in chosen.items() if value)
     return workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{name}.{suffix}"
+
+
+def tell_causes(name: str, run: Run, encoder: str, n_labels: list[int] | None, by: tuple[str, ...]) -> None:
+    """Which (layer, head, term) is causal, and which path between two heads: print, write, draw it as `name`_each, `name`_paths."""
+    write_table(f"{name}_each", each := ablate_each(run, encoder, n_labels))
+    causes = depth.causal(each, encoder, by)
+    tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"})
+    deeper = depth.deep(run, encoder)
+    if not deeper.programs:
+        return
+    try:
+        paths = tidy(depth.paths(deeper, encoder, n_labels)[["change"]])
+    except InputError as error:  # LayerNorm: all the rest is there
+        print(f"paths are not asked: {error}")
+        return
+    write_table(f"{name}_paths", paths)
+    strongest = least(paths, ("model", "exchanged", "layer", "via"), "change")  # a value a model: its paths are no sample
+    tell_by(strongest, (*by, "exchanged", "layer", "via"), {"change": "change of order, the strongest path"})
+    draw(f"{name}_paths", figures.paths, paths)
 
 
 def write_table(name: str, table: Table, filters: dict[str, object] | None = None) -> Path:

@@ -177,7 +177,7 @@ def _refuse_other(workdir: Path, found: Sweep, wanted: Sweep) -> None:
         there, here = (values(s, name) if names else len(s.models) for s in (found, wanted))
     raise InputError(
         f"--workdir={workdir}: holds another sweep ({name} is {_short(there)} there, {_short(here)} here); "
-        "give another folder, or replace it with --overwrite"
+        "give another folder, or replace it with --overwrite of experiments.sweep"
     )
 
 

@@ -134,6 +134,8 @@ def bad(tmp, folder):
             "--only=defualt: is no sweep of the study; expected some of default",
         ),
         ("encoders", [f"--study={tmp}/study", "--only=default"], "expected some of training_ablation"),
+        ("encoders", [f"--study={tmp}/study", "--only="], "--only=: is empty; expected some of training_ablation"),
+        ("variants", [f"--ckpt={folder}", "--where=d_head=3"], "--where=d_head=3: no model has it; expected d_head=0"),
         ("sweep", [new, "--config.positions=rope"], "config.positions: 'rope' is not possible; expected 'learned' or"),
         ("regime", [f"--workdir={tmp}/regime", "--configurations=0"], "--configurations"),
         ("sweep", [new, "--config.task=gird"], "config.task: 'gird': 'gird' does not exist (did you mean 'grid'?)"),

@@ -10,8 +10,11 @@ import pytest
 from conftest import command, shake, tiny_model, tiny_sweep, untrained
 from lrjax import encoder as towers
 from lrjax import sweep, workdir
-from lrjax.analysis import depth, gradient
+from lrjax.analysis import depth, gradient, models
+from lrjax.analysis.ablate import ablate
+from lrjax.analysis.decompose import traces, unseen_sequences
 from lrjax.attention import attend
+from lrjax.clip import unit_gates
 from lrjax.errors import InputError
 
 
@@ -23,6 +26,31 @@ def test_with_one_block_the_gradient_in_scenes_is_the_position_gradient():
         np.testing.assert_allclose(here.position_gradient.isel(layer=0), there.position_gradient, atol=2e-4)
         for term in gradient.POSITION_TERMS:
             np.testing.assert_allclose(here.gradient.isel(layer=0).sel(term=term), there[f"gradient_{term}"], atol=2e-4)
+
+
+def test_steadiness_is_the_mean_step_over_its_spread_over_labels():
+    """By hand, from the scores of whole scenes: of every layout the variance over pairs of labels, then the mean over layouts."""
+    run = untrained(tiny_model(n_layers_vision=2))
+    found, (program,), (state,) = depth.layers(run), run.programs, run.states
+    static, params = program.static, jax.tree.map(lambda x: x[0], state.params)
+    scenes, gates = static.world.unseen(), unit_gates(static).vision
+    steps = [t.attn_scores[:, :, 0] for t in traces(params.vision, gates, static, "vision", unseen_sequences(static, "vision"))]
+    for layer, scores in enumerate(steps):  # [n, h, t]
+        n = np.arange(len(scores))
+        step = np.asarray(scores[n, :, scenes.j + 1] - scores[n, :, scenes.i + 1])
+        layouts = {}
+        for k, layout in enumerate(zip(scenes.i.tolist(), scenes.j.tolist(), strict=True)):
+            layouts.setdefault(layout, []).append(step[k])
+        spread = np.sqrt(np.mean([np.var(own, axis=0) for own in layouts.values()], axis=0))
+        np.testing.assert_allclose(found.steadiness.isel(model=0, layer=layer), np.abs(step.mean(0)) / spread, rtol=1e-3)
+
+
+def test_a_counterpart_of_a_caption_says_the_opposite():
+    """ "x left of y" is the fact (x, y), "x right of y" the fact (y, x)."""
+    fact = lambda x, y, word: (x, y) if word == 0 else (y, x)
+    for opposite in depth.OPPOSITE.values():
+        for word in (0, 1):
+            assert fact(*opposite(3, 7, word)) == fact(3, 7, word)[::-1]
 
 
 def test_a_patched_path_is_what_one_head_reads_from_another_scene():
@@ -111,6 +139,20 @@ def test_zeroing_every_layer_is_zeroing_all():
     }
     one = {name: table["unseen_pair_order"][(table["model"] == 1) & (table["ablation"] == name)] for name in table["ablation"]}
     np.testing.assert_array_equal(one["EP+PP+BP"], one["vision.L0:EP+PP+BP=0"])
+
+
+def test_a_mixed_sweep_is_asked_of_one_shape():
+    run = untrained(tiny_model(), tiny_model(n_layers_vision=2, seed=1), tiny_model(n_layers_vision=2, n_labels=9))
+    deeper = models.where(run, ["n_layers_vision=2"])
+    np.testing.assert_array_equal(ablate(deeper, ("none", "vision.L1:EP=0"), sets=("unseen_pair",))["model"], [1, 1, 2, 2])
+    np.testing.assert_array_equal(models.choose(deeper, [9]), [2])
+    for field, told in (
+        ("n_layers_vision=3", "--where=n_layers_vision=3: no model has it; expected n_layers_vision=1 or 2"),
+        ("n_layer_vision=2", "--where=n_layer_vision=2: 'n_layer_vision' is no such field (did you mean 'n_layers_vision'?)"),
+    ):
+        with pytest.raises(InputError) as error:
+            models.where(run, [field])
+        assert str(error.value).startswith(told)
 
 
 def test_causal_takes_the_head_that_costs_most():

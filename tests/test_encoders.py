@@ -12,7 +12,7 @@ from lrjax.analysis import one_head
 from lrjax.analysis.ablate import VARIANT_ABLATIONS
 from lrjax.analysis.gradient import NAMES
 from lrjax.config import Sweep
-from lrjax.report import encoders
+from lrjax.report import contrasts, encoder_answers, encoders, search
 from lrjax.report.claims import judge
 from lrjax.report.page import Page
 from lrjax.report.search import HOW
@@ -57,10 +57,20 @@ def study(tmp_path_factory):
             ("change",),
         ),
     }
-    answers |= {"text_paths": answers["paths"], "text": ({}, ()), "layer_terms": ({}, ()), "pruning_of_four": ({}, ())}
+    answers |= {"text_paths": answers["paths"], "text_variant": answers["variant"], "layer_terms": ({}, ())}
+    answers |= {
+        "pruning_of_four": ({"n_kept": (1, 2, 4)}, ("unseen_pair",)),
+        "text": ({"set": ("heldout",), "layer": range(2), "word": ("left-of", "right-of"), "head": range(2)}, ("prefers_first",)),
+        "text_layers": ({"layer": (0,), "head": range(2)}, ("steadiness",)),
+        "rows": ({"term": ("EE", "EP", "EB", "BB"), "pixel": (1, 2, 3)}, ("score",)),
+    }
     for encoder, name in (("vision", "each"), ("text", "text_each")):
         answers[name] = ({"ablation": ("none", f"{encoder}.L0.h0:EP=0", f"{encoder}.L1.h1:VE+VP+VB=0")}, ACCURACIES)
-    return drawn(tmp_path_factory.mktemp("study"), ENCODERS, answers, measured)
+    made = drawn(tmp_path_factory.mktemp("study"), ENCODERS, answers, measured, low=0.8)  # all have learned what is taken away
+    layers = made.answer("depth", "layers")
+    layers["position_gradient"] *= 1 + layers["layer"]  # and the gradient in the last layer
+    stats.write_csv(made.path("depth") / "analysis" / "layers.csv", layers)
+    return made
 
 
 def measured(wanted):
@@ -114,24 +124,78 @@ def test_the_page_has_every_sweep_and_says_what_was_not_run(study, tmp_path):
         "positions_variant",
         "depth_by_layer",
         "norm_mlp_variant_frozen",
+        "positions_rows",
+        "left_right_text_paths",
     }
     empty = Study(tmp_path / "empty", ENCODERS)
     encoders.build(empty, tmp_path / "other", None, tmp_path / "nothing")
     assert (tmp_path / "other" / "encoders.md").read_text().count("is not trained yet") == len(ENCODERS)
 
 
-def test_layers_that_decide_are_those_without_which_order_is_chance():
-    """Of three models of two layers: the first alone, the second alone, none alone."""
-    order = {"none": [0.9, 1.0, 0.9], "vision.L0:EP+PP+BP=0": [0.5, 0.99, 0.8], "vision.L1:EP+PP+BP=0": [0.9, 0.55, 0.7]}
-    columns = {
-        "seed": np.tile(range(3), 3),
-        "n_layers_vision": np.full(9, 2),
-        "n_labels": np.full(9, 25),
-        "ablation": np.repeat(list(order), 3),
+def study_of(**answers):
+    """A study whose sweeps have these tables, whatever they are called."""
+    return SimpleNamespace(has=lambda part: True, answer=lambda part, name: answers[name], models=lambda part: answers["models"])
+
+
+def test_layers_that_decide_are_those_without_which_order_is_what_it_is_without_all():
+    """Of five models: the first of two layers; the second; none alone; the second, though .7 is in the values; not learned."""
+    order = {
+        "none": [0.9, 1.0, 0.9, 0.9, 0.7],
+        "EP+PP+BP": [0.5, 0.5, 0.5, 0.7, 0.5],
+        "vision.L0:EP+PP+BP=0": [0.5, 0.99, 0.8, 0.9, 0.5],
+        "vision.L1:EP+PP+BP=0": [0.9, 0.55, 0.7, 0.71, 0.5],
     }
-    table = columns | {"unseen_pair_order": np.concatenate(list(order.values()))}
-    told = encoders.deciding(SimpleNamespace(has=lambda part: True, answer=lambda part, name: table))
-    assert "2 layers, N = 25: layer 0 in 1, layer 1 in 1, no layer in 1." in told
+    columns = {"seed": np.tile(range(5), 4), "n_layers_vision": np.full(20, 2), "n_labels": np.full(20, 25)}
+    table = columns | {"ablation": np.repeat(list(order), 5), "unseen_pair_order": np.concatenate(list(order.values()))}
+    told = encoder_answers.deciding(study_of(by_layer=table))
+    assert "2 layers, N = 25: layer 0 in 1, layer 1 in 2, no layer alone in 1, not learned in 1 (order without" in told
+
+
+def test_contrasts_by_hand():
+    """Two seeds, two layers, two heads: of seed 0 the last layer has the gradient (4, 3 of it alone), of seed 1 the first."""
+    at = {
+        "seed": np.repeat([0, 1], 4),
+        "layer": np.tile([0, 0, 1, 1], 2),
+        "n_labels": np.full(8, 25),
+        "n_layers_vision": np.full(8, 2),
+    }
+    whole = at | {"position_gradient": np.array([1, 0, 2, -4, 5, 0, 1, 0.0]), "steadiness": np.array([1, 2, 5, 3, 4, 0, 1, 2.0])}
+    alone = at | {"position_gradient": np.array([0, 0, 3, 0, 0, 0, 1, 0.0])}
+    own = study_of(layers=whole, layers_alone=alone)
+    np.testing.assert_array_equal(contrasts.compounds(2)(own, "depth"), [0.25, np.nan])
+    np.testing.assert_array_equal(contrasts.steadier(2)(own, "depth"), [3, -2])
+
+    kept = {"seed": np.repeat([0, 1], 3), "gates": np.tile(["none", "vision.h0.h1.h2:VP=0", "vision.h1.h2.h3:VP=0"], 2)}
+    kept |= {"unseen_pair": np.array([1, 0.2, 0.4, 1, 0.5, 0.3])}
+    np.testing.assert_allclose(contrasts.kept_alone(True)(study_of(models=kept), "pruned"), [0.4, 0.5])
+    np.testing.assert_allclose(contrasts.kept_alone(False)(study_of(models=kept), "pruned"), [0.3, 0.4])
+    pruned = {
+        "seed": np.zeros(3, int),
+        "n_kept": np.array([1, 1, 2]),
+        "d_head": np.zeros(3, int),
+        "unseen_pair": np.array([0.1, 0.3, 0.9]),
+    }
+    np.testing.assert_allclose(contrasts.best_kept(1)(study_of(pruning_of_four=pruned), "heads"), [0.3])
+
+    ablated = {"seed": np.tile([0, 1], 2), "n_labels": np.full(4, 15), "ablation": np.repeat(["none", "EP"], 2)}
+    ablated |= {"unseen_pair_order": np.array([0.9, 0.6, 0.6, 0.5])}
+    share = contrasts.kept("EP")
+    np.testing.assert_allclose(share(study_of(variant=ablated), "norm_mlp"), [0.25, np.nan], err_msg=".6 is not learned")
+    differ = contrasts.differs_in_size(share, lambda study, part: np.array([0.75, 0.5]))
+    assert differ(study_of(variant=ablated), "norm_mlp")[::3] == (0.5, 1), "seeds that are left out are not counted"
+
+
+def test_a_head_that_turns_prefers_first_with_one_word_and_second_with_the_other():
+    """Of three models of two heads: the second head turns; a head is .9 sure; both heads prefer the first whatever the word."""
+    prefers = {"left-of": [[0.5, 0.0], [0.9, 0.5], [1, 1]], "right-of": [[0.5, 1.0], [0.0, 0.5], [1, 1]]}
+    table = {
+        "model": np.tile(np.repeat([0, 1, 2], 2), 2),
+        "seed": np.tile(np.repeat([0, 1, 2], 2), 2),
+        "word": np.repeat(list(prefers), 6),
+        "prefers_first": np.concatenate([np.ravel(heads) for heads in prefers.values()]),
+    }
+    table |= {"n_layers_text": np.full(12, 2), "layer": np.full(12, 1), "n_labels": np.full(12, 15), "set": np.full(12, "heldout")}
+    assert "in 1 of 3 models" in encoder_answers.turning(study_of(text=table))
 
 
 def test_a_summary_counts_who_generalises():
@@ -188,10 +252,18 @@ def test_the_search_for_one_head_is_told_with_its_rate_and_how(tmp_path):
     stats.write_csv(tmp_path / "screen.csv", found)
     stats.write_csv(tmp_path / "full.csv", stats.select(found, slice(4)))
     stats.write_csv(tmp_path / "confirm.csv", {"step": np.array([500]), "succeed": np.array([0.25])})
-    stats.write_csv(tmp_path / "how.csv", {name: rng.uniform(size=4) for name in HOW} | {"unseen_pair": top1[:4]})
+    how = {name: rng.uniform(size=4) for name in HOW} | {
+        "unseen_pair": top1[:4],
+        "model": np.arange(4),
+        "head_bias": np.full(4, 0.1),
+    }
+    stats.write_csv(tmp_path / "how.csv", how | {name: np.array([1.0, 1, 2, 2]) for name in one_head.RANGES})
     page = Page("page")
     encoders.one_head_section(page, tmp_path, tmp_path / "report")
     told = " ".join(page.html)
     assert "Of 8 configurations drawn at random 0.25 [0.07, 0.59]" in told, "Wilson's interval of 2 of 8"
     assert "Of the best 4" in told and "2 have it at their best step of a full training, 0 at the last" in told
     assert all(name in told for name in HOW)
+    rows = [row[:3] for row in search.how(stats.read_csv(tmp_path / "how.csv"))[1]]
+    assert rows == [["0", "succeed", "2"], ["1", "fail", "2"]], "a configuration is not pooled with another"
+    assert search.how(stats.read_csv(tmp_path / "how.csv"))[1][0][-2] == "0.400 [0.400, 0.400]", "prefers left in .9"

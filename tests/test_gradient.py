@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conftest import shake, tiny_model
+from conftest import shake, tiny_model, untrained
 from lrjax import config
 from lrjax import encoder as towers
 from lrjax.analysis import gradient
@@ -90,6 +90,18 @@ def test_history_columns_are_the_analysis(shaken):
 def test_strongest_is_the_head_of_the_greatest_ratio(shaken):
     answer = gradient.gradient(shaken)
     np.testing.assert_array_equal(gradient.strongest(answer).ratio, answer.ratio.max("head"))
+
+
+@pytest.mark.parametrize("variant", [{}, {"positions": "rotary"}])
+def test_the_rows_of_the_best_head_lean_right_and_make_its_gradient(variant):
+    run = untrained(tiny_model(**variant), tiny_model(seed=1, **variant))
+    best, rows = gradient.strongest(gradient.gradient(run)), gradient.rows_of_best(run).score
+    np.testing.assert_allclose(rows.mean("pixel"), 0, atol=1e-5)
+    weight = gradient.ramp(rows.sizes["pixel"])
+    # sums of ten float32 scores of order 1
+    np.testing.assert_allclose((rows.sum("term") * weight).sum("pixel"), abs(best.position_gradient), rtol=1e-4, atol=1e-5)
+    offsets = rows.sel(term=["EB", "BB"])
+    assert (abs(offsets).max() > 1e-3) == bool(variant), "a key's bias tells its place if it turns"
 
 
 def test_auc_and_onsets_by_hand():

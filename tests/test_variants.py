@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model, untrained
-from lrjax import config, encoder, sweep, train, workdir
+from lrjax import config, encoder, positions, sweep, train, workdir
+from lrjax.analysis.ablate import ablate, existing
 from lrjax.attention import GATES, NORM_EPS, TERMS, attend
 from lrjax.clip import init_clip, model_splits, shapes, unit_gates
 from lrjax.errors import InputError
@@ -84,6 +85,15 @@ def test_rotary_scores_depend_on_the_offset_alone():
         assert row.std() > 1e-2
 
 
+def test_rotary_angles_are_those_of_the_paper():
+    """Su et al. 2021, eq. 15: pair i of d turns by place x 10000^(-2i/d); a pair as a complex number turns by exp(i angle)."""
+    x, at = jax.random.normal(jax.random.key(0), (5, 2, 8)), jnp.arange(5)
+    turned = positions.rotate(x, positions.geometry("rotary", 2, 8, at, at, False).angles_q)
+    angles = np.arange(5)[:, None, None] * 10_000.0 ** (-2 * np.arange(4) / 8)
+    pairs = (np.asarray(x[..., :4]) + 1j * np.asarray(x[..., 4:])) * np.exp(1j * angles)
+    np.testing.assert_allclose(turned, np.concatenate([pairs.real, pairs.imag], -1), atol=1e-6)
+
+
 def test_alibi_stands_in_pp_and_its_gate_takes_it_away():
     tower, shape, ids = make(positions="alibi")
     tower = tower.replace(P=jnp.zeros_like(tower.P))
@@ -145,6 +155,29 @@ def test_frozen_scales_are_those_of_other_gates():
     frozen = run(gates, run(shape.unit_gates()).scales)
     assert np.abs(frozen.embedding - own.embedding).max() > 1e-4
     np.testing.assert_array_equal(frozen.scales.readout, run(shape.unit_gates()).scales.readout)
+
+
+def test_ablations_with_frozen_scales_are_others_where_layernorm_reads_what_was_ablated():
+    """The first of two layers without its values: what the second reads is smaller, and its scale, frozen, is not."""
+    asked = ("none", "vision.L0:VE+VP+VB=0")
+    for layer_norm in (True, False):
+        run = untrained(*(tiny_model(n_layers_vision=2, layer_norm=layer_norm, seed=seed) for seed in range(4)))
+        free, frozen = (ablate(run, asked, sets=("unseen_pair",), frozen=frozen)["unseen_pair_order"] for frozen in (False, True))
+        np.testing.assert_array_equal(free[::2], frozen[::2], err_msg="without an ablation")
+        assert (free != frozen).any() == layer_norm
+
+
+def test_terms_that_exist_are_those_that_change_something():
+    """Every term that `each` asks of changes the embedding in some layer, and no other term does."""
+    for variant in ({}, {"positions": "rotary"}, {"positions": "alibi"}, {"positions": "none"}, {"layer_norm": True}):
+        for layers in (1, 2):
+            static = config.make_static([tiny_model(n_layers_vision=layers, **variant)])
+            tower, shape, ids = make(n_layers=layers, **variant)
+            tower = tower.replace(P=tower.P * ("positions" not in variant))  # which `shake` moves too
+            embed = lambda gates, tower=tower, shape=shape, ids=ids: encoder.run(tower, gates, ids, shape, 0).embedding
+            whole, gates = embed(shape.unit_gates()), shape.unit_gates()
+            there = [t for i, t in enumerate(TERMS) if abs(embed(gates.at[:, :, i].set(0)) - whole).max() > 1e-5]
+            assert tuple(there) == existing(static, "vision"), f"{variant}, {layers} layers"
 
 
 def test_a_variant_is_saved_and_restored(tmp_path):

@@ -27,7 +27,7 @@ import numpy as np
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import readout_form, readout_scores
 from lrjax.analysis.grid import extent_of, parts, position_rows
-from lrjax.analysis.models import by_shape, check_encoder, merged, of_models, row_of, tidy, traced
+from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, row_of, tidy, traced
 from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
 from lrjax.clip import CLIP, shapes, stream
 from lrjax.config import Hyper, Static
@@ -105,7 +105,10 @@ class Ablate:
                 gates = gates if control in ("mean", "random") else NONE
             rows.append(parse_gates(gates, layers, static.n_heads).g0)
             if static.mlp_ratio and any((getattr(rows[-1], name)[1:] != 1).any() for name in layers):
-                raise InputError(f"--ablations: {text!r}: with an MLP terms exist in layer 0 alone; give [encoder].L0...:TERMS=0")
+                raise InputError(
+                    f"mlp_ratio={static.mlp_ratio}: after an MLP there are no terms, so {text!r} cannot be taken away beyond layer "
+                    "0; ask of that, --ablations=[encoder].L0:TERMS=0"
+                )
         return jax.tree.map(lambda *x: np.stack(x), *rows), weights
 
     def _check_control(self, static: Static, text: str, control: str, names: str, layers: dict[str, int]) -> None:
@@ -184,15 +187,34 @@ def ablate(
     return axes | where | {name: table[name] for name in table if name not in axes}
 
 
-def each(static: Static, encoder: str = "vision", terms: Sequence[str] = (*READOUT_TERMS, *VALUES[:2])) -> tuple[str, ...]:
-    """Ablations of each head of each layer alone: every one of `terms`, and the head pruned (its values at zero)."""
+def existing(static: Static, encoder: str) -> tuple[str, ...]:
+    """The terms that tell keys apart. Without P there is none of a position but ALiBi's PP; a key's bias tells nothing, unless it
+    turns with its place (rotary) or, in depth, is divided by its token's norm (LayerNorm).
+    """
+    has_p = static.positions not in ("rotary", "alibi", "none")
+    constant = static.positions != "rotary" and not (static.layer_norm and depth_of(static, encoder) > 1)
+    there = lambda term: (has_p or "P" not in term) and not (constant and term in ROW_CONSTANT)
+    return tuple(term for term in TERMS if there(term) or (static.positions == "alibi" and term == "PP"))
+
+
+def of_position(static: Static) -> str:
+    """The terms, joined by +, with which a query's score depends on a key's position alone, as far as there are such."""
+    return {"rotary": "EB+BB", "alibi": "PP"}.get(static.positions, "EP+PP+BP")
+
+
+def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Ablations of each head of each layer alone: every one of `terms` (None: those that exist, and values by origin), and the head
+    pruned (its values at zero).
+    """
     depth, pruned = traced(static, encoder, "ablate"), "+".join(VALUES)
+    values = VALUES[:2] if "PE" in existing(static, encoder) else VALUES[:1]
     layers = [f".L{layer}" for layer in range(depth)] if depth > 1 else [""]
     heads = [f"{encoder}{layer}.h{h}" for layer in layers for h in range(static.n_heads)]
-    return NONE, *(f"{head}:{term}=0" for head in heads for term in (*terms, pruned))
+    asked = (*(existing(static, encoder) + values if terms is None else terms), pruned)
+    return NONE, *(f"{head}:{term}=0" for head in heads for term in asked)
 
 
 def ablate_each(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None) -> Table:
     """`ablate`'s table of `each`, on unseen pairs, of models of any depth and number of heads."""
     ask = lambda part: ablate(part, each(part.programs[0].static, encoder), encoder, n_labels=n_labels, sets=("unseen_pair",))
-    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY)])
+    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY, "positions", "layer_norm")])

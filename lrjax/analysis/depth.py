@@ -5,8 +5,8 @@ readout's scores of the right object less the left one's (in text over captions,
 ordered pair of labels occurs, so what depends on labels alone cancels; with one block it is `gradient`'s position_gradient. Terms
 of later layers are of the streams carried through frozen patterns: exact for attention-only models. `steadiness`: |mean| / sd over
 labels in one layout (in text, with one word), the root of its mean square over layouts: how much of what decides is position.
-`alone`: the same with EP, PP and BP of the first layer at zero, so that a later layer has the gradient that it makes by itself;
-what is gone has formed on the first's.
+`alone`: the same with EP, PP and BP (`ablate.of_position`) of the first layer at zero, so that a later layer has the gradient that
+it makes by itself; what is gone has formed on the first's.
 
 `paths`: path patching. What a head (the *sender*) writes is replaced, in what one head of the next layer (the *receiver*) reads and
 nowhere else, by what it writes in the swapped scene: same labels, other order. In text the counterpart of a caption says the
@@ -17,7 +17,6 @@ that carried all of the order would turn it round, from order to 1 - order.
 Axes: n images or captions, l layers, h heads, o origins, t tokens.
 """
 
-import dataclasses
 import re
 from functools import partial
 
@@ -26,10 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.ablate import NAMED_BY, ablate
+from lrjax.analysis.ablate import NAMED_BY, ablate, of_position
 from lrjax.analysis.decompose import traces, unseen_sequences
-from lrjax.analysis.gradient import POSITION_TERMS, readout_form
-from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, row_of, traced
+from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, row_of, some_of, traced
 from lrjax.analysis.values import decided
 from lrjax.attention import GATES, TERMS, attend
 from lrjax.clip import CLIP, embed_captions, embed_images, shapes
@@ -43,6 +42,8 @@ from lrjax.stats import Table, groups
 from lrjax.sweep import Run
 
 VIA = ("pattern", "values", "both")
+# What a caption's counterpart says of (first, second, word): the opposite.
+OPPOSITE = {"labels": lambda x, y, word: (y, x, word), "word": lambda x, y, word: (x, y, 1 - word)}
 
 
 def in_layers(
@@ -51,7 +52,7 @@ def in_layers(
     """The question: gradient [l, term, h], its sum over terms position_gradient [l, h], and steadiness [l, h]."""
     tower, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder).readout
     if alone:
-        gate = gate.at[0, :, [GATES.index(term) for term in POSITION_TERMS]].set(0)
+        gate = gate.at[0, :, [GATES.index(term) for term in of_position(static).split("+")]].set(0)
     ids = unseen_sequences(static, encoder)
     if encoder == "vision":
         scenes = row_of(static, "depth").unseen()
@@ -143,10 +144,8 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
         clean, changed = (decided(jnp.einsum("n...e,wne->wn...", z, d)).mean(0) for z in (clean, changed[:, None]))
     else:
         images = embed_images(static, params, gates, row.image_slots(scenes))  # [n, e]
-        others = {"labels": (y, x, word), "word": (x, y, 1 - word)}
-        own, *others = (
-            fill(form, pair_caption_slots(*said)) for said in ((x, y, word), *map(others.get, exchanged(static, encoder)))
-        )
+        said = (x, y, word), *(OPPOSITE[name](x, y, word) for name in exchanged(static, encoder))
+        own, *others = (fill(form, pair_caption_slots(*caption)) for caption in said)
         found = [jax.lax.map(one, (own, other), batch_size=20) for other in others]
         clean, changed = found[0][0], jnp.stack([changed for _, changed in found], 1)
         number = jnp.zeros((static.n_words, h, h), int).at[word, x, y].set(jnp.arange(len(x)))
@@ -158,19 +157,21 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
 
 def deep(run: Run, encoder: str) -> Run:
     """The models of a run with two layers or more in an encoder."""
-    kept = [k for k, program in enumerate(run.programs) if depth_of(program.static, encoder) > 1]
-    return dataclasses.replace(run, programs=tuple(run.programs[k] for k in kept), states=[run.states[k] for k in kept])
+    return some_of(run, [k for k, program in enumerate(run.programs) if depth_of(program.static, encoder) > 1])
 
 
 def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
-    """`ablate`'s table of vision's EP + PP + BP at zero, for every query, in one layer alone and in all; models of any depth."""
+    """`ablate`'s table of vision's EP + PP + BP (or what there is of the kind) at zero, for every query, in one layer alone and in
+    all; models of any depth.
+    """
 
     def ask(part: Run) -> Table:
-        layers = range(part.programs[0].static.n_layers_vision)
-        names = (NONE, "EP+PP+BP", *(f"vision.L{layer}:EP+PP+BP=0" for layer in layers))
+        static = part.programs[0].static
+        terms = of_position(static)
+        names = (NONE, terms, *(f"vision.L{layer}:{terms}=0" for layer in range(static.n_layers_vision)))
         return ablate(part, names, n_labels=n_labels, sets=("unseen_pair",), frozen=frozen)
 
-    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY)])
+    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY, "positions")])
 
 
 def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:

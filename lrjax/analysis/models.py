@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from lrjax import devices
 from lrjax.clip import CLIP, model_splits
-from lrjax.config import Hyper, Static
+from lrjax.config import STATIC, Hyper, Static
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS
 from lrjax.scenes import label_name
@@ -75,13 +75,33 @@ def _ask(question: Measure, static: Static, mesh: Mesh, hyper: Hyper, params: CL
 
 
 def choose(run: Run, n_labels: Sequence[int] | None) -> np.ndarray:
-    """Numbers of the models with these N (None: all). Raises InputError if no model has one."""
-    of_model = np.array([model.n_labels for model in run.sweep.models])
+    """Numbers of a run's models with these N (None: all). Raises InputError if no model has one."""
+    rows = np.sort(np.concatenate([program.rows for program in run.programs]))
+    of_model = np.array([run.sweep.models[row].n_labels for row in rows.tolist()])
     available = sorted(set(of_model.tolist()))
     for n in n_labels or ():
         if n not in available:
             raise InputError(f"--labels={n}: no model has so many labels; expected some of {', '.join(map(str, available))}")
-    return np.flatnonzero(np.isin(of_model, n_labels or available))
+    return rows[np.isin(of_model, n_labels or available)]
+
+
+def where(run: Run, fields: Sequence[str]) -> Run:
+    """The part of a run whose models have these static fields, each "name=value". Raises InputError if there is no such model."""
+    for text in fields:
+        name, _, value = text.partition("=")
+        if name not in STATIC:
+            expected = "NAME=VALUE of a field that decides shapes, such as n_layers_vision=2"
+            raise InputError(f"--where={text}: {name!r} is no such field{suggest(name, STATIC)}; expected {expected}")
+        values = [str(getattr(program.static, name)) for program in run.programs]
+        if value not in values:
+            raise InputError(f"--where={text}: no model has it; expected {name}={' or '.join(sorted(set(values)))}")
+        run = some_of(run, [k for k, found in enumerate(values) if found == value])
+    return run
+
+
+def some_of(run: Run, programs: Sequence[int]) -> Run:
+    """The run of some of its programs, by number."""
+    return dataclasses.replace(run, programs=tuple(run.programs[k] for k in programs), states=[run.states[k] for k in programs])
 
 
 def by_shape(run: Run, n_labels: Sequence[int] | None, *fields: str) -> list[Run]:
@@ -92,8 +112,7 @@ def by_shape(run: Run, n_labels: Sequence[int] | None, *fields: str) -> list[Run
     for k, program in enumerate(run.programs):
         if np.isin(program.rows, chosen).any():
             parts.setdefault(tuple(getattr(program.static, name) for name in fields), []).append(k)
-    some = lambda ks: {"programs": tuple(run.programs[k] for k in ks), "states": [run.states[k] for k in ks]}
-    return [dataclasses.replace(run, **some(ks)) for _, ks in sorted(parts.items())]
+    return [some_of(run, programs) for _, programs in sorted(parts.items())]
 
 
 def merged(parts: Sequence[Table]) -> Table:

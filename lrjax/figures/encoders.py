@@ -112,14 +112,13 @@ def rows(table: Table, axis_name: str, path: Path) -> Path:
                 own = select(part, np.isin(part["term"], terms))
                 models, by_pixel = np.unique(own["model"]), groups(own, ("pixel",))
                 scores = [[own["score"][i][own["model"][i] == model].sum() for model in models] for i in by_pixel.values()]
-                if np.abs(scores).max() > 1e-4:
+                if np.abs(scores).max(initial=0) > 1e-4:
                     line(axis, [pixel for (pixel,) in by_pixel], scores, k, name)
-            axis.set(title=f"{value}, N = {n}")
+            axis.set(title=f"{value}, N = {n}", xlabel="pixel" if n == labels[-1] else "")
             axis.axhline(0, color="0.4", lw=0.8)
     handles = {name: handle for axis in axes.flat for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
-    figure.supxlabel("pixel (under rotary positions: offset from CLS)", size=9)
-    figure.suptitle("Scores of CLS's row by term, the best head: mean over models, 95 % interval", size=10)
+    figure.suptitle("Scores of CLS's row by term, the best head (rotary: by offset): mean over models, 95 % interval", size=10)
     return save(figure, path)
 
 

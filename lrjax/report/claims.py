@@ -84,7 +84,9 @@ def judge(claim: Claim, study: Study, part: str) -> Verdict:
 
 def stated(verdict: Verdict) -> str:
     """`0.87 [0.86, 0.89]`, for a sentence."""
-    return f"{verdict.mean:.2f} [{verdict.low:.2f}, {verdict.high:.2f}]" if verdict.n else "(not measured)"
+    if not verdict.n:
+        return "(not measured)"
+    return f"{verdict.mean:.2f}" + (f" [{verdict.low:.2f}, {verdict.high:.2f}]" if verdict.n > 1 else " (one model)")
 
 
 # ---- what is read from the answers: arrays in the order of seeds, so that differences are paired ----

@@ -31,8 +31,8 @@ def answer(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None
         f"One head trained from scratch has a top-1 of {said('k')} (d_head 128) and {said('k32')} (d_head 32) at 15 "
         f"labels; the best head of four, kept after training, {said('k_pruned')} (the best two of four, less all four: "
         f"{said('k_pair')}); one head kept after 3,000 steps and retrained {said('k_retrained')}, the best of the four "
-        f"{said('k_best')}. Eight heads of 32 less one: {said('k_more')}. What a random search over one-head models finds "
-        f"is below.",
+        f"{said('k_best')}. Eight heads of 32 less one: {said('k_more')}. {one_head(study)} What a random search over one-head "
+        f"models finds is below.",
     )
     page.answer(
         "Where does the gradient form in depth, and what is causal?",
@@ -75,6 +75,15 @@ def afterwards(study: Study) -> str:
     )
 
 
+def one_head(study: Study) -> str:
+    """How one head of SPEC's settings attends, to be compared with those that the search finds."""
+    if not study.has("heads"):
+        return ""
+    own = rows_with(study.answer("heads", "strongest"), n_heads=1, d_head=0, n_labels=N)
+    size, spread = format_interval(abs(own["position_gradient"])), format_interval(own["label_spread"])
+    return f"The one head of 128 has a gradient of {size} and a label spread of {spread} at 15 labels."
+
+
 def turning(study: Study) -> str:
     """In how many models of two text layers a head of the second turns to one label for one word, to the other for the other: how
     right-of is solved. Asked after the run, and so no claim.
@@ -102,6 +111,7 @@ def transfer(study: Study) -> str:
 
     if not study.has("positions"):
         return ""
+    lost = lambda term: format_interval(zeroed(term, ORDER, N, "text_variant", positions="rotary")(study, "positions"), signed=True)
     told = []
     for n in (N, 25):
         where = {"n_labels": n, "positions": "rotary"}
@@ -113,7 +123,8 @@ def transfer(study: Study) -> str:
         )
     return (
         "Found after the run: both towers are rotary. Rank correlation, over models, of order with how steady over held-out labels "
-        f"the steadiest head of text tells first from second: {' and '.join(told)}."
+        f"the steadiest head of text tells first from second: {' and '.join(told)}. EE of text at zero changes order by "
+        f"{lost('EE')}, EB + BB of text by {lost('EB+BB')}, at 15 labels."
     )
 
 
