@@ -20,10 +20,10 @@ from jax.sharding import Mesh
 from lrjax import devices, train
 from lrjax.benchmark import counts
 from lrjax.clip import model_splits, n_parameters, shaped
-from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, make_hyper, make_static
+from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, gate_schedule, make_hyper, make_static
 from lrjax.errors import InputError
 from lrjax.evaluate import METRICS, evaluate
-from lrjax.gates import Gates
+from lrjax.gates import NONE, Gates
 from lrjax.splits import Splits
 from lrjax.stats import Table
 from lrjax.train import TrainState
@@ -200,6 +200,10 @@ def plan(run: Run) -> str:
         text += f" in {len(run.programs)} slabs of up to {max(len(p.rows) for p in run.programs)} models"
     if len(groups) > 1:
         text += "\n      (models whose shapes differ compile apart)"
+    gated = {model.gates: model for model in run.sweep.models if model.gates != NONE}
+    last = {gates: max(s1.max() for s1 in jax.tree.leaves(gate_schedule(model).s1)) for gates, model in gated.items()}
+    if late := [gates for gates, step in last.items() if step > run.sweep.steps]:
+        text += f"\n      (gates {late[0]!r} end at step {last[late[0]]:.0f}, after the last, {run.sweep.steps})"
     return text
 
 

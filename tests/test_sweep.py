@@ -221,6 +221,8 @@ def test_several_programs_advance_together_and_keep_the_tables_order(tmp_path):
     run = train_in(tmp_path / "w", wanted)
     assert [p.rows.tolist() for p in run.programs] == [[0, 2], [1, 3]]
     assert "2 programs\n      (models whose shapes differ compile apart)" in sweep.plan(run)
+    late = tiny_sweep(gates="EP=1>0@10-50", steps=20, eval_every=10)
+    assert "\n      (gates 'EP=1>0@10-50' end at step 50, after the last, 20)" in sweep.plan(sweep.start(late))
     table = sweep.models_table(run)
     assert table["n_heads"].tolist() == [1, 2, 1, 2]
     alone = sweep.advance(sweep.start(config.Sweep((models[1], models[3]), steps=10, eval_every=5)))
