@@ -10,7 +10,7 @@ from absl import flags
 
 from lrjax import answers, cli, sweep
 from lrjax.analysis import gradient
-from lrjax.analysis.ablate import VARIANT_ABLATIONS, ablate
+from lrjax.analysis.ablate import ablate_terms
 from lrjax.analysis.models import tidy
 from lrjax.attention import TERMS
 from lrjax.evaluate import MEASURES
@@ -35,7 +35,7 @@ def main() -> None:
     answers.write_table("variants", joined(models, carried, measured))
     answers.draw("variants", figures.accuracies, models, by[1:] or ("n_labels",), "Other encoders")
     filters = {"frozen": "-" if FROZEN.value else ""}
-    table = ablate(run, VARIANT_ABLATIONS, n_labels=n_labels, sets=("unseen_pair",), frozen=FROZEN.value)
+    table = ablate_terms(run, n_labels=n_labels, frozen=FROZEN.value)
     answers.tell_by(table, (*by, "ablation"), MEASURES)
     answers.write_table("variants_ablate", table, filters)
     answers.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", MEASURES, filters=filters)

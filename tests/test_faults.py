@@ -22,9 +22,9 @@ from lrjax.stop import Stop
 LONG = (SMOKE, "--config.steps=80000", "--config.eval_every=40000", *(f"--config.{k}={v}" for k, v in TINY.items()))
 
 
-def test_ten_kills_at_random_moments_leave_an_undisturbed_run():
-    done = command("torture", "--kills=10", env=OPTIMISED)
-    assert done.returncode == 0 and "10 of 10 kills identical" in done.stdout, done.stdout + done.stderr
+def test_kills_at_random_moments_leave_an_undisturbed_run():
+    done = command("torture", "--kills=6", env=OPTIMISED)
+    assert done.returncode == 0 and "6 of 6 kills identical" in done.stdout, done.stdout + done.stderr
 
 
 def stop(run: list[str], by: signal.Signals) -> str:

@@ -188,13 +188,14 @@ def ablate(
 
 
 def existing(static: Static, encoder: str) -> tuple[str, ...]:
-    """The terms that tell keys apart. Without P there is none of a position but ALiBi's PP; a key's bias tells nothing, unless it
-    turns with its place (rotary) or, in depth, is divided by its token's norm (LayerNorm).
+    """The terms of scores that tell keys apart, and values by origin. Without P there is none of a position but ALiBi's PP; a key's
+    bias tells nothing, unless it turns with its place (rotary) or, in depth, is divided by its token's norm (LayerNorm).
     """
     has_p = static.positions not in ("rotary", "alibi", "none")
     constant = static.positions != "rotary" and not (static.layer_norm and depth_of(static, encoder) > 1)
     there = lambda term: (has_p or "P" not in term) and not (constant and term in ROW_CONSTANT)
-    return tuple(term for term in TERMS if there(term) or (static.positions == "alibi" and term == "PP"))
+    scores = tuple(term for term in TERMS if there(term) or (static.positions == "alibi" and term == "PP"))
+    return scores + VALUES[: 1 + has_p]
 
 
 def of_position(static: Static) -> str:
@@ -203,18 +204,28 @@ def of_position(static: Static) -> str:
 
 
 def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Ablations of each head of each layer alone: every one of `terms` (None: those that exist, and values by origin), and the head
-    pruned (its values at zero).
+    """Ablations of each head of each layer alone: every one of `terms` (None: those that exist), and the head pruned (its values at
+    zero).
     """
     depth, pruned = traced(static, encoder, "ablate"), "+".join(VALUES)
-    values = VALUES[:2] if "PE" in existing(static, encoder) else VALUES[:1]
     layers = [f".L{layer}" for layer in range(depth)] if depth > 1 else [""]
     heads = [f"{encoder}{layer}.h{h}" for layer in layers for h in range(static.n_heads)]
-    asked = (*(existing(static, encoder) + values if terms is None else terms), pruned)
+    asked = (*(existing(static, encoder) if terms is None else terms), pruned)
     return NONE, *(f"{head}:{term}=0" for head in heads for term in asked)
 
 
 def ablate_each(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None) -> Table:
     """`ablate`'s table of `each`, on unseen pairs, of models of any depth and number of heads."""
     ask = lambda part: ablate(part, each(part.programs[0].static, encoder), encoder, n_labels=n_labels, sets=("unseen_pair",))
+    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY, "positions", "layer_norm")])
+
+
+def ablate_terms(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None, frozen: bool = False) -> Table:
+    """`ablate`'s table of VARIANT_ABLATIONS, as far as their terms exist, on unseen pairs, of models of any kind."""
+
+    def ask(part: Run) -> Table:
+        there = existing(part.programs[0].static, encoder)
+        names = tuple(name for name in VARIANT_ABLATIONS if name == NONE or set(name.split("+")) & set(there))
+        return ablate(part, names, encoder, n_labels=n_labels, sets=("unseen_pair",), frozen=frozen)
+
     return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY, "positions", "layer_norm")])

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import of_models
+from lrjax.analysis.models import models_of, of_models
 from lrjax.clip import CLIP, init_clip
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
@@ -77,14 +77,14 @@ def law(run: Run, n_labels=None) -> xr.Dataset:
     The law holds for one vision block with learned positions and gates of 1. Raises InputError for others.
     """
     _check(run)
-    for model in run.sweep.models:
+    for model in models_of(run):
         if model.gates != NONE:
             raise InputError(f"gauge: gates={model.gates!r}; expected {NONE!r}: the law is of training with all gates 1")
     return of_models(run, Law(run.step), dict.fromkeys(("shrunk", "deviation", "E_cls", "P_0"), ()), n_labels=n_labels)
 
 
 def _check(run: Run) -> None:
-    for model in run.sweep.models:
+    for model in models_of(run):
         if model.positions != "learned":
             raise InputError(f"gauge: positions={model.positions!r}; expected 'learned', where P_0 is trained beside E_cls")
         if model.n_layers_vision != 1:

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from lrjax import devices
 from lrjax.clip import CLIP, model_splits
-from lrjax.config import STATIC, Hyper, Static
+from lrjax.config import STATIC, Hyper, Model, Static
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS
 from lrjax.scenes import label_name
@@ -77,12 +77,17 @@ def _ask(question: Measure, static: Static, mesh: Mesh, hyper: Hyper, params: CL
 def choose(run: Run, n_labels: Sequence[int] | None) -> np.ndarray:
     """Numbers of a run's models with these N (None: all). Raises InputError if no model has one."""
     rows = np.sort(np.concatenate([program.rows for program in run.programs]))
-    of_model = np.array([run.sweep.models[row].n_labels for row in rows.tolist()])
+    of_model = np.array([model.n_labels for model in models_of(run)])
     available = sorted(set(of_model.tolist()))
     for n in n_labels or ():
         if n not in available:
             raise InputError(f"--labels={n}: no model has so many labels; expected some of {', '.join(map(str, available))}")
     return rows[np.isin(of_model, n_labels or available)]
+
+
+def models_of(run: Run) -> list[Model]:
+    """The models of a run's programs, in the order of the sweep: all of them, or those of `some_of` its programs."""
+    return [run.sweep.models[row] for row in sorted(row for program in run.programs for row in program.rows.tolist())]
 
 
 def where(run: Run, fields: Sequence[str]) -> Run:

@@ -19,9 +19,9 @@ from lrjax.analysis.ablate import (
     DOSES,
     GRID_ABLATIONS,
     TASK_ABLATIONS,
-    VARIANT_ABLATIONS,
     ablate,
     ablate_each,
+    ablate_terms,
 )
 from lrjax.analysis.factors import explained
 from lrjax.analysis.models import by_shape, tidy
@@ -73,8 +73,8 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "align": lambda run: tidy(align.align(run)),
     "values": lambda run: tidy(values.ranked(values.values(run))),
     # of other encoders
-    "variant": lambda run: ablate(run, VARIANT_ABLATIONS, sets=("unseen_pair",)),
-    "variant_frozen": lambda run: ablate(run, VARIANT_ABLATIONS, sets=("unseen_pair",), frozen=True),
+    "variant": ablate_terms,
+    "variant_frozen": lambda run: ablate_terms(run, frozen=True),
     "layers": lambda run: tidy(depth.layers(run)[["position_gradient", "steadiness"]]),
     "layers_alone": lambda run: tidy(depth.layers(run, alone=True)[["position_gradient"]]),
     "layer_terms": lambda run: tidy(depth.layers(run)[["gradient"]]),
@@ -94,7 +94,7 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "looks": lambda run: tidy(reader.reading(run)[["prefers_right", "attention_left", "attention_right"]]),
     "reading": lambda run: tidy(reader.leans(reader.reading(run))),
     "text_paths": lambda run: tidy(depth.paths(depth.deep(run, "text"), "text")),
-    "text_variant": lambda run: ablate(run, VARIANT_ABLATIONS, encoder="text", sets=("unseen_pair",)),
+    "text_variant": lambda run: ablate_terms(run, "text"),
     "text_layers": lambda run: tidy(depth.layers(run, "text")[["position_gradient", "steadiness"]]),
     "rows": lambda run: tidy(gradient.rows_of_best(run)),
 }
