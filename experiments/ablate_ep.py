@@ -1,13 +1,13 @@
 """Restore a sweep and zero attention terms at inference: what does left-right discrimination rest on? (Fig 5e, App H, App I)
 
-python -m experiments.ablate_ep --ckpt=runs/diversity [--labels=15] [--encoder=vision|text] [--heads=0,2]
+python -m experiments.ablate_ep --ckpt=runs/diversity [--labels=15] [--where=n_heads=4] [--encoder=vision|text] [--heads=0,2]
     [--ablations=EP,EP+PP,EP=0.5,random EP] [--ablations=doses|controls|each|recognition] [--images=single,unseen_pair] [--frozen]
 """
 
 from absl import flags
 
 from lrjax import answers, cli
-from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, NAMED_BY, ablate, each
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, TERMS_BY, ablate, each
 from lrjax.analysis.models import by_shape, merged
 from lrjax.config import Static
 from lrjax.errors import InputError
@@ -18,7 +18,7 @@ from lrjax.positions import LEARNED
 from lrjax.stats import Table, conditions, counted, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
-answers.define_flags()
+answers.define_flags(frozen=True)
 HEADS = flags.DEFINE_list("heads", None, "only these heads, such as 0,2")
 TERMS = flags.DEFINE_list(
     "ablations",
@@ -26,7 +26,6 @@ TERMS = flags.DEFINE_list(
     "what to take away: terms joined with + (EP+PP), scaled (EP=0.5), replaced (`mean EE`, `random EP`), any gates; or one of "
     f"controls, doses, each (head and term), recognition (default: {','.join(ABLATIONS[1:])})",
 )
-FROZEN = flags.DEFINE_bool("frozen", False, "keep LayerNorm's scales as they are without the ablation")
 IMAGES = flags.DEFINE_list("images", ["single", "unseen_pair"], f"sets of images to evaluate: {', '.join(SETS)}")
 RECOGNITION = {
     "unseen_pair_label_set": "label set",
@@ -61,9 +60,9 @@ def main() -> None:
             named["each"] = each(part.programs[0].static, encoder)
         usual = (*ABLATIONS, *ROTARY) if part.programs[0].static.positions == "rotary" else ABLATIONS
         asked = [text for given in TERMS.value or usual for text in named.get(given, (given,))]
-        return ablate(part, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, n_labels, images, FROZEN.value)
+        return ablate(part, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, n_labels, images, flags.FLAGS.frozen)
 
-    table = merged([of_part(part) for part in by_shape(run, n_labels, *NAMED_BY, "positions")])
+    table = merged([of_part(part) for part in by_shape(run, n_labels, *TERMS_BY)])
     measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES
     which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
     where = f"{encoder} encoder, {which}, step {run.step}"
@@ -72,7 +71,7 @@ def main() -> None:
 
     filters = {
         "h": "-".join(HEADS.value or ()),
-        "frozen": "-" if FROZEN.value else "",
+        "frozen": "-" if flags.FLAGS.frozen else "",
         "zero-": "-".join(TERMS.value or ()).replace(" ", "-").replace("/", "-"),
     }
     answers.write_table("ablate_ep", table, filters)

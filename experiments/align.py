@@ -1,14 +1,14 @@
 """Is there one rotation from image labels to text labels? Fitted on the N trained labels, tested on held-out ones, against
 rotations of the same rank fitted on permuted labels.
 
-python -m experiments.align --ckpt=runs/diversity [--labels=25] [--format=png|svg|pdf]
+python -m experiments.align --ckpt=runs/diversity [--labels=25] [--where=n_heads=4] [--format=png|svg|pdf]
 
 `experiments/configs/align.py` is a sweep up to N = 200, where the rotation is determined.
 """
 
 from lrjax import answers, cli
 from lrjax.analysis.align import FITS, align
-from lrjax.analysis.models import tidy
+from lrjax.analysis.models import members, tidy
 from lrjax.figures import align as figures
 from lrjax.stats import Table, conditions, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
@@ -21,7 +21,7 @@ def main() -> None:
     table = tidy(align(run, n_labels))
     print_tables(table, tuple(model_columns(run.sweep)), f"step {run.step}")
     answers.write_table("align", table)
-    answers.draw("align", figures.alignment, table, run.sweep.models[0].n_heldout)
+    answers.draw("align", figures.alignment, table, members(run)[0].n_heldout)
 
 
 def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:

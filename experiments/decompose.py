@@ -1,6 +1,7 @@
 """What are the attention scores made of? Maps and shares of every term, generalising beside non-generalising (Fig 5a-d, App F/G).
 
-python -m experiments.decompose --ckpt=runs/diversity [--labels=15] [--encoder=vision|text] [--layer=0] [--format=png|svg|pdf]
+python -m experiments.decompose --ckpt=runs/diversity [--labels=15] [--where=n_heads=4] [--encoder=vision|text] [--layer=0]
+    [--format=png|svg|pdf]
 """
 
 from absl import flags

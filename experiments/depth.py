@@ -1,6 +1,7 @@
 """Restore a sweep of deeper encoders: where does the gradient form, which layer, head, term and path is causal? (App L)
 
-python -m experiments.depth --ckpt=runs/depth [--labels=25] [--encoder=vision|text] [--frozen] [--format=png|svg|pdf]
+python -m experiments.depth --ckpt=runs/depth [--labels=25] [--where=n_heads=4] [--encoder=vision|text] [--frozen]
+    [--format=png|svg|pdf]
 
 `--frozen` keeps LayerNorm's scales as they are where a whole layer's terms are at zero.
 """
@@ -10,18 +11,20 @@ from absl import flags
 from lrjax import answers, cli
 from lrjax.analysis import depth
 from lrjax.analysis.models import tidy
+from lrjax.errors import InputError
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
 from lrjax.stats import conditions, least
 from lrjax.sweep import model_columns
 
-answers.define_flags()
-FROZEN = flags.DEFINE_bool("frozen", False, "keep LayerNorm's scales as they are without the ablation")
+answers.define_flags(frozen=True)
 
 
 def main() -> None:
+    encoder, frozen = flags.FLAGS.encoder, flags.FLAGS.frozen
+    if frozen and encoder != "vision":
+        raise InputError(f"--frozen, --encoder={encoder}: whole layers are ablated in vision alone; expected --encoder=vision")
     run, n_labels = answers.restore()
-    encoder = flags.FLAGS.encoder
     models = answers.models_of(run, n_labels)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
@@ -34,8 +37,8 @@ def main() -> None:
     answers.tell_by(best, (*by, "layer"), {"size": "|gradient| of the best head", "steadiness": "its steadiness"})
     answers.draw("depth_layers", figures.layers, found)
     if encoder == "vision":
-        zeroed = depth.by_layer(run, n_labels, FROZEN.value)
-        answers.write_table("depth_by_layer", zeroed, {"frozen": "-" if FROZEN.value else ""})
+        zeroed = depth.by_layer(run, n_labels, frozen)
+        answers.write_table("depth_by_layer", zeroed, {"frozen": "-" if frozen else ""})
         answers.tell_by(zeroed, (*by, "ablation"), MEASURES)
     answers.tell_causes("depth", run, encoder, n_labels, by)
 

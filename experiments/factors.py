@@ -1,12 +1,13 @@
 """Labels or layouts: how much of unseen-pair accuracy does each explain? A two-way analysis of variance over a grid (Fig 3).
 
-python -m experiments.factors --ckpt=runs/diversity_grid [--axes=n_labels,n2]
+python -m experiments.factors --ckpt=runs/diversity_grid [--where=n_heads=4] [--axes=n_labels,n2]
 """
 
 from absl import flags
 
 from lrjax import answers, cli, sweep
 from lrjax.analysis.factors import explained
+from lrjax.analysis.models import choose
 from lrjax.errors import InputError
 from lrjax.stats import format_table, select
 
@@ -17,13 +18,11 @@ METRICS = ("unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
 def main() -> None:
     run, n_labels = answers.restore()
-    table = sweep.models_table(run)
+    table = select(sweep.models_table(run), choose(run, n_labels))
     if not run.finished or len(AXES.value) != 2 or not set(AXES.value) <= set(table):
         raise InputError(
             f"--axes={','.join(AXES.value)}: expected two columns of models.csv of a finished sweep, such as n_labels,n2"
         )
-    if n_labels:
-        table = select(table, [n in n_labels for n in table["n_labels"]])
     rows, found = [], {}
     for metric in METRICS:
         shares = explained(table, metric, *AXES.value)

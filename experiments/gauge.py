@@ -1,6 +1,6 @@
 """Mind the gauge: E_cls - P_0 is not learned; the same function with its CLS vector elsewhere answers ablations in another way.
 
-python -m experiments.gauge --ckpt=runs/diversity [--labels=15] [--format=png|svg|pdf]
+python -m experiments.gauge --ckpt=runs/diversity [--labels=15] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
 from lrjax import answers, cli

@@ -1,6 +1,7 @@
 """Does a head attend by position or by label? The gradient, the label spread, and how well their ratio tells who generalises.
 
-python -m experiments.gradient --ckpt=runs/diversity [--labels=15] [--encoder=vision|text] [--format=png|svg|pdf]
+python -m experiments.gradient --ckpt=runs/diversity [--labels=15] [--where=n_heads=4] [--encoder=vision|text]
+    [--format=png|svg|pdf]
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Restore a sweep of grids: is there a gradient across and one down, in which heads, and what is lost without either?
 
-python -m experiments.grid --ckpt=runs/grid [--labels=25] [--format=png|svg|pdf]
+python -m experiments.grid --ckpt=runs/grid [--labels=25] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
 from lrjax import answers, cli

@@ -1,6 +1,6 @@
 """Restore a sweep and ask which way its heads look, and which subsets of heads keep the skill. (Fig 4c, App K, Fig 22)
 
-python -m experiments.heads --ckpt=runs/diversity [--labels=15] [--nopruning] [--format=png|svg|pdf]
+python -m experiments.heads --ckpt=runs/diversity [--labels=15] [--where=n_heads=4] [--nopruning] [--format=png|svg|pdf]
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Restore a sweep whose captions say left-of and right-of: how is right-of solved, layer by layer, path by path? (App J)
 
-python -m experiments.left_right --ckpt=runs/left_right [--labels=15] [--format=png|svg|pdf]
+python -m experiments.left_right --ckpt=runs/left_right [--labels=15] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
 from lrjax import answers, cli

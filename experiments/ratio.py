@@ -1,12 +1,12 @@
 """Which term carries the gradient? Initial scales decide: the terms' shares and what ablating them does, against E:P.
 
-python -m experiments.ratio --ckpt=runs/scale_ratio [--labels=15] [--format=png|svg|pdf]
+python -m experiments.ratio --ckpt=runs/scale_ratio [--labels=15] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
 from lrjax import answers, cli
 from lrjax.analysis import gauge, gradient
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import tidy
+from lrjax.analysis.models import members, tidy
 from lrjax.errors import InputError
 from lrjax.figures import ablation as figures
 from lrjax.stats import format_interval, format_table, groups
@@ -16,7 +16,7 @@ answers.define_flags(encoder=False)
 
 def main() -> None:
     run, n_labels = answers.restore()
-    if len({(m.e_scale, m.p_scale) for m in run.sweep.models}) < 2:
+    if len({(m.e_scale, m.p_scale) for m in members(run)}) < 2:
         raise InputError("--ckpt: all models have the same initial scales; give a sweep such as experiments/configs/scale_ratio.py")
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run, n_labels=n_labels))))
     table = ablate(run, gauge.ABLATIONS, n_labels=n_labels, sets=("unseen_pair",))

@@ -1,6 +1,6 @@
 """Restore a sweep of autoregressive readers: where do they look while they speak, and what is lost without a term? (App O)
 
-python -m experiments.reader --ckpt=runs/autoregressive [--labels=25] [--format=png|svg|pdf]
+python -m experiments.reader --ckpt=runs/autoregressive [--labels=25] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
 from lrjax import answers, cli

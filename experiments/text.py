@@ -1,6 +1,6 @@
 """Restore a sweep and ask how it reads captions: where EOT looks, and how far a swap of labels moves an embedding.
 
-python -m experiments.text --ckpt=runs/diversity [--labels=15] [--format=png|svg|pdf]
+python -m experiments.text --ckpt=runs/diversity [--labels=15] [--where=n_heads=4] [--format=png|svg|pdf]
 
 The terms of the text encoder and their ablations: `python -m experiments.ablate_ep --encoder=text`.
 """

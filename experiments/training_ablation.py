@@ -1,6 +1,6 @@
 """Restore a sweep over gates in training: without EP (or more), which term takes over, how fast, at which N?
 
-python -m experiments.training_ablation --ckpt=runs/training_ablation [--labels=15] [--format=png|svg|pdf]
+python -m experiments.training_ablation --ckpt=runs/training_ablation [--labels=15] [--where=n_heads=4] [--format=png|svg|pdf]
 
 Mind the gauge: with one vision block E_cls and P_0 enter as their sum, so EP off from the start leaves the whole of the readout's
 position gradient to PP. That is no other mechanism: it is the same gradient, with the CLS vector in P_0.

@@ -1,7 +1,7 @@
 """Who decides the order? The true-against-swapped decision on unseen pairs, attributed to what is written to the readout token: the
 residual, b_O, each head; and what heads write by source (CLS, objects, background) and by origin of the value (VE, VP, VB).
 
-python -m experiments.values --ckpt=runs/diversity [--labels=15] [--encoder=vision|text] [--format=png|svg|pdf]
+python -m experiments.values --ckpt=runs/diversity [--labels=15] [--where=n_heads=4] [--encoder=vision|text] [--format=png|svg|pdf]
 """
 
 from absl import flags

@@ -1,6 +1,6 @@
 """Restore a sweep of other encoders and put them side by side: accuracies, what carries the gradient, what ablations take away.
 
-python -m experiments.variants --ckpt=runs/positions [--labels=15] [--frozen] [--format=png|svg|pdf]
+python -m experiments.variants --ckpt=runs/positions [--labels=15] [--where=n_heads=4] [--frozen] [--format=png|svg|pdf]
 
 For any sweep whose models differ in kind of position, LayerNorm, MLP, number or size of heads, or width (App K, App R). `--frozen`
 keeps LayerNorm's scales as they are without the ablation.
@@ -18,8 +18,7 @@ from lrjax.figures import ablation
 from lrjax.figures import encoders as figures
 from lrjax.stats import conditions, joined
 
-answers.define_flags(encoder=False)
-FROZEN = flags.DEFINE_bool("frozen", False, "keep LayerNorm's scales as they are without the ablation")
+answers.define_flags(encoder=False, frozen=True)
 
 
 def main() -> None:
@@ -34,8 +33,8 @@ def main() -> None:
     measured = ("position_gradient", "label_spread", "ratio", *shares)
     answers.write_table("variants", joined(models, carried, measured))
     answers.draw("variants", figures.accuracies, models, by[1:] or ("n_labels",), "Other encoders")
-    filters = {"frozen": "-" if FROZEN.value else ""}
-    table = ablate_terms(run, n_labels=n_labels, frozen=FROZEN.value)
+    filters = {"frozen": "-" if flags.FLAGS.frozen else ""}
+    table = ablate_terms(run, n_labels=n_labels, frozen=flags.FLAGS.frozen)
     answers.tell_by(table, (*by, "ablation"), MEASURES)
     answers.write_table("variants_ablate", table, filters)
     answers.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", MEASURES, filters=filters)

@@ -1,6 +1,6 @@
 """What every analysis command shares: which sweep it asks, and where its answer goes.
 
-    answers.define_flags()                                  # --ckpt --labels --out --format --encoder
+    answers.define_flags()                                  # --ckpt --labels --where --out --format --encoder
     ...
     run, n_labels = answers.restore()
     answers.write_table("shares", table)
@@ -18,7 +18,7 @@ from absl import flags
 from lrjax import checkpoint, cli, workdir
 from lrjax.analysis import depth
 from lrjax.analysis.ablate import ablate, ablate_each
-from lrjax.analysis.models import check_encoder, choose, tidy, where
+from lrjax.analysis.models import check_encoder, choose, members, tidy, where
 from lrjax.errors import InputError
 from lrjax.figures import encoders as figures
 from lrjax.gates import NONE
@@ -28,15 +28,17 @@ from lrjax.sweep import Run, models_table
 FORMATS = ("png", "svg", "pdf")
 
 
-def define_flags(encoder: bool = True) -> None:
-    """--ckpt, --labels, --out, --format, and --encoder where an analysis is of one encoder."""
+def define_flags(encoder: bool = True, frozen: bool = False) -> None:
+    """--ckpt, --labels, --where, --out, --format; --encoder where an analysis is of one encoder, --frozen where it ablates."""
     flags.DEFINE_string("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
     flags.DEFINE_list("labels", None, "only models with these numbers of labels, such as 15 or 5,25")
-    flags.DEFINE_list("where", None, "only models of these shapes, such as n_layers_vision=2 or positions=rotary,d_head=32")
+    flags.DEFINE_string("where", None, "only models of these shapes, joined by ;, such as 'n_layers_vision=2;positions=rotary'")
     flags.DEFINE_string("out", None, "folder for figures and tables (default: the workdir)")
     flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
     if encoder:
         flags.DEFINE_string("encoder", "vision", "vision or text")
+    if frozen:
+        flags.DEFINE_bool("frozen", False, "keep LayerNorm's scales as they are without the ablation")
 
 
 def restore() -> tuple[Run, list[int] | None]:
@@ -46,7 +48,12 @@ def restore() -> tuple[Run, list[int] | None]:
     n_labels = cli.whole_numbers("labels", flags.FLAGS.labels, "5,15")
     check_encoder(getattr(flags.FLAGS, "encoder", "vision"))
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
-    return where(workdir.restore(Path(flags.FLAGS.ckpt)), flags.FLAGS.where or ()), n_labels
+    return where(workdir.restore(Path(flags.FLAGS.ckpt)), chosen_by()), n_labels
+
+
+def chosen_by() -> list[str]:
+    """The fields of --where, in one order."""
+    return [] if flags.FLAGS.where is None else sorted(flags.FLAGS.where.split(";"))
 
 
 def models_of(run: Run, n_labels: list[int] | None) -> Table:
@@ -68,10 +75,11 @@ def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str]) -> None
 
 def path(folder: str, name: str, suffix: str, filters: dict[str, object] | None = None) -> Path:
     """Where an answer goes: `folder`/name.suffix in the workdir of --ckpt, its filters in its name."""
-    chosen = {"": getattr(flags.FLAGS, "encoder", "vision")} if getattr(flags.FLAGS, "encoder", "vision") != "vision" else {}
-    ckpt = Path(flags.FLAGS.ckpt).resolve()
+    encoder, ckpt = getattr(flags.FLAGS, "encoder", "vision"), Path(flags.FLAGS.ckpt).resolve()
+    name += "" if encoder == "vision" else f"_{encoder}"
+    chosen = {}
     chosen |= {"step": ckpt.name if checkpoint.is_step(ckpt) else None}
-    chosen |= {text.replace("=", ""): "-" for text in flags.FLAGS.where or ()}
+    chosen |= {"": "-".join(text.replace("=", "").replace("/", "-") for text in chosen_by())} if chosen_by() else {}
     chosen |= {"N": "-".join(flags.FLAGS.labels) if flags.FLAGS.labels else None, **(filters or {})}
     name += "".join(f"_{what}{value}" for what, value in chosen.items() if value)
     return workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{name}.{suffix}"
@@ -83,13 +91,12 @@ def tell_causes(name: str, run: Run, encoder: str, n_labels: list[int] | None, b
     causes = depth.causal(each, encoder, by)
     tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"})
     deeper = depth.deep(run, encoder)
-    if not deeper.programs:
+    if not any(model.n_labels in (n_labels or [model.n_labels]) for model in members(deeper)):
         return
-    try:
-        paths = tidy(depth.paths(deeper, encoder, n_labels)[["change"]])
-    except InputError as error:  # LayerNorm: all the rest is there
-        print(f"paths are not asked: {error}")
+    if normed := [program.static for program in deeper.programs if program.static.layer_norm]:
+        print(f"Paths are not asked: layer_norm={normed[0].layer_norm}: they are followed through attention alone.")
         return
+    paths = tidy(depth.paths(deeper, encoder, n_labels)[["change"]])
     write_table(f"{name}_paths", paths)
     strongest = least(paths, ("model", "exchanged", "layer", "via"), "change")  # a value a model: its paths are no sample
     tell_by(strongest, (*by, "exchanged", "layer", "via"), {"change": "change of order, the strongest path"})

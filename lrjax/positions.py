@@ -18,6 +18,7 @@ from flax import struct
 
 POSITIONS = ("learned", "learned_no_cls", "sinusoidal", "rotary", "alibi", "none", "row_column")
 LEARNED = ("learned", "learned_no_cls", "row_column")
+WITHOUT_P = ("rotary", "alibi", "none")
 BASE = 10_000.0
 
 

@@ -134,6 +134,11 @@ def bad(tmp, folder):
             "--only=defualt: is no sweep of the study; expected some of default",
         ),
         ("encoders", [f"--study={tmp}/study", "--only=default"], "expected some of training_ablation"),
+        (
+            "depth",
+            [f"--ckpt={folder}", "--frozen", "--encoder=text"],
+            "--frozen, --encoder=text: whole layers are ablated in vision",
+        ),
         ("encoders", [f"--study={tmp}/study", "--only="], "--only=: is empty; expected some of training_ablation"),
         ("variants", [f"--ckpt={folder}", "--where=d_head=3"], "--where=d_head=3: no model has it; expected d_head=0"),
         ("sweep", [new, "--config.positions=rope"], "config.positions: 'rope' is not possible; expected 'learned' or"),

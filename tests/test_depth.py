@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from conftest import command, shake, tiny_model, tiny_sweep, untrained
+from lrjax import answers, sweep, workdir
 from lrjax import encoder as towers
-from lrjax import sweep, workdir
 from lrjax.analysis import depth, gradient, models
-from lrjax.analysis.ablate import ablate
+from lrjax.analysis.ablate import ablate, of_position
 from lrjax.analysis.decompose import traces, unseen_sequences
 from lrjax.attention import attend
 from lrjax.clip import unit_gates
@@ -112,8 +112,6 @@ def test_a_path_from_the_same_scene_changes_nothing():
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
 def test_paths_of_a_run_start_from_its_order(encoder):
-    from lrjax.analysis.ablate import ablate
-
     run = untrained(tiny_model(**{f"n_layers_{encoder}": 2}, relations="left+right"))
     answer = depth.paths(run, encoder)
     ways = 2 if encoder == "text" else 1  # with its labels exchanged; or with the other word
@@ -141,14 +139,27 @@ def test_zeroing_every_layer_is_zeroing_all():
     np.testing.assert_array_equal(one["EP+PP+BP"], one["vision.L0:EP+PP+BP=0"])
 
 
+@pytest.mark.parametrize("positions", ["rotary", "alibi"])
+def test_layers_of_other_positions_are_ablated_by_their_own_terms(positions):
+    run = untrained(*(tiny_model(n_layers_vision=2, positions=positions, seed=seed) for seed in range(3)))
+    table, terms = depth.by_layer(run), of_position(run.programs[0].static)
+    assert list(table["ablation"][:4]) == ["none", terms, f"vision.L0:{terms}=0", f"vision.L1:{terms}=0"]
+    order = table["unseen_pair_order"].reshape(3, 4)
+    assert (order[:, 1] != order[:, 0]).any(), "what is zeroed does something"
+    alone, whole = (depth.layers(run, alone=alone).gradient.sel(layer=0, term=terms.split("+")) for alone in (True, False))
+    assert (alone == 0).all() and (whole != 0).any()
+
+
 def test_a_mixed_sweep_is_asked_of_one_shape():
     run = untrained(tiny_model(), tiny_model(n_layers_vision=2, seed=1), tiny_model(n_layers_vision=2, n_labels=9))
     deeper = models.where(run, ["n_layers_vision=2"])
     np.testing.assert_array_equal(ablate(deeper, ("none", "vision.L1:EP=0"), sets=("unseen_pair",))["model"], [1, 1, 2, 2])
     np.testing.assert_array_equal(models.choose(deeper, [9]), [2])
+    np.testing.assert_array_equal(answers.models_of(deeper, None)["model"], [1, 2])
     for field, told in (
         ("n_layers_vision=3", "--where=n_layers_vision=3: no model has it; expected n_layers_vision=1 or 2"),
-        ("n_layer_vision=2", "--where=n_layer_vision=2: 'n_layer_vision' is no such field (did you mean 'n_layers_vision'?)"),
+        ("n_layer_vision=2", "--where=n_layer_vision=2: is no such field (did you mean 'n_layers_vision'?)"),
+        ("", "--where=: is no such field; expected NAME=VALUE of a field that decides shapes, such as n_layers_vision=2"),
     ):
         with pytest.raises(InputError) as error:
             models.where(run, [field])

@@ -1,5 +1,6 @@
 """Other encoders: their configs, the claims on them, the page, and the search for one head."""
 
+import dataclasses
 import importlib
 import itertools
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from lrjax.analysis.ablate import VARIANT_ABLATIONS
 from lrjax.analysis.gradient import NAMES
 from lrjax.config import Sweep
 from lrjax.report import contrasts, encoder_answers, encoders, search
-from lrjax.report.claims import judge
+from lrjax.report.claims import Verdict, judge, stated
 from lrjax.report.page import Page
 from lrjax.report.search import HOW
 from lrjax.report.study import ENCODERS, Study, sweep_of
@@ -66,11 +67,7 @@ def study(tmp_path_factory):
     }
     for encoder, name in (("vision", "each"), ("text", "text_each")):
         answers[name] = ({"ablation": ("none", f"{encoder}.L0.h0:EP=0", f"{encoder}.L1.h1:VE+VP+VB=0")}, ACCURACIES)
-    made = drawn(tmp_path_factory.mktemp("study"), ENCODERS, answers, measured, low=0.8)  # all have learned what is taken away
-    layers = made.answer("depth", "layers")
-    layers["position_gradient"] *= 1 + layers["layer"]  # and the gradient in the last layer
-    stats.write_csv(made.path("depth") / "analysis" / "layers.csv", layers)
-    return made
+    return drawn(tmp_path_factory.mktemp("study"), ENCODERS, answers, measured, low=0.8)  # all have learned what is taken away
 
 
 def measured(wanted):
@@ -152,30 +149,27 @@ def test_layers_that_decide_are_those_without_which_order_is_what_it_is_without_
 
 
 def test_contrasts_by_hand():
-    """Two seeds, two layers, two heads: of seed 0 the last layer has the gradient (4, 3 of it alone), of seed 1 the first."""
+    """Two seeds, two layers, two heads: of seed 0 the last layer has a gradient of 4, and of 3 alone; of seed 1 one of 1."""
     at = {
         "seed": np.repeat([0, 1], 4),
         "layer": np.tile([0, 0, 1, 1], 2),
         "n_labels": np.full(8, 25),
         "n_layers_vision": np.full(8, 2),
     }
-    whole = at | {"position_gradient": np.array([1, 0, 2, -4, 5, 0, 1, 0.0]), "steadiness": np.array([1, 2, 5, 3, 4, 0, 1, 2.0])}
+    whole = at | {"position_gradient": np.array([2, 0, 2, -4, 5, 0, 1, 0.0]), "steadiness": np.array([1, 2, 5, 3, 4, 0, 1, 2.0])}
     alone = at | {"position_gradient": np.array([0, 0, 3, 0, 0, 0, 1, 0.0])}
     own = study_of(layers=whole, layers_alone=alone)
-    np.testing.assert_array_equal(contrasts.compounds(2)(own, "depth"), [0.25, np.nan])
+    np.testing.assert_array_equal(contrasts.compounds(2)(own, "depth"), [0.25, 0])
+    assert "2 layers, N = 25: 1 of 2 (of the last's is gone: 0.250)" in encoder_answers.together(own), "of seed 1 it is not above 1"
     np.testing.assert_array_equal(contrasts.steadier(2)(own, "depth"), [3, -2])
 
     kept = {"seed": np.repeat([0, 1], 3), "gates": np.tile(["none", "vision.h0.h1.h2:VP=0", "vision.h1.h2.h3:VP=0"], 2)}
     kept |= {"unseen_pair": np.array([1, 0.2, 0.4, 1, 0.5, 0.3])}
     np.testing.assert_allclose(contrasts.kept_alone(True)(study_of(models=kept), "pruned"), [0.4, 0.5])
     np.testing.assert_allclose(contrasts.kept_alone(False)(study_of(models=kept), "pruned"), [0.3, 0.4])
-    pruned = {
-        "seed": np.zeros(3, int),
-        "n_kept": np.array([1, 1, 2]),
-        "d_head": np.zeros(3, int),
-        "unseen_pair": np.array([0.1, 0.3, 0.9]),
-    }
-    np.testing.assert_allclose(contrasts.best_kept(1)(study_of(pruning_of_four=pruned), "heads"), [0.3])
+    pruned = {"seed": np.array([1, 1, 0, 0, 0]), "n_kept": np.array([1, 2, 2, 1, 1]), "d_head": np.zeros(5, int)}
+    pruned |= {"unseen_pair": np.array([0.5, 0.7, 0.9, 0.1, 0.3])}
+    np.testing.assert_allclose(contrasts.best_kept(1)(study_of(pruning_of_four=pruned), "heads"), [0.3, 0.5])
 
     ablated = {"seed": np.tile([0, 1], 2), "n_labels": np.full(4, 15), "ablation": np.repeat(["none", "EP"], 2)}
     ablated |= {"unseen_pair_order": np.array([0.9, 0.6, 0.6, 0.5])}
@@ -195,7 +189,34 @@ def test_a_head_that_turns_prefers_first_with_one_word_and_second_with_the_other
         "prefers_first": np.concatenate([np.ravel(heads) for heads in prefers.values()]),
     }
     table |= {"n_layers_text": np.full(12, 2), "layer": np.full(12, 1), "n_labels": np.full(12, 15), "set": np.full(12, "heldout")}
+    change = {"both": [0, -0.5, 0, -0.05], "pattern": [-0.9, -0.4, 0, -0.05], "values": [0, -0.1, 0, 0.01]}  # 2 models, 2 paths
+    paths = {"model": np.tile([0, 0, 1, 1], 3), "seed": np.tile([0, 0, 1, 1], 3), "via": np.repeat(list(change), 4)}
+    paths |= {"exchanged": np.full(12, "word"), "n_layers_text": np.full(12, 2), "n_labels": np.full(12, 15)}
+    paths |= {"change": np.concatenate(list(change.values()))}
     assert "in 1 of 3 models" in encoder_answers.turning(study_of(text=table))
+    told = encoder_answers.telling(study_of(text_paths=paths))
+    assert "a tenth of the order or more in 1 of them" in told
+    assert "-0.225 [" in told and "by -0.045 [" in told, "through pattern and values of the path that is strongest through both"
+
+
+def test_order_of_rotary_models_is_ranked_against_text_and_vision_of_the_same_seeds():
+    """Order rises with text's steadiest head and falls with vision's ratio, whatever the order of rows."""
+    columns = {"n_labels": np.repeat([15, 25], 4), "positions": np.full(8, "rotary")}
+    seed, rank = np.tile([2, 0, 3, 1], 2), np.tile([30.0, 10, 40, 20], 2)  # rank goes with seed
+    models = columns | {"seed": seed, "unseen_pair_order": rank / 50}
+    again = {name: column[::-1] for name, column in (columns | {"seed": seed}).items()}
+    steady, best = again | {"steadiness": rank[::-1]}, again | {"ratio": -rank[::-1]}
+    ablated = {"seed": np.tile([0, 1], 3), "n_labels": np.full(6, 15), "positions": np.full(6, "rotary")}
+    ablated |= {"ablation": np.repeat(["none", "EE", "EB+BB"], 2), "unseen_pair_order": np.array([0.6, 0.6, 0.9, 0.9, 0.5, 0.5])}
+    told = encoder_answers.transfer(study_of(models=models, text_layers=steady, strongest=best, text_variant=ablated))
+    assert "1.00 (15 labels; with vision's ratio -1.00) and 1.00 (25" in told
+    assert "EE of text at zero changes order by +0.300" in told and "EB + BB of text by -0.100" in told
+
+
+def test_a_value_of_one_model_says_so():
+    claim = next(claim for claim in encoders.CLAIMS if claim.key == "l")
+    one = Verdict(claim, "depth", 0.25, np.nan, np.nan, 1, "undecided")
+    assert stated(one) == "0.25 (one model)" and stated(dataclasses.replace(one, n=0)) == "(not measured)"
 
 
 def test_a_summary_counts_who_generalises():

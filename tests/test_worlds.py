@@ -7,6 +7,7 @@ import pytest
 from test_encoders import drawn, measured
 
 from conftest import TINY, shake, tiny_model, tiny_sweep, untrained
+from experiments.configs import autoregressive_wide
 from lrjax import clip, config, reader, sweep
 from lrjax.analysis import ablate, grid
 from lrjax.analysis import reader as reading
@@ -50,6 +51,7 @@ def test_the_page_has_every_world_and_one_table(study, tmp_path):
     page = (tmp_path / "report" / "tasks.html").read_text()
     assert all(f'<article id="{claim.key}">' in page for claim in tasks.CLAIMS)
     assert page.count("<figure>") == len([*(tmp_path / "report" / "figures").iterdir()]) > 2 * len(TASKS)
+    assert autoregressive_wide.get_config().d_model == tasks.WIDE and len(tasks.parameters()) == 4
     assert {*TASKS, "all"} == {p.stem for p in (tmp_path / "report" / "tasks").iterdir()}
     rows = tasks.table(study)
     assert {row["task"] for row in rows} == {tasks.TITLES[part] for part in TASKS} and len({len(row) for row in rows}) == 1

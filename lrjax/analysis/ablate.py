@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.analysis.decompose import unseen_sequences
-from lrjax.analysis.gradient import readout_form, readout_scores
+from lrjax.analysis.gradient import POSITION_TERMS, readout_form, readout_scores
 from lrjax.analysis.grid import extent_of, parts, position_rows
 from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, row_of, tidy, traced
 from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
@@ -34,6 +34,7 @@ from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.evaluate import evaluate, metric_names
 from lrjax.gates import NONE, Gates, check_heads, parse_gates, parse_terms
+from lrjax.positions import WITHOUT_P
 from lrjax.splits import Splits
 from lrjax.stats import Table
 from lrjax.sweep import Run
@@ -48,7 +49,8 @@ DOSES = (
     *(f"{terms}={dose:g}" for terms in ("EP", "EP+PP+BP") for dose in (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0)),
 )
 CONTROL = ("mean", "random", "across", "down")
-NAMED_BY = ("n_heads", "n_layers_vision", "n_layers_text", "mlp_ratio")  # static fields that decide which layers and heads exist
+# Static fields that decide which layers, heads and terms exist.
+TERMS_BY = ("n_heads", "n_layers_vision", "n_layers_text", "mlp_ratio", "positions", "layer_norm")
 TESTED = ("single", "unseen_pair")  # sets of images that an ablation is evaluated on by default
 READOUT_TERMS = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
@@ -191,16 +193,17 @@ def existing(static: Static, encoder: str) -> tuple[str, ...]:
     """The terms of scores that tell keys apart, and values by origin. Without P there is none of a position but ALiBi's PP; a key's
     bias tells nothing, unless it turns with its place (rotary) or, in depth, is divided by its token's norm (LayerNorm).
     """
-    has_p = static.positions not in ("rotary", "alibi", "none")
-    constant = static.positions != "rotary" and not (static.layer_norm and depth_of(static, encoder) > 1)
-    there = lambda term: (has_p or "P" not in term) and not (constant and term in ROW_CONSTANT)
+    has_p, deep = static.positions not in WITHOUT_P, depth_of(static, encoder) > 1
+    constant = static.positions != "rotary" and not (static.layer_norm and deep)
+    placed = deep or encoder == "text" or static.positions != "learned_no_cls"  # a query has a place
+    there = lambda term: ((has_p or "P" not in term) and (placed or term[0] != "P") and not (constant and term in ROW_CONSTANT))
     scores = tuple(term for term in TERMS if there(term) or (static.positions == "alibi" and term == "PP"))
     return scores + VALUES[: 1 + has_p]
 
 
 def of_position(static: Static) -> str:
-    """The terms, joined by +, with which a query's score depends on a key's position alone, as far as there are such."""
-    return {"rotary": "EB+BB", "alibi": "PP"}.get(static.positions, "EP+PP+BP")
+    """The terms, joined by +, with which a score depends on the key's position, whatever token it is."""
+    return {"rotary": "EB+BB", "alibi": "PP"}.get(static.positions, "+".join(POSITION_TERMS))
 
 
 def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -217,7 +220,7 @@ def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = 
 def ablate_each(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None) -> Table:
     """`ablate`'s table of `each`, on unseen pairs, of models of any depth and number of heads."""
     ask = lambda part: ablate(part, each(part.programs[0].static, encoder), encoder, n_labels=n_labels, sets=("unseen_pair",))
-    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY, "positions", "layer_norm")])
+    return merged([ask(part) for part in by_shape(run, n_labels, *TERMS_BY)])
 
 
 def ablate_terms(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None, frozen: bool = False) -> Table:
@@ -228,4 +231,4 @@ def ablate_terms(run: Run, encoder: str = "vision", n_labels: Sequence[int] | No
         names = tuple(name for name in VARIANT_ABLATIONS if name == NONE or set(name.split("+")) & set(there))
         return ablate(part, names, encoder, n_labels=n_labels, sets=("unseen_pair",), frozen=frozen)
 
-    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY, "positions", "layer_norm")])
+    return merged([ask(part) for part in by_shape(run, n_labels, *TERMS_BY)])

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.ablate import NAMED_BY, ablate, of_position
+from lrjax.analysis.ablate import TERMS_BY, ablate, of_position
 from lrjax.analysis.decompose import traces, unseen_sequences
 from lrjax.analysis.gradient import readout_form
 from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, row_of, some_of, traced
@@ -171,7 +171,7 @@ def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
         names = (NONE, terms, *(f"vision.L{layer}:{terms}=0" for layer in range(static.n_layers_vision)))
         return ablate(part, names, n_labels=n_labels, sets=("unseen_pair",), frozen=frozen)
 
-    return merged([ask(part) for part in by_shape(run, n_labels, *NAMED_BY, "positions")])
+    return merged([ask(part) for part in by_shape(run, n_labels, *TERMS_BY)])
 
 
 def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:

@@ -120,7 +120,12 @@ def strongest(answer: xr.Dataset) -> xr.Dataset:
 
     A pruned head, which writes nothing, is none.
     """
-    return answer.isel(head=answer.ratio.where(answer.writes > 0).fillna(-1).argmax("head")).drop_vars("head")
+    return answer.isel(head=best_head(answer)).drop_vars("head")
+
+
+def best_head(answer: xr.Dataset) -> xr.DataArray:
+    """The number of a model's best head [model]."""
+    return answer.ratio.where(answer.writes > 0).fillna(-1).argmax("head")
 
 
 def in_row(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -136,7 +141,7 @@ def in_row(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Ga
 def rows_of_best(run, n_labels=None) -> xr.Dataset:
     """`in_row` of each model's best head, turned so that it leans right: score [model, term, pixel]."""
     of_heads = gradient(run, n_labels=n_labels)
-    best = of_heads.ratio.where(of_heads.writes > 0).fillna(-1).argmax("head")
+    best = best_head(of_heads)
     names = lambda s: {"term": TERMS, "head": range(s.n_heads), "pixel": range(1, s.L + 1)}
     found = of_models(run, in_row, {"score": ("term", "head", "pixel")}, names, n_labels).isel(head=best)
     return (found * np.sign(of_heads.position_gradient.isel(head=best))).drop_vars("head")

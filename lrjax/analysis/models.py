@@ -77,7 +77,7 @@ def _ask(question: Measure, static: Static, mesh: Mesh, hyper: Hyper, params: CL
 def choose(run: Run, n_labels: Sequence[int] | None) -> np.ndarray:
     """Numbers of a run's models with these N (None: all). Raises InputError if no model has one."""
     rows = np.sort(np.concatenate([program.rows for program in run.programs]))
-    of_model = np.array([model.n_labels for model in models_of(run)])
+    of_model = np.array([run.sweep.models[row].n_labels for row in rows.tolist()])
     available = sorted(set(of_model.tolist()))
     for n in n_labels or ():
         if n not in available:
@@ -85,18 +85,18 @@ def choose(run: Run, n_labels: Sequence[int] | None) -> np.ndarray:
     return rows[np.isin(of_model, n_labels or available)]
 
 
-def models_of(run: Run) -> list[Model]:
-    """The models of a run's programs, in the order of the sweep: all of them, or those of `some_of` its programs."""
-    return [run.sweep.models[row] for row in sorted(row for program in run.programs for row in program.rows.tolist())]
+def members(run: Run, n_labels: Sequence[int] | None = None) -> list[Model]:
+    """The models of a run's programs (with these N), in the order of the sweep: all of them, or those of `some_of` its programs."""
+    return [run.sweep.models[row] for row in choose(run, n_labels).tolist()]
 
 
 def where(run: Run, fields: Sequence[str]) -> Run:
     """The part of a run whose models have these static fields, each "name=value". Raises InputError if there is no such model."""
     for text in fields:
-        name, _, value = text.partition("=")
-        if name not in STATIC:
+        name, is_given, value = text.partition("=")
+        if name not in STATIC or not is_given:
             expected = "NAME=VALUE of a field that decides shapes, such as n_layers_vision=2"
-            raise InputError(f"--where={text}: {name!r} is no such field{suggest(name, STATIC)}; expected {expected}")
+            raise InputError(f"--where={text}: is no such field{suggest(name, STATIC)}; expected {expected}")
         values = [str(getattr(program.static, name)) for program in run.programs]
         if value not in values:
             raise InputError(f"--where={text}: no model has it; expected {name}={' or '.join(sorted(set(values)))}")

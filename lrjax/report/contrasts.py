@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lrjax.analysis.gradient import GENERALISES, carried, first_step
+from lrjax.analysis.gradient import carried, first_step
 from lrjax.gates import NONE
 from lrjax.report.claims import ORDER, TOP1, N, of, per_model, rows_with
 from lrjax.report.study import Study
-from lrjax.stats import mean_interval, select
+from lrjax.stats import Table, mean_interval, select
 
 KEPT = 0.2  # the most that is left of the order above chance when what carries it is taken away
+LEARNED = 0.8  # the accuracy from which on something counts as learned: what was not cannot be taken away
 Values = Callable[[Study, str], np.ndarray]
 
 
@@ -77,19 +78,20 @@ def steadier(depth: int, n: int = 25) -> Values:
 
 
 def compounds(depth: int, n: int = 25) -> Values:
-    """Which share of the greatest |gradient| of a head in the last layer is gone without that of the first, by seed, of the models
-    whose last layer has more of it than the others (NaN: what hardly has one has none to lose).
-    """
+    """Which share of the greatest |gradient| of a head in the last layer is gone without that of the first, by seed."""
 
     def values(study, part):
-        def most(answer, layer=depth - 1):
-            table = rows_with(study.answer(part, answer), n_labels=n, n_layers_vision=depth)
-            return per_model(table | {"size": np.abs(table["position_gradient"])}, "size", np.max, layer=layer)
-
-        of_layers = np.array([most("layers", layer) for layer in range(depth)])
-        return np.where(of_layers.argmax(0) == depth - 1, 1 - most("layers_alone") / of_layers[-1], np.nan)
+        most = lambda answer: greatest(study.answer(part, answer), depth, n)[-1]
+        return 1 - most("layers_alone") / most("layers")
 
     return values
+
+
+def greatest(layers: Table, depth: int, n: int) -> np.ndarray:
+    """The greatest |gradient| of a head of every layer, by seed [l, M], from the answer `layers` or `layers_alone`."""
+    table = rows_with(layers, n_labels=n, n_layers_vision=depth)
+    table |= {"size": np.abs(table["position_gradient"])}
+    return np.array([per_model(table, "size", np.max, layer=layer) for layer in range(depth)])
 
 
 def kept(ablation: str, n: int = N, metric: str = ORDER, answer: str = "variant", floor: str | None = None, **where) -> Values:
@@ -98,7 +100,7 @@ def kept(ablation: str, n: int = N, metric: str = ORDER, answer: str = "variant"
     """
 
     def values(study, part):
-        order = lambda name: zeroed(name, metric, n, answer, False, GENERALISES, **where)(study, part)
+        order = lambda name: zeroed(name, metric, n, answer, False, LEARNED, **where)(study, part)
         least = 0.5 if floor is None else order(floor)
         return (order(ablation) - least) / (order(NONE) - least)
 

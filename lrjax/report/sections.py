@@ -10,7 +10,7 @@ from lrjax.evaluate import MEASURES
 from lrjax.report.claims import TOP1, Verdict
 from lrjax.report.page import Page
 from lrjax.report.study import Study
-from lrjax.stats import Table, groups, write_csv
+from lrjax.stats import Table, groups, mean_interval, write_csv
 
 
 def trained(page: Page, study: Study, titles: dict[str, str], command: str) -> Iterator[str]:
@@ -35,17 +35,20 @@ def section(page: Page, part: str, figures, verdicts: dict[str, list[Verdict]], 
 
 
 def summary(models: Table, by: tuple[str, ...], more: tuple[str, ...] = ()) -> Table:
-    """Mean accuracies on unseen pairs, and `more` of them, and how many models generalise, by condition."""
+    """Mean accuracies on unseen pairs (with their intervals), and `more` of them, and how many models generalise, by condition."""
     lines = []
     for key, rows in groups(models, by).items():
         line = dict(zip(by, key, strict=True)) | {"models": len(rows)}
         line |= {metric: np.nanmean(models[metric][rows]) for metric in (*MEASURES, *more)}
+        for metric in MEASURES:
+            line[f"{metric}_low"], line[f"{metric}_high"] = mean_interval(models[metric][rows])[1:]
         lines.append(line | {"generalise": np.mean(models[TOP1][rows] > GENERALISES)})
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}
 
 
 def shown(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table for the page."""
+    """Header and rows of a table for the page; intervals are in the CSV alone."""
+    table = {name: column for name, column in table.items() if not name.endswith(("_low", "_high"))}
     cell = lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)
     return list(table), [
         [cell(value) for value in row] for row in zip(*(column.tolist() for column in table.values()), strict=True)

@@ -4,9 +4,8 @@ on ablations are judged by the seeds whose accuracy without is .8 or more.
 
 import numpy as np
 
-from lrjax.analysis.gradient import GENERALISES
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, of
-from lrjax.report.contrasts import Values, at, differs_in_size, zeroed
+from lrjax.report.contrasts import LEARNED, Values, at, differs_in_size, zeroed
 
 # Which answer holds ablations of a sweep, where it is not `task_ablate`.
 ABLATED = {"grid": "grid_ablate", "grid_words": "grid_ablate", "grid_objects": "grid_ablate", "autoregressive": "reader_ablate"}
@@ -31,7 +30,7 @@ def taken(ablation: str, metric: str, n: int = MANY, change: bool = True, answer
 
     def values(study, part):
         own = answer or ABLATED.get(part, "task_ablate")
-        return zeroed(ablation, metric, n, own, change, least=GENERALISES, **where)(study, part)
+        return zeroed(ablation, metric, n, own, change, least=LEARNED, **where)(study, part)
 
     return values
 

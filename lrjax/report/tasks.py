@@ -16,7 +16,7 @@ from lrjax.figures.style import shrink
 from lrjax.gates import NONE
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import ORDER, TOP1, Verdict, judge, rows_with, stated
-from lrjax.report.contrasts import KEPT, kept, zeroed
+from lrjax.report.contrasts import KEPT, LEARNED, kept, zeroed
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
@@ -60,6 +60,7 @@ MEASURED = {  # what figures of accuracies show where it is not MEASURES
     "three": {f"{CHAIN}_order": "order of chains", CHAIN: "top-1 of chains", f"{CHAIN}_label_set": "label set of chains"},
     "supervision_alone": {"unseen_pair_order_told": "order told", "unseen_pair_place": "places told"},
 }
+WIDE = 200  # d_model of configs/autoregressive_wide.py
 CHANCE = (
     "Chance: order .5, also told by a head or by likelihood. Top-1 among the C captions of a model with A = N + 5 "
     "labels and R words, C = A + R A (A - 1): the number of true ones over C (1 with one word);"
@@ -150,7 +151,8 @@ def answers(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
         f"A reader of a vision encoder's tokens decodes {said('a')} of unseen pairs right, one of raw tokens {said('a_raw')}, of "
         f"CLIP's size {said('a_wide')}; their order by likelihood is {said('a_order')}, {said('a_raw_order')} and "
         f"{said('a_wide_order')}. With EP + PP + BP at zero, where words look "
-        f"at the image, it is {said('a_zero')} and {said('a_raw_zero')}. At 5 labels order is {said('a_clip_order')} above CLIP's.",
+        f"at the image, it is {said('a_zero')} and {said('a_raw_zero')}. At 5 labels order is above CLIP's by "
+        f"{said('a_clip_order')} with a vision encoder and by {said('a_wide_clip')} at CLIP's size without.",
     )
     page.answer(
         "Does the need for label diversity go away?",
@@ -242,7 +244,7 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
         there &= spread > 1
         mean, low, high = mean_interval(spread)
         ratio = f"; over label spread {mean:.1f} [{low:.1f}, {high:.1f}]"
-    learned = order >= GENERALISES
+    learned = order >= LEARNED
     return row | {"gradient": f"in {(there & learned).sum()} of {learned.sum()}{ratio}"}
 
 
@@ -259,7 +261,8 @@ def parameters() -> dict[str, int]:
     """How many parameters a model of 25 labels trains, by objective. A reader of raw tokens has no use for its vision encoder."""
     params = {objective: shaped(Model(n_labels=MANY, objective=objective)) for objective in OBJECTIVES}
     raw = {"autoregressive_raw": params["autoregressive_raw"].text}
-    raw["autoregressive_raw, d_model = 200"] = shaped(Model(n_labels=MANY, objective=OBJECTIVES[-1], d_model=200)).text
+    wide = Model(n_labels=MANY, objective="autoregressive_raw", d_model=WIDE)
+    raw[f"autoregressive_raw, d_model = {WIDE}"] = shaped(wide).text
     return {name: n_parameters(tree) for name, tree in (params | raw).items()}
 
 
