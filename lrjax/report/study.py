@@ -155,6 +155,7 @@ TASKS: dict[str, Part] = {
     "grid_words": Part("grid_words", GRIDS, 8),
     "grid_objects": Part("grid_objects", GRIDS, 8),
     "three": Part("three", ("strongest", "chain_ablate"), 8),
+    "three_hard": Part("three_hard", ("strongest", "chain_ablate"), 8),
     "supervision": Part("supervision", ("strongest", "monotone", "task_ablate"), 8),
     "supervision_alone": Part("supervision_alone", ("strongest", "monotone", "task_ablate"), 8),
     "autoregressive": Part("autoregressive", ("reading", "looks", "reader_ablate"), 8),

@@ -9,7 +9,7 @@ from lrjax.report.contrasts import LEARNED, Values, at, differs_in_size, zeroed
 
 # Which answer holds ablations of a sweep, where it is not `task_ablate`.
 ABLATED = {"grid": "grid_ablate", "grid_words": "grid_ablate", "grid_objects": "grid_ablate", "autoregressive": "reader_ablate"}
-ABLATED |= {"three": "chain_ablate", "autoregressive_wide": "reader_ablate"}
+ABLATED |= {"three": "chain_ablate", "three_hard": "chain_ablate", "autoregressive_wide": "reader_ablate"}
 FEW, MANY = 5, 25
 LEFT, ABOVE, CHAIN = "unseen_pair_order_left", "unseen_pair_order_above", "unseen_chain"
 POSITION = "EP+PP+BP"
@@ -152,6 +152,17 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("t_side", "One side is confused more than the other", "",
              "|order against x, y exchanged less against y, z exchanged|, N = 25", 0.02, 1,
              differs_in_size(at(f"{CHAIN}_order_yxz", MANY), at(f"{CHAIN}_order_xzy", MANY))),
+        ),
+        "three_hard": (
+            ("th_chain", "Three objects with hard negatives: chains generalise", "", "top-1 of chains, N = 25", 0.8, 1,
+             at(CHAIN, MANY)),
+            ("th_order", "and their order is known", "", "order of chains, N = 25", 0.8, 1, at(f"{CHAIN}_order", MANY)),
+            ("th_labels", "Three objects with hard negatives: label diversity drives it", "",
+             "top-1 of chains, N = 25 less N = 5", 0.1, 1, grown(CHAIN)),
+            ("th_ep", "Three objects with hard negatives: EP at zero takes order away", "", "change of the order of chains, N = 25",
+             -1, -0.15, taken("EP", f"{CHAIN}_order")),
+            ("th_zero", "Three objects with hard negatives: the position gradient at zero is chance", "", "order of chains, N = 25",
+             0.45, 0.6, taken(POSITION, f"{CHAIN}_order", change=False)),
         ),
         "supervision": (
             ("s_few", "Supervision helps at 5 labels", "", "top-1, weight 1 less 0, N = 5", 0.05, 1,
