@@ -14,7 +14,7 @@ from lrjax.stats import Table, groups, select
 def conditions(models: Table, axes: tuple[str, ...], title: str, measures: dict[str, str], y_label: str, path: Path) -> Path:
     """`measures` (column -> name) of every combination of `axes`, a panel per N: mean, 95 % interval, models as dots."""
     labels, keys = sorted(set(models["n_labels"].tolist())), list(groups(models, axes))
-    size = (0.62 * len(keys) + 2.5, 2.3 * len(labels) + 1.2)
+    size = (max(0.62 * len(keys) + 2.5, 7), 2.3 * len(labels) + 1.2)  # title and legend stand side by side
     figure, panels = plt.subplots(len(labels), 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
     for axis, n in zip(panels[:, 0], labels, strict=True):
         part = select(models, models["n_labels"] == n)
