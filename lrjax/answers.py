@@ -77,9 +77,8 @@ def path(folder: str, name: str, suffix: str, filters: dict[str, object] | None 
     """Where an answer goes: `folder`/name.suffix in the workdir of --ckpt, its filters in its name."""
     encoder, ckpt = getattr(flags.FLAGS, "encoder", "vision"), Path(flags.FLAGS.ckpt).resolve()
     name += "" if encoder == "vision" else f"_{encoder}"
-    chosen = {}
-    chosen |= {"step": ckpt.name if checkpoint.is_step(ckpt) else None}
-    chosen |= {"": "-".join(text.replace("=", "").replace("/", "-") for text in chosen_by())} if chosen_by() else {}
+    chosen = {"step": ckpt.name if checkpoint.is_step(ckpt) else None}
+    chosen |= {"": "-".join(text.replace("=", "").replace("/", "-") for text in chosen_by())}
     chosen |= {"N": "-".join(flags.FLAGS.labels) if flags.FLAGS.labels else None, **(filters or {})}
     name += "".join(f"_{what}{value}" for what, value in chosen.items() if value)
     return workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{name}.{suffix}"
@@ -93,8 +92,8 @@ def tell_causes(name: str, run: Run, encoder: str, n_labels: list[int] | None, b
     deeper = depth.deep(run, encoder)
     if not any(model.n_labels in (n_labels or [model.n_labels]) for model in members(deeper)):
         return
-    if normed := [program.static for program in deeper.programs if program.static.layer_norm]:
-        print(f"Paths are not asked: layer_norm={normed[0].layer_norm}: they are followed through attention alone.")
+    if any(program.static.layer_norm for program in deeper.programs):
+        print("Paths are not asked: layer_norm=True: they are followed through attention alone.")
         return
     paths = tidy(depth.paths(deeper, encoder, n_labels)[["change"]])
     write_table(f"{name}_paths", paths)

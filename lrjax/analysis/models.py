@@ -76,7 +76,7 @@ def _ask(question: Measure, static: Static, mesh: Mesh, hyper: Hyper, params: CL
 
 def choose(run: Run, n_labels: Sequence[int] | None) -> np.ndarray:
     """Numbers of a run's models with these N (None: all). Raises InputError if no model has one."""
-    rows = np.sort(np.concatenate([program.rows for program in run.programs]))
+    rows = np.array(sorted(row for program in run.programs for row in program.rows.tolist()), int)
     of_model = np.array([run.sweep.models[row].n_labels for row in rows.tolist()])
     available = sorted(set(of_model.tolist()))
     for n in n_labels or ():
