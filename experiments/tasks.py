@@ -2,8 +2,11 @@
 
 python -m experiments.tasks [--seeds=8] [--quick] [--study=runs/tasks] [--report=report] [--only=grid,three]
 
-(or: make tasks). What is there is not made again: a second call goes on where the first was stopped.
+(or: make tasks). What is there is not made again: a second call goes on where the first was stopped. Tables go to
+report/tasks/NAME; a sweep that is not trained here is shown from there.
 """
+
+import dataclasses
 
 from experiments import reproduce
 from lrjax import cli
@@ -13,8 +16,11 @@ from lrjax.report.study import TASKS
 
 def main() -> None:
     study = reproduce.study_of("tasks", TASKS)
+    report = reproduce.report_of(study)
+    study = dataclasses.replace(study, kept=report / "tasks")  # sweeps that are not trained here keep their place in the page
     reproduce.make(study, reproduce.SEEDS.value or 8)
-    reproduce.tell(tasks.build(study, reproduce.report_of(study), study.times()))
+    study.keep()
+    reproduce.tell(tasks.build(study, report, study.times()))
 
 
 if __name__ == "__main__":

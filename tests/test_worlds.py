@@ -1,5 +1,7 @@
 """Other worlds: the claims on them and their page; gradients in two dimensions; where a reader looks."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from test_encoders import drawn, measured
 
 from conftest import TINY, shake, tiny_model, tiny_sweep, untrained
 from experiments.configs import autoregressive_wide
-from lrjax import clip, config, reader, sweep
+from lrjax import clip, config, reader, stats, sweep
 from lrjax.analysis import ablate, grid
 from lrjax.analysis import reader as reading
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS
@@ -16,7 +18,7 @@ from lrjax.analysis.gradient import NAMES
 from lrjax.errors import InputError
 from lrjax.report import tasks
 from lrjax.report.claims import judge
-from lrjax.report.study import TASKS, Study
+from lrjax.report.study import TASKS, Study, rise
 from lrjax.scenes import EOT, LEFT_OF
 from lrjax.tasks.base import all_captions, words_of
 
@@ -27,6 +29,7 @@ def study(tmp_path_factory):
     ablated = {"ablation": (*TASK_ABLATIONS, *GRID_ABLATIONS)}, None
     answers = dict.fromkeys(("task_ablate", "grid_ablate", "chain_ablate", "reader_ablate"), ablated)
     answers |= {
+        "rise": ({}, None),
         "strongest": ({}, NAMES),
         "directions": ({}, ("ratio_least", "apart", "head_across", "head_down")),
         "monotone": ({}, ("monotone",)),
@@ -57,6 +60,37 @@ def test_the_page_has_every_world_and_one_table(study, tmp_path):
     assert {row["task"] for row in rows} == {tasks.TITLES[part] for part in TASKS} and len({len(row) for row in rows}) == 1
     tasks.build(Study(tmp_path / "empty", TASKS), tmp_path / "other", None)
     assert (tmp_path / "other" / "tasks.md").read_text().count("is not trained yet") == len(TASKS)
+
+
+def test_a_sweep_that_is_gone_keeps_its_place_in_the_page(study, tmp_path):
+    kept, times = tmp_path / "report" / "tasks", lambda **took: {"what": np.array([*took]), "seconds": np.array([*took.values()])}
+    stats.write_csv(study.folder / "times.csv", times(zipf=60.0, three=120.0))
+    dataclasses.replace(study, kept=kept).keep()
+    (study.folder / "times.csv").unlink()
+    again = Study(tmp_path / "runs", TASKS, kept)
+    assert tasks.table(again) == tasks.table(study)
+    # a sweep that is trained here, its answers too, is shown from here; one that is not whole yet, from what was kept
+    for name in ("models.csv", *(f"analysis/{answer}.csv" for answer in TASKS["zipf"].answers)):
+        assert again.tables("zipf") == kept / "zipf"
+        table = stats.read_csv(study.path("zipf") / name)
+        stats.write_csv(again.path("zipf") / name, table | {"unseen_pair": np.zeros(len(table["seed"]))})
+    stats.write_csv(again.folder / "times.csv", times(zipf=30.0, grid=40.0))
+    assert again.tables("zipf") == again.path("zipf") and (again.models("zipf")["unseen_pair"] == 0).all()
+    # the times are those of what is shown: of grid, which is not whole here, nothing was kept
+    assert dict(zip(*(again.times()[name].tolist() for name in ("what", "seconds")), strict=True)) == {"three": 120.0, "zipf": 30.0}
+    again.keep()
+    after = Study(tmp_path / "nothing", TASKS, kept)
+    assert (after.models("zipf")["unseen_pair"] == 0).all() and (after.models("three")["unseen_pair"] > 0).all()
+
+
+def test_what_rose_at_the_end_of_training(trained):
+    """Of evaluations at steps 0, 10, 20: the last less the one nearest to 70 % of the steps, by model."""
+    run = trained[1]
+    assert run.history.steps == [0, 10, 20]
+    values, found = np.stack(run.history.values), rise(run)  # [evaluation, model, metric]
+    for i, name in enumerate(run.history.metrics):
+        np.testing.assert_allclose(found[name], values[2, :, i] - values[1, :, i])
+    assert found["seed"].tolist() == [0, 1, 0, 1] and found["n_labels"].tolist() == [4, 4, 6, 6]
 
 
 GRID = dict(task="grid:height=3,width=4", relations="left+above", n2=5)

@@ -241,4 +241,4 @@ def how(page: Page, commands: str, seconds: Table | None) -> None:
     if seconds is not None:
         rows = [[str(name), f"{float(value) / 60:.1f}"] for name, value in zip(seconds["what"], seconds["seconds"], strict=True)]
         page.table(["what", "minutes"], rows)
-        page.text(f"In all {sum(map(float, seconds['seconds'])) / 60:.0f} minutes on this machine.")
+        page.text(f"In all {sum(map(float, seconds['seconds'])) / 60:.0f} minutes.")

@@ -1,6 +1,7 @@
 """What the report rests on: sweeps, and the answers that analyses give of them, each a CSV that is made once.
 
-A study is a folder with a workdir per sweep; an answer is `<sweep>/analysis/<name>.csv`. What is there is not made again.
+A study is a folder with a workdir per sweep; an answer is `<sweep>/analysis/<name>.csv`. What is there is not made again. The
+tables alone can be kept elsewhere, so that a page can be made again where the sweeps are not.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from lrjax.analysis.models import by_shape, tidy
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
 from lrjax.stats import Table
-from lrjax.sweep import Run, models_table
+from lrjax.sweep import Run, history_table, model_columns, models_table
 
 
 def monotone(run: Run) -> Table:
@@ -44,6 +45,16 @@ def monotone(run: Run) -> Table:
     rank = [abs(spearmanr(np.arange(row.size), row).statistic) for row in rows]
     table = tidy(strength.isel(head=best).drop_vars("head").to_dataset(name="gradient_EP"))
     return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"][table["model"]]}
+
+
+def rise(run: Run) -> Table:
+    """By how much each metric rose in the last 30 % of training: a row per model."""
+    history = history_table(run)
+    steps = np.unique(history["step"])
+    before = steps[np.abs(steps - 0.7 * steps[-1]).argmin()]
+    rows = lambda step: stats.select(history, history["step"] == step)
+    columns = model_columns(run.sweep)
+    return columns | {name: rows(steps[-1])[name] - rows(before)[name] for name in history if name not in ("step", *columns)}
 
 
 def pruned_of(run: Run, n_heads: int) -> Table:
@@ -84,6 +95,7 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "paths": lambda run: tidy(depth.paths(depth.deep(run, "vision"))),
     "text_each": lambda run: ablate_each(run, "text"),
     # of other tasks
+    "rise": rise,
     "task_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair",)),
     "grid_ablate": lambda run: ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",)),
     "chain_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair", "unseen_chain")),
@@ -150,59 +162,63 @@ ENCODERS: dict[str, Part] = {
 
 # Other tasks and losses.
 GRIDS = ("directions", "grid_heads", "grid_maps", "grid_ablate")
+ALONG_ROW = ("strongest", "task_ablate")
 TASKS: dict[str, Part] = {
-    "grid": Part("grid", GRIDS, 8),
-    "grid_words": Part("grid_words", GRIDS, 8),
-    "grid_objects": Part("grid_objects", GRIDS, 8),
-    "three": Part("three", ("strongest", "chain_ablate"), 8),
-    "three_hard": Part("three_hard", ("strongest", "chain_ablate"), 8),
-    "supervision": Part("supervision", ("strongest", "monotone", "task_ablate"), 8),
-    "supervision_alone": Part("supervision_alone", ("strongest", "monotone", "task_ablate"), 8),
-    "autoregressive": Part("autoregressive", ("reading", "looks", "reader_ablate"), 8),
-    "autoregressive_wide": Part("autoregressive_wide", ("reader_ablate",), 8),
-    "losses": Part("losses", ("strongest", "task_ablate"), 8),
-    "caption_noise": Part("caption_noise", ("strongest", "task_ablate"), 8),
-    "nearer": Part("nearer", ("strongest", "task_ablate"), 8),
-    "zipf": Part("zipf", ("strongest", "task_ablate"), 8),
-    "distractors": Part("distractors", ("strongest", "task_ablate"), 8),
+    name: Part(name, ("rise", *answers), 8)
+    for name, answers in {
+        "grid": GRIDS,
+        "grid_words": GRIDS,
+        "grid_objects": GRIDS,
+        "three": ("strongest", "chain_ablate"),
+        "three_hard": ("strongest", "chain_ablate"),
+        "supervision": ("monotone", *ALONG_ROW),
+        "supervision_alone": ("monotone", *ALONG_ROW),
+        "autoregressive": ("reading", "looks", "reader_ablate"),
+        "autoregressive_wide": ("reader_ablate",),
+        "losses": ALONG_ROW,
+        "caption_noise": ALONG_ROW,
+        "nearer": ALONG_ROW,
+        "zipf": ALONG_ROW,
+        "distractors": ALONG_ROW,
+    }.items()
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A folder of trained sweeps and their answers."""
+    """A folder of trained sweeps and their answers. `kept`: a folder with the tables (models.csv and answers, not histories) of
+    sweeps that may not be in it any more.
+    """
 
     folder: Path
     parts: Mapping[str, Part] = dataclasses.field(default_factory=lambda: PARTS)
+    kept: Path | None = None
 
     def path(self, part: str) -> Path:
         """The workdir of a sweep."""
         return self.folder / part
 
     def has(self, part: str) -> bool:
-        """Whether a sweep is there, trained, with all its answers."""
-        try:
-            self.models(part)
-        except InputError:
-            return False
-        return all((self.path(part) / "analysis" / f"{name}.csv").is_file() for name in self.parts[part].answers)
+        """Whether a sweep's tables are there: it is trained, with all its answers."""
+        return self._whole(self.tables(part), part)
+
+    def tables(self, part: str) -> Path:
+        """The folder of a sweep's tables: its workdir, or what was kept if that is not whole."""
+        own, kept = self.path(part), self.kept and self.kept / part
+        return kept if kept and not self._whole(own, part) and self._whole(kept, part) else own
 
     def models(self, part: str) -> Table:
         """models.csv of a sweep that is trained. Raises InputError if it is not, or not to its end."""
-        path = self.path(part) / "models.csv"
-        table = self._read(path)
-        if "unseen_pair" not in table:
-            raise InputError(f"{path}: its sweep is not trained to its end; go on with the command that began it")
-        return table
+        return _models(self.tables(part))
 
     def history(self, part: str) -> Table:
         """history.csv of a sweep that is trained."""
-        self.models(part)
-        return self._read(self.path(part) / "history.csv")
+        _models(self.path(part))
+        return _read(self.path(part) / "history.csv")
 
     def answer(self, part: str, name: str) -> Table:
         """An answer that was made."""
-        return self._read(self.path(part) / "analysis" / f"{name}.csv")
+        return _read(_answer(self.tables(part), name))
 
     def layouts(self) -> Table:
         """Models over N x n2: the layouts sweep, and the default's of the same seeds for its n2."""
@@ -227,12 +243,25 @@ class Study:
 
     def make(self, part: str, names: Sequence[str]) -> list[str]:
         """Make the answers that are not there; returns their names."""
-        missing = [name for name in names if not (self.path(part) / "analysis" / f"{name}.csv").is_file()]
-        run = workdir.restore(self.path(part)) if missing else None
+        path = self.path(part)
+        missing = [name for name in names if not _answer(path, name).is_file()]
+        run = workdir.restore(path) if missing else None
         for name in missing:
             with self.clock(f"{part}: {name}"):
-                stats.write_csv(self.path(part) / "analysis" / f"{name}.csv", ANSWERS[name](run))
+                stats.write_csv(_answer(path, name), ANSWERS[name](run))
         return missing
+
+    def keep(self) -> None:
+        """Copy the tables of every sweep that is whole in the folder to `kept`, and the times."""
+        times = self.times()
+        for part in self.parts:
+            own, kept = self.path(part), self.kept / part
+            if self._whole(own, part):
+                stats.write_csv(kept / "models.csv", _models(own))
+                for name in self.parts[part].answers:
+                    stats.write_csv(_answer(kept, name), _read(_answer(own, name)))
+        if times:
+            stats.write_csv(self.kept / "times.csv", times)
 
     @contextlib.contextmanager
     def clock(self, what: str):
@@ -241,22 +270,52 @@ class Study:
         try:
             yield
         finally:
-            known = self.times() or {"what": np.array([], str), "seconds": np.array([], float)}
-            table = dict(zip(known["what"].tolist(), known["seconds"].tolist(), strict=True))
+            table = _times(self.folder)
             table[what] = round(table.get(what, 0.0) + time.monotonic() - began, 1)
             print(f"{what}: {time.monotonic() - began:.0f} s", flush=True)
-            columns = {"what": np.array(list(table)), "seconds": np.array(list(table.values()), float)}
-            stats.write_csv(self.folder / "times.csv", columns)
+            stats.write_csv(self.folder / "times.csv", _columns(table))
 
     def times(self) -> Table | None:
-        """The table of times, if there is one."""
-        path = self.folder / "times.csv"
-        return stats.read_csv(path) if path.is_file() else None
+        """What took how long: columns what, seconds; of each sweep where its tables are. None if nothing was timed."""
+        kept = _times(self.kept) if self.kept else {}
+        elsewhere = [part for part in self.parts if self.tables(part) != self.path(part)]
+        of_kept = {what: seconds for what, seconds in kept.items() if what.split(":")[0] in elsewhere}
+        table = of_kept | {what: s for what, s in _times(self.folder).items() if what.split(":")[0] not in elsewhere}
+        return _columns(table) if table else None
 
-    def _read(self, path: Path) -> Table:
-        if not path.is_file():
-            raise InputError(f"{path}: is not there; run `make reproduce` (or `make encoders`, `make tasks`) first")
-        return stats.read_csv(path)
+    def _whole(self, path: Path, part: str) -> bool:
+        try:
+            _models(path)
+        except InputError:
+            return False
+        return all(_answer(path, name).is_file() for name in self.parts[part].answers)
+
+
+def _answer(path: Path, name: str) -> Path:
+    return path / "analysis" / f"{name}.csv"
+
+
+def _models(path: Path) -> Table:
+    table = _read(path / "models.csv")
+    if "unseen_pair" not in table:
+        raise InputError(f"{path / 'models.csv'}: its sweep is not trained to its end; go on with the command that began it")
+    return table
+
+
+def _times(folder: Path) -> dict[str, float]:
+    path = folder / "times.csv"
+    table = stats.read_csv(path) if path.is_file() else {"what": np.array([], str), "seconds": np.array([], float)}
+    return dict(zip(table["what"].tolist(), table["seconds"].tolist(), strict=True))
+
+
+def _columns(times: dict[str, float]) -> Table:
+    return {"what": np.array(list(times)), "seconds": np.array(list(times.values()), float)}
+
+
+def _read(path: Path) -> Table:
+    if not path.is_file():
+        raise InputError(f"{path}: is not there; run `make reproduce` (or `make encoders`, `make tasks`) first")
+    return stats.read_csv(path)
 
 
 def sweep_of(config, seeds: int, most_seeds: int, quick: bool) -> Sweep:

@@ -15,7 +15,7 @@ from lrjax.figures import worlds
 from lrjax.figures.style import shrink
 from lrjax.gates import NONE
 from lrjax.report.build import how, verdict_table
-from lrjax.report.claims import ORDER, TOP1, Verdict, judge, rows_with, stated
+from lrjax.report.claims import ORDER, TOP1, Verdict, judge, stated
 from lrjax.report.contrasts import KEPT, LEARNED, kept, zeroed
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
@@ -222,17 +222,9 @@ def table(study: Study) -> list[dict[str, str]]:
             row["measure"] = MEASURES.get(metric, metric.removeprefix("unseen_"))
             row |= {f"N = {n}": f"{by_n[n]:.2f}" if n in by_n else "" for n in (FEW, 15, MANY)}
             row["generalises from N"] = str(generalises[0]) if generalises else "none"
-            row["rose at the end"] = f"{rise(study.history(part), metric, where):+.2f}"
+            row["rose at the end"] = f"{np.nanmean(asked('rise', metric, MANY, **where)(study, part)):+.2f}"
             rows.append(row | mechanism(study, part, where))
     return rows
-
-
-def rise(history: Table, metric: str, where: dict) -> float:
-    """By how much the mean accuracy at N = 25 rose in the last 30 % of training."""
-    own = rows_with(history, n_labels=MANY, **where)
-    steps = np.unique(own["step"])
-    mean = lambda step: np.nanmean(own[metric][own["step"] == step])
-    return mean(steps[-1]) - mean(steps[np.abs(steps - 0.7 * steps[-1]).argmin()])
 
 
 def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
