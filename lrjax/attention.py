@@ -15,6 +15,8 @@ not linear: what it writes has no origin.
 Axes: o, c origins of query and key, q, t query and key tokens, h heads, k d_head, d d_model, v token ids, m width of the MLP.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -150,15 +152,16 @@ def attend(
     geometry: Geometry,
     rows: slice = EVERY,
     scale: jax.Array | None = None,
+    looked_up: Sequence[jax.Array] = (),
 ) -> tuple[jax.Array, Trace | None]:
     """Attention with residual: the definition that `encoder.read_tables` contracts.
 
     streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace is None.
-    gates [h, 12]; geometry [q, t], where q are the `rows` of the queries wanted; `scale` [t] in place of LayerNorm's own. Returns
-    streams [o, q, d] and the trace.
+    gates [h, 12]; geometry [q, t], where q are the `rows` of the queries wanted; `scale` [t] in place of LayerNorm's own.
+    `looked_up`: q, k, v [1, t, h, k] of a merged stream, without b_K. Returns streams [o, q, d] and the trace.
     """
     split, x = len(streams) == 3, normalise(block.norm, streams, scale)
-    q = project(x[:, rows], block.W_Q, block.b_Q)
+    q = project(x[:, rows], block.W_Q, block.b_Q) if not looked_up else looked_up[0][:, rows]
     if split:
         k = project(x[: key_origins(block, geometry)], block.W_K)
         if (bias := key_bias(block, geometry)) is not None:
@@ -166,7 +169,9 @@ def attend(
         bias = None if geometry.bias is None else geometry.bias * gates[:, GATES.index("PP"), None, None]
         scored = gated_queries(q, gates, len(k))
     else:
-        k, bias, scored = project(x, block.W_K, key_bias(block, geometry)), geometry.bias, q / np.sqrt(q.shape[-1])
+        k = project(x, block.W_K) if not looked_up else looked_up[1]
+        k = k if (b_K := key_bias(block, geometry)) is None else k + b_K
+        bias, scored = geometry.bias, q / np.sqrt(q.shape[-1])
     scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
     scores = scores if bias is None else scores + bias
     if split and geometry.gated is not None:
@@ -176,7 +181,7 @@ def attend(
         scores = jnp.where(geometry.gated, scores, plain)
     scores = jnp.where(geometry.allowed, scores, -jnp.inf)
     pattern = jax.nn.softmax(scores, axis=-1)
-    v = project(x, block.W_V, block.b_V)
+    v = project(x, block.W_V, block.b_V) if not looked_up else looked_up[2]
     if split:
         of_values = gates[:, VALUE_GRID].T[:, None, :, None]
         v = v * (of_values if geometry.gated is None else jnp.where(geometry.gated.any(0)[:, None, None], of_values, 1))

@@ -9,6 +9,7 @@ Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S slots
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -18,6 +19,7 @@ from flax import struct
 
 from lrjax import positions as places
 from lrjax.attention import (
+    EVERY,
     GATES,
     MLP,
     NORM_EPS,
@@ -152,13 +154,30 @@ def run(
     readout: int,
     *,
     split: bool = True,
-    whole: bool = True,
+    rows: slice = EVERY,
     frozen: Scales | None = None,
+    gated: jax.Array | None = None,
 ) -> Pass:
     """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E; gates [n_layers, h, 12]. See
     `run_tokens`.
     """
-    return run_tokens(params, gates, tokens_of(params, ids), shape, readout, split=split, whole=whole, frozen=frozen)
+    n_tokens, d_model = params.E.shape
+    tabled = not split and ids.ndim == 1 and params.blocks[0].norm is None and n_tokens <= d_model  # more would cost more
+    more = dict(split=split, rows=rows, frozen=frozen, gated=gated, looked_up=look_up(params, ids) if tabled else ())
+    return run_tokens(params, gates, tokens_of(params, ids), shape, readout, **more)
+
+
+def look_up(params: Encoder, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries, keys, values [1, T, h, k] of a merged stream of ids [T] in the first block, without LayerNorm: W multiplies the rows
+    of E and P, not every token of every sequence of a batch.
+    """
+    block, one_hot = params.blocks[0], jax.nn.one_hot(ids, len(params.E))
+
+    def of(W, b=None):
+        of_token, of_position = project(params.E[None], W), project(params.P[None, : len(ids)], W, b)
+        return jnp.einsum("tv,ovhk->othk", one_hot, of_token) + of_position
+
+    return of(block.W_Q, block.b_Q), of(block.W_K), of(block.W_V, block.b_V)
 
 
 def tokens_of(params: Encoder, ids: jax.Array) -> jax.Array:
@@ -179,16 +198,17 @@ def run_tokens(
     readout: int,
     *,
     split: bool = True,
-    whole: bool = True,
+    rows: slice = EVERY,
     frozen: Scales | None = None,
     gated: jax.Array | None = None,
+    looked_up: Sequence[jax.Array] = (),
 ) -> Pass:
     """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin; gates [n_layers, h, 12].
 
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
     merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
-    it, and gates beyond are not read. Without `whole` the last block is computed at the readout alone. `frozen`: LayerNorm's
-    scales, in place of the stream's own. `gated` [q, t]: where gates act (see `positions.Geometry`).
+    it, and gates beyond are not read. `rows`: which of the last block are computed, the readout among them. `frozen`: LayerNorm's
+    scales, in place of the stream's own. `gated` [q, t]: where gates act (see `positions.Geometry`). `looked_up`: see `look_up`.
     """
     T, last = tokens.shape[-2], len(params.blocks) - 1
     streams = of_origin_E(tokens) if tokens.ndim == 2 else tokens
@@ -199,9 +219,9 @@ def run_tokens(
     of_block = lambda layer, part: None if frozen is None else getattr(frozen, part)[layer]
     traces, attention, mlps = [], [], []
     for layer, block in enumerate(params.blocks):
-        rows = slice(None) if whole or layer < last else slice(readout, readout + 1)
+        wanted, given = rows if layer == last else EVERY, looked_up if layer == 0 else ()
         attention.append(own(block.norm, streams, of_block(layer, "attention")))
-        streams, trace = attend(block, gates[layer], streams, geometry.of_queries(rows), rows, attention[-1])
+        streams, trace = attend(block, gates[layer], streams, geometry.of_queries(wanted), wanted, attention[-1], given)
         mlps.append(own(block.mlp_norm, streams, of_block(layer, "mlp")))
         if block.mlp is not None:
             written = apply_mlp(block, streams.sum(0), mlps[-1])
@@ -209,7 +229,7 @@ def run_tokens(
             streams = streams if layer == last else streams.sum(0, keepdims=True)
             trace = trace and trace.replace(mlp=written)
         traces.append(trace)
-    x = streams.sum(0)[None, readout if whole else 0]
+    x = streams.sum(0)[None, readout - rows.indices(T)[0]]
     at_readout = own(params.norm, x[None], None if frozen is None else frozen.readout)
     embedding = unit(normalise(params.norm, x[None], at_readout)[0, 0] @ params.W_proj)
     return Pass(embedding, tuple(t for t in traces if t is not None), streams, Scales(tuple(attention), tuple(mlps), at_readout))
@@ -369,8 +389,10 @@ def encode(
             raise ValueError("a row of scores can be shifted in a one-block encoder only")
 
         def one(ids, form):
-            given = None if frozen_at is None else run(params, frozen_at, ids, shape, form.readout, whole=False).scales
-            return run(params, gates, ids, shape, form.readout, split=split, whole=False, frozen=given).embedding
+            at = shape, form.readout
+            only = slice(form.readout, form.readout + 1)
+            given = None if frozen_at is None else run(params, frozen_at, ids, *at, rows=only).scales
+            return run(params, gates, ids, *at, split=split, rows=only, frozen=given).embedding
 
         over = lambda form: jnp.vectorize(partial(one, form=form), signature="(t,c)->(e)" if form.adds else "(t)->(e)")
         return tuple(over(form)(fill(form, slots)) for form, slots in batches)

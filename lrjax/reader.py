@@ -18,7 +18,7 @@ from lrjax import encoder
 from lrjax.clip import CLIP, shapes, stream, tower
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
-from lrjax.scenes import BACKGROUND, CLS, EOT, Slots, fill
+from lrjax.scenes import BACKGROUND, CLS, EMPTY, EOT, Slots, fill
 from lrjax.splits import Splits
 from lrjax.tasks.base import Batch, Questions, all_captions, of_one, words_of
 
@@ -33,18 +33,18 @@ def suffixes(name: str) -> tuple[str, ...]:
 
 
 def prefix(static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True) -> jax.Array:
-    """What the reader sees of images, slots [S, n], by origin: [n, 3, I, d], so that what a vision encoder's tokens know of their
-    place is P's in the reader too; its biases, which are no reader's, are E's. Without `split` gates count as 1 (see
-    `encoder.run_tokens`), and all is of the first origin.
+    """What the reader sees of images, slots [S, n]: ids of raw tokens, [n, I] or [n, I, c], or what a vision encoder makes of them
+    by origin, [n, 3, I, d], so that what its tokens know of their place is P's in the reader too; its biases, which are no
+    reader's, are E's. Without `split` gates count as 1 (see `encoder.run_tokens`), and all is of the first origin.
     """
     ids = fill(static.world.image, images)
     if static.objective == "autoregressive_raw":
-        return jax.vmap(lambda image: encoder.of_origin_E(encoder.tokens_of(params.text, image)[1:]))(ids)
+        return ids[:, 1:]
     vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
 
     def one(image):
-        streams = encoder.run(vision, gates.vision, image, shape, 0, split=split).streams
-        seen = encoder.normalise(vision.norm, streams)[:, 1:] @ vision.W_proj
+        streams = encoder.run(vision, gates.vision, image, shape, 1, split=split, rows=slice(1, None)).streams
+        seen = encoder.normalise(vision.norm, streams) @ vision.W_proj
         if len(seen) == 1:  # merged
             return encoder.of_origin_E(seen[0])
         return jnp.stack([seen[0] + seen[2], seen[1], jnp.zeros_like(seen[2])])
@@ -52,21 +52,25 @@ def prefix(static: Static, params: CLIP, gates: Gates, images: Slots, split: boo
     return jax.vmap(one)(ids)
 
 
-def read(static: Static, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True) -> jax.Array:
-    """Scores [W, v] of what may be said at each of the words [W] of a caption after those before it, of an image seen [3, I, d]."""
-    shape, n = shapes(static)["text"], seen.shape[1]
-    tokens = sequence(params, seen, words)
-    at = jnp.arange(tokens.shape[1])
-    looks = (at[:, None] >= n) & (at < n)  # a word at an image token
-    passed = encoder.run_tokens(params.text, gates.text, tokens, shape, n, split=split, gated=looks)
-    x = encoder.normalise(params.text.norm, passed.streams.sum(0)[None, n:])[0]
-    return x @ params.text.W_proj
-
-
-def sequence(params: CLIP, seen: jax.Array, words: jax.Array) -> jax.Array:
-    """The reader's sequence by origin [3, T, d]: the image's tokens, what begins a caption, and its words but for the last."""
+def run(static: Static, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True) -> encoder.Pass:
+    """The reader where the words [W] of a caption are to be said, each after those before it, of an image as `prefix` sees it."""
     before = jnp.concatenate([jnp.array([CLS]), words[:-1]])
-    return jnp.concatenate([seen, encoder.of_origin_E(encoder.tokens_of(params.text, before))], 1)
+    raw = jnp.issubdtype(seen.dtype, jnp.integer)
+    n = seen.shape[0 if raw else 1]
+    at = jnp.arange(n + len(words))
+    looks = (at[:, None] >= n) & (at < n)  # a word at an image token
+    rest = dict(shape=shapes(static)["text"], readout=n, split=split, rows=slice(n, None), gated=looks)
+    if raw:
+        before = before if seen.ndim == 1 else jnp.pad(before[:, None], [(0, 0), (0, seen.shape[1] - 1)], constant_values=EMPTY)
+        return encoder.run(params.text, gates.text, jnp.concatenate([seen, before]), **rest)
+    tokens = jnp.concatenate([seen, encoder.of_origin_E(encoder.tokens_of(params.text, before))], 1)
+    return encoder.run_tokens(params.text, gates.text, tokens, **rest)
+
+
+def read(static: Static, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True) -> jax.Array:
+    """Scores [W, v] of what may be said at each of the words [W] of a caption, see `run`."""
+    streams = run(static, params, gates, seen, words, split).streams
+    return encoder.normalise(params.text.norm, streams.sum(0)[None])[0] @ params.text.W_proj
 
 
 def sayable(static: Static, hyper: Hyper) -> jax.Array:
@@ -77,7 +81,8 @@ def sayable(static: Static, hyper: Hyper) -> jax.Array:
 def log_likelihood(
     static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True
 ) -> jax.Array:
-    """The log-probabilities [n, W] of captions [n, W] of images seen [n, 3, I, d]; 0 beyond a caption's end."""
+    """The log-probabilities [n, W] of captions [n, W] of images as `prefix` sees them; 0 beyond a
+    caption's end."""
 
     def one(seen, words):
         logits = jnp.where(sayable(static, hyper), read(static, params, gates, seen, words, split), -jnp.inf)
@@ -98,7 +103,7 @@ def loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch)
 
 
 def decode(static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.Array, length: int, split: bool = True) -> jax.Array:
-    """The words [n, W] that are likeliest one by one, of images seen [n, 3, I, d]; background after `[EOT]`."""
+    """The words [n, W] that are likeliest one by one, of images as `prefix` sees them; background after `[EOT]`."""
     words = jnp.full((len(seen), length), BACKGROUND)
     ended = jnp.zeros(len(seen), bool)
     for i in range(length):

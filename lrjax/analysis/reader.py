@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax import encoder, reader
+from lrjax import reader
 from lrjax.analysis.gradient import POSITION_TERMS, ramp
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import of_models, row_of, traced
 from lrjax.attention import TERMS
-from lrjax.clip import CLIP, shapes
+from lrjax.clip import CLIP
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.gates import Gates
@@ -35,16 +35,17 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
     """The question: prefers_right [w, h], attention to the left and to the right object [w, h], gradient [w, term, h]."""
     if static.objective == "contrastive":
         raise InputError("reader: objective='contrastive': is no reader; expected a sweep with an autoregressive objective")
-    row, shape = row_of(static, "reader", reader=True), shapes(static)["text"]
+    row = row_of(static, "reader", reader=True)
     traced(static, "text", "reader")
     scenes, n = row.unseen(), static.L
     words = words_of(row, ((PAIR_CAPTION, pair_caption_slots(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
-    rows, terms = n + np.array(list(WORDS.values())), np.array([TERMS.index(term) for term in POSITION_TERMS])
+    rows = np.array(list(WORDS.values())) - words.shape[1]  # from the end: a last block is computed at words alone
+    terms = np.array([TERMS.index(term) for term in POSITION_TERMS])
 
     def one(args):
         images, words, places = args
         seen = reader.prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images))[0]
-        (trace, *_) = encoder.run_tokens(params.text, gates.text, reader.sequence(params, seen, words), shape, n).traces
+        (trace, *_) = reader.run(static, params, gates, seen, words).traces
         gradient = (trace.terms[terms] * gates.text[0][:, terms].T[..., None, None])[:, :, rows, :n] @ ramp(n)  # [term, h, w]
         return trace.pattern[:, rows][:, :, places], gradient  # [h, w, side]
 
