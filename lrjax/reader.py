@@ -3,7 +3,8 @@
 The sequence is the image's tokens (without CLS), `[CLS]` as the beginning, and the words; what stands at a word predicts the next,
 up to `[EOT]`. The image's tokens are what the vision encoder makes of them, projected, as in LLaVA (`autoregressive`), or the
 reader's own embeddings of them (`autoregressive_raw`); all is trained end to end on the caption's cross-entropy. The text tower's
-gates act where words look at image tokens, and on what these tell them; elsewhere they are 1.
+gates of scores act where words look at image tokens, elsewhere they are 1; those of values on what image tokens tell (in a tower of
+several layers, one another too).
 
 Accuracies have the names of retrieval's: top-1 is greedy decoding that says what is true, order the likelihood of the true caption
 above that of the swapped one, label set greedy decoding that names the right labels. There is no text -> image.
@@ -34,8 +35,9 @@ def suffixes(name: str) -> tuple[str, ...]:
 
 def prefix(static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True) -> jax.Array:
     """What the reader sees of images, slots [S, n]: ids of raw tokens, [n, I] or [n, I, c], or what a vision encoder makes of them
-    by origin, [n, 3, I, d], so that what its tokens know of their place is P's in the reader too; its biases, which are no
-    reader's, are E's. Without `split` gates count as 1 (see `encoder.run_tokens`), and all is of the first origin.
+    by origin, [n, 3, I, d], so that what its tokens know of their place is P's in the reader too (its patterns, which depend on
+    place as well, being what they are); its biases, which are no reader's, are E's. Without `split` gates count as 1 (see
+    `encoder.run_tokens`), and all is of the first origin.
     """
     ids = fill(static.world.image, images)
     if static.objective == "autoregressive_raw":

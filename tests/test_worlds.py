@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from test_encoders import drawn, measured
 
 from conftest import TINY, shake, tiny_model, tiny_sweep, untrained
 from experiments.configs import autoregressive_wide
-from lrjax import clip, config, reader, stats, sweep
+from lrjax import clip, config, evaluate, reader, stats, sweep
 from lrjax.analysis import ablate, grid
 from lrjax.analysis import reader as reading
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS
@@ -159,6 +160,41 @@ def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_a
     assert all(abs(embed(shift) - embed(both)).max() > 0.01 for shift in (0 * both, *taken.values()))
 
 
+def test_a_direction_at_zero_is_that_of_columns_or_rows_all_alike():
+    """Through `ablate`, on top of the model's own gates: with VP at zero P acts in scores alone, and where P has a row a row and
+    one a column, `across` at zero equals P with the mean of its columns in place of each. Of a thousand images one may change
+    sides by rounding. P is large, lest it make no difference.
+    """
+    run = untrained(tiny_model(**GRID, positions="row_column", gates="vision:VP=0", p_scale=6.0))
+    table = ablate.ablate(run, ("none", "across EP+PP+BP", "down EP+PP+BP"), sets=("unseen_pair",))
+    program, state = run.programs[0], run.states[0]
+    static, hyper, params = program.static, *(jax.tree.map(lambda x: x[0], tree) for tree in (program.hyper, state.params))
+    splits, P, columns = clip.model_splits(static, hyper), params.vision.P, slice(1 + 3, None)  # of P: CLS, 3 rows, 4 columns
+    flat = {"none": P, "across": P.at[columns].set(P[columns].mean(0)), "down": P.at[1:4].set(P[1:4].mean(0))}
+    found = {}
+    for row, (name, P) in enumerate(flat.items()):
+        alike = params.replace(vision=params.vision.replace(P=P))
+        asked = evaluate.evaluate(static, hyper, splits, alike, hyper.gates.at(0), True, ("unseen_pair",))
+        found[name] = {metric: table[metric][row] for metric in asked}
+        for metric, value in asked.items():
+            np.testing.assert_allclose(found[name][metric], value, atol=1e-3, err_msg=f"{name}: {metric}")
+    for name, other in (("none", "across"), ("none", "down"), ("across", "down")):
+        assert max(abs(found[name][metric] - found[other][metric]) for metric in asked) > 0.005
+
+
+def test_a_ratio_is_of_the_head_that_has_it_and_apart_says_how_much_it_keeps_to_itself():
+    """By hand: head 0 has a gradient across of 6 and down of 2, head 1 of 1 and 9, of label spreads 2 and 3."""
+    axes = {"model": [0], "head": [0, 1]}
+    values = {"gradient_across": [6.0, -1.0], "gradient_down": [-2.0, 9.0], "label_spread": [2.0, 3.0]}
+    answer = xr.Dataset({name: (("model", "head"), [value]) for name, value in values.items()}, axes)
+    found = grid.best_heads(answer).isel(model=0)
+    assert (found.ratio_across, found.ratio_down, found.ratio_least) == (3, 3, 3)
+    assert (found.head_across, found.head_down) == (0, 1)
+    np.testing.assert_allclose(found.apart, (6 / 8 + 9 / 10) / 2)
+    alike = grid.best_heads(answer.assign(gradient_down=answer.gradient_across)).isel(model=0)
+    assert alike.apart == 0.5 and alike.head_across == alike.head_down == 0
+
+
 def test_a_grid_is_no_row_and_a_row_no_grid(grids, trained):
     with pytest.raises(
         InputError, match=r"--ablations: 'mean EE': task='grid:height=3,width=4': is asked of the row of pixels alone"
@@ -166,6 +202,12 @@ def test_a_grid_is_no_row_and_a_row_no_grid(grids, trained):
         ablate.ablate(grids, ("mean EE",))
     with pytest.raises(InputError, match="--ablations: 'across EP': task='row': has one dimension"):
         ablate.ablate(trained[1], ("across EP",))
+    patched = untrained(tiny_model(task="grid:height=4,width=4,patch=2", relations="left", n2=5, layer_norm=True))
+    with pytest.raises(InputError, match="grid: layer_norm=True, task='grid:height=4,width=4,patch=2': with LayerNorm a patch's"):
+        grid.directions(patched)
+    turned = untrained(tiny_model(objective="autoregressive_raw", positions="rotary"))
+    with pytest.raises(InputError, match="reader: positions='rotary': expected one of 'learned'"):
+        reading.reading(turned)
 
 
 # ---- readers ----
@@ -263,10 +305,45 @@ def test_a_reader_learns_and_its_accuracies_have_names(objective):
     history = sweep.history_table(run)
     assert history["loss"][-1] < history["loss"][1] - 0.1
     assert 0 <= history["unseen_pair_order"][-1] <= 1 and np.isnan(history["unseen_pair_t2i"]).all()
-    found = reading.leans(reading.reading(run))
-    np.testing.assert_allclose(found.turns, found.looks_left + found.looks_right - 1, atol=1e-6)
     table = ablate.ablate(run, ("none", "EP"), encoder="text")
     assert set(table["ablation"].tolist()) == {"none", "EP"} and "unseen_pair_t2i" not in table
+
+
+def test_a_head_leans_as_it_looks():
+    """By hand: head 1 looks most at objects; before the first label more at the right one in .2 of images, before the second in
+    .9.
+    """
+    axes, dims = {"model": [0], "word": ["first", "second"], "head": [0, 1]}, ("model", "word", "head")
+    values = {
+        "prefers_right": [[1.0, 0.2], [0.0, 0.9]],
+        "attention_left": [[0.1, 0.6], [0.1, 0.1]],
+        "attention_right": [[0.3, 0.1], [0.0, 0.7]],
+    }
+    found = reading.leans(xr.Dataset({name: (dims, [value]) for name, value in values.items()}, axes)).isel(model=0)
+    np.testing.assert_allclose([found.looks_left, found.looks_right, found.turns], [0.8, 0.9, 0.7])
+
+
+def test_a_reader_looks_where_its_pattern_says():
+    """A raw reader whose words seek what stands far right, or far left: P is a ramp along one direction, which queries find at the
+    relation word and shun where the caption begins. Its gradient there is (mean step of the ramp) x scale / sqrt(d_head).
+    """
+    run = untrained(tiny_model(objective="autoregressive_raw", n_heads=2))
+    params = jax.tree.map(jnp.zeros_like, run.states[0].params)
+    L, d_head = 10, 8
+    text = params.text
+    P = text.P.at[:, :L, 0].set(jnp.arange(L)).at[:, L, 1].set(-1.0).at[:, L + 2, 1].set(1.0)
+    (block,) = text.blocks
+    block = block.replace(W_Q=block.W_Q.at[:, 1, 0, 0].set(3.0), W_K=block.W_K.at[:, 0, 0, 0].set(1.0))
+    state = run.states[0].replace(params=params.replace(text=text.replace(P=P, blocks=(block,))))
+    found = reading.reading(dataclasses.replace(run, states=[state])).isel(model=0)
+    assert found.prefers_right.sel(head=0).values.tolist() == [0, 1]
+    np.testing.assert_allclose(found.prefers_right.sel(head=1), 0.5)  # it looks at all alike
+    step = np.mean([j - i for i in range(L) for j in range(i + 1, L)])
+    expected = step * 3 / d_head**0.5
+    np.testing.assert_allclose(found.gradient.sel(head=0, term="PP"), [-expected, expected], rtol=1e-5)
+    assert not found.gradient.sel(head=0, term=["EP", "BP"]).any() and not found.gradient.sel(head=1).any()
+    right, left = (found[f"attention_{side}"].sel(head=0).values for side in ("right", "left"))
+    assert right[1] > left[1] and left[0] > right[0]
 
 
 def test_a_reader_takes_no_contrastive_options():

@@ -122,8 +122,6 @@ class Ablate:
             row_of(static, f"--ablations: {text!r}")
         else:
             extent_of(static, f"--ablations: {text!r}")
-            if static.layer_norm and static.world.image.adds:
-                raise InputError(f"--ablations: {text!r}: with LayerNorm a patch's scores are no sum; leave it out")
         if self.frozen:
             raise InputError(f"--ablations: {text!r}: is no gate, so LayerNorm's scales cannot be frozen under it; leave one out")
         if self.encoder != "vision" or layers["vision"] != 1:

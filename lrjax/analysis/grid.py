@@ -30,6 +30,8 @@ def extent_of(static: Static, who: str) -> tuple[int, int]:
     """Rows and columns of tokens. Raises InputError that names the analysis if the task has no two dimensions."""
     if static.world.extent is None:
         raise InputError(f"{who}: task={static.task!r}: has one dimension; expected a sweep of task 'grid'")
+    if static.layer_norm and static.world.image.adds:
+        raise InputError(f"{who}: layer_norm=True, task={static.task!r}: with LayerNorm a patch's scores are no sum; leave it out")
     contrastive(static, who)
     return static.world.extent
 
@@ -45,7 +47,7 @@ def parts(scores: jax.Array, extent: tuple[int, int]) -> dict[str, jax.Array]:
 
 def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str, jax.Array], jax.Array]:
     """The CLS row of the first block: every position term [h, p - 1], and what held-out labels score [h, label], as a token
-    shows them: the mean over the pixels of a patch, times how many an object fills.
+    shows them: the mean over the pixels of a patch, times how many of them an object fills, the mean over its places.
     """
     if static.positions not in LEARNED:
         raise InputError(f"grid: positions={static.positions!r}: expected one of {', '.join(map(repr, LEARNED))}")
@@ -55,8 +57,7 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     labels = slice(first, first + per_label * static.n_heldout)
     by_label = sum(scores[term] for term in TOKEN_TERMS)[:, labels].mean(-1)
     rows = {term: scores[term][:, labels, 1:].mean(1) for term in POSITION_TERMS}
-    shown = min(static.world.size, static.world.patch) ** 2
-    return rows, shown * by_label.reshape(len(by_label), static.n_heldout, per_label).mean(-1)
+    return rows, static.world.filled * by_label.reshape(len(by_label), static.n_heldout, per_label).mean(-1)
 
 
 def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:

@@ -3,7 +3,7 @@
 Of the first block, at the two words that predict a label: `first` (what begins the caption) and `second` (the relation word).
 `prefers_right`: share of unseen-pair images in which a head looks more at the right object than at the left one, when the true
 caption is read. `gradient`: mean over image tokens i < j of s_j - s_i, of EP, PP and BP, the mean over these images. What a vision
-encoder's tokens know of their place is of origin P here too.
+encoder's tokens know of their place is of origin P here too, its patterns being what they are.
 
 Axes: w words, h heads, I image tokens, n scenes.
 """
@@ -22,6 +22,7 @@ from lrjax.clip import CLIP
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.gates import Gates
+from lrjax.positions import LEARNED
 from lrjax.scenes import PAIR_CAPTION, pair_caption_slots
 from lrjax.splits import Splits
 from lrjax.sweep import Run
@@ -35,6 +36,8 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
     """The question: prefers_right [w, h], attention to the left and to the right object [w, h], gradient [w, term, h]."""
     if static.objective == "contrastive":
         raise InputError("reader: objective='contrastive': is no reader; expected a sweep with an autoregressive objective")
+    if static.positions not in LEARNED:
+        raise InputError(f"reader: positions={static.positions!r}: expected one of {', '.join(map(repr, LEARNED))}")
     row = row_of(static, "reader", reader=True)
     traced(static, "text", "reader")
     scenes, n = row.unseen(), static.L

@@ -21,7 +21,7 @@ def conditions(models: Table, axes: tuple[str, ...], title: str, measures: dict[
         own = groups(part, axes)
         for k, (metric, label) in enumerate(measures.items()):
             samples = [part[metric][own[key]] if key in own else np.array([np.nan]) for key in keys]
-            bars(axis, np.arange(len(keys)) + (k - 1) * 0.24, samples, k, label)
+            bars(axis, np.arange(len(keys)) + (k - (len(measures) - 1) / 2) * 0.24, samples, k, label)
         if "unseen_pair_order" in measures:
             finish(axis, "", y_label, f"N = {n} labels", 0.5)
         else:

