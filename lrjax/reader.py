@@ -7,7 +7,9 @@ gates of scores act where words look at image tokens, elsewhere they are 1; thos
 several layers, one another too).
 
 Accuracies have the names of retrieval's: top-1 is greedy decoding that says what is true, order the likelihood of the true caption
-above that of the swapped one, label set greedy decoding that names the right labels. There is no text -> image.
+above that of the swapped one, label set greedy decoding that names the right labels. There is no text -> image. And `named`: the
+likelihood of the true caption above that with one label exchanged for another that is not seen, held out if it is held out, so that
+a reader that is blind is at 1/2, whatever it likes to say.
 
 Axes: n images, I image tokens, W words of a caption, T = I + W tokens of a sequence, v tokens that can be said, c captions.
 """
@@ -21,9 +23,9 @@ from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
 from lrjax.scenes import BACKGROUND, CLS, EMPTY, EOT, Slots, fill
 from lrjax.splits import Splits
-from lrjax.tasks.base import Batch, Questions, all_captions, of_one, words_of
+from lrjax.tasks.base import Batch, Questions, Task, all_captions, of_one, words_of
 
-SUFFIXES = ("", "_order", "_label_set")
+SUFFIXES = ("", "_order", "_label_set", "_named")
 BLOCK = 256  # images read at a time
 TIE = 1e-5  # log-likelihoods closer than this are equal: sums of a few logarithms of rounding 1e-6
 
@@ -131,31 +133,57 @@ def evaluate(
     return metrics
 
 
+def others(task: Task, hyper: Hyper, labels: jax.Array) -> jax.Array:
+    """For each of an image's labels [k] the next and the one before [2, k] that are not seen, in the circle of those held out or of
+    those trained: so over all images of a blind reader as many captions rise by the exchange as fall. Itself where there is none.
+    """
+    h = task.n_heldout
+
+    def step(label, way):
+        return jnp.where(label < h, (label + way) % h, h + (label - h + way) % hyper.n_labels)
+
+    def beside(way):
+        found = step(labels, way)
+        for _ in labels:
+            seen = (found[:, None] == labels).any(1) & (found != labels)
+            found = jnp.where(seen, step(found, way), found)
+        return found
+
+    return jnp.stack([beside(1), beside(-1)])
+
+
 def answer(
     static: Static, hyper: Hyper, params: CLIP, gates: Gates, asked: Questions, words: jax.Array, split: bool
 ) -> dict[str, jax.Array]:
     """Accuracies of one set of images, by suffix; words [c, W] of the captions by number."""
     counts = (asked.weight > 0) & asked.holds  # [R, n]
+    token = lambda label: static.world.n_first + label[..., None, None]
 
-    def one(images, true, wrong):  # one image: slots [S], numbers [R] and [F, R]
+    def one(images, true, wrong, labels):  # one image: slots [S], numbers [R] and [F, R], labels [k]
         seen = prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images), split)
         said = decode(static, hyper, params, gates, seen, words.shape[1], split)[0]
-        every = jnp.append(true, wrong)
-        likely = log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(every), 0), words[every], split).sum(-1)
-        own, other = likely[: len(true)], likely[len(true) :].reshape(wrong.shape)
-        order = jnp.where(jnp.abs(own - other) <= TIE, 0.5, own > other).mean(0)
-        is_said = (words[every] == said).all(-1)
-        return is_said[: len(true)], is_said[len(true) :].reshape(wrong.shape).any(0), order, jnp.isfinite(likely).all()
+        every = words[jnp.append(true, wrong)]
+        renamed = jnp.where(words[true] == token(labels), token(others(static.world, hyper, labels)), words[true])  # [2, k, R, W]
+        asked_of = jnp.concatenate([every, renamed.reshape(-1, words.shape[1])])
+        likely = log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(asked_of), 0), asked_of, split).sum(-1)
+        own, other, of_renamed = jnp.split(likely, [len(true), len(every)])
+        above = lambda other: jnp.where(jnp.abs(own - other) <= TIE, 0.5, own > other)
+        order = above(other.reshape(wrong.shape)).mean(0)
+        is_other = (renamed != words[true]).any(-1)  # a caption of two of three labels keeps one
+        named = (above(of_renamed.reshape(is_other.shape)) * is_other).sum((0, 1)) / is_other.sum((0, 1))
+        is_said = (every == said).all(-1)
+        mixed = is_said[len(true) :].reshape(wrong.shape).any(0)
+        return is_said[: len(true)], mixed, order, named, jnp.isfinite(likely[: len(every)]).all()
 
-    args = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (asked.images, asked.true, asked.wrong))
-    right, mixed, order, finite = jax.lax.map(lambda args: one(*args), args, batch_size=BLOCK)
+    args = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (asked.images, asked.true, asked.wrong, asked.labels))
+    right, mixed, order, named, finite = jax.lax.map(lambda args: one(*args), args, batch_size=BLOCK)
     of_pair = (asked.wrong != asked.true).any(0)
-    named = ((right.T | mixed.T) & of_pair | right.T & counts).any(0)  # whatever the word: it may be one that does not hold
-    right, order = right.T & counts, order.T
+    label_set = ((right.T | mixed.T) & of_pair | right.T & counts).any(0)  # whatever the word: it may be one that does not hold
 
     def mean(credit):  # [n] or [R, n]
         weights = asked.weight * (counts if credit.ndim == 2 else 1)
         value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
         return jnp.where(jnp.where(asked.weight > 0, finite, True).all(), value, jnp.nan)
 
-    return {"": mean(1.0 * right.any(0)), "_order": mean(order), "_label_set": mean(1.0 * named)}
+    top1 = mean(1.0 * (right.T & counts).any(0))
+    return {"": top1, "_order": mean(order.T), "_label_set": mean(1.0 * label_set), "_named": mean(named.T)}

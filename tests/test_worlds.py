@@ -12,6 +12,7 @@ from test_encoders import drawn, measured
 from conftest import TINY, shake, tiny_model, tiny_sweep, untrained
 from experiments.configs import autoregressive_wide
 from lrjax import clip, config, evaluate, reader, stats, sweep
+from lrjax import tasks as tasks_of
 from lrjax.analysis import ablate, grid
 from lrjax.analysis import reader as reading
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS
@@ -257,6 +258,34 @@ def test_greedy_words_are_the_likeliest_one_by_one(spoken):
         logits = logits_of(spoken, jnp.array(said[image]), image)
         end = np.flatnonzero(said[image] == EOT)[0] + 1 if (said[image] == EOT).any() else 4
         np.testing.assert_array_equal(logits.argmax(-1)[:end], said[image, :end])
+
+
+def test_others_are_the_labels_beside_that_are_not_seen():
+    """Of 4 held out, 0..3, and 5 trained, 4..8: in a circle, past what is seen; itself where there is no other."""
+    task = tasks_of.make("row", n_heldout=4, n_labels_max=9, L=10, relations="left")
+    hyper = config.make_hyper(tiny_model(n_labels=5))
+    of = lambda *labels: np.asarray(reader.others(task, hyper, jnp.array(labels))).tolist()
+    assert of(0, 2) == [[1, 3], [3, 1]] and of(3, 0) == [[1, 1], [2, 2]]
+    assert of(4, 5) == [[6, 6], [8, 8]] and of(8) == [[4], [7]]
+    assert of(0, 1, 2) == [[3, 3, 3], [3, 3, 3]]
+    few = dataclasses.replace(task, n_heldout=2)
+    assert np.asarray(reader.others(few, hyper, jnp.array([0, 1]))).tolist() == [[0, 1], [0, 1]]
+
+
+def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
+    """With image tokens at zero nothing of an image is told, and of as many captions as fall by another label one rises: 1/2, to
+    rounding of float32 means. What it says of one image it says of all.
+    """
+    static, hyper, params, gates, _ = spoken
+    splits = clip.model_splits(static, hyper)
+    blind = gates.replace(text=gates.text.at[..., -3:].set(0))  # values
+    found = {
+        name: reader.evaluate(static, hyper, splits, params, of, ("unseen_pair",))
+        for name, of in (("sees", gates), ("blind", blind))
+    }
+    np.testing.assert_allclose(found["blind"]["unseen_pair_named"], 0.5, atol=1e-6)
+    np.testing.assert_allclose(found["blind"]["unseen_pair_order"], 0.5, atol=1e-6)
+    assert abs(found["sees"]["unseen_pair_named"] - 0.5) > 1e-3
 
 
 @pytest.mark.parametrize("layers", [1, 2])

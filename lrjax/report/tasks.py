@@ -19,7 +19,7 @@ from lrjax.report.contrasts import KEPT, LEARNED, at, kept
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
-from lrjax.report.task_claims import ABLATED, CHAIN, CLAIMS, FEW, MANY, POSITION, SIZES, asked, taken
+from lrjax.report.task_claims import ABLATED, CHAIN, CLAIMS, FEW, MANY, NAMED, POSITION, SIZES, asked, taken
 from lrjax.scenes import Scene
 from lrjax.stats import Table, format_interval, groups, mean_interval, select, write_csv
 
@@ -58,6 +58,7 @@ RATIO = {  # which answer and column hold |gradient| over label spread, where it
 TOLD = dict.fromkeys(("three", "three_hard"), (CHAIN, f"{CHAIN}_order"))
 TOLD |= {"supervision_alone": ("unseen_pair_order_told", "unseen_pair_order_told")}
 SETS = {"three": f"{CHAIN}_label_set", "three_hard": f"{CHAIN}_label_set", "supervision_alone": None}  # where it is not `SET`
+SETS |= dict.fromkeys(("autoregressive", "autoregressive_wide"), NAMED)
 OF_CHAINS = {f"{CHAIN}_order": "order of chains", CHAIN: "top-1 of chains", f"{CHAIN}_label_set": "label set of chains"}
 MEASURED = {  # what figures of accuracies show where it is not MEASURES
     "three": OF_CHAINS,
@@ -97,7 +98,9 @@ NOTES = {
         "Seen pairs are a fixed sample of 2,048. A reader has a gauge of its own: the token that begins a caption "
         "stands at one place too. What a vision encoder's tokens know of their place is P's in the reader too, patterns of the "
         "vision encoder as they are. Terms at zero are those of words that look at image tokens, so with them goes how much words "
-        "look at images at all: a reader that is blind to images has an order of .5 too, and has lost the label set. Greedy "
+        "look at images at all: a reader that is blind has an order of .5 too, and tells no labels apart. `named` asks that, in "
+        "place of the label set: whether the true caption is likelier than with one label exchanged for one that is not seen, held "
+        "out if it is held out (chance .5). Greedy "
         "decoding may say anything, retrieval chooses among captions: compare order rather than top-1 with CLIP's (its row: "
         "unbalanced labels, zipf = 0). The gradient is judged by order alone."
     ),
@@ -166,8 +169,8 @@ def answers(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
         f"A reader of a vision encoder's tokens decodes {said('a')} of unseen pairs right, one of raw tokens {said('a_raw')}, of "
         f"CLIP's size {said('a_wide')}; their order by likelihood is {said('a_order')}, {said('a_raw_order')} and "
         f"{said('a_wide_order')}. With EP + PP + BP at zero, where words look "
-        f"at the image, it is {said('a_zero')} and {said('a_raw_zero')} (label set {said('a_set')} and "
-        f"{said('a_raw_set')}). At 5 labels order is above CLIP's by "
+        f"at the image, it is {said('a_zero')} and {said('a_raw_zero')} (labels told apart: {said('a_set')} "
+        f"and {said('a_raw_set')}). At 5 labels order is above CLIP's by "
         f"{said('a_clip_order')} with a vision encoder and by {said('a_wide_clip')} at CLIP's size without.",
     )
     page.answer(
@@ -259,7 +262,7 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
 
 def special(models: Table) -> tuple[str, ...]:
     """The other generalisations, and the accuracies that a task has beside the usual ones: by word, of chains, told by a head."""
-    begin = ("unseen_pair_order_", "unseen_chain", "unseen_pair_place", "seen_pair_order_told", "seen_pair_place")
+    begin = ("unseen_pair_order_", "unseen_chain", "unseen_pair_place", NAMED, "seen_pair_order_told", "seen_pair_place")
     own = (name for name in models if name.startswith(begin) and "t2i" not in name and not np.isnan(models[name]).all())
     return "single", "seen_pair", *own
 
