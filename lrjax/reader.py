@@ -9,7 +9,8 @@ several layers, one another too).
 Accuracies have the names of retrieval's: top-1 is greedy decoding that says what is true, order the likelihood of the true caption
 above that of the swapped one, label set greedy decoding that names the right labels. There is no text -> image. And `named`: the
 likelihood of the true caption above that with one label exchanged for another that is not seen, held out if it is held out, so that
-a reader that is blind is at 1/2, whatever it likes to say.
+a reader that is blind is at 1/2, whatever it likes to say; `alone`: greedy decoding that says of one object of several that it is
+there, and no more.
 
 Axes: n images, I image tokens, W words of a caption, T = I + W tokens of a sequence, v tokens that can be said, c captions.
 """
@@ -25,7 +26,7 @@ from lrjax.scenes import BACKGROUND, CLS, EMPTY, EOT, Slots, fill
 from lrjax.splits import Splits
 from lrjax.tasks.base import Batch, Questions, Task, all_captions, of_one, words_of
 
-SUFFIXES = ("", "_order", "_label_set", "_named")
+SUFFIXES = ("", "_order", "_label_set", "_named", "_alone")
 BLOCK = 256  # images read at a time
 TIE = 1e-5  # log-likelihoods closer than this are equal: sums of a few logarithms of rounding 1e-6
 
@@ -127,8 +128,8 @@ def evaluate(
     questions = task.questions(stream(hyper.seed, "evaluation"), splits, hyper, False)
     metrics = {}
     for name in sets:
-        of_set = words[slice(*questions[name].among)]
-        found = answer(static, hyper, params, gates, questions[name], of_set, split)
+        of_set, alone = words[slice(*questions[name].among)], words[: task.n_names]
+        found = answer(static, hyper, params, gates, questions[name], of_set, alone, split)
         metrics |= {name + suffix: found[suffix] for suffix in suffixes(name)}
     return metrics
 
@@ -153,9 +154,9 @@ def others(task: Task, hyper: Hyper, labels: jax.Array) -> jax.Array:
 
 
 def answer(
-    static: Static, hyper: Hyper, params: CLIP, gates: Gates, asked: Questions, words: jax.Array, split: bool
+    static: Static, hyper: Hyper, params: CLIP, gates: Gates, asked: Questions, words: jax.Array, alone: jax.Array, split: bool
 ) -> dict[str, jax.Array]:
-    """Accuracies of one set of images, by suffix; words [c, W] of the captions by number."""
+    """Accuracies of one set of images, by suffix; words [c, W] of the captions by number, `alone` [A, W] of those of one object."""
     counts = (asked.weight > 0) & asked.holds  # [R, n]
     token = lambda label: static.world.n_first + label[..., None, None]
 
@@ -173,10 +174,11 @@ def answer(
         named = (above(of_renamed.reshape(is_other.shape)) * is_other).sum((0, 1)) / is_other.sum((0, 1))
         is_said = (every == said).all(-1)
         mixed = is_said[len(true) :].reshape(wrong.shape).any(0)
-        return is_said[: len(true)], mixed, order, named, jnp.isfinite(likely[: len(every)]).all()
+        of_one = (alone[labels] == said).all(-1).any()
+        return is_said[: len(true)], mixed, order, named, of_one, jnp.isfinite(likely[: len(every)]).all()
 
     args = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (asked.images, asked.true, asked.wrong, asked.labels))
-    right, mixed, order, named, finite = jax.lax.map(lambda args: one(*args), args, batch_size=BLOCK)
+    right, mixed, order, named, of_one, finite = jax.lax.map(lambda args: one(*args), args, batch_size=BLOCK)
     of_pair = (asked.wrong != asked.true).any(0)
     label_set = ((right.T | mixed.T) & of_pair | right.T & counts).any(0)  # whatever the word: it may be one that does not hold
 
@@ -185,5 +187,5 @@ def answer(
         value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
         return jnp.where(jnp.where(asked.weight > 0, finite, True).all(), value, jnp.nan)
 
-    top1 = mean(1.0 * (right.T & counts).any(0))
-    return {"": top1, "_order": mean(order.T), "_label_set": mean(1.0 * label_set), "_named": mean(named.T)}
+    found = {"": (right.T & counts).any(0), "_order": order.T, "_label_set": label_set, "_named": named.T, "_alone": of_one}
+    return {suffix: mean(1.0 * credit) for suffix, credit in found.items()}

@@ -21,7 +21,7 @@ from lrjax.errors import InputError
 from lrjax.report import tasks
 from lrjax.report.claims import judge
 from lrjax.report.study import TASKS, Study, rise
-from lrjax.scenes import EOT, LEFT_OF
+from lrjax.scenes import BACKGROUND, EOT, IN_IMAGE, LEFT_OF
 from lrjax.tasks.base import all_captions, words_of
 
 
@@ -286,6 +286,19 @@ def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
     np.testing.assert_allclose(found["blind"]["unseen_pair_named"], 0.5, atol=1e-6)
     np.testing.assert_allclose(found["blind"]["unseen_pair_order"], 0.5, atol=1e-6)
     assert abs(found["sees"]["unseen_pair_named"] - 0.5) > 1e-3
+    assert found["blind"]["unseen_pair_alone"] in (0, np.float32(0.4)), "of 10 pairs of 5 labels 4 have the one that it says"
+
+
+def test_what_is_said_of_one_object_alone_is_counted(spoken, monkeypatch):
+    """A reader that says "2 [in-image] [EOT]" whatever it sees: wrong of every pair, and of one object in 4 of 10 pairs of 5."""
+    static, hyper, params, gates, _ = spoken
+    label = static.world.n_first + 2
+    said = jnp.array([label, IN_IMAGE, EOT, BACKGROUND])
+    monkeypatch.setattr(reader, "decode", lambda *args: said[None])
+    found = reader.evaluate(static, hyper, clip.model_splits(static, hyper), params, gates, ("single", "unseen_pair"))
+    np.testing.assert_allclose(found["unseen_pair_alone"], 0.4, atol=1e-6)
+    assert found["unseen_pair"] == found["unseen_pair_label_set"] == 0
+    assert 0 < found["single"] < 0.2
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -4,6 +4,7 @@ taken away: claims on ablations are judged by the seeds whose accuracy without i
 
 import numpy as np
 
+from lrjax.gates import NONE
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, of
 from lrjax.report.contrasts import LEARNED, Values, at, differs_in_size, zeroed
 
@@ -215,6 +216,9 @@ CLAIMS: tuple[Claim, ...] = tuple(
              "order with EP + PP + BP at zero, N = 25", 0.45, 0.6, taken(POSITION, ORDER, change=False, **LLAVA)),
             *((f"{key}_set", f"{who}: and labels are told apart all the same{AFTER}", "",
                "change of named (chance .5) with EP + PP + BP at zero, N = 25", -0.1, 1, taken(POSITION, NAMED, of=ORDER, **where))
+              for key, who, where in (("a", "A reader of a vision encoder's tokens", LLAVA), ("a_raw", "One of raw tokens", RAW))),
+            *((f"{key}_alone", f"{who} says of labels that were only seen alone that they are there, and no more{AFTER}", "",
+               "share of unseen pairs, N = 25", 0.5, 1, zeroed(NONE, "unseen_pair_alone", MANY, "reader_ablate", False, **where))
               for key, who, where in (("a", "A reader of a vision encoder's tokens", LLAVA), ("a_raw", "One of raw tokens", RAW))),
             ("a_turns", "The head that attends most to objects looks left for the first label, right for the second", "",
              "looks right at the second word less at the first, N = 25", 0.5, 1, asked("reading", "turns", **RAW)),

@@ -167,11 +167,12 @@ def answers(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
     page.answer(
         "Autoregressive models?",
         f"A reader of a vision encoder's tokens decodes {said('a')} of unseen pairs right, one of raw tokens {said('a_raw')}, of "
-        f"CLIP's size {said('a_wide')}; their order by likelihood is {said('a_order')}, {said('a_raw_order')} and "
-        f"{said('a_wide_order')}. With EP + PP + BP at zero, where words look "
-        f"at the image, it is {said('a_zero')} and {said('a_raw_zero')} (labels told apart: {said('a_set')} "
-        f"and {said('a_raw_set')}). At 5 labels order is above CLIP's by "
-        f"{said('a_clip_order')} with a vision encoder and by {said('a_wide_clip')} at CLIP's size without.",
+        f"CLIP's size {said('a_wide')}: labels that were only seen alone they say alone, in {said('a_alone')} and "
+        f"{said('a_raw_alone')} of images. But likelihood tells what they see: their order by it is {said('a_order')}, "
+        f"{said('a_raw_order')} and {said('a_wide_order')}. With EP + PP + BP at zero, where words look at the image, it is "
+        f"{said('a_zero')} and {said('a_raw_zero')} (labels told apart: {said('a_set')} and {said('a_raw_set')}). At 5 labels "
+        f"order is above CLIP's by {said('a_clip_order')} with a vision encoder and by {said('a_wide_clip')} at CLIP's size "
+        "without.",
     )
     page.answer(
         "Does the need for label diversity go away?",
@@ -262,7 +263,15 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
 
 def special(models: Table) -> tuple[str, ...]:
     """The other generalisations, and the accuracies that a task has beside the usual ones: by word, of chains, told by a head."""
-    begin = ("unseen_pair_order_", "unseen_chain", "unseen_pair_place", NAMED, "seen_pair_order_told", "seen_pair_place")
+    begin = (
+        "unseen_pair_order_",
+        "unseen_chain",
+        "unseen_pair_place",
+        NAMED,
+        "unseen_pair_alone",
+        "seen_pair_order_told",
+        "seen_pair_place",
+    )
     own = (name for name in models if name.startswith(begin) and "t2i" not in name and not np.isnan(models[name]).all())
     return "single", "seen_pair", *own
 
