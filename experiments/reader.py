@@ -13,6 +13,8 @@ from lrjax.stats import conditions
 from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
+LEANS = {"looks_left": "first: looks left", "looks_right": "second: looks right", "turns": "turns"}
+LEANS |= {"gradient_first": "first: gradient", "gradient_second": "second: gradient"}
 
 
 def main() -> None:
@@ -24,13 +26,11 @@ def main() -> None:
     table = tidy(found[["prefers_right", "attention_left", "attention_right"]])
     answers.write_table("reader", table)
     answers.write_table("reader_gradient", tidy(found[["gradient"]]))
-    answers.tell_by(
-        tidy(reader.leans(found)), by, {"looks_left": "first: looks left", "looks_right": "second: looks right", "turns": "turns"}
-    )
+    answers.tell_by(tidy(reader.leans(found)), by, LEANS)
     answers.draw("reader", figures.looks, table)
     zeroed = ablate(run, TASK_ABLATIONS, encoder="text", n_labels=n_labels, sets=("unseen_pair",))
     answers.write_table("reader_ablate", zeroed)
-    answers.tell_by(zeroed, (*by, "ablation"), MEASURES)
+    answers.tell_by(zeroed, (*by, "ablation"), MEASURES | {"unseen_pair_named": "named", "unseen_pair_alone": "said alone"})
 
 
 if __name__ == "__main__":

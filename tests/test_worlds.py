@@ -38,7 +38,7 @@ def study(tmp_path_factory):
         "grid_heads": ({"head": range(4)}, ("gradient_across", "gradient_down", "label_spread")),
         "grid_maps": ({"head": range(4), "row": (1, 2), "column": (1, 2, 3)}, ("score", "gradient_across", "gradient_down")),
         "looks": ({"word": ("first", "second"), "head": range(4)}, ("prefers_right",)),
-        "reading": ({}, ("turns",)),
+        "reading": ({}, ("turns", "gradient_first", "gradient_second")),
     }
     return drawn(tmp_path_factory.mktemp("study"), TASKS, answers, measured, low=0.8)
 
@@ -361,8 +361,11 @@ def test_a_head_leans_as_it_looks():
         "attention_left": [[0.1, 0.6], [0.1, 0.1]],
         "attention_right": [[0.3, 0.1], [0.0, 0.7]],
     }
-    found = reading.leans(xr.Dataset({name: (dims, [value]) for name, value in values.items()}, axes)).isel(model=0)
+    answer = xr.Dataset({name: (dims, [value]) for name, value in values.items()}, axes)
+    of_terms = xr.DataArray([[[[5.0, -1.0], [5.0, -2.0]], [[5.0, 3.0], [5.0, 4.0]]]], dims=("model", "word", "term", "head"))
+    found = reading.leans(answer.assign(gradient=of_terms)).isel(model=0)
     np.testing.assert_allclose([found.looks_left, found.looks_right, found.turns], [0.8, 0.9, 0.7])
+    assert (found.gradient_first, found.gradient_second) == (-3, 7)
 
 
 def test_a_reader_looks_where_its_pattern_says():

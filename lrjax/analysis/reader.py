@@ -74,10 +74,12 @@ def reading(run: Run, n_labels=None) -> xr.Dataset:
 def leans(answer: xr.Dataset) -> xr.Dataset:
     """Of the head of each model that attends most to objects, [model]: `looks_left`, how often it looks more at the left one when
     the first label is to be said; `looks_right`, more at the right one when the second is; `turns`, their sum less 1: 1 if it
-    looks at the object that is to be named, 0 if it does not tell.
+    looks at the object that is to be named, 0 if it does not tell. And its position gradient, EP + PP + BP, at either word.
     """
     mass = (answer.attention_left + answer.attention_right).mean("word")
-    first, second = (answer.prefers_right.sel(word=word, drop=True) for word in WORDS)
     best = mass.fillna(-1).argmax("head")
-    first, second = (x.isel(head=best).drop_vars("head") for x in (first, second))
-    return xr.Dataset({"looks_left": 1 - first, "looks_right": second, "turns": second - first})
+    of_best = lambda values: (values.isel(head=best).drop_vars("head").sel(word=word, drop=True) for word in WORDS)
+    first, second = of_best(answer.prefers_right)
+    found = {"looks_left": 1 - first, "looks_right": second, "turns": second - first}
+    gradients = zip(WORDS, of_best(answer.gradient.sum("term", skipna=False)), strict=True)
+    return xr.Dataset(found | {f"gradient_{word}": values for word, values in gradients})

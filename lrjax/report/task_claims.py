@@ -222,6 +222,11 @@ CLAIMS: tuple[Claim, ...] = tuple(
               for key, who, where in (("a", "A reader of a vision encoder's tokens", LLAVA), ("a_raw", "One of raw tokens", RAW))),
             ("a_turns", "The head that attends most to objects looks left for the first label, right for the second", "",
              "looks right at the second word less at the first, N = 25", 0.5, 1, asked("reading", "turns", **RAW)),
+            *((f"{key}_gradient", f"{who}: its gradient falls to the right before the first label, rises before the second{AFTER}", "",
+               "share of models, N = 25", 0.8, 1,
+               lambda study, part, where=where: (asked("reading", "gradient_first", **where)(study, part) < 0)
+               & (asked("reading", "gradient_second", **where)(study, part) > 0))
+              for key, who, where in (("a_raw", "That head", RAW), ("a", "That of a reader of a vision encoder's tokens", LLAVA))),
             ("a_clip", "A reader needs fewer labels than CLIP: greedy decoding against retrieval", "", "top-1 at N = 5 less CLIP's",
              0.05, 1, less_of(TOP1, FEW, *CLIP_OF, **LLAVA)),
             ("a_clip_order", "and in order alone", "", "order at N = 5 less CLIP's", 0.05, 1,
