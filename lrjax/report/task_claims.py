@@ -222,7 +222,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
               for key, who, where in (("a", "A reader of a vision encoder's tokens", LLAVA), ("a_raw", "One of raw tokens", RAW))),
             ("a_turns", "The head that attends most to objects looks left for the first label, right for the second", "",
              "looks right at the second word less at the first, N = 25", 0.5, 1, asked("reading", "turns", **RAW)),
-            *((f"{key}_gradient", f"{who}: its gradient falls to the right before the first label, rises before the second{AFTER}", "",
+            *((f"{key}_gradient", f"{who}: its gradient falls to the right at the first label and rises at the second{AFTER}", "",
                "share of models, N = 25", 0.8, 1,
                lambda study, part, where=where: (asked("reading", "gradient_first", **where)(study, part) < 0)
                & (asked("reading", "gradient_second", **where)(study, part) > 0))

@@ -171,7 +171,8 @@ def answers(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
         f"{said('a_raw_alone')} of images. But likelihood tells what they see: their order by it is {said('a_order')}, "
         f"{said('a_raw_order')} and {said('a_wide_order')}. With EP + PP + BP at zero, where words look at the image, it is "
         f"{said('a_zero')} and {said('a_raw_zero')} (labels told apart: {said('a_set')} and {said('a_raw_set')}). "
-        f"The gradient turns with the word in {said('a_gradient')} and {said('a_raw_gradient')} of models. At 5 labels order is above CLIP's by {said('a_clip_order')} with a vision encoder and by {said('a_wide_clip')} at CLIP's size "
+        f"The gradient turns with the word in {said('a_gradient')} and {said('a_raw_gradient')} of models. At 5 labels order "
+        f"is above CLIP's by {said('a_clip_order')} with a vision encoder and by {said('a_wide_clip')} at CLIP's size "
         "without.",
     )
     page.answer(
