@@ -40,7 +40,7 @@ def directions(table: Table, path: Path) -> Path:
     heads? From `grid.directions`.
     """
     labels, named = sorted(set(table["n_labels"].tolist())), conditions_of(table)
-    size = (2.6 * len(labels) + 0.6, 2.5 * len(named) + 0.5)
+    size = (2.6 * len(labels) + 0.6, 2.7 * len(named) + 0.5)
     figure, axes = plt.subplots(
         len(named), len(labels), figsize=size, squeeze=False, sharex="row", sharey="row", layout="constrained"
     )
@@ -50,7 +50,7 @@ def directions(table: Table, path: Path) -> Path:
             across, down = (np.abs(part[f"gradient_{way}"]) / part["label_spread"] for way in ("across", "down"))
             axis.plot(across, down, ls="none", ms=3.5, alpha=0.7, color=COLOURS[0], marker=MARKERS[0])
             axis.axline((0, 0), slope=1, color="0.4", lw=0.8, ls=":")
-            axis.set(xlabel="across", ylabel="down", title=f"N = {n} labels\n{name}".strip())
+            axis.set(xlabel="across", ylabel="down", title="\n".join([f"N = {n} labels", *filter(None, name.split(", "))]))
             axis.label_outer()
     figure.suptitle("|Gradient| over label spread; a dot is a head, off the diagonal it keeps to one direction", size=10)
     return save(figure, path)
