@@ -15,7 +15,7 @@ from lrjax.figures import worlds
 from lrjax.figures.style import shrink
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import ORDER, SET, TOP1, Verdict, judge, stated
-from lrjax.report.contrasts import KEPT, LEARNED, at, kept
+from lrjax.report.contrasts import KEPT, at, kept
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
@@ -251,15 +251,15 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
         for what, measure in {"order": metric, "label set": label_set}.items():
             change = taken(terms, measure, of=metric, **where)(study, part) if measure else np.array([np.nan])
             row[f"{name}: {what}"] = "not learned" if np.isnan(change).all() else format_interval(change, signed=True)
-    there = kept(POSITION, MANY, metric, answer=ABLATED.get(part, "task_ablate"), **where)(study, part) <= KEPT
+    left = kept(POSITION, MANY, metric, answer=ABLATED.get(part, "task_ablate"), **where)(study, part)
+    there = left <= KEPT
     source, ratio = RATIO.get(part, ("strongest", "ratio")), " (order alone)"
     if source:
         spread = asked(*source, MANY, **where)(study, part)
         there &= spread > 1
         mean, low, high = mean_interval(spread)
         ratio = f"; over label spread {mean:.1f} [{low:.1f}, {high:.1f}]"
-    learned = order >= LEARNED
-    return row | {"gradient": f"in {(there & learned).sum()} of {learned.sum()}{ratio}"}
+    return row | {"gradient": f"in {there.sum()} of {(~np.isnan(left)).sum()}{ratio}"}
 
 
 def special(models: Table) -> tuple[str, ...]:
