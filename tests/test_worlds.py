@@ -272,6 +272,7 @@ def test_others_are_the_labels_beside_that_are_not_seen():
     assert np.asarray(reader.others(few, hyper, jnp.array([0, 1]))).tolist() == [[0, 1], [0, 1]]
 
 
+@pytest.mark.parametrize("spoken", ["autoregressive_raw"], indirect=True)
 def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
     """With image tokens at zero nothing of an image is told, and of as many captions as fall by another label one rises: 1/2, to
     rounding of float32 means. What it says of one image it says of all.
@@ -289,6 +290,7 @@ def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
     assert found["blind"]["unseen_pair_alone"] in (0, np.float32(0.4)), "of 10 pairs of 5 labels 4 have the one that it says"
 
 
+@pytest.mark.parametrize("spoken", ["autoregressive_raw"], indirect=True)
 def test_what_is_said_of_one_object_alone_is_counted(spoken, monkeypatch):
     """A reader that says "2 [in-image] [EOT]" whatever it sees: wrong of every pair, and of one object in 4 of 10 pairs of 5."""
     static, hyper, params, gates, _ = spoken
