@@ -34,9 +34,12 @@ def _cores() -> int:
 
 
 def be_deterministic() -> None:
-    """Have a GPU take no operation whose result depends on timing, before jax starts. A CPU has none."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0".strip()
+    """Have a GPU take no operation whose result depends on timing, before jax starts. A CPU has none.
+
+    Nothing is chosen by timing, and Triton, which has no product to offer then for some of our shapes (jaxlib 0.11.2), makes none.
+    """
+    flags = "--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0", "--xla_gpu_enable_triton_gemm=false"
+    os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *flags)).strip()
 
 
 def join_hosts(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:

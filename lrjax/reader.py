@@ -86,8 +86,7 @@ def sayable(static: Static, hyper: Hyper) -> jax.Array:
 def log_likelihood(
     static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True
 ) -> jax.Array:
-    """The log-probabilities [n, W] of captions [n, W] of images as `prefix` sees them; 0 beyond a
-    caption's end."""
+    """The log-probabilities [n, W] of captions [n, W] of images as `prefix` sees them; 0 beyond its end."""
 
     def one(seen, words):
         logits = jnp.where(sayable(static, hyper), read(static, params, gates, seen, words, split), -jnp.inf)

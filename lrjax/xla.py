@@ -15,10 +15,13 @@ YNN = "xla_cpu_experimental_ynn_fusion_type"
 
 
 def knows(flag: str) -> bool:
-    """Whether this jaxlib has a flag: it ends the process at one that it does not know, and has no list of those that it does."""
+    """Whether this jaxlib has a flag: it ends the process at one that it does not know, and has no list of those that it does.
+
+    A flag is a whole string of the library; a name that is no flag any more still stands in longer ones.
+    """
     for library in Path(importlib.util.find_spec("jaxlib").origin).parent.glob("libjax_common.*"):
         with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return text.find(flag.encode()) >= 0
+            return text.find(b"\0" + flag.encode() + b"\0") >= 0
     return False
 
 

@@ -12,9 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 # Compiling is most of a tiny model's time, and none of the laws depends on the compiler's optimisations: here and in the commands
-# that tests start they are off, and fusions are emitted the old, quicker way. tests/test_faults.py runs one sweep with all of them.
+# that tests start they are off, and fusions are emitted the old, quicker way where this jaxlib still can. tests/test_faults.py runs
+# one sweep with all of them.
 AS_FOUND = dict(os.environ)
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+from lrjax import xla  # noqa: E402
+
+if xla.knows(emitters := "xla_cpu_use_fusion_emitters"):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{emitters}=false"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax  # noqa: E402

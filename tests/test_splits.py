@@ -5,7 +5,7 @@ import pytest
 
 from lrjax.config import Hyper
 from lrjax.scenes import ABSENT, layouts
-from lrjax.splits import draw_label, draw_together, frequencies
+from lrjax.splits import draw_label, draw_together, frequencies, order
 from lrjax.tasks.row import Row
 
 KEY = jax.random.key(3)
@@ -26,6 +26,12 @@ def test_every_label_and_pair_orders_all_its_places():
     _, splits = row(4)
     assert (np.sort(splits.positions, -1) == np.arange(10)).all() and splits.positions.shape == (9, 10)
     assert (np.sort(splits.pairs, -1) == np.arange(45)).all() and splits.pairs.shape == (4, 4, 45)
+
+
+def test_memory_for_an_order_grows_with_its_places_alone():
+    """Not with their square: every pair of labels of every model keeps an order of up to 4,096 layouts."""
+    peak = [jax.jit(order, static_argnums=1).lower(KEY, n).compile().memory_analysis().temp_size_in_bytes for n in (512, 4096)]
+    assert 0 < peak[1] <= 9 * peak[0], "8 times as many places, and a rest for what does not grow"
 
 
 def test_splits_are_independent_per_label_and_ordered_pair():

@@ -86,6 +86,11 @@ def test_jax_that_runs_without_what_xla_must_be_told_is_refused():
         assert done.returncode == 1 and "ImportError: jax has started before lrjax was imported" in done.stderr
 
 
+def test_a_flag_is_known_by_its_whole_name():
+    """What is no flag any more still stands in longer strings of the library, and ends the process if it is given."""
+    assert xla.knows("xla_gpu_autotune_level") and not xla.knows("xla_gpu_autotune") and not xla.knows("autotune_level")
+
+
 def test_all_seeds_start_different_and_are_paired_across_conditions():
     statics = config.make_static([tiny_model()])
     init = {

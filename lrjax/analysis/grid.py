@@ -13,12 +13,11 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_form, readout_scores
-from lrjax.analysis.models import contrastive, of_models, tidy
+from lrjax.analysis.models import contrastive, of_models, tidy, with_trained_P
 from lrjax.clip import CLIP, shapes, tower
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.positions import LEARNED
 from lrjax.splits import Splits
 from lrjax.stats import Table, conditions, groups
 from lrjax.sweep import Run
@@ -49,8 +48,7 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     """The CLS row of the first block: every position term [h, p - 1], and what held-out labels score [h, label], as a token
     shows them: the mean over the pixels of a patch, times how many of them an object fills, the mean over its places.
     """
-    if static.positions not in LEARNED:
-        raise InputError(f"grid: positions={static.positions!r}: expected one of {', '.join(map(repr, LEARNED))}")
+    with_trained_P(static, "grid")
     vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
     scores = readout_scores(vision, gates.vision, shape, readout_form(static, "vision"))
     first, per_label = static.world.n_first, (static.world.n_tokens - static.world.n_first) // static.n_names

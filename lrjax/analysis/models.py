@@ -23,6 +23,7 @@ from lrjax.clip import CLIP, model_splits
 from lrjax.config import STATIC, Hyper, Model, Static
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS
+from lrjax.positions import LEARNED
 from lrjax.scenes import label_name
 from lrjax.stats import Table
 from lrjax.sweep import Measure, Run, model_columns
@@ -188,6 +189,12 @@ def line_of(static: Static, who: str) -> Task:
     if static.world.extent:
         raise InputError(f"{who}: task={static.task!r}: has two dimensions; expected a row of pixels, or ask experiments.grid")
     return contrastive(static, who).world
+
+
+def with_trained_P(static: Static, who: str) -> None:
+    """Raises InputError that names the analysis unless P holds a trained row for each position."""
+    if static.positions not in LEARNED:
+        raise InputError(f"{who}: positions={static.positions!r}: expected one of {', '.join(map(repr, LEARNED))}")
 
 
 def contrastive(static: Static, who: str) -> Static:

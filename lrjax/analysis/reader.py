@@ -16,13 +16,12 @@ import xarray as xr
 from lrjax import reader
 from lrjax.analysis.gradient import POSITION_TERMS, ramp
 from lrjax.analysis.heads import prefers
-from lrjax.analysis.models import of_models, row_of, traced
+from lrjax.analysis.models import of_models, row_of, traced, with_trained_P
 from lrjax.attention import TERMS
 from lrjax.clip import CLIP
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.positions import LEARNED
 from lrjax.scenes import PAIR_CAPTION, pair_caption_slots
 from lrjax.splits import Splits
 from lrjax.sweep import Run
@@ -36,8 +35,7 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
     """The question: prefers_right [w, h], attention to the left and to the right object [w, h], gradient [w, term, h]."""
     if static.objective == "contrastive":
         raise InputError("reader: objective='contrastive': is no reader; expected a sweep with an autoregressive objective")
-    if static.positions not in LEARNED:
-        raise InputError(f"reader: positions={static.positions!r}: expected one of {', '.join(map(repr, LEARNED))}")
+    with_trained_P(static, "reader")
     row = row_of(static, "reader", reader=True)
     traced(static, "text", "reader")
     scenes, n = row.unseen(), static.L

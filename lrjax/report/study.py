@@ -204,8 +204,10 @@ class Study:
 
     def tables(self, part: str) -> Path:
         """The folder of a sweep's tables: its workdir, or what was kept if that is not whole."""
-        own, kept = self.path(part), self.kept and self.kept / part
-        return kept if kept and not self._whole(own, part) and self._whole(kept, part) else own
+        own = self.path(part)
+        if self.kept is None or self._whole(own, part) or not self._whole(self.kept / part, part):
+            return own
+        return self.kept / part
 
     def models(self, part: str) -> Table:
         """models.csv of a sweep that is trained. Raises InputError if it is not, or not to its end."""
@@ -284,11 +286,13 @@ class Study:
         return _columns(table) if table else None
 
     def _whole(self, path: Path, part: str) -> bool:
+        if not all(_answer(path, name).is_file() for name in self.parts[part].answers):
+            return False
         try:
             _models(path)
         except InputError:
             return False
-        return all(_answer(path, name).is_file() for name in self.parts[part].answers)
+        return True
 
 
 def _answer(path: Path, name: str) -> Path:

@@ -65,6 +65,7 @@ GRID, WORDS = {"positions": "learned", "n_layers_text": 2}, {"n_layers_text": 2}
 PLAIN = {"pair_loss": "softmax", "hard_negatives": False}
 CLIP_OF = "zipf", {"zipf": 0.0}  # the sweep, and the fields, of CLIP as it is
 RAW, LLAVA = {"objective": "autoregressive_raw"}, {"objective": "autoregressive"}
+READERS = ("a", "A reader of a vision encoder's tokens", LLAVA), ("a_raw", "One of raw tokens", RAW)
 SIZES = {  # as many places as a grid allows to be equal: 36, 36, 36, and 49 of patches
     "size=1": "grid:height=6,width=6,size=1",
     "size=2": "grid:height=7,width=7,size=2",
@@ -216,10 +217,10 @@ CLAIMS: tuple[Claim, ...] = tuple(
              "order with EP + PP + BP at zero, N = 25", 0.45, 0.6, taken(POSITION, ORDER, change=False, **LLAVA)),
             *((f"{key}_set", f"{who}: and labels are told apart all the same{AFTER}", "",
                "change of named (chance .5) with EP + PP + BP at zero, N = 25", -0.1, 1, taken(POSITION, NAMED, of=ORDER, **where))
-              for key, who, where in (("a", "A reader of a vision encoder's tokens", LLAVA), ("a_raw", "One of raw tokens", RAW))),
+              for key, who, where in READERS),
             *((f"{key}_alone", f"{who} says of labels that were only seen alone that they are there, and no more{AFTER}", "",
                "share of unseen pairs, N = 25", 0.5, 1, zeroed(NONE, "unseen_pair_alone", MANY, "reader_ablate", False, **where))
-              for key, who, where in (("a", "A reader of a vision encoder's tokens", LLAVA), ("a_raw", "One of raw tokens", RAW))),
+              for key, who, where in READERS),
             ("a_turns", "The head that attends most to objects looks left for the first label, right for the second", "",
              "looks right at the second word less at the first, N = 25", 0.5, 1, asked("reading", "turns", **RAW)),
             *((f"{key}_gradient", f"{who}: its gradient falls to the right at the first label and rises at the second{AFTER}", "",
@@ -282,10 +283,10 @@ CLAIMS: tuple[Claim, ...] = tuple(
         "zipf": (
             ("z_1", "Unbalanced labels (z = 1) cost top-1", "", "top-1, z = 1 less 0, N = 25", -1, -0.05,
              at(TOP1, MANY, zipf=1.0, less={"zipf": 0.0})),
-            ("z_15", f"Very unbalanced labels (z = 1.5) cost top-1 at 15 labels{AFTER}", "",
-             "top-1, z = 1.5 less 0, N = 15", -1, -0.05, at(TOP1, 15, zipf=1.5, less={"zipf": 0.0})),
             ("z_order", "and leave order", "", "order, z = 1 less 0, N = 25", -0.05, 1,
              at(ORDER, MANY, zipf=1.0, less={"zipf": 0.0})),
+            ("z_15", f"Very unbalanced labels (z = 1.5) cost top-1 at 15 labels{AFTER}", "",
+             "top-1, z = 1.5 less 0, N = 15", -1, -0.05, at(TOP1, 15, zipf=1.5, less={"zipf": 0.0})),
         ),
         "distractors": (
             ("d_4", "Four distractors: generalises at 25 labels", "", "top-1, N = 25", 0.8, 1,

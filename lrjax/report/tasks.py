@@ -100,9 +100,8 @@ NOTES = {
         "vision encoder as they are. Terms at zero are those of words that look at image tokens, so with them goes how much words "
         "look at images at all: a reader that is blind has an order of .5 too, and tells no labels apart. `named` asks that, in "
         "place of the label set: whether the true caption is likelier than with one label exchanged for one that is not seen, held "
-        "out if it is held out (chance .5). Greedy "
-        "decoding may say anything, retrieval chooses among captions: compare order rather than top-1 with CLIP's (its row: "
-        "unbalanced labels, zipf = 0). The gradient is judged by order alone."
+        "out if it is held out (chance .5). Greedy decoding may say anything, retrieval chooses among captions: compare order "
+        "rather than top-1 with CLIP's (its row: unbalanced labels, zipf = 0). The gradient is judged by order alone."
     ),
     "losses": (
         "Captions of a batch that are equal are no negatives of one another here (`mask_repeats`): at 5 labels each is there six "
