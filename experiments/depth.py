@@ -10,7 +10,7 @@ from absl import flags
 
 from lrjax import answers, cli
 from lrjax.analysis import depth
-from lrjax.analysis.models import tidy
+from lrjax.analysis.models import row_of, tidy
 from lrjax.errors import InputError
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
@@ -25,6 +25,8 @@ def main() -> None:
     if frozen and encoder != "vision":
         raise InputError(f"--frozen, --encoder={encoder}: whole layers are ablated in vision alone; expected --encoder=vision")
     run, n_labels = answers.restore()
+    for program in run.programs:
+        row_of(program.static, "depth")
     models = answers.models_of(run, n_labels)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)

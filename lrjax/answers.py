@@ -64,10 +64,12 @@ def models_of(run: Run, n_labels: list[int] | None) -> Table:
 
 
 def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str]) -> None:
-    """Print `measures` (column -> name) of a table by the columns `by`: mean over models [95 % interval]."""
+    """Print `measures` (column -> name) of a table by the columns `by`: mean over models [95 % interval]. What is without an
+    ablation stands first.
+    """
+    ordered = sorted(groups(table, by).items(), key=lambda group: (group[0][:-1], group[0][-1] != NONE))
     lines = [
-        [*key, len(rows), *(format_interval(table[metric][rows].astype(float)) for metric in measures)]
-        for key, rows in groups(table, by).items()
+        [*key, len(rows), *(format_interval(table[metric][rows].astype(float)) for metric in measures)] for key, rows in ordered
     ]
     print(format_table([*by, "models", *measures.values()], lines))
     print("Mean over models [95 % interval].\n")

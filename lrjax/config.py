@@ -275,8 +275,8 @@ def validate_model(model: Model) -> None:
 def _validate_world(m: Model, world: tasks.Task) -> None:
     """The same for what depends on the task."""
     places, layouts, least = world.n_places, world.n_layouts, world.together
-    told = m.supervision == 0 or world.one_token
-    _require("supervision", m.supervision, told, "0: in this task what is seen is more than objects of one token each")
+    told = m.supervision == 0 or (world.one_token and not world.extent)  # of two places one comes first
+    _require("supervision", m.supervision, told, "0: the head is asked of objects of one token each, in a row, and of nothing else")
     for name in ("n_labels", "n_heldout"):
         enough = getattr(m, name) >= least
         _require(name, getattr(m, name), enough, f"{least} or more labels, which stand together in task {m.task!r}")

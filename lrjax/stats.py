@@ -32,6 +32,14 @@ def mean_interval(values) -> tuple[float, float, float]:
     return mean, low, high
 
 
+def share_interval(yes) -> tuple[float, float, float]:
+    """The share of [n] that is true, with Wilson's 95 % interval: right where none or all are."""
+    n, z = len(yes), 1.959964
+    p = float(np.mean(yes))
+    centre, half = (p + z**2 / (2 * n)) / (1 + z**2 / n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return p, max(0.0, centre - half), min(1.0, centre + half)
+
+
 def counted(values) -> str:
     """How many values mean_interval takes: `8`, or `7 of 8` where it leaves one out (NaN: its model diverged)."""
     left = int(np.isnan(np.asarray(values, float)).sum())

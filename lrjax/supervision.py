@@ -3,7 +3,7 @@
 logits[place] = ((embedding @ M) * U[label]) @ V[place]: places are shared by all labels, so that a label can be found where it was
 never trained. Its loss is added to the contrastive one with the weight `supervision`; that is weighed by `contrastive` (0:
 supervision alone). The weight is what the encoder feels; the head itself learns in full, a probe at weight 0 (beside models that
-have a head, in one program: alone such a model has none). Of tasks whose objects are one token each.
+have a head, in one program: alone such a model has none). Of tasks whose objects are one token each, in a row.
 
 Axes: A labels, e d_embed, p places of an image, S objects, n images.
 """

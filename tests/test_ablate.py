@@ -72,7 +72,7 @@ def test_depth_and_training_gates_are_ablated_too():
         (dict(ablations=("EQ",)), "--ablations: term 'EQ' does not exist; expected terms of EE EP"),
         (
             dict(ablations=("median EP",)),
-            "'median EP' is not an ablation; expected TERMS, TERMS=number",
+            "'median EP' is not an ablation (did you mean 'mean'?); expected TERMS, TERMS=number, or TERMS after one of",
         ),
         (dict(ablations=("mean VE",)), "VE is no row of scores; expected terms of EE EP PE PP BE BP"),
         (dict(ablations=("random EP",), encoder="text"), "'random EP' needs one block"),
@@ -125,8 +125,8 @@ def test_a_dose_of_one_is_none_and_of_zero_is_the_ablation(shaken):
 
 def test_what_is_the_same_in_every_image_is_its_own_mean(shaken):
     """EP, PP and BP of the CLS row do not depend on the image: mean-ablation gives them back. EE does, and is lost."""
-    table = ablate(shaken, ("none", "EP", "mean EP", "mean EP+PP+BP", "EE", "mean EE"), sets=("unseen_pair",))
-    for same in ("mean EP", "mean EP+PP+BP"):
+    table = ablate(shaken, ("none", "EP", "mean EP", "mean EP=0.3", "mean EP+PP+BP", "EE", "mean EE"), sets=("unseen_pair",))
+    for same in ("mean EP", "mean EP=0.3", "mean EP+PP+BP"):
         np.testing.assert_allclose(order(table, same), order(table, "none"), atol=2e-3)  # 900 images: one or two may tie
     assert (abs(order(table, "mean EE") - order(table, "none")) > 5e-3).any()
     assert (order(table, "mean EE") != order(table, "EE")).any(), "the mean keeps what tells CLS from pixels"

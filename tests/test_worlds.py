@@ -151,6 +151,7 @@ def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_a
     static, hyper, params = program.static, *(jax.tree.map(lambda x: x[0], tree) for tree in (program.hyper, state.params))
     gates, images = clip.unit_gates(static), static.world.image_slots(static.world.unseen())
     weights = {name: question.worlds(static)[1][name].sum(0) for name in ("across", "down")}
+    assert np.array_equal(ablate.Ablate(("down EP+PP+BP=0.25",)).worlds(static)[1]["down"][0], 0.75 * weights["down"]), "a dose"
     embed = lambda shift: clip.embed_images(static, params, gates.replace(vision_shift=shift), images)
     row = sum(grid.position_rows(static, params, gates)[0].values())
     flat = jnp.pad(row.mean(-1, keepdims=True) - row, [(0, 0), (1, 0)])
@@ -203,6 +204,12 @@ def test_a_grid_is_no_row_and_a_row_no_grid(grids, trained):
         ablate.ablate(grids, ("mean EE",))
     with pytest.raises(InputError, match="--ablations: 'across EP': task='row': has one dimension"):
         ablate.ablate(trained[1], ("across EP",))
+    with pytest.raises(InputError, match="--ablations: 'across EE': EE has no direction; expected terms of EP PP BP"):
+        ablate.ablate(grids, ("across EE",))
+    with pytest.raises(
+        InputError, match=r"--ablations: 'accross EP' is not an ablation \(did you mean 'across'\?\); expected TERMS"
+    ):
+        ablate.ablate(grids, ("accross EP",))
     patched = untrained(tiny_model(task="grid:height=4,width=4,patch=2", relations="left", n2=5, layer_norm=True))
     with pytest.raises(InputError, match="grid: layer_norm=True, task='grid:height=4,width=4,patch=2': with LayerNorm a patch's"):
         grid.directions(patched)

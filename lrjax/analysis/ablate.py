@@ -7,6 +7,7 @@ All ablations of all models of a program are one XLA program: an ablation is a r
     mean EE          in place of a term of vision its mean over all unseen-pair images, position by position (one block only)
     random EP        in place of a term of vision a random row of equal norm, centred as softmax sees it (one block only)
     across EP+PP+BP  of a grid: what of these terms' CLS row depends on the column alone, at zero; `down`: on the row (one block)
+    across EP=0.5    and of these, by how much: half of it stays, half is replaced or taken away
     vision.h0:EP=0   any gates, as in `lrjax.gates`; `;` joins
 
 on top of the gates that the model was trained with. EP, PP and BP of the CLS row are the same in every image, so their mean is
@@ -31,7 +32,7 @@ from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_
 from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
 from lrjax.clip import CLIP, shapes, stream
 from lrjax.config import Hyper, Static
-from lrjax.errors import InputError
+from lrjax.errors import InputError, suggest
 from lrjax.evaluate import evaluate, metric_names
 from lrjax.gates import NONE, Gates, check_heads, parse_gates, parse_terms
 from lrjax.positions import WITHOUT_P
@@ -48,7 +49,8 @@ DOSES = (
     NONE,
     *(f"{terms}={dose:g}" for terms in ("EP", "EP+PP+BP") for dose in (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0)),
 )
-CONTROL = ("mean", "random", "across", "down")
+DIRECTIONS = ("across", "down")
+CONTROL = ("mean", "random", *DIRECTIONS)
 # Static fields that decide which layers, heads and terms exist.
 TERMS_BY = ("n_heads", "n_layers_vision", "n_layers_text", "mlp_ratio", "positions", "layer_norm")
 TESTED = ("single", "unseen_pair")  # sets of images that an ablation is evaluated on by default
@@ -100,12 +102,13 @@ class Ablate:
                 parse_terms(names, "--ablations")
                 where = ".".join([self.encoder, *(f"h{h}" for h in heads)])
                 gates = f"{where}:{names}={dose if scaled else 0}"
+            rows.append(parse_gates(gates, layers, static.n_heads).g0)
             if control:
                 self._check_control(static, text, control, names, layers)
                 which = [READOUT_TERMS.index(name) for name in names.split("+")]
-                weights[control][np.ix_([a], heads, which)] = 1
-                gates = gates if control in ("mean", "random") else NONE
-            rows.append(parse_gates(gates, layers, static.n_heads).g0)
+                weights[control][np.ix_([a], heads, which)] = 1 - float(dose if scaled else 0)
+                if control in DIRECTIONS:  # takes away from scores that no gate touches
+                    rows[-1] = jax.tree.map(np.ones_like, rows[-1])
             if static.mlp_ratio and any((getattr(rows[-1], name)[1:] != 1).any() for name in layers):
                 raise InputError(
                     f"mlp_ratio={static.mlp_ratio}: after an MLP there are no terms, so {text!r} cannot be taken away beyond layer "
@@ -115,20 +118,21 @@ class Ablate:
 
     def _check_control(self, static: Static, text: str, control: str, names: str, layers: dict[str, int]) -> None:
         if control not in CONTROL:
-            raise InputError(
-                f"--ablations: {text!r} is not an ablation; expected TERMS, TERMS=number, `mean TERMS` or `random TERMS`"
-            )
-        if control in ("mean", "random"):
-            row_of(static, f"--ablations: {text!r}")
-        else:
+            expected = f"expected TERMS, TERMS=number, or TERMS after one of {' '.join(CONTROL)}"
+            raise InputError(f"--ablations: {text!r} is not an ablation{suggest(control, CONTROL)}; {expected}")
+        if control in DIRECTIONS:
             extent_of(static, f"--ablations: {text!r}")
+        else:
+            row_of(static, f"--ablations: {text!r}")
         if self.frozen:
             raise InputError(f"--ablations: {text!r}: is no gate, so LayerNorm's scales cannot be frozen under it; leave one out")
         if self.encoder != "vision" or layers["vision"] != 1:
             raise InputError(f"--ablations: {text!r} needs one block: only there is the CLS row all that is read; leave it out")
+        possible = POSITION_TERMS if control in DIRECTIONS else READOUT_TERMS
         for name in names.split("+"):
-            if name not in READOUT_TERMS:
-                raise InputError(f"--ablations: {text!r}: {name} is no row of scores; expected terms of {' '.join(READOUT_TERMS)}")
+            if name not in possible:
+                what = "has no direction" if name in READOUT_TERMS else "is no row of scores"
+                raise InputError(f"--ablations: {text!r}: {name} {what}; expected terms of {' '.join(possible)}")
 
 
 def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: dict[str, jax.Array]) -> jax.Array:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import members, of_models
+from lrjax.analysis.models import contrastive, members, of_models
 from lrjax.clip import CLIP, init_clip
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
@@ -84,6 +84,8 @@ def law(run: Run, n_labels=None) -> xr.Dataset:
 
 
 def _check(run: Run, n_labels=None) -> None:
+    for program in run.programs:
+        contrastive(program.static, "gauge")
     for model in members(run, n_labels):
         if model.positions != "learned":
             raise InputError(f"gauge: positions={model.positions!r}; expected 'learned', where P_0 is trained beside E_cls")

@@ -14,7 +14,7 @@ import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES
 from lrjax.config import Model, Sweep
-from lrjax.stats import Table, groups, mean_interval, select
+from lrjax.stats import Table, groups, mean_interval, select, share_interval
 
 N_LABELS = 15
 D_HEADS, BATCHES = (32, 64, 128), (128, 256, 512)
@@ -81,8 +81,5 @@ def confirmed(history: Table, steps: np.ndarray, per: int) -> Table:
 
 
 def share(top1: np.ndarray) -> tuple[float, float, float]:
-    """The share of models that succeed, with Wilson's 95 % interval: right where none or all do."""
-    n, z = len(top1), 1.959964
-    p = float(np.mean(np.nan_to_num(top1) > GENERALISES))
-    centre, half = (p + z**2 / (2 * n)) / (1 + z**2 / n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return p, max(0.0, centre - half), min(1.0, centre + half)
+    """The share of models that succeed, and its interval."""
+    return share_interval(np.nan_to_num(top1) > GENERALISES)

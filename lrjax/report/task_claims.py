@@ -7,6 +7,7 @@ import numpy as np
 from lrjax.gates import NONE
 from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, of
 from lrjax.report.contrasts import LEARNED, Values, at, differs_in_size, zeroed
+from lrjax.stats import share_interval
 
 # Which answer holds ablations of a sweep, where it is not `task_ablate`.
 ABLATED = {"grid": "grid_ablate", "grid_words": "grid_ablate", "grid_objects": "grid_ablate", "autoregressive": "reader_ablate"}
@@ -49,6 +50,11 @@ def greater(column: str, n: int, less: tuple[str | None, dict], **where) -> Valu
         return log(where, part) - log(fields, other or part)
 
     return values
+
+
+def share(of: Values) -> Values:
+    """Of how many models something is true. Their bootstrap would have no width where it is true of all."""
+    return lambda study, part: (*share_interval(found := of(study, part)), len(found))
 
 
 def less_of(metric: str, n: int, sweep: str, fields: dict, **where) -> Values:
@@ -96,7 +102,7 @@ def two_gradients(key: str, title: str, where: dict) -> tuple:
         rows.append(
             (
                 f"{key}_{way}_keeps",
-                f"{title}: and leaves {others}",
+                f"{title}: the gradient's part {way} at zero leaves {others}",
                 "",
                 f"change of order of {others}, N = 25",
                 -0.1,
@@ -125,14 +131,15 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("g_apart", "The two gradients are in different heads (four heads of random gradients: .67)", "",
              "|own| / (|own| + |other|), N = 25", 0.8, 1, asked("directions", "apart", **GRID)),
             ("g_heads", "Their strongest heads are two (by chance in .75 of models)", "", "share of models, N = 25", 0.8, 1,
-             lambda study, part: asked("directions", "head_across", **GRID)(study, part)
-             != asked("directions", "head_down", **GRID)(study, part)),
+             share(lambda study, part: asked("directions", "head_across", **GRID)(study, part)
+                   != asked("directions", "head_down", **GRID)(study, part))),
             ("g_rows", "Embeddings of rows and columns help", "", "top-1 at N = 15, rows and columns less one a token", 0.05, 1,
              at(TOP1, 15, positions="row_column", n_layers_text=2, less=GRID)),
         ),
         "grid_words": (
             ("gw_one", "Four words: one text layer is at chance", "", "order, N = 25", 0.45, 0.6, at(ORDER, MANY, n_layers_text=1)),
-            ("gw_one_set", "though it names the labels", "", "label set, N = 25", 0.8, 1, at(SET, MANY, n_layers_text=1)),
+            ("gw_one_set", "Four words: one text layer names the labels", "", "label set, N = 25", 0.8, 1,
+             at(SET, MANY, n_layers_text=1)),
             ("gw", "Four words: two text layers learn them", "replicates", "order, N = 25", 0.8, 1, at(ORDER, MANY, **WORDS)),
             ("gw_zero", "Four words: the position gradient at zero is chance", "", "order with EP + PP + BP at zero, N = 25",
              0.45, 0.6, taken(POSITION, ORDER, change=False, **WORDS)),
@@ -149,7 +156,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("t_chain", "Three objects: chains generalise", "", "top-1 of chains, N = 25", 0.8, 1, at(CHAIN, MANY)),
             ("t_labels", "Three objects: top-1 of chains grows with labels", "", "top-1 of chains, N = 25 less N = 5", 0.1, 1,
              grown(CHAIN)),
-            ("t_order", f"and so does their order{AFTER}", "", "order of chains, N = 25 less N = 5", 0.1, 1,
+            ("t_order", f"Three objects: the order of chains grows with labels, not their naming alone{AFTER}", "",
+             "order of chains, N = 25 less N = 5", 0.1, 1,
              grown(f"{CHAIN}_order")),
             ("t_ep", "Three objects: EP at zero takes order away", "", "change of the order of chains, N = 25", -1, -0.15,
              taken("EP", f"{CHAIN}_order")),
@@ -160,24 +168,31 @@ CLAIMS: tuple[Claim, ...] = tuple(
              differs_in_size(at(f"{CHAIN}_order_yxz", MANY), at(f"{CHAIN}_order_xzy", MANY))),
         ),
         "three_hard": (
-            ("th_chain", "Three objects with hard negatives: chains generalise", "", "top-1 of chains, N = 25", 0.8, 1,
+            ("th_chain", f"Three objects with hard negatives: chains generalise{AFTER}", "", "top-1 of chains, N = 25", 0.8, 1,
              at(CHAIN, MANY)),
-            ("th_order", "and their order is known", "", "order of chains, N = 25", 0.8, 1, at(f"{CHAIN}_order", MANY)),
-            ("th_labels", "Three objects with hard negatives: top-1 of chains grows with labels", "",
+            ("th_order", f"Three objects with hard negatives: the order of chains is known{AFTER}", "", "order of chains, N = 25",
+             0.8, 1, at(f"{CHAIN}_order", MANY)),
+            ("th_labels", f"Three objects with hard negatives: top-1 of chains grows with labels{AFTER}", "",
              "top-1 of chains, N = 25 less N = 5", 0.1, 1, grown(CHAIN)),
-            ("th_ep", "Three objects with hard negatives: EP at zero takes order away", "", "change of the order of chains, N = 25",
+            ("th_ep", f"Three objects with hard negatives: EP at zero takes order away{AFTER}", "",
+             "change of the order of chains, N = 25",
              -1, -0.15, taken("EP", f"{CHAIN}_order")),
-            ("th_zero", "Three objects with hard negatives: the position gradient at zero is chance", "", "order of chains, N = 25",
+            ("th_zero", f"Three objects with hard negatives: the position gradient at zero is chance{AFTER}", "",
+             "order of chains, N = 25",
              0.45, 0.6, taken(POSITION, f"{CHAIN}_order", change=False)),
         ),
         "supervision": (
             ("s_few", "Supervision helps at 5 labels", "", "top-1, weight 1 less 0, N = 5", 0.05, 1,
              at(TOP1, FEW, supervision=1.0, less={"supervision": 0.0})),
-            ("s_many", "and does not hurt at 25", "", "top-1, weight 1 less 0, N = 25", -0.05, 1,
+            ("s_many", "Supervision does not hurt at 25 labels", "", "top-1, weight 1 less 0, N = 25", -0.05, 1,
              at(TOP1, MANY, supervision=1.0, less={"supervision": 0.0})),
             ("s_probe", "A probe of CLIP's embedding is told the order of unseen pairs", "", "order told, weight 0, N = 25", 0.8, 1,
              at("unseen_pair_order_told", MANY, supervision=0.0)),
-            ("s_probe_few", "and at 5 labels as well as a model that is supervised", "", "order told, weight 0 less 1, N = 5",
+            *((f"s_seen{key}", f"{who} is told the order of trained pairs in new layouts{AFTER}", "",
+               f"order told, weight {weight:g}, N = 25", 0.8, 1, at("seen_pair_order_told", MANY, supervision=weight))
+              for key, who, weight in (("_probe", "A probe of CLIP's embedding", 0.0), ("", "A head that trains it too", 1.0))),
+            ("s_probe_few", "At 5 labels a probe is told as much of unseen pairs as a head that trains it too", "",
+             "order told, weight 0 less 1, N = 5",
              -0.05, 1, at("unseen_pair_order_told", FEW, supervision=0.0, less={"supervision": 1.0})),
             ("s_gradient", "Supervision makes the gradient greater over label spread", "",
              "log2 of |gradient| over label spread, weight 1 less 0, N = 5", 0, INF,
@@ -190,32 +205,38 @@ CLAIMS: tuple[Claim, ...] = tuple(
              at("unseen_pair_order_told", FEW)),
             ("sa_zero", "Supervision alone: the position scores at zero are chance", "", "order told with them at zero, N = 25",
              0.45, 0.6, taken(POSITION, "unseen_pair_order_told", change=False)),
-            ("sa_share", "The contrastive loss adds nothing to it", "", "order told, alone less with it, N = 5", -0.05, 1,
+            ("sa_share", "The contrastive loss adds nothing to what the head knows of unseen pairs", "",
+             "order told, alone less with it, N = 5", -0.05, 1,
              less_of("unseen_pair_order_told", FEW, "supervision", {"supervision": 1.0})),
             ("sa_gradient", "Supervision alone makes a gradient that is half of CLIP's over label spread, or more", "",
              "log2 of |gradient| over label spread, less CLIP's, N = 25", -1, INF,
              greater("ratio", MANY, ("supervision", {"supervision": 0.0}))),
-            *((f"sa_size_{n}", f"and in itself, at {n} labels{AFTER}", "", f"log2 of |gradient|, less CLIP's, N = {n}", -1, INF,
+            *((f"sa_size_{n}",
+               f"Supervision alone makes a gradient that is half of CLIP's in itself at {n} labels, or more{AFTER}", "",
+               f"log2 of |gradient|, less CLIP's, N = {n}", -1, INF,
                greater("position_gradient", n, ("supervision", {"supervision": 0.0}))) for n in (FEW, MANY)),
-            ("sa_monotone", "It rises from one end to the other", "", "|rank correlation| of EP with the pixel, N = 25", 0.9, 1,
+            ("sa_monotone", "Supervision alone makes a gradient that rises from one end to the other", "",
+             "|rank correlation| of EP with the pixel, N = 25", 0.9, 1,
              asked("monotone", "monotone")),
         ),
         "autoregressive": (
             ("a", "A reader of a vision encoder's tokens generalises at 25 labels (App O)", "replicates", "greedy decoding, N = 25",
              0.8, 1, at(TOP1, MANY, **LLAVA)),
-            ("a_order", "and tells the order", "replicates", "order by likelihood, N = 25", 0.8, 1, at(ORDER, MANY, **LLAVA)),
+            ("a_order", "A reader of a vision encoder's tokens tells the order", "replicates", "order by likelihood, N = 25",
+             0.8, 1, at(ORDER, MANY, **LLAVA)),
             ("a_labels", "A reader: label diversity drives it (App O)", "replicates", "greedy decoding, N = 25 less N = 5", 0.1, 1,
              grown(**LLAVA)),
             ("a_raw", "A reader of raw tokens generalises at 25 labels", "", "greedy decoding, N = 25", 0.8, 1,
              at(TOP1, MANY, **RAW)),
-            ("a_raw_order", "and tells the order", "", "order by likelihood, N = 25", 0.8, 1, at(ORDER, MANY, **RAW)),
+            ("a_raw_order", "A reader of raw tokens tells the order", "", "order by likelihood, N = 25", 0.8, 1,
+             at(ORDER, MANY, **RAW)),
             ("a_ep", "EP at zero takes order away from a reader of raw tokens", "", "change of order, N = 25", -1, -0.15,
              taken("EP", ORDER, **RAW)),
             ("a_raw_zero", "A reader of raw tokens: the position scores at zero are chance", "",
              "order with EP + PP + BP at zero, N = 25", 0.45, 0.6, taken(POSITION, ORDER, change=False, **RAW)),
             ("a_zero", "A reader of a vision encoder's tokens: the position scores at zero are chance", "",
              "order with EP + PP + BP at zero, N = 25", 0.45, 0.6, taken(POSITION, ORDER, change=False, **LLAVA)),
-            *((f"{key}_set", f"{who}: and labels are told apart all the same{AFTER}", "",
+            *((f"{key}_set", f"{who}, the position scores at zero: labels are told apart all the same{AFTER}", "",
                "change of named (chance .5) with EP + PP + BP at zero, N = 25", -0.1, 1, taken(POSITION, NAMED, of=ORDER, **where))
               for key, who, where in READERS),
             *((f"{key}_alone", f"{who} says of labels that were only seen alone that they are there, and no more{AFTER}", "",
@@ -225,19 +246,21 @@ CLAIMS: tuple[Claim, ...] = tuple(
              "looks right at the second word less at the first, N = 25", 0.5, 1, asked("reading", "turns", **RAW)),
             *((f"{key}_gradient", f"{who}: its gradient falls to the right at the first label and rises at the second{AFTER}", "",
                "share of models, N = 25", 0.8, 1,
-               lambda study, part, where=where: (asked("reading", "gradient_first", **where)(study, part) < 0)
-               & (asked("reading", "gradient_second", **where)(study, part) > 0))
+               share(lambda study, part, where=where: (asked("reading", "gradient_first", **where)(study, part) < 0)
+                     & (asked("reading", "gradient_second", **where)(study, part) > 0)))
               for key, who, where in (("a_raw", "That head", RAW), ("a", "That of a reader of a vision encoder's tokens", LLAVA))),
             ("a_clip", "A reader needs fewer labels than CLIP: greedy decoding against retrieval", "", "top-1 at N = 5 less CLIP's",
              0.05, 1, less_of(TOP1, FEW, *CLIP_OF, **LLAVA)),
-            ("a_clip_order", "and in order alone", "", "order at N = 5 less CLIP's", 0.05, 1,
+            ("a_clip_order", "A reader needs fewer labels than CLIP in order alone", "", "order at N = 5 less CLIP's", 0.05, 1,
              less_of(ORDER, FEW, *CLIP_OF, **LLAVA)),
         ),
         "autoregressive_wide": (
             ("a_wide", "A reader of raw tokens of CLIP's size generalises at 25 labels", "", "greedy decoding, N = 25", 0.8, 1,
              at(TOP1, MANY)),
-            ("a_wide_order", "and tells the order", "", "order by likelihood, N = 25", 0.8, 1, at(ORDER, MANY)),
-            ("a_wide_clip", "and at 5 labels better than CLIP", "", "order at N = 5 less CLIP's", 0.05, 1,
+            ("a_wide_order", "A reader of raw tokens of CLIP's size tells the order", "", "order by likelihood, N = 25", 0.8, 1,
+             at(ORDER, MANY)),
+            ("a_wide_clip", "A reader of raw tokens of CLIP's size tells the order better than CLIP at 5 labels", "",
+             "order at N = 5 less CLIP's", 0.05, 1,
              less_of(ORDER, FEW, *CLIP_OF)),
         ),
         "losses": (
@@ -247,9 +270,9 @@ CLAIMS: tuple[Claim, ...] = tuple(
              needs_less(pair_loss="sigmoid", hard_negatives=False)),
             ("h_few", "Hard negatives do away with the need for diversity", "", "top-1 at N = 5", 0.8, 1,
              at(TOP1, FEW, pair_loss="softmax", hard_negatives=True)),
-            ("h_need", "and to hard negatives", "", "top-1, N = 25 less N = 5, less the same without", -1,
+            ("h_need", "More labels add less to hard negatives", "", "top-1, N = 25 less N = 5, less the same without", -1,
              -0.1, needs_less(pair_loss="softmax", hard_negatives=True)),
-            ("slh_need", "and to SigLIP with hard negatives", "",
+            ("slh_need", "More labels add less to SigLIP with hard negatives", "",
              "top-1, N = 25 less N = 5, less the same of softmax without", -1, -0.1,
              needs_less(pair_loss="sigmoid", hard_negatives=True)),
             ("slh", f"SigLIP with hard negatives generalises at 25 labels{AFTER}", "", "top-1, N = 25", 0.8, 1,
@@ -257,6 +280,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
             *((f"masked_{n}", f"That repeats are masked changes top-1 at {n} labels{AFTER}", "",
                f"top-1 less CLIP's as it is, N = {n}", low, high, less_of(TOP1, n, *CLIP_OF, **PLAIN))
               for n, low, high in ((FEW, -1, -0.05), (MANY, 0.05, 1))),
+            ("masked_order", f"That repeats are masked costs order at 5 labels{AFTER}", "", "order less CLIP's as it is, N = 5", -1,
+             -0.05, less_of(ORDER, FEW, *CLIP_OF, **PLAIN)),
             ("h_order", "Hard negatives help order at 15 labels", "", "order, with less without", 0.02, 1,
              at(ORDER, pair_loss="softmax", hard_negatives=True, less=PLAIN)),
         ),
@@ -268,22 +293,22 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("n_gradient", "Noise makes the gradient less over label spread", "",
              "log2 of |gradient| over label spread, p = .3 less 0, N = 25", -INF, 0,
              greater("ratio", MANY, (None, {"caption_noise": 0.0}), caption_noise=0.3)),
-            ("n_size", f"and in itself{AFTER}", "", "log2 of |gradient|, p = .3 less 0, N = 25", -INF, 0,
+            ("n_size", f"Noise makes the gradient less in itself{AFTER}", "", "log2 of |gradient|, p = .3 less 0, N = 25", -INF, 0,
              greater("position_gradient", MANY, (None, {"caption_noise": 0.0}), caption_noise=0.3)),
             *((f"n_cost_{n}", f"One in ten costs order less than .05 at {n} labels{AFTER}", "", f"order, p = .1 less 0, N = {n}",
                -0.05, 1, at(ORDER, n, caption_noise=0.1, less={"caption_noise": 0.0})) for n in (FEW, 15, MANY)),
         ),
         "nearer": (
             ("near", "A relation without left and right generalises too", "", "top-1, N = 25", 0.8, 1, at(TOP1, MANY)),
-            ("near_zero", "and the position scores at zero are chance", "", "order with EP + PP + BP at zero, N = 25", 0.45, 0.6,
-             taken(POSITION, ORDER, change=False)),
-            ("near_gradient", "but there is no left-right gradient", "", "|gradient| over label spread, N = 25", 0, 0.5,
+            ("near_zero", "Nearer: the position scores at zero are chance", "", "order with EP + PP + BP at zero, N = 25",
+             0.45, 0.6, taken(POSITION, ORDER, change=False)),
+            ("near_gradient", "Nearer: there is no left-right gradient", "", "|gradient| over label spread, N = 25", 0, 0.5,
              asked("strongest", "ratio")),
         ),
         "zipf": (
             ("z_1", "Unbalanced labels (z = 1) cost top-1", "", "top-1, z = 1 less 0, N = 25", -1, -0.05,
              at(TOP1, MANY, zipf=1.0, less={"zipf": 0.0})),
-            ("z_order", "and leave order", "", "order, z = 1 less 0, N = 25", -0.05, 1,
+            ("z_order", "Unbalanced labels (z = 1) leave order", "", "order, z = 1 less 0, N = 25", -0.05, 1,
              at(ORDER, MANY, zipf=1.0, less={"zipf": 0.0})),
             ("z_15", f"Very unbalanced labels (z = 1.5) cost top-1 at 15 labels{AFTER}", "",
              "top-1, z = 1.5 less 0, N = 15", -1, -0.05, at(TOP1, 15, zipf=1.5, less={"zipf": 0.0})),
@@ -294,7 +319,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("d_gradient", "Four distractors: a gradient that is half of that without over label spread, or more", "",
              "log2 of |gradient| over label spread, less that without, N = 25", -1, INF,
              greater("ratio", MANY, (None, {"task": "row"}), task="row:distractors=4")),
-            ("d_size", f"and in itself{AFTER}", "", "log2 of |gradient|, less that without, N = 25", -1, INF,
+            ("d_size", f"Four distractors: a gradient that is half of that without in itself, or more{AFTER}", "",
+             "log2 of |gradient|, less that without, N = 25", -1, INF,
              greater("position_gradient", MANY, (None, {"task": "row"}), task="row:distractors=4")),
             ("d_6", f"Six distractors cost top-1{AFTER}", "", "top-1, six less none, N = 25", -1, -0.05,
              at(TOP1, MANY, task="row:distractors=6", less={"task": "row"})),

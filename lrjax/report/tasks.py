@@ -251,12 +251,12 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
             change = taken(terms, measure, of=metric, **where)(study, part) if measure else np.array([np.nan])
             row[f"{name}: {what}"] = "not learned" if np.isnan(change).all() else format_interval(change, signed=True)
     left = kept(POSITION, MANY, metric, answer=ABLATED.get(part, "task_ablate"), **where)(study, part)
-    there = left <= KEPT
+    there = abs(left) <= KEPT
     source, ratio = RATIO.get(part, ("strongest", "ratio")), " (order alone)"
     if source:
         spread = asked(*source, MANY, **where)(study, part)
         there &= spread > 1
-        mean, low, high = mean_interval(spread)
+        mean, low, high = mean_interval(np.where(np.isnan(left), np.nan, spread))  # of the same models
         ratio = f"; over label spread {mean:.1f} [{low:.1f}, {high:.1f}]"
     return row | {"gradient": f"in {there.sum()} of {(~np.isnan(left)).sum()}{ratio}"}
 

@@ -7,6 +7,7 @@ import pkgutil
 import re
 
 from lrjax.errors import InputError, suggest
+from lrjax.scenes import WORDS
 from lrjax.tasks.base import Task
 
 SHARED = ("base", "pairs")  # files that are no task
@@ -28,13 +29,13 @@ def make(text: str, **facts) -> Task:
     kind = importlib.import_module(f"lrjax.tasks.{name}").TASK
     known = {field.name: field.type for field in dataclasses.fields(kind) if field.name not in COMMON}
     given = {}
-    for clause in options.split(",") if options else []:
+    for clause in options.split(",") if ":" in text else []:
         key, _, value = clause.partition("=")
         if key not in known:
             has = f"expected some of {', '.join(known)}" if known else f"{name} has no options"
             raise InputError(f"config.task: {text!r}: no option {key!r}{suggest(key, known)}; {has}")
         if not re.fullmatch("[0-9]{1,4}", value):
-            raise InputError(f"config.task: {text!r}: {key}={value!r} is not possible; expected a whole number")
+            raise InputError(f"config.task: {text!r}: {key}={value!r} is not possible; expected a whole number, 0..9999")
         if key in given:
             raise InputError(f"config.task: {text!r}: gives {key} twice; give each option once")
         given[key] = int(value)
@@ -42,6 +43,11 @@ def make(text: str, **facts) -> Task:
         expected = " or ".join(map(repr, kind.RELATIONS))
         raise InputError(f"config.relations: {facts['relations']!r} is not possible; expected {expected} in task {name!r}")
     task = kind(**facts, **given)
+    if unknown := [word for word in task.words if not WORDS.get(word, task.n_first) < task.n_first]:
+        there = ", ".join(word for word, token in WORDS.items() if token < task.n_first)
+        raise InputError(
+            f"config.relations: {task.relations!r}: task {name!r} has no token for {unknown[0]!r}; expected words of {there}"
+        )
     if wrong := task.check():
         option, value, expected = wrong
         raise InputError(f"config.task: {text!r}: {option}={value!r} is not possible; expected {expected}")
