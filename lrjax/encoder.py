@@ -318,11 +318,36 @@ def readout_tables(block: Block, gate: jax.Array, shape: Shape, form: Form, E, P
     return token_scores, position_scores
 
 
+MANY_TOKENS = 500  # slots x tokens beyond which these are looked up by number: 2.6 times as fast at 18 x 274 on a CPU
+
+
+def by_one_hot(v: int):
+    """How tables of v tokens are read and masses [h, b] of slots put to their tokens [b], none of them v: as one-hots."""
+    one_hot = lambda token: (token == jnp.arange(v)[:, None]).astype(jnp.float32)
+    take = lambda table, token: jnp.einsum("hvp,vb->hpb", table, one_hot(token))
+    return take, lambda masses, tokens: sum(mass[:, None] * one_hot(token) for mass, token in zip(masses, tokens, strict=True))
+
+
+def by_number(v: int):
+    """The same where tokens and slots are many."""
+
+    def take(table, token):
+        return jnp.take(table, token, 1, mode="fill", fill_value=0).transpose(0, 2, 1)
+
+    def put(masses, tokens):
+        mass, token = jnp.stack(masses), jnp.stack(tokens)  # [S, h, b], [S, b]
+        empty = jnp.zeros((v, mass.shape[2], mass.shape[1]))
+        found = empty.at[token, jnp.arange(mass.shape[2])].add(mass.transpose(0, 2, 1), mode="drop")
+        return found.transpose(2, 0, 1)
+
+    return take, put
+
+
 def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> jax.Array:
     """A batch of sequences to what their readout token holds [b, x] (see `Tables`), from the slots [S, b] alone.
 
     A form's template is tabled along with its positions, and a slot is a *change* of token: it changes a score, and what attention
-    to its position reads. The batch is the last axis until the end, and S is unrolled (1 to 3): both are for the compiler, which
+    to its position reads. The batch is the last axis until the end, and S is unrolled (1 to 18): both are for the compiler, which
     vectorises the one and would spell out broadcasts over the other.
     """
     T = form.readout + 1 if causal else len(form.template)  # what the readout token may attend to
@@ -333,18 +358,18 @@ def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> ja
     def changes(table):  # [h, v, x]: of a slot's token, from the one that it replaces
         return table[:, FIRST_SLOT_TOKEN:] - jnp.einsum("v,hvx->hx", replaced, table[:, :FIRST_SLOT_TOKEN])[:, None]
 
-    tokens, places = jnp.arange(FIRST_SLOT_TOKEN, n_tokens)[:, None], jnp.arange(T)[:, None]
-    filled = [  # a slot's token as a one-hot [v, b], nothing if it is the one that it replaces; its place as a mask [T, b]
-        ((token == tokens).astype(jnp.float32), position == places)
-        for token, position in zip(slots.tokens, slots.positions, strict=True)
-    ]
+    v = n_tokens - FIRST_SLOT_TOKEN
+    take, put = by_number(v) if len(slots.tokens) * v > MANY_TOKENS else by_one_hot(v)
+    # a slot's token, none if it is the one that it replaces; its place as a mask [T, b]
+    tokens = [jnp.where(token < FIRST_SLOT_TOKEN, v, token - FIRST_SLOT_TOKEN) for token in slots.tokens]
+    places = [position == jnp.arange(T)[:, None] for position in slots.positions]
 
     def along(table):  # a table [h, v, 1 or p] read along the sequences: [h, T, b]
         table = table[:, :, :T]
         change = changes(table)
         read = jnp.einsum("tv,hvt->ht", template, jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
-        for token, place in filled:
-            read = read + jnp.einsum("hvp,vb->hpb", change, token) * place
+        for token, place in zip(tokens, places, strict=True):
+            read = read + take(change, token) * place
         return read
 
     scores = along(tables.token_scores) + tables.position_scores[:, :T, None]
@@ -352,7 +377,7 @@ def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> ja
     pattern = pattern / pattern.sum(1, keepdims=True)  # [h, T, b]
     weight = pattern if tables.scale is None else pattern * along(tables.scale[None])
 
-    token_mass = sum((weight * place).sum(1)[:, None] * token for token, place in filled)  # [h, v, b]
+    token_mass = put([(weight * place).sum(1) for place in places], tokens)  # [h, v, b]
     template_values = jnp.einsum("tv,hve->hte", template, tables.token_values) + tables.position_values[:, :T]
     mass = jnp.concatenate([token_mass, weight], axis=1)
     rows = jnp.concatenate([changes(tables.token_values), template_values], axis=1)

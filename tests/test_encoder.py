@@ -1,5 +1,6 @@
 """The tables of a one-block encoder are a contraction of its definition; the stream's origins add up in any depth."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,3 +140,18 @@ def test_initial_rows_are_drawn_per_id():
     small, large = (encoder.init(jax.random.key(0), encoder.Shape(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20))
     np.testing.assert_array_equal(small.E, large.E[:8])
     np.testing.assert_array_equal(small.blocks[0].W_Q, large.blocks[0].W_Q)
+
+
+def test_tokens_are_looked_up_by_number_as_by_one_hot():
+    """Values and gradients, of tokens that repeat in an image, and of none (v); sums in another order."""
+    v, h, S, b = 7, 2, 3, 5
+    keys = jax.random.split(jax.random.key(0), 3)
+    tokens = list(jax.random.randint(keys[0], (S, b), 0, v + 1).at[:, 0].set(2).at[0, 1].set(v))
+    given = jax.random.normal(keys[1], (h, v, 4)), jax.random.normal(keys[2], (S, h, b))
+
+    def both(way, table, masses):
+        take, put = way(v)
+        return jnp.stack([take(table, token) for token in tokens]), put(list(masses), tokens)
+
+    for ask in (both, lambda way, *given: jax.grad(lambda *x: sum((y**3).sum() for y in both(way, *x)), (0, 1))(*given)):
+        chex.assert_trees_all_close(ask(encoder.by_number, *given), ask(encoder.by_one_hot, *given), rtol=1e-5, atol=1e-5)
