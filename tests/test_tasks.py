@@ -825,9 +825,9 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
     assert all(np.isnan(x) for x in asked(spelled(place).at[0, 0].set(jnp.nan)).values())
 
 
-def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_grids):
+def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_heads):
     """So at weight 0 the head probes an encoder that never feels it."""
-    (program,), (state,) = trained_grids.programs, trained_grids.states
+    (program,), (state,) = trained_heads.programs, trained_heads.states
     static, task = program.static, program.static.world
     hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
     batch = task.batch(KEY, clip.model_splits(static, hyper), hyper, 32)
@@ -844,17 +844,17 @@ def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_grids):
     chex.assert_trees_all_close(weighed.vision, jax.tree.map(lambda x: 0.3 * x, full.vision), rtol=1e-4, atol=1e-7)
 
 
-def test_a_model_with_a_head_is_asked_what_it_knows(trained_grids):
-    history = sweep.history_table(trained_grids)
+def test_a_model_with_a_head_is_asked_what_it_knows(trained_heads):
+    history = sweep.history_table(trained_heads)
     for name in ("seen_pair", "unseen_pair"):
         for column in (f"{name}_place", f"{name}_order_told"):
             assert ((history[column] >= 0) & (history[column] <= 1)).all(), column
     assert not {"single_place", "single_order_told"} & set(history)
 
 
-def test_without_the_contrastive_loss_captions_only_decay(trained_grids):
+def test_without_the_contrastive_loss_captions_only_decay(trained_heads):
     """Their gradient is exactly 0: every parameter of the text encoder is what it was, times prod(1 - lr_t wd)."""
-    (program,), (state,) = trained_grids.programs, trained_grids.states
+    (program,), (state,) = trained_heads.programs, trained_heads.states
     start = jax.device_get(sweep.init_program(program.static, program.hyper)).params
     decay = np.prod([1 - 0.01 * min(1, (step + 1) / 10) * 0.1 for step in range(20)])
     assert set(program.hyper.contrastive.tolist()) == {0, 1}
@@ -868,10 +868,10 @@ def test_without_the_contrastive_loss_captions_only_decay(trained_grids):
             assert abs(of_model(state.params.text).E - decayed.E).max() > 0.01
 
 
-def test_a_head_is_asked_about_images_that_count(trained_grids):
+def test_a_head_is_asked_about_images_that_count(trained_heads):
     """The exhaustive set of seen pairs also holds trained layouts and labels that a model does not have, with weight 0."""
-    (program,), (state,) = trained_grids.programs, trained_grids.states
-    static, task, history = program.static, program.static.world, sweep.history_table(trained_grids)
+    (program,), (state,) = trained_heads.programs, trained_heads.states
+    static, task, history = program.static, program.static.world, sweep.history_table(trained_heads)
     hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
     assert hyper.n_labels < static.n_labels_max
 
@@ -998,10 +998,9 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained_grids(folders):
+def trained_heads(folders):
     """With a head that is asked where objects are, beside the contrastive loss and without it."""
-    fields = {"supervision": (1.0,), "contrastive": (1.0, 0.0)}
-    return saved_and_trained(folders / "grid", task="grid:height=3,width=3", relations="left+above", **fields)
+    return saved_and_trained(folders / "head", supervision=(1.0,), contrastive=(1.0, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -1010,7 +1009,7 @@ def trained_threes(folders):
     return saved_and_trained(folders / "three", task="three", L=6, pair_loss="sigmoid", hard_negatives=True)
 
 
-@pytest.mark.parametrize("name", ["grid", "three"])
+@pytest.mark.parametrize("name", ["head", "three"])
 def test_a_sweep_learns_and_comes_back_from_its_folder(name, folders, request):
     run = request.getfixturevalue(f"trained_{name}s")
     history, again = sweep.history_table(run), workdir.restore(folders / name)
