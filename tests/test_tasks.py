@@ -1000,7 +1000,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained_heads(folders):
     """With a head that is asked where objects are, beside the contrastive loss and without it."""
-    return saved_and_trained(folders / "head", supervision=(1.0,), contrastive=(1.0, 0.0))
+    return saved_and_trained(folders / "head", L=6, supervision=(1.0,), contrastive=(1.0, 0.0))
 
 
 @pytest.fixture(scope="module")
