@@ -10,7 +10,7 @@ from absl import flags
 
 from lrjax import answers, cli
 from lrjax.analysis import depth
-from lrjax.analysis.models import row_of, tidy
+from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
@@ -25,13 +25,12 @@ def main() -> None:
     if frozen and encoder != "vision":
         raise InputError(f"--frozen, --encoder={encoder}: whole layers are ablated in vision alone; expected --encoder=vision")
     run, n_labels = answers.restore()
-    for program in run.programs:
-        row_of(program.static, "depth")
+    in_layers = depth.layers(run, encoder, n_labels)
     models = answers.models_of(run, n_labels)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     answers.tell_by(models, by, MEASURES)
-    found = tidy(depth.layers(run, encoder, n_labels)[["position_gradient", "steadiness"]])
+    found = tidy(in_layers[["position_gradient", "steadiness"]])
     answers.write_table("depth_layers", found)
     # a value a model: heads and paths of one model are no sample
     size = abs(found["position_gradient"])

@@ -21,6 +21,12 @@ def test_many_values_have_a_bootstrap_interval():
     assert stats.mean_interval(values) == (mean, low, high), "and the same one every time"
 
 
+@pytest.mark.parametrize(("k", "n"), [(0, 64), (3, 8), (16, 16)])
+def test_shares_have_wilsons_interval_also_where_none_or_all_succeed(k, n):
+    expected = scipy_stats.binomtest(k, n).proportion_ci(method="wilson")
+    np.testing.assert_allclose(stats.share_interval(np.arange(n) < k), (k / n, *expected), atol=1e-6)
+
+
 def test_one_value_has_no_interval_and_nan_is_left_out():
     assert stats.mean_interval([0.5])[0] == 0.5 and np.isnan(stats.mean_interval([0.5])[1:]).all()
     assert stats.mean_interval([0.5, np.nan, 0.7])[0] == pytest.approx(0.6)

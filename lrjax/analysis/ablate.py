@@ -94,10 +94,9 @@ class Ablate:
         rows, shape = [], (len(self.ablations), static.n_heads, len(READOUT_TERMS))
         weights = {name: np.zeros(shape, np.float32) for name in CONTROL}
         for a, text in enumerate(self.ablations):
-            control, _, terms = text.rpartition(" ")
-            if text == NONE or ":" in text:
-                gates = text
-            else:
+            control, gates = "", text
+            if text != NONE and ":" not in text:
+                control, _, terms = text.rpartition(" ")
                 names, scaled, dose = terms.partition("=")
                 parse_terms(names, "--ablations")
                 where = ".".join([self.encoder, *(f"h{h}" for h in heads)])

@@ -73,7 +73,12 @@ def in_layers(
 
 
 def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False) -> xr.Dataset:
-    """`in_layers` of all models: gradient [model, layer, term, head], position_gradient, steadiness [model, layer, head]."""
+    """`in_layers` of all models: gradient [model, layer, term, head], position_gradient, steadiness [model, layer, head].
+
+    Raises InputError for tasks that are no row.
+    """
+    for program in run.programs:
+        row_of(program.static, "depth")
     dims = {"gradient": ("layer", "term", "head")} | dict.fromkeys(("position_gradient", "steadiness"), ("layer", "head"))
 
     def coords(static):

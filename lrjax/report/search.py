@@ -7,7 +7,7 @@ from lrjax.analysis import gradient, heads, one_head
 from lrjax.analysis.models import tidy
 from lrjax.config import Sweep
 from lrjax.figures import encoders as figures
-from lrjax.stats import Table, format_interval, format_table, groups, joined, write_csv
+from lrjax.stats import Table, format_interval, format_table, groups, joined, share_interval, write_csv
 
 SLAB = 64  # models that train at a time
 HOW = ("position_gradient", "label_spread", "ratio", "share_EP", "share_PP", "share_BP", "lean", "unseen_pair_order")
@@ -77,4 +77,4 @@ def tell(folder: Path, name: str, table: Table) -> None:
 
 def said(top1) -> str:
     """The share of models that succeed, with its interval, for people."""
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*one_head.share(top1))
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*share_interval(top1 > gradient.GENERALISES))
