@@ -169,6 +169,7 @@ TASKS: dict[str, Part] = {
         "grid": GRIDS,
         "grid_words": GRIDS,
         "grid_objects": GRIDS,
+        "grid_layouts": GRIDS,
         "three": ("strongest", "chain_ablate"),
         "three_hard": ("strongest", "chain_ablate"),
         "supervision": ("monotone", *ALONG_ROW),

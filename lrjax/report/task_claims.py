@@ -10,8 +10,9 @@ from lrjax.report.contrasts import LEARNED, Values, at, differs_in_size, zeroed
 from lrjax.stats import share_interval
 
 # Which answer holds ablations of a sweep, where it is not `task_ablate`.
-ABLATED = {"grid": "grid_ablate", "grid_words": "grid_ablate", "grid_objects": "grid_ablate", "autoregressive": "reader_ablate"}
-ABLATED |= {"three": "chain_ablate", "three_hard": "chain_ablate", "autoregressive_wide": "reader_ablate"}
+ABLATED = dict.fromkeys(("grid", "grid_words", "grid_objects", "grid_layouts"), "grid_ablate")
+ABLATED |= dict.fromkeys(("three", "three_hard"), "chain_ablate")
+ABLATED |= dict.fromkeys(("autoregressive", "autoregressive_wide"), "reader_ablate")
 FEW, MANY = 5, 25
 NAMED = "unseen_pair_named"  # of readers, in place of the label set: greedy decoding may never say what was only seen alone
 LEFT, ABOVE, CHAIN = "unseen_pair_order_left", "unseen_pair_order_above", "unseen_chain"
@@ -79,9 +80,10 @@ SIZES = {  # as many places as a grid allows to be equal: 36, 36, 36, and 49 of 
     "size=2, patch=2": "grid:height=8,width=8,size=2,patch=2",
     "size=3, patch=3": "grid:height=9,width=9,size=3,patch=3",
 }
+LONGER = ("", "Objects of 2 x 2", SIZES["size=2"]), ("_patch", "Patches of 2 x 2", SIZES["size=2, patch=2"])
 
 
-def two_gradients(key: str, title: str, where: dict) -> tuple:
+def two_gradients(key: str, title: str, where: dict, after: str = "") -> tuple:
     """Claims on a sweep of grids: each direction of the position gradient, taken away, takes its own words away and leaves the
     others.
     """
@@ -91,7 +93,7 @@ def two_gradients(key: str, title: str, where: dict) -> tuple:
         rows.append(
             (
                 f"{key}_{way}",
-                f"{title}: the gradient's part {way} at zero takes {name} away",
+                f"{title}: the gradient's part {way} at zero takes {name} away{after}",
                 "",
                 f"order of {name}, N = 25",
                 0.45,
@@ -102,7 +104,7 @@ def two_gradients(key: str, title: str, where: dict) -> tuple:
         rows.append(
             (
                 f"{key}_{way}_keeps",
-                f"{title}: the gradient's part {way} at zero leaves {others}",
+                f"{title}: the gradient's part {way} at zero leaves {others}{after}",
                 "",
                 f"change of order of {others}, N = 25",
                 -0.1,
@@ -149,6 +151,16 @@ CLAIMS: tuple[Claim, ...] = tuple(
                "top-1, N = 25", 0.8, 1, at(TOP1, MANY, task=task)) for size, task in SIZES.items()),
             *two_gradients("go_2", "Objects of 2 x 2", {"task": SIZES["size=2"]}),
             *two_gradients("go_patch", "Patches of 2 x 2", {"task": SIZES["size=2, patch=2"]}),
+        ),
+        "grid_layouts": (
+            *((f"gl{key}", f"{what} generalise in twice as many steps{AFTER}", "", "top-1, N = 25, n2 = 20", 0.8, 1,
+               at(TOP1, MANY, task=task, n2=20)) for key, what, task in LONGER),
+            *((f"gl{key}_steps", f"{what}: twice as many steps help order{AFTER}", "", "order, 6,000 steps less 3,000, N = 25",
+               0.05, 1, less_of(ORDER, MANY, "grid_objects", {"task": task}, task=task, n2=20)) for key, what, task in LONGER),
+            *((f"gl{key}_layouts", f"{what}: ten times the layouts help order{AFTER}", "", "order, n2 = 200 less 20, N = 25", 0.05,
+               1, at(ORDER, MANY, task=task, n2=200, less={"task": task, "n2": 20})) for key, what, task in LONGER),
+            *(claim for key, what, task in LONGER
+              for claim in two_gradients(f"gl{key}", f"{what} in ten times the layouts", {"task": task, "n2": 200}, AFTER)),
         ),
         "three": (
             ("t_pair", "Three objects: captions of pairs generalise", "replicates", "top-1 (3 captions are true), N = 25", 0.8, 1,

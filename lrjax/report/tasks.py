@@ -27,6 +27,7 @@ TITLES = {
     "grid": "Grids",
     "grid_words": "Grids with four words",
     "grid_objects": "Objects and patches of several pixels",
+    "grid_layouts": "Objects and patches for longer, in more layouts",
     "three": "Three objects",
     "three_hard": "Three objects with hard negatives",
     "supervision": "Explicit supervision",
@@ -43,6 +44,7 @@ AXES = {
     "grid": ("positions", "n_layers_text"),
     "grid_words": ("n_layers_text",),
     "grid_objects": ("task",),
+    "grid_layouts": ("task", "n2"),
     "supervision": ("supervision",),
     "autoregressive": ("objective",),
     "losses": ("pair_loss", "hard_negatives"),
@@ -51,7 +53,7 @@ AXES = {
     "distractors": ("task",),
 }
 RATIO = {  # which answer and column hold |gradient| over label spread, where it is not `strongest`'s; a reader has none
-    **dict.fromkeys(("grid", "grid_words", "grid_objects"), ("directions", "ratio_least")),
+    **dict.fromkeys(("grid", "grid_words", "grid_objects", "grid_layouts"), ("directions", "ratio_least")),
     "autoregressive": None,
     "autoregressive_wide": None,
 }
