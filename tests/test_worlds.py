@@ -18,6 +18,7 @@ from lrjax.analysis import reader as reading
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS
 from lrjax.analysis.gradient import NAMES
 from lrjax.errors import InputError
+from lrjax.figures import worlds
 from lrjax.report import tasks
 from lrjax.report.claims import judge
 from lrjax.report.study import TASKS, Study, rise
@@ -83,6 +84,19 @@ def test_a_sweep_that_is_gone_keeps_its_place_in_the_page(study, tmp_path):
     again.keep()
     after = Study(tmp_path / "nothing", TASKS, kept)
     assert (after.models("zipf")["unseen_pair"] == 0).all() and (after.models("three")["unseen_pair"] > 0).all()
+
+
+def test_grids_of_several_sizes_are_drawn_each_as_large_as_it_is(monkeypatch, tmp_path):
+    """What the smaller grid of a sweep does not have is NaN in its table."""
+    row, column = (x.ravel() for x in np.indices((3, 3)) + 1)
+    small = np.where((row < 3) & (column < 3), 10.0 * row, np.nan)
+    table = {"row": np.tile(row, 2), "column": np.tile(column, 2), "score": np.append(small, row + 0.0)}
+    table |= {"task": np.repeat(["grid:height=2", "grid:height=3"], 9), "n_labels": np.full(18, 5), "head": np.zeros(18, int)}
+    monkeypatch.setattr(worlds, "save", lambda figure, path: figure)
+    figure = worlds.maps(table | dict.fromkeys(("gradient_across", "gradient_down"), np.zeros(18)), tmp_path)
+    images = [axis.images[0] for axis in figure.axes if axis.images]
+    assert [image.get_array().shape for image in images] == [(2, 2), (3, 3)]
+    assert [image.get_clim() for image in images] == [(-20, 20), (-3, 3)]
 
 
 def test_what_rose_at_the_end_of_training(trained):

@@ -1,6 +1,7 @@
 """What all figures share. Colours are Okabe and Ito's; markers and line styles differ too, to be read in grey."""
 
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
 
@@ -70,6 +71,11 @@ def conditions_of(table: Table, leave_out: tuple[str, ...] = ()) -> dict[str, np
     """The rows of each condition, named by the axes (beside N and seeds) that vary: seeds are pooled, conditions never."""
     by = varying(table, tuple(name for name in CONDITIONS if name not in leave_out))
     return {", ".join(f"{n} = {v}" for n, v in zip(by, key, strict=True)): rows for key, rows in groups(table, by).items()}
+
+
+def in_lines(name: str, width: int = 30) -> str:
+    """The name of a condition, a line an axis; a task's options may take several."""
+    return "\n".join(line for axis in name.split(", ") for line in wrap(axis.replace(",", ", "), width))
 
 
 def shrink(path: Path, colours: int = 96) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.figures.ablation import bars
-from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, plt, save
+from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, in_lines, plt, save
 from lrjax.stats import Table, groups, select
 
 COMPASS = ("left", "right", "above", "below")
@@ -20,6 +20,7 @@ def maps(table: Table, path: Path) -> Path:
     size = (2.1 * n_heads + 0.8, 2.5 * len(named) + 0.4)
     figure, axes = plt.subplots(len(named), n_heads, figsize=size, squeeze=False, layout="constrained")
     for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
+        rows = rows[~np.isnan(table["score"][rows])]  # tokens that a smaller grid of the sweep does not have
         most = np.abs(table["score"][rows]).max()
         for axis in row_of_axes:
             axis.set_axis_off()
@@ -30,7 +31,7 @@ def maps(table: Table, path: Path) -> Path:
             image = axis.imshow(on_grid, cmap="RdBu_r", vmin=-most, vmax=most)
             across, down = one["gradient_across"][0], one["gradient_down"][0]
             axis.set_title(f"head {head}\nacross {across:+.1f}, down {down:+.1f}", size=8)
-        figure.colorbar(image, ax=row_of_axes, label=name.replace(", ", "\n"), shrink=0.8)
+        figure.colorbar(image, ax=row_of_axes, label=in_lines(name), shrink=0.8)
     figure.suptitle(f"EP + PP + BP of CLS, centred; the model with the best top-1, N = {table['n_labels'][0]}", size=10)
     return save(figure, path)
 
@@ -50,8 +51,8 @@ def directions(table: Table, path: Path) -> Path:
             across, down = (np.abs(part[f"gradient_{way}"]) / part["label_spread"] for way in ("across", "down"))
             axis.plot(across, down, ls="none", ms=3.5, alpha=0.7, color=COLOURS[0], marker=MARKERS[0])
             axis.axline((0, 0), slope=1, color="0.4", lw=0.8, ls=":")
-            axis.set(xlabel="across", ylabel="down", title="\n".join([f"N = {n} labels", *filter(None, name.split(", "))]))
-            axis.label_outer()
+            axis.set(xlabel="across", title=f"N = {n} labels\n{in_lines(name)}".strip())
+        row_of_axes[0].set_ylabel("down")
     figure.suptitle("|Gradient| over label spread; a dot is a head, off the diagonal it keeps to one direction", size=10)
     return save(figure, path)
 
@@ -71,7 +72,7 @@ def taken(table: Table, path: Path) -> Path:
             samples = [table[word][rows[table["ablation"][rows] == ablation]] for ablation in names]
             offset = (k - (len(words) - 1) / 2) * 0.8 / max(len(words), 1)
             bars(axis, np.arange(len(names)) + offset, samples, k, word.removeprefix("unseen_pair_order_"))
-        finish(axis, "", "order, unseen pairs" if axis is axes[0, 0] else "", name, 0.5)
+        finish(axis, "", "order, unseen pairs" if axis is axes[0, 0] else "", in_lines(name), 0.5)
         axis.set_xticks(range(len(names)), ["nothing", "across", "down", "both, all"])
         axis.set_xlabel("taken away of EP + PP + BP")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
