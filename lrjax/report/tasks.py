@@ -84,6 +84,10 @@ NOTES = {
         "report). It is so in every task. With one text layer a caption is a sum of what its word and each of its labels say, so "
         "left and above cannot take different sides: where one object is left of and below the other, one of two is wrong."
     ),
+    "grid_layouts": (
+        "Asked after the sweep before: twice its steps, and ten times its layouts a pair. Up to step 3,000 models of 20 layouts "
+        "are those of that sweep, but for rounding."
+    ),
     "three": (
         "Seen triples are a fixed sample of 1,024, unseen ones every sixth layout with its mirror image. Of the chain's wrong "
         "orders yxz and xzy confuse two neighbours, zyx three pairs."
@@ -152,7 +156,10 @@ def answers(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
         f"{said('g_down')} of above and changes left by {said('g_down_keeps')}. Heads keep to one direction with "
         f"{said('g_apart')} of their gradient (by chance .67); the strongest two are different in {said('g_heads')} of models (by "
         f"chance .75). Objects of 1, 2, 3 pixels a side reach a top-1 of {said('go_size_1')}, {said('go_size_2')}, "
-        f"{said('go_size_3')}, seen by patches of their size {said('go_size_2_patch_2')} (2) and {said('go_size_3_patch_3')} (3).",
+        f"{said('go_size_3')}, seen by patches of their size {said('go_size_2_patch_2')} (2) and {said('go_size_3_patch_3')} (3). "
+        f"Of objects of 2 x 2 the part across at zero leaves {said('go_2_across')} of left and changes above by "
+        f"{said('go_2_across_keeps')}. Twice the steps change the order of patches of 2 x 2 by {said('gl_patch_steps')}, ten times "
+        f"the layouts by {said('gl_patch_layouts')} (asked after the run).",
     )
     page.answer(
         "Three objects?",
