@@ -264,8 +264,9 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
             row[f"{name}: {what}"] = "not learned" if np.isnan(change).all() else format_interval(change, signed=True)
     left = kept(POSITION, MANY, metric, answer=ABLATED.get(part, "task_ablate"), **where)(study, part)
     there = abs(left) <= KEPT
-    source, ratio = RATIO.get(part, ("strongest", "ratio")), " (order alone)"
-    if source:
+    source = RATIO.get(part, ("strongest", "ratio"))
+    ratio = "" if source else " (order alone)"
+    if source and not np.isnan(left).all():
         spread = asked(*source, MANY, **where)(study, part)
         there &= spread > 1
         mean, low, high = mean_interval(np.where(np.isnan(left), np.nan, spread))  # of the same models
