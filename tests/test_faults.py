@@ -23,8 +23,8 @@ LONG = (SMOKE, "--config.steps=80000", "--config.eval_every=40000", *(f"--config
 
 
 def test_kills_at_random_moments_leave_an_undisturbed_run():
-    done = command("torture", "--kills=3", env=OPTIMISED)
-    assert done.returncode == 0 and "3 of 3 kills identical" in done.stdout, done.stdout + done.stderr
+    done = command("torture", "--kills=2", env=OPTIMISED)  # one at any moment, one in a save
+    assert done.returncode == 0 and "2 of 2 kills identical" in done.stdout, done.stdout + done.stderr
 
 
 def stop(run: list[str], by: signal.Signals) -> str:

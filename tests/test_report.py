@@ -55,9 +55,9 @@ def test_every_claim_names_its_threshold_once():
 
 @pytest.fixture(scope="module")
 def tiny_study(tmp_path_factory):
-    """A study whose default sweep is tiny: N = 5, 15, 25, 2 seeds, a few steps."""
+    """A study whose default sweep is tiny: N = 5, 15, 25, 2 seeds, six pixels, a few steps."""
     folder = tmp_path_factory.mktemp("study")
-    wanted = config.make_sweep(config.get_config(n_labels=(5, 15, 25), seeds=2, steps=20, eval_every=10, **TINY))
+    wanted = config.make_sweep(config.get_config(n_labels=(5, 15, 25), seeds=2, steps=20, eval_every=10, L=6, **TINY))
     run = workdir.open_run(folder / "default", wanted)
     sweep.advance(run, measures=(gradient.columns,))
     workdir.save(folder / "default", run)

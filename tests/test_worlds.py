@@ -19,7 +19,7 @@ from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS
 from lrjax.analysis.gradient import NAMES
 from lrjax.errors import InputError
 from lrjax.figures import worlds
-from lrjax.report import tasks
+from lrjax.report import task_claims, tasks
 from lrjax.report.claims import judge
 from lrjax.report.study import TASKS, Study, rise
 from lrjax.scenes import BACKGROUND, EOT, IN_IMAGE, LEFT_OF
@@ -84,6 +84,13 @@ def test_a_sweep_that_is_gone_keeps_its_place_in_the_page(study, tmp_path):
     again.keep()
     after = Study(tmp_path / "nothing", TASKS, kept)
     assert (after.models("zipf")["unseen_pair"] == 0).all() and (after.models("three")["unseen_pair"] > 0).all()
+
+
+def test_sweeps_are_compared_by_the_seeds_that_both_have():
+    one = {"seed": np.array([0, 1, 2, 3]), "n_labels": np.full(4, 25), "top1": np.array([0.0, 0.1, 0.2, 0.3])}
+    other = {"seed": np.array([3, 5, 1, 1]), "n_labels": np.array([25, 25, 25, 5]), "top1": np.array([0.5, 0.6, 0.7, 0.8])}
+    mine, others = task_claims.paired("top1", 25, (one, {}), (other, {}))
+    np.testing.assert_array_equal([mine, others], [[0.1, 0.3], [0.7, 0.5]])
 
 
 def test_grids_of_several_sizes_are_drawn_each_as_large_as_it_is(monkeypatch, tmp_path):

@@ -2,22 +2,26 @@
 taken away: claims on ablations are judged by the seeds whose accuracy without is .8 or more.
 """
 
+import functools
+
 import numpy as np
 
 from lrjax.gates import NONE
-from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, of
+from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, of, rows_with
 from lrjax.report.contrasts import LEARNED, Values, at, differs_in_size, zeroed
-from lrjax.stats import share_interval
+from lrjax.report.study import TASKS
+from lrjax.stats import Table, share_interval
 
-# Which answer holds ablations of a sweep, where it is not `task_ablate`.
-ABLATED = dict.fromkeys(("grid", "grid_words", "grid_objects", "grid_layouts"), "grid_ablate")
-ABLATED |= dict.fromkeys(("three", "three_hard"), "chain_ablate")
-ABLATED |= dict.fromkeys(("autoregressive", "autoregressive_wide"), "reader_ablate")
 FEW, MANY = 5, 25
 NAMED = "unseen_pair_named"  # of readers, in place of the label set: greedy decoding may never say what was only seen alone
 LEFT, ABOVE, CHAIN = "unseen_pair_order_left", "unseen_pair_order_above", "unseen_chain"
 POSITION = "EP+PP+BP"
 AFTER = " (asked after the run)"
+
+
+def ablations(part: str) -> str:
+    """The answer that holds the ablations of a sweep."""
+    return next(answer for answer in TASKS[part].answers if answer.endswith("_ablate"))
 
 
 def grown(metric: str = TOP1, **where) -> Values:
@@ -34,10 +38,16 @@ def taken(ablation: str, metric: str, n: int = MANY, change: bool = True, of: st
     """`zeroed`, of the seeds that have learned what is taken away: the metric, or `of`."""
 
     def values(study, part):
-        answer = ABLATED.get(part, "task_ablate")
-        return zeroed(ablation, metric, n, answer, change, least=LEARNED, of_metric=of, **where)(study, part)
+        return zeroed(ablation, metric, n, ablations(part), change, least=LEARNED, of_metric=of, **where)(study, part)
 
     return values
+
+
+def paired(column: str, n: int, *of: tuple[Table, dict]) -> list[np.ndarray]:
+    """A column of the rows with these fields in each table, of the seeds that all of them have, in one order."""
+    rows = [rows_with(table, n_labels=n, **fields) for table, fields in of]
+    seeds = functools.reduce(np.intersect1d, (part["seed"] for part in rows))
+    return [part[column][[part["seed"].tolist().index(seed) for seed in seeds]] for part in rows]
 
 
 def greater(column: str, n: int, less: tuple[str | None, dict], **where) -> Values:
@@ -47,8 +57,8 @@ def greater(column: str, n: int, less: tuple[str | None, dict], **where) -> Valu
 
     def values(study, part):
         other, fields = less
-        log = lambda where, part: np.log2(np.abs(asked("strongest", column, n, **where)(study, part)))
-        return log(where, part) - log(fields, other or part)
+        mine, others = ((study.answer(p, "strongest"), w) for p, w in ((part, where), (other or part, fields)))
+        return np.subtract(*(np.log2(np.abs(found)) for found in paired(column, n, mine, others)))
 
     return values
 
@@ -60,7 +70,7 @@ def share(of: Values) -> Values:
 
 def less_of(metric: str, n: int, sweep: str, fields: dict, **where) -> Values:
     """An accuracy less that of another sweep's models with `fields` and the same seeds."""
-    return lambda study, part: at(metric, n, **where)(study, part) - at(metric, n, **fields)(study, sweep)
+    return lambda study, part: np.subtract(*paired(metric, n, (study.models(part), where), (study.models(sweep), fields)))
 
 
 def needs_less(**where) -> Values:
@@ -151,12 +161,29 @@ CLAIMS: tuple[Claim, ...] = tuple(
                "top-1, N = 25", 0.8, 1, at(TOP1, MANY, task=task)) for size, task in SIZES.items()),
             *two_gradients("go_2", "Objects of 2 x 2", {"task": SIZES["size=2"]}),
             *two_gradients("go_patch", "Patches of 2 x 2", {"task": SIZES["size=2, patch=2"]}),
+            *two_gradients("go_3", "Objects of 3 x 3", {"task": SIZES["size=3"]}, AFTER),
+            *two_gradients("go_patch_3", "Patches of 3 x 3", {"task": SIZES["size=3, patch=3"]}, AFTER),
+            *((f"go_apart_{k}", f"Objects of {k} x {k}: the two gradients are in different heads{AFTER}", "",
+               "|own| / (|own| + |other|), N = 25", 0.8, 1, asked("directions", "apart", task=SIZES[f"size={k}"]))
+              for k in (1, 2, 3)),
+            *((f"go_patch_apart_{k}", f"Patches of {k} x {k}: the two gradients are one, a diagonal{AFTER}", "",
+               "|own| / (|own| + |other|), N = 25 (.5: both alike)", 0, 0.6,
+               asked("directions", "apart", task=SIZES[f"size={k}, patch={k}"]))
+              for k in (2, 3)),
+            *((f"go_patch_seen_{k}", f"Patches of {k} x {k}: the order of trained pairs is learned in new layouts{AFTER}", "",
+               "order of seen pairs, N = 25", 0.9, 1, at("seen_pair_order", MANY, task=SIZES[f"size={k}, patch={k}"]))
+              for k in (2, 3)),
         ),
         "grid_layouts": (
             *((f"gl{key}", f"{what} generalise in twice as many steps{AFTER}", "", "top-1, N = 25, n2 = 20", 0.8, 1,
                at(TOP1, MANY, task=task, n2=20)) for key, what, task in LONGER),
             *((f"gl{key}_steps", f"{what}: twice as many steps help order{AFTER}", "", "order, 6,000 steps less 3,000, N = 25",
                0.05, 1, less_of(ORDER, MANY, "grid_objects", {"task": task}, task=task, n2=20)) for key, what, task in LONGER),
+            *((f"gl{key}_more", f"{what}: twice as many steps help top-1{AFTER}", "", "top-1, 6,000 steps less 3,000, N = 25",
+               0.05, 1, less_of(TOP1, MANY, "grid_objects", {"task": task}, task=task, n2=20)) for key, what, task in LONGER),
+            ("gl_patch_seen", f"Patches of 2 x 2: twice as many steps help the order of trained pairs{AFTER}", "",
+             "order of seen pairs, 6,000 steps less 3,000, N = 25", 0.05, 1,
+             less_of("seen_pair_order", MANY, "grid_objects", {"task": LONGER[1][2]}, task=LONGER[1][2], n2=20)),
             *((f"gl{key}_layouts", f"{what}: ten times the layouts help order{AFTER}", "", "order, n2 = 200 less 20, N = 25", 0.05,
                1, at(ORDER, MANY, task=task, n2=200, less={"task": task, "n2": 20})) for key, what, task in LONGER),
             *(claim for key, what, task in LONGER

@@ -12,16 +12,16 @@ from lrjax.config import OBJECTIVES, Model
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
 from lrjax.figures import worlds
-from lrjax.figures.style import shrink
+from lrjax.figures.style import CONDITIONS, shrink
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import ORDER, SET, TOP1, Verdict, judge, stated
 from lrjax.report.contrasts import KEPT, at, kept
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
-from lrjax.report.task_claims import ABLATED, CHAIN, CLAIMS, FEW, MANY, NAMED, POSITION, SIZES, asked, taken
+from lrjax.report.task_claims import CHAIN, CLAIMS, FEW, MANY, NAMED, POSITION, SIZES, ablations, asked, taken
 from lrjax.scenes import Scene
-from lrjax.stats import Table, format_interval, groups, mean_interval, select, write_csv
+from lrjax.stats import Table, format_interval, groups, mean_interval, select, varying, write_csv
 
 TITLES = {
     "grid": "Grids",
@@ -40,23 +40,7 @@ TITLES = {
     "zipf": "Unbalanced labels",
     "distractors": "Distractors",
 }
-AXES = {
-    "grid": ("positions", "n_layers_text"),
-    "grid_words": ("n_layers_text",),
-    "grid_objects": ("task",),
-    "grid_layouts": ("task", "n2"),
-    "supervision": ("supervision",),
-    "autoregressive": ("objective",),
-    "losses": ("pair_loss", "hard_negatives"),
-    "caption_noise": ("caption_noise",),
-    "zipf": ("zipf",),
-    "distractors": ("task",),
-}
-RATIO = {  # which answer and column hold |gradient| over label spread, where it is not `strongest`'s; a reader has none
-    **dict.fromkeys(("grid", "grid_words", "grid_objects", "grid_layouts"), ("directions", "ratio_least")),
-    "autoregressive": None,
-    "autoregressive_wide": None,
-}
+RATIO = {"directions": "ratio_least", "strongest": "ratio"}  # answer -> its |gradient| over label spread; readers have none
 TOLD = dict.fromkeys(("three", "three_hard"), (CHAIN, f"{CHAIN}_order"))
 TOLD |= {"supervision_alone": ("unseen_pair_order_told", "unseen_pair_order_told")}
 SETS = {"three": f"{CHAIN}_label_set", "three_hard": f"{CHAIN}_label_set", "supervision_alone": None}  # where it is not `SET`
@@ -75,7 +59,8 @@ CHANCE = (
     "an image's three labels a pair names two at most; a chain 1 / (A (A - 1) (A - 2)), its label set six times that. A place: "
     "1 in their number, and .5 for a head that sees both places and not which is whose. Greedy decoding, which may say any "
     "token, is below 1 / C. A task generalises from N on if the mean of its measure over seeds is .8 or more there and at more "
-    "labels; ablations and the gradient are asked of the seeds whose order is .8 or more."
+    "labels; ablations and the gradient are asked of the seeds whose order is .8 or more. Accuracies are means of the last "
+    "three evaluations, ablations are of the last parameters: a model near .8 may be below it in one and above in the other."
 )
 NOTES = {
     "grid": (
@@ -139,7 +124,7 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
     for part in trained(page, study, TITLES, "make tasks"):
         page.text(note(part), "quiet")
         models = study.models(part)
-        accuracies = summary(models, ("n_labels", *AXES.get(part, ())), special(models))
+        accuracies = summary(models, ("n_labels", *varying(models, CONDITIONS)), special(models))
         section(page, part, drawn(study, part, folder / "figures"), verdicts, accuracies, folder / "tasks")
     how(page, "`make tasks` makes all of this.", seconds)
     write_csv(folder / "tasks.csv", verdict_table(verdicts))
@@ -235,7 +220,8 @@ def table(study: Study) -> list[dict[str, str]]:
     for part in TITLES:
         if not study.has(part):
             continue
-        models, axes = study.models(part), AXES.get(part, ())
+        models = study.models(part)
+        axes = varying(models, CONDITIONS)
         metric = TOLD.get(part, (TOP1, ORDER))[0]
         for key, index in groups(models, axes).items():
             where = dict(zip(axes, key, strict=True))
@@ -245,7 +231,7 @@ def table(study: Study) -> list[dict[str, str]]:
             row = {"task": TITLES[part], "condition": ", ".join(f"{name}={value}" for name, value in where.items())}
             row["measure"] = MEASURES.get(metric, metric.removeprefix("unseen_"))
             row |= {f"N = {n}": f"{by_n[n]:.2f}" if n in by_n else "" for n in (FEW, 15, MANY)}
-            row["generalises from N"] = str(generalises[0]) if generalises else "none"
+            row["generalises from N"] = "-" if len(by_n) == 1 else str(generalises[0]) if generalises else "none"
             row["rose at the end"] = f"{np.nanmean(asked('rise', metric, MANY, **where)(study, part)):+.2f}"
             rows.append(row | mechanism(study, part, where))
     return rows
@@ -262,12 +248,12 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
         for what, measure in {"order": metric, "label set": label_set}.items():
             change = taken(terms, measure, of=metric, **where)(study, part) if measure else np.array([np.nan])
             row[f"{name}: {what}"] = "not learned" if np.isnan(change).all() else format_interval(change, signed=True)
-    left = kept(POSITION, MANY, metric, answer=ABLATED.get(part, "task_ablate"), **where)(study, part)
+    left = kept(POSITION, MANY, metric, answer=ablations(part), **where)(study, part)
     there = abs(left) <= KEPT
-    source = RATIO.get(part, ("strongest", "ratio"))
+    source = next((answer for answer in RATIO if answer in study.parts[part].answers), None)
     ratio = "" if source else " (order alone)"
     if source and not np.isnan(left).all():
-        spread = asked(*source, MANY, **where)(study, part)
+        spread = asked(source, RATIO[source], MANY, **where)(study, part)
         there &= spread > 1
         mean, low, high = mean_interval(np.where(np.isnan(left), np.nan, spread))  # of the same models
         ratio = f"; over label spread {mean:.1f} [{low:.1f}, {high:.1f}]"
@@ -300,7 +286,8 @@ def parameters() -> dict[str, int]:
 
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
-    models, title, axes = study.models(part), TITLES[part], AXES.get(part, ("n_labels",))
+    models, title = study.models(part), TITLES[part]
+    axes = varying(models, CONDITIONS) or ("n_labels",)
     draw = lambda name, figure, *args: shrink(figure(*args, folder / f"tasks_{part}{name}.png"))
     caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
     shown = MEASURED.get(part, MEASURES)
