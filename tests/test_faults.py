@@ -75,8 +75,8 @@ def test_a_full_disk_is_an_error_at_the_end_and_room_completes_the_run(swept, tm
     arguments = (*QUICK, f"--workdir={tmp_path}/w")
     done = command("sweep", *arguments, before=("bash", "-c", 'ulimit -f 50; exec "$0" "$@"'))
     assert done.returncode == 1 and done.stdout.splitlines()[-1].startswith("step 20/20"), "it goes on training"
-    *warnings, error = done.stderr.splitlines()
-    assert [line.partition(" could not be saved")[0] for line in warnings] == [
+    *warned, error = done.stderr.splitlines()  # JAX, in its own words, of its compilation cache too
+    assert [line.partition(" could not be saved")[0] for line in warned if line.startswith("warning: ")] == [
         f"warning: {tmp_path}/w/checkpoints/{step}:" for step in (0, 10, 20, 20)
     ]
     assert error.startswith("error: ") and "the last save failed: make room, then continue with: " in error
