@@ -94,14 +94,21 @@ def test_sweeps_are_compared_by_the_seeds_that_both_have():
 
 
 def test_grids_of_several_sizes_are_drawn_each_as_large_as_it_is(monkeypatch, tmp_path):
-    """What the smaller grid of a sweep does not have is NaN in its table."""
-    row, column = (x.ravel() for x in np.indices((3, 3)) + 1)
-    small = np.where((row < 3) & (column < 3), 10.0 * row, np.nan)
-    table = {"row": np.tile(row, 2), "column": np.tile(column, 2), "score": np.append(small, row + 0.0)}
-    table |= {"task": np.repeat(["grid:height=2", "grid:height=3"], 9), "n_labels": np.full(18, 5), "head": np.zeros(18, int)}
+    """What the smaller grid of a sweep does not have is NaN in its scores, and is in no table."""
+    scores = np.full((2, 1, 1, 3, 3), np.nan)  # model, term, head, row, column
+    scores[0, ..., :2, :2] = [[-20], [20]]
+    scores[1] = [[-3], [0], [3]]
+    dims = {"scores": ("model", "term", "head", "row", "column")} | dict.fromkeys(
+        ("gradient_across", "gradient_down"), ("model", "head")
+    )
+    columns = {"model": np.arange(2), "n_labels": np.full(2, 5), "task": np.array(["grid:height=2", "grid:height=3"])}
+    axes = {name: ("model", values) for name, values in columns.items()}
+    places = {"head": [0], "row": [1, 2, 3], "column": [1, 2, 3]}
+    data = {name: (of, scores if name == "scores" else np.zeros((2, 1))) for name, of in dims.items()}
+    table = grid.best_maps(xr.Dataset(data, axes | places), columns | {"unseen_pair": np.zeros(2)})
+    assert len(table["score"]) == 4 + 9
     monkeypatch.setattr(worlds, "save", lambda figure, path: figure)
-    figure = worlds.maps(table | dict.fromkeys(("gradient_across", "gradient_down"), np.zeros(18)), tmp_path)
-    images = [axis.images[0] for axis in figure.axes if axis.images]
+    images = [axis.images[0] for axis in worlds.maps(table, tmp_path).axes if axis.images]
     assert [image.get_array().shape for image in images] == [(2, 2), (3, 3)]
     assert [image.get_clim() for image in images] == [(-20, 20), (-3, 3)]
 

@@ -19,7 +19,7 @@ from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.splits import Splits
-from lrjax.stats import Table, conditions, groups
+from lrjax.stats import Table, conditions, groups, select
 from lrjax.sweep import Run
 
 PARTS = ("across", "down", "rest")
@@ -103,7 +103,8 @@ def best_maps(answer: xr.Dataset, models: Table) -> Table:
     found = answer.sel(model=best)
     score = found.scores.sum("term", skipna=False)
     gradients = found[["gradient_across", "gradient_down"]]
-    return tidy(gradients.assign(score=score - score.mean(("row", "column"))).dropna("model", how="all"))
+    table = tidy(gradients.assign(score=score - score.mean(("row", "column"))))
+    return select(table, ~np.isnan(table["score"]))  # of models that diverged, and of tokens that a smaller grid does not have
 
 
 def best_heads(answer: xr.Dataset) -> xr.Dataset:

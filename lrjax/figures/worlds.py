@@ -20,7 +20,6 @@ def maps(table: Table, path: Path) -> Path:
     size = (2.1 * n_heads + 0.8, 2.5 * len(named) + 0.4)
     figure, axes = plt.subplots(len(named), n_heads, figsize=size, squeeze=False, layout="constrained")
     for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
-        rows = rows[~np.isnan(table["score"][rows])]  # tokens that a smaller grid of the sweep does not have
         most = np.abs(table["score"][rows]).max()
         for axis in row_of_axes:
             axis.set_axis_off()
