@@ -2,8 +2,6 @@
 taken away: claims on ablations are judged by the seeds whose accuracy without is .8 or more.
 """
 
-import functools
-
 import numpy as np
 
 from lrjax.gates import NONE
@@ -43,11 +41,11 @@ def taken(ablation: str, metric: str, n: int = MANY, change: bool = True, of: st
     return values
 
 
-def paired(column: str, n: int, *of: tuple[Table, dict]) -> list[np.ndarray]:
-    """A column of the rows with these fields in each table, of the seeds that all of them have, in one order."""
-    rows = [rows_with(table, n_labels=n, **fields) for table, fields in of]
-    seeds = functools.reduce(np.intersect1d, (part["seed"] for part in rows))
-    return [part[column][[part["seed"].tolist().index(seed) for seed in seeds]] for part in rows]
+def paired(column: str, n: int, mine: tuple[Table, dict], others: tuple[Table, dict]) -> tuple[np.ndarray, np.ndarray]:
+    """A column of the rows with these fields in each of two tables, of the seeds that both have, in one order."""
+    one, other = (rows_with(table, n_labels=n, **fields) for table, fields in (mine, others))
+    _, i, j = np.intersect1d(one["seed"], other["seed"], return_indices=True)
+    return one[column][i], other[column][j]
 
 
 def greater(column: str, n: int, less: tuple[str | None, dict], **where) -> Values:

@@ -14,14 +14,14 @@ from lrjax.figures import encoders as figures
 from lrjax.figures import worlds
 from lrjax.figures.style import CONDITIONS, shrink
 from lrjax.report.build import how, verdict_table
-from lrjax.report.claims import ORDER, SET, TOP1, Verdict, judge, stated
+from lrjax.report.claims import ORDER, SET, TOP1, judge, stated
 from lrjax.report.contrasts import KEPT, at, kept
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
 from lrjax.report.task_claims import CHAIN, CLAIMS, FEW, MANY, NAMED, POSITION, SIZES, ablations, asked, taken
 from lrjax.scenes import Scene
-from lrjax.stats import Table, format_interval, groups, mean_interval, select, varying, write_csv
+from lrjax.stats import Table, conditions, format_interval, groups, mean_interval, select, varying, write_csv
 
 TITLES = {
     "grid": "Grids",
@@ -102,6 +102,51 @@ NOTES = {
         "generalise, so that more labels add less to it says nothing on what it needs."
     ),
 }
+# Questions, and answers with verdicts by key, of N = 25 unless said.
+ANSWERS = {
+    "Two dimensions: a gradient across and one down, in different heads?": (
+        "4 x 4 grids reach a top-1 of {g}; the position gradient at zero leaves an order of {g_zero}. Its part "
+        "across at zero leaves {g_across} of left and changes above by {g_across_keeps}; its part down leaves "
+        "{g_down} of above and changes left by {g_down_keeps}. Heads keep to one direction with "
+        "{g_apart} of their gradient (by chance .67); the strongest two are different in {g_heads} of models (by "
+        "chance .75). Objects of 1, 2, 3 pixels a side reach a top-1 of {go_size_1}, {go_size_2}, "
+        "{go_size_3}, seen by patches of their size {go_size_2_patch_2} (2) and {go_size_3_patch_3} (3). "
+        "Of objects of 2 x 2 the part across at zero leaves {go_2_across} of left and changes above by "
+        "{go_2_across_keeps}. Twice the steps change the order of patches of 2 x 2 by {gl_patch_steps}, ten times "
+        "the layouts by {gl_patch_layouts} (asked after the run)."
+    ),
+    "Three objects?": (
+        "Captions of pairs reach {t_pair}, chains {t_chain}; EP at zero changes the order of chains by "
+        "{t_ep}, EP + PP + BP leave {t_zero}. With hard negatives (asked after the run) chains reach "
+        "{th_chain}, and EP + PP + BP at zero leave an order of {th_zero}."
+    ),
+    "How much of the generalisation comes from the contrastive loss?": (
+        "Without it, a head that is told where objects are knows the order of {sa_told} of unseen pairs at 5 labels, "
+        "{sa_share} more than with it; a probe of CLIP's embedding knows that of {s_probe} at 25, and of "
+        "{s_seen_probe} of trained pairs in new layouts: it does not carry over to labels that it saw alone. Supervision "
+        "changes top-1 by {s_few} at 5 labels and by {s_many} at 25, and alone it makes a gradient that is 2 to "
+        "the {sa_gradient} times CLIP's over label spread."
+    ),
+    "Autoregressive models?": (
+        "A reader of a vision encoder's tokens decodes {a} of unseen pairs right, one of raw tokens {a_raw}, of "
+        "CLIP's size {a_wide}: labels that were only seen alone they say alone, in {a_alone} and "
+        "{a_raw_alone} of images. But likelihood tells what they see: their order by it is {a_order}, "
+        "{a_raw_order} and {a_wide_order}. With EP + PP + BP at zero, where words look at the image, it is "
+        "{a_zero} and {a_raw_zero} (labels told apart: {a_set} and {a_raw_set}). "
+        "The gradient turns with the word in {a_gradient} and {a_raw_gradient} of models. At 5 labels order "
+        "is above CLIP's by {a_clip_order} with a vision encoder and by {a_wide_clip} at CLIP's size "
+        "without."
+    ),
+    "Does the need for label diversity go away?": (
+        "At 5 labels CLIP's loss with hard negatives, repeats masked, reaches a top-1 of {h_few}; what 25 labels add to "
+        "that of 5 changes by {h_need} with hard negatives, and by {slh_need} with SigLIP too. SigLIP alone is "
+        "at {sl} at 25 labels."
+    ),
+    "Noise and nuisances?": (
+        "Order is {n_10} with a tenth of the captions wrong and {n_30} with three tenths. Unbalanced labels "
+        "(z = 1) change top-1 by {z_1} and order by {z_order}. With four distractors top-1 is {d_4}."
+    ),
+}
 
 
 def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
@@ -114,7 +159,9 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
         "quiet",
     )
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
-    answers(page, verdicts)
+    said = {key: stated(found[0]) for key, found in verdicts.items()}
+    for question, answer in ANSWERS.items():
+        page.answer(question, answer.format_map(said))
     page.heading("All of them in one table")
     rows = table(study)
     if rows:
@@ -124,64 +171,11 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
     for part in trained(page, study, TITLES, "make tasks"):
         page.text(note(part), "quiet")
         models = study.models(part)
-        accuracies = summary(models, ("n_labels", *varying(models, CONDITIONS)), special(models))
+        accuracies = summary(models, conditions(models, CONDITIONS), special(models))
         section(page, part, drawn(study, part, folder / "figures"), verdicts, accuracies, folder / "tasks")
     how(page, "`make tasks` makes all of this.", seconds)
     write_csv(folder / "tasks.csv", verdict_table(verdicts))
     return [*page.write(folder, "tasks.md", "tasks.html"), folder / "tasks.csv"]
-
-
-def answers(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
-    """The questions, in numbers of N = 25 unless said."""
-    said = lambda key: stated(verdicts[key][0])
-    page.answer(
-        "Two dimensions: a gradient across and one down, in different heads?",
-        f"4 x 4 grids reach a top-1 of {said('g')}; the position gradient at zero leaves an order of {said('g_zero')}. Its part "
-        f"across at zero leaves {said('g_across')} of left and changes above by {said('g_across_keeps')}; its part down leaves "
-        f"{said('g_down')} of above and changes left by {said('g_down_keeps')}. Heads keep to one direction with "
-        f"{said('g_apart')} of their gradient (by chance .67); the strongest two are different in {said('g_heads')} of models (by "
-        f"chance .75). Objects of 1, 2, 3 pixels a side reach a top-1 of {said('go_size_1')}, {said('go_size_2')}, "
-        f"{said('go_size_3')}, seen by patches of their size {said('go_size_2_patch_2')} (2) and {said('go_size_3_patch_3')} (3). "
-        f"Of objects of 2 x 2 the part across at zero leaves {said('go_2_across')} of left and changes above by "
-        f"{said('go_2_across_keeps')}. Twice the steps change the order of patches of 2 x 2 by {said('gl_patch_steps')}, ten times "
-        f"the layouts by {said('gl_patch_layouts')} (asked after the run).",
-    )
-    page.answer(
-        "Three objects?",
-        f"Captions of pairs reach {said('t_pair')}, chains {said('t_chain')}; EP at zero changes the order of chains by "
-        f"{said('t_ep')}, EP + PP + BP leave {said('t_zero')}. With hard negatives (asked after the run) chains reach "
-        f"{said('th_chain')}, and EP + PP + BP at zero leave an order of {said('th_zero')}.",
-    )
-    page.answer(
-        "How much of the generalisation comes from the contrastive loss?",
-        f"Without it, a head that is told where objects are knows the order of {said('sa_told')} of unseen pairs at 5 labels, "
-        f"{said('sa_share')} more than with it; a probe of CLIP's embedding knows that of {said('s_probe')} at 25, and of "
-        f"{said('s_seen_probe')} of trained pairs in new layouts: it does not carry over to labels that it saw alone. Supervision "
-        f"changes top-1 by {said('s_few')} at 5 labels and by {said('s_many')} at 25, and alone it makes a gradient that is 2 to "
-        f"the {said('sa_gradient')} times CLIP's over label spread.",
-    )
-    page.answer(
-        "Autoregressive models?",
-        f"A reader of a vision encoder's tokens decodes {said('a')} of unseen pairs right, one of raw tokens {said('a_raw')}, of "
-        f"CLIP's size {said('a_wide')}: labels that were only seen alone they say alone, in {said('a_alone')} and "
-        f"{said('a_raw_alone')} of images. But likelihood tells what they see: their order by it is {said('a_order')}, "
-        f"{said('a_raw_order')} and {said('a_wide_order')}. With EP + PP + BP at zero, where words look at the image, it is "
-        f"{said('a_zero')} and {said('a_raw_zero')} (labels told apart: {said('a_set')} and {said('a_raw_set')}). "
-        f"The gradient turns with the word in {said('a_gradient')} and {said('a_raw_gradient')} of models. At 5 labels order "
-        f"is above CLIP's by {said('a_clip_order')} with a vision encoder and by {said('a_wide_clip')} at CLIP's size "
-        "without.",
-    )
-    page.answer(
-        "Does the need for label diversity go away?",
-        f"At 5 labels CLIP's loss with hard negatives, repeats masked, reaches a top-1 of {said('h_few')}; what 25 labels add to "
-        f"that of 5 changes by {said('h_need')} with hard negatives, and by {said('slh_need')} with SigLIP too. SigLIP alone is "
-        f"at {said('sl')} at 25 labels.",
-    )
-    page.answer(
-        "Noise and nuisances?",
-        f"Order is {said('n_10')} with a tenth of the captions wrong and {said('n_30')} with three tenths. Unbalanced labels "
-        f"(z = 1) change top-1 by {said('z_1')} and order by {said('z_order')}. With four distractors top-1 is {said('d_4')}.",
-    )
 
 
 def note(part: str) -> str:
