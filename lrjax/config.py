@@ -41,6 +41,8 @@ class Model:
     caption_noise: float = 0.0  # probability that a caption says the opposite
     contrastive: float = 1.0  # weight of the loss of images and captions
     supervision: float = 0.0  # weight of the loss of a head that is asked where objects are
+    token_multiplier: float = 1.0  # the encoders read E times this; sqrt(d_model) in the code that the paper starts from
+    decay_cls: bool = True  # whether weight decay acts on vision's E_cls
     gates: str = NONE
     # encoders
     d_model: int = 128
@@ -49,10 +51,17 @@ class Model:
     d_embed: int = 128
     n_layers_vision: int = 1
     n_layers_text: int = 1
+    n_repeats: int = 1  # how often the layers run, one after another, with the same weights (the paper's M_rep)
     positions: str = "learned"
-    layer_norm: bool = False  # before attention, before the MLP and at the readout
+    layer_norm: bool = False  # at attention, at the MLP and at the readout
+    norm: str = "pre"  # where LayerNorm stands, if there is one: before attention and MLP, or after their residuals
     mlp_ratio: int = 0  # width of the MLP over d_model; 0: none
+    dropout: float = 0.0  # rate, in training, on E + P, on what attention writes and on what the MLP writes
+    projection: str = "both"  # which encoders have a projection: both, or text alone (then images live in d_model dimensions)
     # data
+    data: str = "resampled"  # the data law: a batch drawn anew in every step, or a fixed, finite set that epochs go through
+    distinct: bool = False  # of the fixed set: whether the images of one label or pair are all different
+    single_caption_length: int = 3  # tokens of "x is in the image": 3, or the paper's 4
     task: str = "row"
     L: int = 10
     n_heldout: int = 5
@@ -69,10 +78,13 @@ class Model:
 
 
 MAX_MODELS = 1_000_000
+DATA = ("resampled", "fixed")
+NORMS = ("pre", "post")
+PROJECTIONS = ("both", "text")
 OBJECTIVES = ("contrastive", "autoregressive", "autoregressive_raw")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "logit_scale")
-AXES += ("zipf", "caption_noise", "contrastive", "supervision", "gates")  # beside seeds
+AXES += ("zipf", "caption_noise", "contrastive", "supervision", "token_multiplier", "decay_cls", "gates")  # beside seeds
 TRACED = ("seed", *AXES)
 STATIC = tuple(f.name for f in dataclasses.fields(Model) if f.name not in TRACED)
 _TYPES = {f.name: f.type for f in dataclasses.fields(Model)}
@@ -108,9 +120,16 @@ class Static:
     d_embed: int
     n_layers_vision: int
     n_layers_text: int
+    n_repeats: int
     positions: str
     layer_norm: bool
+    norm: str
     mlp_ratio: int
+    dropout: float
+    projection: str
+    data: str
+    distinct: bool
+    single_caption_length: int
     L: int
     n_heldout: int
     relations: str
@@ -158,6 +177,8 @@ class Hyper:
     caption_noise: jax.Array
     contrastive: jax.Array
     supervision: jax.Array
+    token_multiplier: jax.Array
+    decay_cls: jax.Array
     gates: GateSchedule
 
 
@@ -263,6 +284,17 @@ def validate_model(model: Model) -> None:
     _require("warmup_steps", m.warmup_steps, 0 <= m.warmup_steps <= 2**24, "0 or more")
     _require("matmul_precision", m.matmul_precision, m.matmul_precision in PRECISIONS, " or ".join(map(repr, PRECISIONS)))
     _require("seed", m.seed, 0 <= m.seed < 2**32, "a seed in 0..4294967295")
+    for name, known in (("data", DATA), ("norm", NORMS), ("projection", PROJECTIONS)):
+        _require(name, getattr(m, name), getattr(m, name) in known, " or ".join(map(repr, known)))
+    _require("token_multiplier", m.token_multiplier, 0 < m.token_multiplier <= 1000, "a number above 0 (up to 1000)")
+    _require("n_repeats", m.n_repeats, 1 <= m.n_repeats <= 16, "1..16")
+    _require("dropout", m.dropout, 0 <= m.dropout < 1, "a rate, 0..1 without 1")
+    equal = m.projection == "both" or m.d_embed == m.d_model
+    _require("d_embed", m.d_embed, equal, f"d_model = {m.d_model}, where projection = 'text'")
+    _require("single_caption_length", m.single_caption_length, m.single_caption_length in (3, 4), "3 or 4 tokens")
+    of_fixed = m.data == "fixed"
+    _require("distinct", m.distinct, of_fixed or not m.distinct, "False where data is resampled: its places are all different")
+    _require("zipf", m.zipf, not of_fixed or m.zipf == 0, "0 where data = 'fixed': every label and pair has as many images")
     schedule = gate_schedule(m)
     if m.mlp_ratio:
         for gates in (schedule.g0, schedule.g1):
@@ -307,7 +339,7 @@ def make_static(models: Sequence[Model]) -> Static:
 
 def make_hyper(model: Model) -> Hyper:
     """The traced side of one model, as NumPy values of fixed types."""
-    kinds = {int: np.int32, float: np.float32, tuple[float, float]: np.float32}
+    kinds = {int: np.int32, float: np.float32, tuple[float, float]: np.float32, bool: np.bool_}
     values = {name: np.asarray(getattr(model, name), kinds[_TYPES[name]]) for name in AXES if name != "gates"}
     return Hyper(seed=np.uint32(model.seed), gates=gate_schedule(model), **values)
 
