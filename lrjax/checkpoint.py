@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 from lrjax import devices
 from lrjax.errors import InputError, SaveError, Unusable
 
-FORMAT = 2  # 1 had no diverged_at
+FORMAT = 3  # 1 had no diverged_at; in 2 all models shared one step
 KEEP = 2  # newest evaluations kept, and newest stops after the last of them
 OTHER_FILES = 2**18  # bytes of a checkpoint beside its arrays, generously
 PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

@@ -72,7 +72,7 @@ def train(run: sweep.Run, folder: Path, measures: tuple[sweep.Measure, ...] = ()
     that makes this command go on.
     """
     print(sweep.plan(run))
-    if run.history.steps and devices.first_process():
+    if run.evaluations and devices.first_process():
         workdir.write_tables(folder, run)  # rows past the restored step are dropped
     progress, save = Progress(run), workdir.Saver(folder, run)
     with Stop() as stop:

@@ -19,7 +19,7 @@ from lrjax.scenes import Form, Slots
 from lrjax.splits import Splits
 
 MAX_LOG_SCALE = np.log(100.0)
-STREAMS = ("init", "splits", "batches", "evaluation", "noise")
+STREAMS = ("init", "splits", "batches", "evaluation", "noise", "items")
 
 
 @struct.dataclass
@@ -95,6 +95,12 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
 def model_splits(static: Static, hyper: Hyper) -> Splits:
     """The splits of one model, from its seed."""
     return static.world.splits(stream(hyper.seed, "splits"))
+
+
+def as_read(hyper: Hyper, params: CLIP) -> CLIP:
+    """The parameters as the encoders read them: E times the model's token_multiplier. Training holds and decays E itself."""
+    read = lambda encoder: encoder.replace(E=hyper.token_multiplier * encoder.E)
+    return params.replace(vision=read(params.vision), text=read(params.text))
 
 
 def tower(static: Static, params: CLIP, name: str) -> Encoder:

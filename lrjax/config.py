@@ -94,6 +94,10 @@ _TYPES = {f.name: f.type for f in dataclasses.fields(Model)}
 class Sweep:
     """Models, how long they train and how often they are evaluated. How that is run, not what it is: `slab`, how many train at a
     time (0: what memory holds), `checkpoint_every`, steps between checkpoints (0: one at every evaluation).
+
+    The length is a number of `steps`, with an evaluation every `eval_every`; or, of a finite set, a number of `epochs`, with
+    `evaluations` of them at equal shares of a model's own training (`steps` and `eval_every` are not read then). Models of
+    different N then end at different steps.
     """
 
     models: tuple[Model, ...]
@@ -101,9 +105,23 @@ class Sweep:
     eval_every: int = 300
     slab: int = dataclasses.field(default=0, compare=False)
     checkpoint_every: int = dataclasses.field(default=0, compare=False)
+    epochs: int = 0
+    evaluations: int = 10
+
+    def evaluated_at(self, model: Model) -> tuple[int, ...]:
+        """The steps after which a model is evaluated, from 0 to its last."""
+        if not self.epochs:
+            return tuple(range(0, self.steps + 1, self.eval_every))
+        last = self.epochs * steps_per_epoch(model)
+        return tuple(round(i * last / self.evaluations) for i in range(self.evaluations + 1))
+
+    @property
+    def longest(self) -> int:
+        """The steps of the model that trains longest."""
+        return max(self.evaluated_at(model)[-1] for model in one_of_each(self.models))
 
 
-RUN = ("steps", "eval_every", "slab", "checkpoint_every")
+RUN = ("steps", "eval_every", "slab", "checkpoint_every", "epochs", "evaluations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +209,7 @@ def get_config(**changes) -> ml_collections.ConfigDict:
     config.n_labels = (5, 10, 15, 20, 25)
     for name in AXES[1:]:
         config[name] = (defaults[name],)
+    config.scales = ()  # pairs (e_scale, p_scale), in place of the product of these two axes
     # run
     for name in RUN:
         config[name] = getattr(Sweep, name)
@@ -219,30 +238,56 @@ def make_sweep(config: Mapping[str, Any]) -> Sweep:
     _require("seeds", seeds, 1 <= seeds <= 100_000, "1 or more (up to 100000)")
     _require("first_seed", first_seed, 0 <= first_seed <= 2**32 - seeds, f"0..{2**32 - seeds}, so that all seeds are below 2^32")
     axes = {name: _axis(name, config[name]) for name in (*STATIC, *AXES)}
-    n_models = seeds * math.prod(len(values) for values in axes.values())
+    scales = _scales(config["scales"], axes)
+    n_models = seeds * math.prod(len(values) for values in axes.values()) * len(scales or (1,))
     if n_models > MAX_MODELS:
         raise InputError(f"config: the product of seeds and axes is {n_models} models; expected at most {MAX_MODELS}")
-    rows = itertools.product(*axes.values(), range(first_seed, first_seed + seeds))
-    models = tuple(Model(**dict(zip((*axes, "seed"), row, strict=True))) for row in rows)
-    sweep = Sweep(models, *(_cast(name, config[name], int) for name in RUN))
+    rows = itertools.product(scales or ({},), *axes.values(), range(first_seed, first_seed + seeds))
+    models = tuple(Model(**dict(zip((*axes, "seed"), row, strict=True)) | scale) for scale, *row in rows)
+    sweep = Sweep(models, **{name: _cast(name, config[name], int) for name in RUN})
     validate(sweep)
     return sweep
 
 
 def validate(sweep: Sweep) -> None:
     """Raise InputError that names the field, its value and what is right, if any model or the run is not possible."""
-    steps, every = sweep.steps, sweep.eval_every
+    _validate_length(sweep)
+    _require("slab", sweep.slab, sweep.slab >= 0, "0 (what memory holds) or a number of models")
+    if not sweep.models:
+        raise InputError("models: the sweep is empty; give at least one model")
+    for model in one_of_each(sweep.models):
+        validate_model(model)
+        if not sweep.epochs:
+            continue
+        _require("epochs", sweep.epochs, model.data == "fixed", "0 where data = 'resampled', which has no epochs: give steps")
+        last, n = sweep.epochs * steps_per_epoch(model), model.n_labels
+        _require("epochs", sweep.epochs, last < 2**31, f"fewer: {last} steps at n_labels = {n}, of at most {2**31 - 1}")
+        _require("evaluations", sweep.evaluations, sweep.evaluations <= last, f"at most the {last} steps of n_labels = {n}")
+
+
+def _validate_length(sweep: Sweep) -> None:
+    """The same for how long a sweep is."""
+    steps, every, often = sweep.steps, sweep.eval_every, sweep.checkpoint_every
+    _require("epochs", sweep.epochs, sweep.epochs >= 0, "0 (config.steps says how long) or more")
+    _require("evaluations", sweep.evaluations, sweep.evaluations >= 1, "1 or more")
+    _require("checkpoint_every", often, often >= 0, "0 (every evaluation) or a number of steps")
+    if sweep.epochs:
+        return
     _require("eval_every", every, every >= 1, "1 or more")
     _require("steps", steps, 1 <= steps <= 2**31 - 1, "1 or more (up to 2147483647)")
     _require("steps", steps, steps % every == 0, f"a multiple of eval_every = {every}")
-    _require("slab", sweep.slab, sweep.slab >= 0, "0 (what memory holds) or a number of models")
-    often = sweep.checkpoint_every
-    fits = often >= 0 and (often == 0 or every % often == 0 or often % every == 0)
+    fits = often == 0 or every % often == 0 or often % every == 0
     _require("checkpoint_every", often, fits, f"0 (every evaluation), or a divisor or multiple of eval_every = {every}")
-    if not sweep.models:
-        raise InputError("models: the sweep is empty; give at least one model")
-    for model in {dataclasses.replace(model, seed=0): model for model in sweep.models}.values():
-        validate_model(model)
+
+
+def one_of_each(models: Sequence[Model]) -> list[Model]:
+    """One model of those that differ in their seed alone."""
+    return list({dataclasses.replace(model, seed=0): model for model in models}.values())
+
+
+def steps_per_epoch(model: Model) -> int:
+    """The batches of one epoch of a finite set; a last one that would not be full is left out."""
+    return make_static([model]).world.n_items(model.n_labels, model.n1, model.n2) // model.batch_size
 
 
 def validate_model(model: Model) -> None:
@@ -295,6 +340,8 @@ def validate_model(model: Model) -> None:
     of_fixed = m.data == "fixed"
     _require("distinct", m.distinct, of_fixed or not m.distinct, "False where data is resampled: its places are all different")
     _require("zipf", m.zipf, not of_fixed or m.zipf == 0, "0 where data = 'fixed': every label and pair has as many images")
+    enough = not of_fixed or steps_per_epoch(m) >= 1
+    _require("batch_size", m.batch_size, enough, "at most the number of images of the finite set")
     schedule = gate_schedule(m)
     if m.mlp_ratio:
         for gates in (schedule.g0, schedule.g1):
@@ -355,6 +402,18 @@ def _axis(name: str, value: Any) -> tuple:
     if len(set(cast)) < len(cast):
         raise InputError(f"config.{name}: {value!r} repeats a value; give each value once")
     return cast
+
+
+def _scales(pairs: Any, axes: Mapping[str, tuple]) -> list[dict[str, float]]:
+    """The pairs of initial scales of a config as fields of models; none if the axes e_scale and p_scale say."""
+    if not pairs:
+        return []
+    for name in ("e_scale", "p_scale"):
+        _require(name, axes[name], axes[name] == (getattr(Model, name),), "the default beside config.scales, which has both")
+    cast = [_cast("scales", pair, tuple[float, float]) for pair in ((pairs,) if _is_pair(pairs) else pairs)]
+    if len(set(cast)) < len(cast):
+        raise InputError(f"config.scales: {pairs!r} repeats a value; give each value once")
+    return [{"e_scale": e, "p_scale": p} for e, p in cast]
 
 
 def _is_pair(value) -> bool:

@@ -7,12 +7,18 @@ LOSSES = ("softmax", "sigmoid")
 
 
 def contrastive_loss(
-    images: jax.Array, captions: jax.Array, log_scale: jax.Array, same: jax.Array | None = None, wrong: jax.Array | None = None
+    images: jax.Array,
+    captions: jax.Array,
+    log_scale: jax.Array,
+    same: jax.Array | None = None,
+    wrong: jax.Array | None = None,
+    has_wrong: jax.Array | None = None,
 ) -> jax.Array:
     """Symmetric cross-entropy of unit embeddings images, captions [B, E], with logits exp(log_scale) * cosine.
 
     `same` [B, B] marks pairs whose captions are equal: off the diagonal they are false negatives, and are left out. None (the
-    paper's plain loss) counts them. `wrong` [W, E]: a hard negative for each of the last W images, among whose captions it stands.
+    paper's plain loss) counts them. `wrong` [W, E]: a hard negative for each of the last W images, among whose captions it stands,
+    where `has_wrong` [W] is true (None: for all).
     """
     logits = jnp.exp(log_scale) * images @ captions.T
     if same is not None:
@@ -21,6 +27,7 @@ def contrastive_loss(
     if wrong is not None:
         first = len(images) - len(wrong)
         hard = jnp.exp(log_scale) * (images[first:] * wrong).sum(-1)
+        hard = hard if has_wrong is None else jnp.where(has_wrong, hard, -jnp.inf)
         of_image = of_image.at[first:].set(jnp.logaddexp(of_image[first:], hard))
     return jnp.mean((of_caption + of_image) / 2 - jnp.diagonal(logits))
 
@@ -32,6 +39,7 @@ def sigmoid_loss(
     bias: jax.Array,
     same: jax.Array | None = None,
     wrong: jax.Array | None = None,
+    has_wrong: jax.Array | None = None,
 ) -> jax.Array:
     """SigLIP's loss of the same: of every image and caption, whether they belong together, with logit exp(log_scale) * cosine +
     bias. Summed over captions, the mean over images.
@@ -44,5 +52,6 @@ def sigmoid_loss(
         losses = jnp.where(same & ~together, 0, losses)
     total = losses.sum()
     if wrong is not None:
-        total += jax.nn.softplus(logit((images[len(images) - len(wrong) :] * wrong).sum(-1))).sum()
+        hard = jax.nn.softplus(logit((images[len(images) - len(wrong) :] * wrong).sum(-1)))
+        total += jnp.sum(hard, where=has_wrong)
     return total / len(images)

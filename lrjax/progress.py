@@ -17,8 +17,7 @@ class Progress:
         self.run, self.began = run, None
         self.seconds, self.timed = 0.0, 0  # of training alone, its first chunk (which compiles) left out
         self.models = len(run.sweep.models)
-        self.total, self.done = run.sweep.steps * self.models, run.step * self.models  # in model-steps
-        self.done += sum(steps * len(run.programs[i].rows) for i, steps in run.ahead.items())
+        self.total, self.done = sum(len(p.rows) * p.evaluated_at[-1] for p in run.programs), run.model_steps
         self.accuracy = self.loss = float("nan")
         terminal = sys.stderr.isatty()
         form = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}]{postfix}"
@@ -31,21 +30,24 @@ class Progress:
         if self.began is not None:
             self.seconds, self.timed = self.seconds + now - self.began, self.timed + model_steps
         self.began = now
-        self.bar.set_description_str(f"{self.models} models, step {self.done // self.models}/{self.run.sweep.steps}", refresh=False)
+        self.bar.set_description_str(
+            f"{self.models} models, step {self.done // self.models}/{self.total // self.models}", refresh=False
+        )
         self.bar.set_postfix_str(self._status(), refresh=False)
         self.bar.update(model_steps)
 
     def on_evaluation(self, run: Run) -> None:
         """After an evaluation."""
-        history = dict(zip(run.history.metrics, run.history.values[-1].T, strict=True))
+        history = dict(zip(run.history.metrics, run.history.values[run.evaluations - 1].T, strict=True))
         self.accuracy, self.loss = mean(history["unseen_pair"]), mean(history["loss"])
         self.began = time.monotonic() if self.began else None
         if not self.bar.disable:
             return
+        longest = max(p.evaluated_at[-1] for p in run.programs)
         if run.step == 0:
-            print(f"step 0/{run.sweep.steps}  {self.models} models  unseen_pair {self.accuracy:.3f}", flush=True)
+            print(f"step 0/{longest}  {self.models} models  unseen_pair {self.accuracy:.3f}", flush=True)
         else:
-            print(f"step {run.step}/{run.sweep.steps}  {self._status()}", flush=True)
+            print(f"step {run.step}/{longest}  {self._status()}", flush=True)
 
     def _status(self) -> str:
         speed = "compiling"

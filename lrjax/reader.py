@@ -24,7 +24,7 @@ from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
 from lrjax.scenes import BACKGROUND, CLS, EMPTY, EOT, Slots, fill
 from lrjax.splits import Splits
-from lrjax.tasks.base import Batch, Questions, Task, all_captions, of_one, words_of
+from lrjax.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
 
 SUFFIXES = ("", "_order", "_label_set", "_named", "_alone")
 BLOCK = 256  # images read at a time
@@ -98,9 +98,7 @@ def log_likelihood(
 
 def loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch) -> jax.Array:
     """The mean cross-entropy of the words of a batch's captions."""
-    task = static.world
-    captions = of_one(task, batch.label), *zip(task.said, batch.said, strict=True)
-    words = words_of(task, captions)
+    words = batch_words(static.world, batch)
     seen = prefix(static, params, gates, batch.images, static.gated)
     found = log_likelihood(static, hyper, params, gates, seen, words, static.gated)
     return -found.sum() / (words != BACKGROUND).sum()

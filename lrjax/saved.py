@@ -13,15 +13,18 @@ import numpy as np
 from lrjax import train
 from lrjax.config import MAX_MODELS, Model, Sweep
 from lrjax.errors import InputError, Unusable
-from lrjax.sweep import History, Run, metric_names, pending_table, slabs_by_shape, start
+from lrjax.sweep import History, Run, slabs_by_shape, start
 from lrjax.train import TrainState
+
+LENGTH = ("steps", "eval_every", "epochs", "evaluations")  # fields of a Sweep that say how long it is
 
 
 def sweep_to_json(sweep: Sweep) -> dict:
-    """The table of models by columns (a constant column as one value), and the run's length."""
+    """The table of models by columns (a constant column as one value), and how long they train."""
     columns = {f.name: [getattr(m, f.name) for m in sweep.models] for f in dataclasses.fields(Model)}
     models = {name: values if len(set(values)) > 1 else values[0] for name, values in columns.items()}
-    return {"n_models": len(sweep.models), "models": models, "steps": sweep.steps, "eval_every": sweep.eval_every}
+    length = {name: getattr(sweep, name) for name in LENGTH}
+    return {"n_models": len(sweep.models), "models": models} | length
 
 
 def sweep_from_json(data: dict) -> Sweep:
@@ -37,25 +40,22 @@ def sweep_from_json(data: dict) -> Sweep:
 
     columns = {name: column(name, value) for name, value in data["models"].items()}
     models = tuple(Model(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
-    return Sweep(models, data["steps"], data["eval_every"])
+    return Sweep(models, **{name: data[name] for name in LENGTH if name in data})
 
 
 def run_to_arrays(run: Run) -> tuple[dict, dict]:
     """Nested dicts of arrays, and a JSON-able meta: what `checkpoint.save` takes. Slabs of one static shape are stored as one."""
     groups = slabs_by_shape(run.programs)
     states = [jax.tree.map(lambda *x: np.concatenate(x), *(run.states[i] for i in group)) for group in groups]
+    at, evaluated = np.zeros(len(run.sweep.models), np.int64), np.zeros(len(run.sweep.models), np.int64)
+    for i, program in enumerate(run.programs):
+        at[program.rows], evaluated[program.rows] = run.at[i], run.evaluated[i]
     arrays = {
         "programs": {str(g): _without_none(flax.serialization.to_state_dict(state)) for g, state in enumerate(states)},
-        "history": {"steps": np.array(run.history.steps), "values": np.stack(run.history.values)},
+        "history": {"steps": np.stack(run.history.steps), "values": np.stack(run.history.values)},
+        "models": {"at": at, "evaluated": evaluated},
     }
     meta = {"sweep": sweep_to_json(run.sweep), "slab": run.slab, "metrics": list(run.history.metrics)}
-    if run.ahead:
-        names, models = metric_names(run) or run.history.metrics, len(run.sweep.models)
-        ahead, pending = np.zeros(models, np.int32), np.zeros(models, bool)
-        for i, program in enumerate(run.programs):
-            ahead[program.rows], pending[program.rows] = run.ahead.get(i, 0), i in run.pending
-        arrays["interval"] = {"ahead": ahead, "pending": pending, "values": pending_table(run, names)}
-        meta["pending"] = list(names)
     return arrays, meta
 
 
@@ -73,24 +73,33 @@ def run_from_arrays(arrays: dict, meta: dict) -> Run:
         for i in group:
             m = len(run.programs[i].rows)
             run.states[i], states = (jax.tree.map(lambda x: x[part], states) for part in (slice(m), slice(m, None)))
-    steps = arrays["history"]["steps"].tolist()
-    run.history = History(tuple(meta["metrics"]), steps, list(arrays["history"]["values"]))
-    run.step = steps[-1]
-    if "interval" in arrays:
-        _restore_interval(run, arrays["interval"], meta["pending"])
+    if "models" not in arrays:
+        arrays, meta = _of_own_steps(arrays, meta, len(run.sweep.models))
+    history = arrays["history"]
+    run.history = History(tuple(meta["metrics"]), list(history["steps"].copy()), list(history["values"].copy()))
+    for i, program in enumerate(run.programs):
+        at, evaluated = (set(arrays["models"][name][program.rows].tolist()) for name in ("at", "evaluated"))
+        if len(at) > 1 or len(evaluated) > 1:
+            raise Unusable("checkpoint: a stop at which slabs stood apart that are one slab on these devices", "use an evaluation")
+        run.at[i], run.evaluated[i] = at.pop(), evaluated.pop()
     return run
 
 
-def _restore_interval(run: Run, arrays: dict, names: list[str]) -> None:
-    """How far programs are between two evaluations, from how far models are."""
-    for i, program in enumerate(run.programs):
-        ahead, pending, values = (arrays[name][program.rows] for name in ("ahead", "pending", "values"))
-        if len(set(ahead.tolist())) > 1 or len(set(pending.tolist())) > 1:
-            raise Unusable("checkpoint: a stop at which slabs stood apart that are one slab on these devices", "use an evaluation")
-        if ahead[0]:
-            run.ahead[i] = int(ahead[0])
-        if pending[0]:
-            run.pending[i] = {name: column for name, column in zip(names, values.T, strict=True)}
+def _of_own_steps(arrays: dict, meta: dict, models: int) -> tuple[dict, dict]:
+    """Arrays and meta of formats 1 and 2, in which all models shared one step, with the steps and evaluations of every model."""
+    steps, values, metrics = arrays["history"]["steps"], arrays["history"]["values"], meta["metrics"]
+    at, evaluated = np.full(models, steps[-1]), np.full(models, len(steps))
+    steps = np.repeat(steps[:, None], models, 1)
+    if "interval" in arrays:
+        interval = arrays["interval"]
+        at, evaluated = at + interval["ahead"], evaluated + interval["pending"]
+        if interval["pending"].any():
+            row = np.full((models, len(metrics)), np.nan, np.float32)
+            for k, name in enumerate(meta["pending"]):
+                row[:, metrics.index(name)] = interval["values"][:, k]
+            steps, values = np.append(steps, at[None], 0), np.append(values, row[None], 0)
+    models_at = {"at": at, "evaluated": evaluated}
+    return arrays | {"history": {"steps": steps, "values": values}, "models": models_at}, meta
 
 
 def _without_none(tree):

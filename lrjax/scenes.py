@@ -20,6 +20,7 @@ from flax import struct
 BACKGROUND, CLS, EOT, IN_IMAGE, LEFT_OF, RIGHT_OF = range(6)
 FIRST_SLOT_TOKEN, FIRST_LABEL = LEFT_OF, 6  # slots hold relation words and labels (or what they replace)
 EMPTY = -1  # no token: what a template has where a slot will always be filled
+IS = CLS  # "is" in captions of one object with four tokens: no caption of CLIP has a CLS
 WORDS = {"left": LEFT_OF, "right": RIGHT_OF, "above": 6, "below": 7}  # the last two in tasks whose labels begin later
 REVERSED = ("right", "below")  # "b right of a" is "a left of b"
 RELATIONS = {"left": ("left",), "left+right": ("left", "right")}  # data -> the relation words that its captions use
@@ -39,6 +40,7 @@ class Form:
 
 
 SINGLE_CAPTION = Form((EMPTY, IN_IMAGE, EOT, BACKGROUND), EMPTY, readout=2)
+SINGLE_CAPTION_OF_FOUR = Form((EMPTY, IS, IN_IMAGE, EOT), EMPTY, readout=3)  # as the paper prints it
 PAIR_CAPTION = Form((EMPTY, EMPTY, EMPTY, EOT), EMPTY, readout=3)
 
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from lrjax.finite_set import first_appearance_ranks
+
 
 @struct.dataclass
 class Splits:
@@ -14,10 +16,33 @@ class Splits:
 
     positions: [A, L], label -> places. pairs: [N_max, N_max, K], (first, second) -> layouts (of `three`: a key). The smallest type
     that holds them.
+
+    Where draws may repeat (`finite_set`), position_draws [A, L] and pair_draws [N_max, N_max, K] are the draws, as ranks in these
+    orders: the first n1 (n2) draws are trained. None where every place is drawn once: then draw t has rank t.
     """
 
     positions: jax.Array
     pairs: jax.Array
+    position_draws: jax.Array | None = None
+    pair_draws: jax.Array | None = None
+
+    def trained_positions(self, n1: jax.Array, label: jax.Array) -> jax.Array:
+        """How many of the first positions of a label [...] are trained."""
+        return n1 if self.position_draws is None else ranks_seen(self.position_draws, n1)[label]
+
+    def trained_layouts(self, n2: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+        """How many of the first layouts of a pair of trained labels [...] are trained."""
+        return n2 if self.pair_draws is None else ranks_seen(self.pair_draws, n2)[x, y]
+
+
+def ranks_seen(draws: jax.Array, n: jax.Array) -> jax.Array:
+    """How many different places the first n draws [..., n_max] show, given as ranks of first appearance."""
+    return 1 + jnp.where(jnp.arange(draws.shape[-1]) < n, draws, 0).max(-1).astype(jnp.int32)
+
+
+def at_draw(order: jax.Array, draws: jax.Array | None, group: tuple, t: jax.Array) -> jax.Array:
+    """The place that draw t of a group of labels shows, from its `order` and `draws` of Splits."""
+    return order[*group, t if draws is None else draws[*group, t]].astype(jnp.int32)
 
 
 def order(key: jax.Array, n: int) -> jax.Array:
@@ -26,17 +51,27 @@ def order(key: jax.Array, n: int) -> jax.Array:
     return ranks.astype(jnp.uint8 if n <= 256 else jnp.uint16)
 
 
-def make_splits(key: jax.Array, n_labels_max: int, n_heldout: int, n_places: int, n_layouts: int) -> Splits:
-    """Splits of one model. Label a is drawn from fold_in(key, a), pair (x, y) from its two ids: N and padding change nothing."""
+def make_splits(key: jax.Array, n_labels_max: int, n_heldout: int, n_places: int, n_layouts: int, repeated: bool = False) -> Splits:
+    """Splits of one model. Label a is drawn from fold_in(key, a), pair (x, y) from its two ids: N and padding change nothing.
+
+    `repeated`: places are drawn with replacement (see `Splits`).
+    """
     label_key, pair_key = jax.random.split(key)
-
-    def pair(x, y):
-        return order(jax.random.fold_in(jax.random.fold_in(pair_key, x), y), n_layouts)
-
     labels, trained = jnp.arange(n_heldout + n_labels_max), jnp.arange(n_labels_max)
+
+    def of_labels(draw, n):
+        return jax.vmap(lambda a: draw(jax.random.fold_in(label_key, a), n))(labels)
+
+    def of_pairs(draw, n):
+        one = lambda x, y: draw(jax.random.fold_in(jax.random.fold_in(pair_key, x), y), n)
+        return jax.vmap(lambda x: jax.vmap(lambda y: one(x, y))(trained))(trained)
+
+    draws = lambda key, n: first_appearance_ranks(jax.random.fold_in(key, 0), n)
     return Splits(
-        positions=jax.vmap(lambda a: order(jax.random.fold_in(label_key, a), n_places))(labels),
-        pairs=jax.vmap(lambda x: jax.vmap(lambda y: pair(x, y))(trained))(trained),
+        positions=of_labels(order, n_places),
+        pairs=of_pairs(order, n_layouts),
+        position_draws=of_labels(draws, n_places) if repeated else None,
+        pair_draws=of_pairs(draws, n_layouts) if repeated else None,
     )
 
 

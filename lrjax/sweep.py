@@ -2,13 +2,13 @@
 
 Models of one static shape are one program: scan over steps inside, vmap over models outside, the model axis over all devices,
 training state donated, evaluation between chunks of steps. A sweep larger than memory becomes slabs, each a run of the same
-compiled program. All programs of a sweep advance together, so that the sweep has one step and one checkpoint.
+compiled program, and so are models that train for different numbers of steps: each program owns its step. Programs take turns, an
+evaluation interval each, so that all are equally far, by shares of their own training.
 
 Axes: m models of a program, M models of the sweep, s evaluations, k metrics.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from lrjax import devices, train
 from lrjax.benchmark import counts
-from lrjax.clip import model_splits, n_parameters, shaped
+from lrjax.clip import as_read, model_splits, n_parameters, shaped
 from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, gate_schedule, make_hyper, make_static
 from lrjax.errors import InputError
 from lrjax.evaluate import METRICS, evaluate
@@ -28,7 +28,7 @@ from lrjax.splits import Splits
 from lrjax.stats import Table
 from lrjax.train import TrainState
 
-CHUNK, CHUNK_SECONDS = 25, 5  # steps between two looks of the host, at most; how long they may last
+CHUNK, CHUNK_SECONDS = 50, 5  # steps between two looks of the host, at most; how long they may last
 REPORTED = 3  # a trained model's figures are the mean of its last three evaluations
 
 # Measures beside METRICS, per model: (static, hyper, splits, params, gates) -> dict of name -> number []. Each becomes a column.
@@ -37,7 +37,8 @@ Measure = Callable[[Static, Hyper, Splits, train.CLIP, Gates], dict[str, jax.Arr
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Models that train together: `rows` [m] of the sweep's table, `hyper` with leaves [m + padding, ...].
+    """Models that train together: `rows` [m] of the sweep's table, `hyper` with leaves [m + padding, ...]; `evaluated_at` [s], the
+    steps after which they are evaluated, the last of which ends their training.
 
     Padding repeats the last model, so that the models divide among devices and every slab has one size; it is dropped on export.
     """
@@ -45,44 +46,77 @@ class Program:
     static: Static
     rows: np.ndarray
     hyper: Hyper
+    evaluated_at: tuple[int, ...]
 
 
 @dataclasses.dataclass
 class History:
-    """All evaluations so far: steps [s], values [s, M, k] of the metrics named, NaN where there is none."""
+    """All evaluations so far: the step of each model [s][M], and values [s][M, k] of the metrics named, NaN where there is none.
+
+    The last evaluation may lack the models of programs that have not come so far (`Run.evaluated`).
+    """
 
     metrics: tuple[str, ...]
-    steps: list[int]
+    steps: list[np.ndarray]
     values: list[np.ndarray]
 
-    def final(self) -> dict[str, np.ndarray]:
-        """Each metric [M], as reported: the mean of the last REPORTED evaluations of training."""
-        trained = [values for step, values in zip(self.steps, self.values, strict=True) if step > 0]
-        mean = np.mean(np.stack(trained[-REPORTED:]), 0, dtype=np.float64).astype(np.float32)
-        return dict(zip(self.metrics, mean.T, strict=True))
+    def record(self, i: int, rows: np.ndarray, step: int, found: dict[str, np.ndarray]) -> None:
+        """The metrics [m] of models `rows` at their i-th evaluation. Raises InputError if a metric is new after the first one."""
+        if i and (new := sorted(found.keys() - set(self.metrics))):
+            raise InputError(f"measures: the run so far has metrics {self.metrics}, not {new[0]}; resume with the same measures")
+        if not i:
+            self._widen(found)
+        if i == len(self.steps):
+            self.steps.append(np.zeros(self.steps[0].shape, np.int64))
+            self.values.append(np.full(self.values[0].shape, np.nan, np.float32))
+        self.steps[i][rows] = step
+        for name, column in found.items():
+            self.values[i][rows, self.metrics.index(name)] = column
+
+    def _widen(self, names) -> None:
+        """Make room for metrics that programs evaluated before did not have, each column where it belongs."""
+        known = {"loss", *METRICS}
+        metrics = ("loss", *METRICS, *sorted((set(self.metrics) | set(names)) - known))
+        wide = np.full((len(self.steps[0]), len(metrics)), np.nan, np.float32)
+        for k, name in enumerate(self.metrics):
+            wide[:, metrics.index(name)] = self.values[0][:, k]
+        self.metrics, self.values[0] = metrics, wide
 
 
 @dataclasses.dataclass
 class Run:
-    """A sweep at one step of its training: states, one a program, NumPy with leaves [m, ...]; none before the first evaluation.
-
-    `step` is that of the last evaluation. A run that was stopped between two has programs `ahead` of it by so many steps, and those
-    that have reached the next one have their metrics [m] `pending` until all have.
+    """A sweep at some moment of its training. By program: its state (NumPy, leaves [m, ...]; none before its first step), how many
+    steps it has made (`at`), and how many evaluations it has had (`evaluated`).
     """
 
     sweep: Sweep
     slab: int
     programs: tuple[Program, ...]
-    step: int
     states: list[TrainState | None]
+    at: list[int]
+    evaluated: list[int]
     history: History
-    ahead: dict[int, int] = dataclasses.field(default_factory=dict)
-    pending: dict[int, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def evaluations(self) -> int:
+        """How many evaluations all programs have had."""
+        return min(self.evaluated)
+
+    @property
+    def step(self) -> int:
+        """The step of the last evaluation that all programs have had, of the program that trains longest."""
+        return max(program.evaluated_at[max(self.evaluations - 1, 0)] for program in self.programs)
 
     @property
     def place(self) -> tuple[int, int]:
-        """(last evaluation, steps that programs have made since, together): what a checkpoint is named by."""
-        return self.step, sum(self.ahead.values())
+        """(step, steps that programs have made since, together): what a checkpoint is named by."""
+        last = max(self.evaluations - 1, 0)
+        return self.step, sum(at - p.evaluated_at[last] for p, at in zip(self.programs, self.at, strict=True))
+
+    @property
+    def model_steps(self) -> int:
+        """Steps of single models that have been made."""
+        return sum(at * len(program.rows) for program, at in zip(self.programs, self.at, strict=True))
 
     @property
     def diverged_at(self) -> np.ma.MaskedArray:
@@ -95,30 +129,52 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training has reached the sweep's last step."""
-        return self.step >= self.sweep.steps
+        """Whether every program has had its last evaluation."""
+        return all(n == len(program.evaluated_at) for program, n in zip(self.programs, self.evaluated, strict=True))
+
+    def final(self) -> dict[str, np.ndarray]:
+        """Each metric [M], as reported: the mean of the last REPORTED evaluations of training."""
+        last = np.stack(self.history.values[1 : self.evaluations][-REPORTED:])
+        mean = np.mean(last, 0, dtype=np.float64).astype(np.float32)
+        return dict(zip(self.history.metrics, mean.T, strict=True))
 
 
 def make_programs(sweep: Sweep, slab: int = 0, n_devices: int = 1) -> tuple[Program, ...]:
-    """Group the models by static shape, then into slabs of at most `slab` models (0: no limit), padded to divide among devices.
+    """Group the models by static shape and by length of training, then into slabs of at most `slab` models (0: no limit), padded to
+    divide among devices.
 
-    Within a group arrays are padded to its largest number of labels; slabs of a group are equal in shape and share one compilation.
+    Models of one static shape share one compilation whatever their length: their arrays are padded to the largest number of labels,
+    and their slabs are equal in size.
     """
-    groups: dict[tuple, list[int]] = {}
+    groups: dict[tuple, dict[tuple[int, ...], list[int]]] = {}
     for row, model in enumerate(sweep.models):
-        groups.setdefault(tuple(getattr(model, name) for name in STATIC), []).append(row)
+        shape = tuple(getattr(model, name) for name in STATIC)
+        groups.setdefault(shape, {}).setdefault(sweep.evaluated_at(model), []).append(row)
 
     programs = []
-    for rows in groups.values():
-        n_slabs = -(-len(rows) // max(slab, n_devices)) if slab else 1
-        size = -(-len(rows) // (n_slabs * n_devices)) * n_devices
-        static = make_static([sweep.models[row] for row in rows])
-        for first in range(0, len(rows), size):
-            part = rows[first : first + size]
-            padded = part + part[-1:] * (size - len(part))
-            hyper = jax.tree.map(lambda *x: np.stack(x), *(make_hyper(sweep.models[row]) for row in padded))
-            programs.append(Program(static, np.array(part), hyper))
+    for by_length in groups.values():
+        static = make_static([sweep.models[row] for rows in by_length.values() for row in rows])
+        size = slab_size([len(rows) for rows in by_length.values()], slab, n_devices)
+        for evaluated_at, rows in by_length.items():
+            for first in range(0, len(rows), size):
+                part = rows[first : first + size]
+                padded = part + part[-1:] * (size - len(part))
+                hyper = jax.tree.map(lambda *x: np.stack(x), *(make_hyper(sweep.models[row]) for row in padded))
+                programs.append(Program(static, np.array(part), hyper, evaluated_at))
     return tuple(programs)
+
+
+def slab_size(counts: list[int], slab: int, n_devices: int) -> int:
+    """One size for the slabs of groups of so many models each: a multiple of n_devices, of at most `slab` (0: no limit), the one
+    that pads least, and of those the largest.
+    """
+
+    def even(count):  # slabs of one group, as equal as can be
+        n_slabs = -(-count // max(slab, n_devices)) if slab else 1
+        return -(-count // (n_slabs * n_devices)) * n_devices
+
+    padded = lambda size: sum(-(-count // size) * size for count in counts)
+    return min({even(count) for count in counts}, key=lambda size: (padded(size), -size))
 
 
 @partial(jax.jit, static_argnums=(0, 2))
@@ -142,18 +198,22 @@ def train_chunk(
     start: jax.Array,
     n_steps: int,
     mesh: Mesh | None = None,
+    made: jax.Array | None = None,
 ) -> tuple[TrainState, jax.Array]:
-    """n_steps training steps of all models of a program, from step `start`: states (donated) and losses [m, n_steps]."""
+    """n_steps training steps of all models of a program, from step `start`, or as many of them as `made` (traced) says: states
+    (donated) and losses [m, n_steps], NaN for steps that were not made.
+    """
 
-    def local(hyper, splits, states, start):
-        one = lambda model: train.train_steps(static, *model, start, n_steps)
+    def local(hyper, splits, states, start, made):
+        one = lambda model: train.train_steps(static, *model, start, n_steps, made)
         models = len(hyper.seed)
         at_once = devices.trained_at_once(models)
         if at_once == models:
             return jax.vmap(one)((hyper, splits, states))
         return jax.lax.map(one, (hyper, splits, states), batch_size=at_once)
 
-    return devices.over_models(local, mesh or devices.mesh(), replicated=1)(hyper, splits, states, start)
+    made = jnp.int32(n_steps) if made is None else made
+    return devices.over_models(local, mesh or devices.mesh(), replicated=2)(hyper, splits, states, start, made)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 6, 7))
@@ -171,6 +231,7 @@ def evaluate_program(
 
     def one(args, step):
         hyper, splits, params = args
+        params = as_read(hyper, params)
         gates = hyper.gates.at(step)
         metrics = evaluate(static, hyper, splits, params, gates, exhaustive, split=static.gated)
         for measure in measures:
@@ -187,23 +248,28 @@ def start(sweep: Sweep) -> Run:
     """A run before its first step, in slabs of `sweep.slab` models (0: as many as memory holds)."""
     slab = sweep.slab or models_that_fit(sweep)
     programs = make_programs(sweep, slab, jax.device_count())
-    return Run(sweep, slab, programs, 0, [None] * len(programs), History((), [], []))
+    n, models = len(programs), len(sweep.models)
+    nothing = History((), [np.zeros(models, np.int64)], [np.zeros((models, 0), np.float32)])
+    return Run(sweep, slab, programs, [None] * n, [0] * n, [0] * n, nothing)
 
 
 def plan(run: Run) -> str:
     """One or two lines for people: how this sweep will run."""
     models, groups = len(run.sweep.models), slabs_by_shape(run.programs)
-    left = models * (run.sweep.steps - run.step)
+    left = sum(len(p.rows) * p.evaluated_at[-1] for p in run.programs) - run.model_steps
     where = f"{jax.device_count()} {jax.default_backend()} device{'s' if jax.device_count() > 1 else ''}"
     text = f"plan: {models} models, {left:,} model-steps on {where}, {len(groups)} program{'s' if len(groups) > 1 else ''}"
     if len(run.programs) > len(groups):
         text += f" in {len(run.programs)} slabs of up to {max(len(p.rows) for p in run.programs)} models"
+    if len(lengths := sorted({p.evaluated_at[-1] for p in run.programs})) > 1:
+        text += f"\n      (models train for {' or '.join(f'{steps:,}' for steps in lengths)} steps)"
     if len(groups) > 1:
         text += "\n      (models whose shapes differ compile apart)"
     gated = {model.gates: model for model in run.sweep.models if model.gates != NONE}
     last = {gates: max(s1.max() for s1 in jax.tree.leaves(gate_schedule(model).s1)) for gates, model in gated.items()}
-    if late := [gates for gates, step in last.items() if step > run.sweep.steps]:
-        text += f"\n      (gates {late[0]!r} end at step {last[late[0]]:.0f}, after the last, {run.sweep.steps})"
+    longest = run.sweep.longest
+    if late := [gates for gates, step in last.items() if step > longest]:
+        text += f"\n      (gates {late[0]!r} end at step {last[late[0]]:.0f}, after the last, {longest})"
     return text
 
 
@@ -219,13 +285,13 @@ def flops_of_model(static: Static) -> int:
     return counts.total(counts.lrjax_counts(static)).flops
 
 
-def chunk_steps(sweep: Sweep, program: Program) -> int:
-    """Steps between two looks of the host. They divide the intervals between evaluations and checkpoints, and are few enough to be
-    over soon on a slow machine: a stop waits for them. Counted, not timed, so that a sweep compiles once; no result depends on it.
+def chunk_steps(program: Program) -> int:
+    """Steps between two looks of the host: few enough to be over soon on a slow machine, since a stop waits for them. Counted, not
+    timed, so that a sweep compiles once; no result depends on it.
     """
-    interval = math.gcd(sweep.eval_every, sweep.checkpoint_every or sweep.eval_every)
-    short = CHUNK_SECONDS * devices.slow_flops() // (flops_of_model(program.static) * len(program.hyper.seed))
-    return max(n for n in range(1, min(CHUNK, interval) + 1) if interval % n == 0 and n <= max(1, short))
+    return int(
+        min(CHUNK, max(1, CHUNK_SECONDS * devices.slow_flops() // (flops_of_model(program.static) * len(program.hyper.seed))))
+    )
 
 
 def bytes_of_model(model: Model) -> int:
@@ -254,98 +320,77 @@ def advance(
     on_checkpoint=lambda run: None,
     stop=lambda: False,
 ) -> Run:
-    """Train to the sweep's last step, evaluating at step 0 and every `eval_every`.
+    """Train every program to its last step, evaluating at step 0 and at each of its `evaluated_at`.
 
-    on_chunk(model_steps, mean loss) is told after every chunk of steps how many steps of models it made, on_evaluation(run) after
-    each evaluation; on_checkpoint(run) every `checkpoint_every` steps, after on_evaluation where both are due, and at the end.
-    stop() is asked after each chunk and evaluation; once true, `run` is returned as it stands there, to be advanced another time.
+    on_chunk(model_steps, mean loss) is told after every chunk of steps how many steps of models it made, on_evaluation(run) each
+    time that all programs have had an evaluation; on_checkpoint(run) every `checkpoint_every` steps of a program, after
+    on_evaluation where both are due, and at the end. stop() is asked after each chunk and evaluation; once true, `run` is returned
+    as it stands there, to be advanced another time.
 
-    `run` is advanced in place and returned. Programs take turns, an evaluation interval each; between turns their states are in
-    host memory, where checkpoints want them too.
+    `run` is advanced in place and returned. Between turns the states of programs are in host memory, where checkpoints want them
+    too.
     """
-    often = run.sweep.checkpoint_every or run.sweep.eval_every
-    while not run.finished or not run.history.steps:
-        end = run.step + run.sweep.eval_every if run.history.steps else 0
+    while not run.finished:
+        row = run.evaluations
         for i in range(len(run.programs)):
-            if i in run.pending:
+            if run.evaluated[i] > row:
                 continue
-            if not _train_to(end, run, i, often, on_chunk, on_checkpoint, stop):
+            if not _train_to(run.programs[i].evaluated_at[row], run, i, on_chunk, on_checkpoint, stop):
                 return run
-            run.pending[i] = _evaluate(end, run, i, measures)
-            if stop() and len(run.pending) < len(run.programs):
+            _evaluate(run, i, measures)
+            if stop() and run.evaluations == row:
                 return run
-        _record(run, end)
         on_evaluation(run)
-        if end % often == 0 or run.finished:
+        often = run.sweep.checkpoint_every
+        if run.finished or run.sweep.epochs or not often or run.step % often == 0:
             on_checkpoint(run)
         if stop():
             return run
     return run
 
 
-def _train_to(end: int, run: Run, i: int, often: int, on_chunk, on_checkpoint, stop) -> bool:
+def _train_to(end: int, run: Run, i: int, on_chunk, on_checkpoint, stop) -> bool:
     """Train program i to step `end`; False if asked to stop before it is evaluated there."""
     devices.make_room()
-    p, mesh, first = run.programs[i], devices.mesh(), run.step + run.ahead.get(i, 0)
+    p, mesh, often = run.programs[i], devices.mesh(), run.sweep.checkpoint_every
     hyper = devices.place(p.hyper, mesh)
     if run.states[i] is None:
         run.states[i] = _to_host(init_program(p.static, hyper, mesh), p)
-    if first == end:
+    if run.at[i] == end:
         return True
-    splits, chunk = split_program(p.static, hyper, mesh), chunk_steps(run.sweep, p)
-    states = devices.place(_pad(run.states[i], p), mesh)
-    for step in range(first, end, chunk):
-        n = min(chunk, end - step)
-        states, losses = train_chunk(p.static, hyper, splits, states, jnp.int32(step), n, mesh)
+    splits, chunk = split_program(p.static, hyper, mesh), chunk_steps(p)
+    states, at = devices.place(_pad(run.states[i], p), mesh), run.at[i]
+    while at < end:
+        n = min(chunk, end - at, often - at % often if often else chunk)
+        states, losses = train_chunk(p.static, hyper, splits, states, jnp.int32(at), chunk, mesh, jnp.int32(n))
+        at += n
         on_chunk(n * len(p.rows), float(losses.mean(where=jnp.isfinite(losses))))
-        at, stopped = step + n, stop()
-        if stopped or at == end or at % often == 0:
-            run.states[i], run.ahead[i] = _to_host(states, p), at - run.step
+        stopped, due = stop(), bool(often) and at % often == 0
+        if stopped or due or at == end:
+            run.states[i], run.at[i] = _to_host(states, p), at
         if stopped:
             return False
-        if at < end and at % often == 0:
+        if due and at < end:
             on_checkpoint(run)
     return True
 
 
-def _evaluate(end: int, run: Run, i: int, measures: tuple[Measure, ...]) -> dict[str, np.ndarray]:
-    """The metrics [m] of program i at step `end`, NaN for models that have diverged. Begins a new sum of losses."""
-    p, mesh, sweep, state = run.programs[i], devices.mesh(), run.sweep, run.states[i]
+def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
+    """Record the metrics of program i where it stands, NaN for models that have diverged. Begins a new sum of losses."""
+    p, mesh, state, row, at = run.programs[i], devices.mesh(), run.states[i], run.evaluated[i], run.at[i]
     hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
-    exhaustive = end > sweep.steps - REPORTED * sweep.eval_every
+    exhaustive = row >= len(p.evaluated_at) - REPORTED
     splits = split_program(p.static, hyper, mesh)
-    metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, jnp.int32(end), measures, mesh), p)
-    metrics["loss"] = state.loss_sum / np.float32(sweep.eval_every) if end else np.full_like(state.loss_sum, np.nan)
+    metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, jnp.int32(at), measures, mesh), p)
+    steps = at - p.evaluated_at[row - 1] if row else np.nan  # before the first there is no loss
+    metrics["loss"] = (state.loss_sum / np.float32(steps)).astype(np.float32)
 
     finite = np.all([np.isfinite(x).reshape(len(p.rows), -1).all(1) for x in jax.tree.leaves(state.params)], 0)
-    diverged_at = np.where(finite | (state.diverged_at >= 0), state.diverged_at, np.int32(end))
+    diverged_at = np.where(finite | (state.diverged_at >= 0), state.diverged_at, np.int32(at))
     run.states[i] = state.replace(loss_sum=np.zeros_like(state.loss_sum), diverged_at=diverged_at)
-    return {name: np.where(diverged_at < 0, values, np.float32(np.nan)) for name, values in metrics.items()}
-
-
-def _record(run: Run, step: int) -> None:
-    """Append the pending evaluation, now that all programs have it, to the history."""
-    names = metric_names(run)
-    if run.history.steps and names != run.history.metrics:
-        raise InputError(f"measures: the run so far has metrics {run.history.metrics}, not {names}; resume with the same measures")
-    values = pending_table(run, names)
-    run.step, run.history.metrics, run.ahead, run.pending = step, names, {}, {}
-    run.history.steps.append(step)
-    run.history.values.append(values)
-
-
-def metric_names(run: Run) -> tuple[str, ...]:
-    """The names of the pending metrics, in the order of the history's columns."""
-    return ("loss", *METRICS, *sorted(set().union(*run.pending.values()) - {"loss", *METRICS})) if run.pending else ()
-
-
-def pending_table(run: Run, names: tuple[str, ...]) -> np.ndarray:
-    """The pending metrics [M, k], NaN where there is none."""
-    values = np.full((len(run.sweep.models), len(names)), np.nan, np.float32)
-    for i, metrics in run.pending.items():
-        for name, column in metrics.items():
-            values[run.programs[i].rows, names.index(name)] = column
-    return values
+    found = {name: np.where(diverged_at < 0, values, np.float32(np.nan)) for name, values in metrics.items()}
+    run.history.record(row, p.rows, at, found)
+    run.evaluated[i] += 1
 
 
 def slabs_by_shape(programs: tuple[Program, ...]) -> list[list[int]]:
@@ -375,7 +420,7 @@ def models_table(run: Run) -> Table:
 
     Static fields are columns where they differ.
     """
-    return model_columns(run.sweep) | {"diverged_at": run.diverged_at} | (run.history.final() if run.finished else {})
+    return model_columns(run.sweep) | {"diverged_at": run.diverged_at} | (run.final() if run.finished else {})
 
 
 def divergences(run: Run) -> str:
@@ -388,11 +433,12 @@ def divergences(run: Run) -> str:
 
 
 def history_table(run: Run) -> Table:
-    """A row per evaluation and model."""
-    n, history = len(run.sweep.models), run.history
-    columns = {name: np.tile(column, len(history.steps)) for name, column in model_columns(run.sweep).items()}
-    values = np.concatenate(history.values)
-    return {"step": np.repeat(history.steps, n)} | columns | dict(zip(history.metrics, values.T, strict=True))
+    """A row per evaluation (its number from 0) and model, with the step of that model."""
+    n, history, made = len(run.sweep.models), run.history, run.evaluations
+    columns = {name: np.tile(column, made) for name, column in model_columns(run.sweep).items()}
+    where = {"step": np.concatenate(history.steps[:made]), "evaluation": np.repeat(np.arange(made), n)}
+    values = np.concatenate(history.values[:made])
+    return where | columns | dict(zip(history.metrics, values.T, strict=True))
 
 
 def model_columns(sweep: Sweep) -> Table:

@@ -9,12 +9,14 @@ import optax
 from flax import struct
 
 from lrjax import reader, supervision
-from lrjax.clip import CLIP, MAX_LOG_SCALE, embed_captions, embed_images, init_clip, shapes, stream
+from lrjax.clip import CLIP, MAX_LOG_SCALE, as_read, embed_captions, embed_images, init_clip, shapes, stream
 from lrjax.config import Hyper, Static
+from lrjax.finite_set import batch_items
 from lrjax.gates import Gates
 from lrjax.loss import contrastive_loss, sigmoid_loss
+from lrjax.scenes import CLS
 from lrjax.splits import Splits
-from lrjax.tasks.base import Batch, Task, noisy, of_one, words_of
+from lrjax.tasks.base import Batch, Task, batch_words, noisy, of_kind, of_one
 
 
 @struct.dataclass
@@ -32,11 +34,23 @@ class TrainState:
 def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
     """AdamW on every parameter; the learning rate reaches `lr` after `warmup_steps` equal steps."""
 
-    def schedule(count):
+    def learning_rate(count):
         return hyper.lr * jnp.minimum(1.0, (count + 1) / max(static.warmup_steps, 1))
 
     b1, b2 = hyper.betas[..., 0], hyper.betas[..., 1]
-    return optax.adamw(schedule, b1, b2, static.eps, weight_decay=hyper.weight_decay)
+    return optax.chain(
+        optax.scale_by_adam(b1, b2, static.eps),
+        optax.stateless(lambda updates, params: jax.tree.map(jnp.add, updates, weight_decay(hyper, params))),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def weight_decay(hyper: Hyper, params: CLIP) -> CLIP:
+    """What decays of every parameter, over the learning rate: of vision's E_cls nothing where `decay_cls` is False."""
+    decay = jax.tree.map(lambda p: hyper.weight_decay * p, params)
+    E = decay.vision.E
+    is_cls = (jnp.arange(len(E)) == CLS)[:, None]
+    return decay.replace(vision=decay.vision.replace(E=jnp.where(is_cls & ~hyper.decay_cls, 0, E)))
 
 
 def init_state(static: Static, hyper: Hyper) -> TrainState:
@@ -57,13 +71,13 @@ def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: 
         captions += tuple(zip(task.said, batch.wrong, strict=True))
     by_label, *said = embed_captions(static, params, gates, captions, split)
     said, wrong = said[: len(task.said)], said[len(task.said) :]
-    captions = jnp.concatenate([jax.nn.one_hot(batch.label, task.n_names) @ by_label, *said])
-    wrong = jnp.concatenate(wrong) if wrong else None
+    captions = of_kind(batch.kind, [jax.nn.one_hot(batch.label, task.n_names) @ by_label, *said])
+    wrong, has_wrong = hard_negatives(batch.kind, wrong) if wrong else (None, None)
     same = repeats(task, batch) if static.mask_repeats else None
     if static.pair_loss == "sigmoid":
-        loss = sigmoid_loss(images, captions, params.log_scale, params.bias, same, wrong)
+        loss = sigmoid_loss(images, captions, params.log_scale, params.bias, same, wrong, has_wrong)
     else:
-        loss = contrastive_loss(images, captions, params.log_scale, same, wrong)
+        loss = contrastive_loss(images, captions, params.log_scale, same, wrong, has_wrong)
     if static.supervised:
         weight = hyper.supervision
         seen = weight * images + (1 - weight) * jax.lax.stop_gradient(images)
@@ -73,9 +87,16 @@ def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: 
     return loss
 
 
+def hard_negatives(kind: jax.Array | None, wrong: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:
+    """Embeddings [W, e] of the swapped captions of the last W images, and which of these have one (None: all)."""
+    if kind is None:
+        return jnp.concatenate(wrong), None
+    return of_kind(jnp.maximum(kind - 1, 0), list(wrong)), kind > 0
+
+
 def repeats(task: Task, batch: Batch) -> jax.Array:
     """Which captions of a batch are the same, [B, B]."""
-    ids = words_of(task, (of_one(task, batch.label), *zip(task.said, batch.said, strict=True)))
+    ids = batch_words(task, batch)
     return (ids[:, None] == ids[None]).all(-1)
 
 
@@ -85,13 +106,12 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     A model whose loss is not finite has diverged: its parameters are frozen as they were before that step, and its neighbours never
     know. (Freezing the optimiser's moments too, which nothing reads any more, would cost 5 % of a step; this costs nothing.)
     """
-    key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
-    batch = static.world.batch(key, splits, hyper, static.batch_size)
-    if static.noisy:
-        batch = noisy(jax.random.fold_in(stream(hyper.seed, "noise"), step), batch, hyper.caption_noise)
+    batch = batch_at(static, hyper, splits, step)
     gates = hyper.gates.at(step)
     with jax.default_matmul_precision(static.matmul_precision):
-        loss, grads = jax.value_and_grad(lambda params: batch_loss(static, hyper, params, gates, batch))(state.params)
+        loss, grads = jax.value_and_grad(lambda params: batch_loss(static, hyper, as_read(hyper, params), gates, batch))(
+            state.params
+        )
     updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
     updates = keep_positions(static, updates)
     healthy = jnp.isfinite(loss) & (state.diverged_at < 0)
@@ -99,6 +119,18 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     params = params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
     diverged_at = jnp.where(healthy | (state.diverged_at >= 0), state.diverged_at, step)
     return TrainState(params, opt_state, state.loss_sum + loss, diverged_at), loss
+
+
+def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Batch:
+    """The batch of a training step: a function of the model's seed and the step alone."""
+    task, batches, noise = static.world, stream(hyper.seed, "batches"), stream(hyper.seed, "noise")
+    if static.data == "fixed":
+        n_items = task.n_items(hyper.n_labels, hyper.n1, hyper.n2)
+        number = batch_items(batches, step, n_items, static.batch_size)
+        batch = task.items(stream(hyper.seed, "items"), splits, hyper, number)
+        return noisy(noise, batch, hyper.caption_noise, number) if static.noisy else batch
+    batch = task.batch(jax.random.fold_in(batches, step), splits, hyper, static.batch_size)
+    return noisy(jax.random.fold_in(noise, step), batch, hyper.caption_noise) if static.noisy else batch
 
 
 def keep_positions(static: Static, updates: CLIP) -> CLIP:
@@ -111,9 +143,21 @@ def keep_positions(static: Static, updates: CLIP) -> CLIP:
 
 
 def train_steps(
-    static: Static, hyper: Hyper, splits: Splits, state: TrainState, start: jax.Array, n_steps: int
+    static: Static,
+    hyper: Hyper,
+    splits: Splits,
+    state: TrainState,
+    start: jax.Array,
+    n_steps: int,
+    made: jax.Array | None = None,
 ) -> tuple[TrainState, jax.Array]:
-    """n_steps steps from step `start`: the state and the loss of each step [n_steps]."""
+    """n_steps steps from step `start`, or as many of them as `made` (traced) says: the state and the loss of each step [n_steps],
+    NaN for a step that was not made.
+    """
 
-    step = lambda state, i: train_step(static, hyper, splits, state, i)
-    return jax.lax.scan(step, state, start + jnp.arange(n_steps))
+    def step(i, carry):
+        state, losses = carry
+        state, loss = train_step(static, hyper, splits, state, start + i)
+        return state, losses.at[i].set(loss)
+
+    return jax.lax.fori_loop(0, n_steps if made is None else made, step, (state, jnp.full(n_steps, jnp.nan)))

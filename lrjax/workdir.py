@@ -119,7 +119,7 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
     if run.sweep != wanted:
         raise InputError(f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder")
     if not run.finished and not resume:
-        at = f"step {run.step} of {wanted.steps}" if steps else "no checkpoint yet"
+        at = f"step {run.step} of {wanted.longest}" if steps else "no checkpoint yet"
         raise InputError(
             f"--workdir={workdir}: holds an unfinished run ({at}); continue it with --resume, or start again with --overwrite"
         )
@@ -167,7 +167,7 @@ def _refuse_other(workdir: Path, found: Sweep, wanted: Sweep) -> None:
         kinds = dict.fromkeys(getattr(model, name) for model in s.models)
         return tuple(kinds) if len(kinds) > 1 else next(iter(kinds))
 
-    for name in ("steps", "eval_every"):
+    for name in saved.LENGTH:
         if getattr(found, name) != getattr(wanted, name):
             there, here = getattr(found, name), getattr(wanted, name)
             break
@@ -273,11 +273,11 @@ class Saver:
     """Saves a run as it trains. A save that fails is said, and training goes on: `failed` is why the last one did."""
 
     def __init__(self, workdir: Path, run: Run):
-        self.workdir, self.failed, self.saved = workdir, None, run.place if run.history.steps else None
+        self.workdir, self.failed, self.saved = workdir, None, run.place if run.evaluations else None
 
     def __call__(self, run: Run) -> None:
         """Save the run, if it has come further and has been evaluated at all."""
-        if not run.history.steps or run.place == self.saved:
+        if not run.evaluations or run.place == self.saved:
             return
         try:
             save(self.workdir, run)

@@ -120,12 +120,13 @@ def test_a_stop_at_any_chunk_resumes_to_the_same_bits(monkeypatch):
         asked = iter(range(1, 99))
         run = sweep.advance(sweep.start(wanted), stop=lambda: next(asked) == moment)
         places.append(run.place)
-        if not run.history.steps:
+        if not run.evaluations:
             continue  # nothing to lose yet, and nothing is saved
         run = sweep.advance(through_a_checkpoint(run))
         chex.assert_trees_all_equal(run.states, whole.states)
         np.testing.assert_array_equal(run.history.values, whole.history.values)
-        assert run.history.steps == whole.history.steps and run.place == (20, 0)
+        np.testing.assert_array_equal(run.history.steps, whole.history.steps)
+        assert run.place == (20, 0)
     between = [(step, ahead) for step in (0, 10) for ahead in (5, 10, 15, 20)]
     assert set(places) == {(0, 0), (10, 0), (20, 0), *between} and places[-1] == (20, 0)
 
@@ -134,7 +135,7 @@ def test_a_stop_where_slabs_stand_apart_needs_the_same_slabs(monkeypatch):
     asked = iter(range(99))
     run = sweep.advance(sweep.start(dataclasses.replace(tiny_sweep(), slab=2)), stop=lambda: next(asked) == 3)
     arrays, meta = saved.run_to_arrays(run)
-    assert run.place == (0, 10) and sorted(arrays["interval"]["ahead"]) == [0, 0, 10, 10]
+    assert run.place == (0, 10) and sorted(arrays["models"]["at"]) == [0, 0, 10, 10]
     with pytest.raises(Unusable, match="slabs stood apart that are one slab on these devices; use an evaluation"):
         saved.run_from_arrays(arrays, meta | {"slab": 4})
 
@@ -152,19 +153,87 @@ def test_the_size_of_a_chunk_changes_nothing(trained, monkeypatch):
     chex.assert_trees_all_equal(run.states, trained[1].states)
 
 
-def test_a_chunk_divides_the_intervals_and_is_short_on_a_slow_machine():
-    wanted = config.make_sweep(config.get_config(seeds=1))
-    (program,) = sweep.make_programs(wanted)
-    assert sweep.chunk_steps(wanted, program) == 25
-    for every, often, most in ((300, 0, 25), (300, 20, 20), (14, 28, 14), (7, 7, 7)):
-        asked = dataclasses.replace(wanted, eval_every=every, checkpoint_every=often)
-        assert sweep.chunk_steps(asked, program) == most
+def test_a_chunk_is_short_on_a_slow_machine():
+    (program,) = sweep.make_programs(config.make_sweep(config.get_config(seeds=1)))
+    assert sweep.chunk_steps(program) > 25
     (many,) = sweep.make_programs(config.make_sweep(config.get_config(seeds=40)))
-    assert 300 % sweep.chunk_steps(wanted, many) == 0 and sweep.chunk_steps(wanted, many) < 5
-    seconds = sweep.chunk_steps(wanted, many) * sweep.flops_of_model(many.static) * 200 / devices.slow_flops()
-    assert seconds <= sweep.CHUNK_SECONDS
+    seconds = sweep.chunk_steps(many) * sweep.flops_of_model(many.static) * 200 / devices.slow_flops()
+    assert sweep.chunk_steps(many) < 5 and seconds <= sweep.CHUNK_SECONDS
     (wide,) = sweep.make_programs(config.make_sweep(config.get_config(seeds=40, d_model=2048)))
-    assert sweep.chunk_steps(wanted, wide) == 1, "never none"
+    assert sweep.chunk_steps(wide) == 1, "never none"
+
+
+# ---- programs of different lengths ----
+
+
+def epochs_sweep(**fields):
+    """Two lengths: 3 and 4 labels have 24 and 37 items, so 3 and 4 batches of 8 an epoch."""
+    more = dict(data="fixed", epochs=4, evaluations=2, batch_size=8, n1=2, n2=2, n_heldout=3, n_labels=(3, 4))
+    return tiny_sweep(**more | fields)
+
+
+def test_models_of_different_lengths_share_one_compilation_and_none_runs_past_its_end(monkeypatch):
+    monkeypatch.setattr(sweep, "CHUNK", 5)
+    sweep.train_chunk.clear_cache()
+    told = []
+    run = sweep.advance(sweep.start(epochs_sweep()), on_chunk=lambda steps, loss: told.append(steps))
+    assert sweep.train_chunk._cache_size() == 1
+    assert run.at == [12, 16] and [p.evaluated_at for p in run.programs] == [(0, 6, 12), (0, 8, 16)]
+    assert sum(told) == run.model_steps == 2 * (12 + 16), "no step is made that is not needed"
+    assert all(int(count) == at for state, at in zip(run.states, run.at, strict=True) for count in state.opt_state[0].count)
+    history = sweep.history_table(run)
+    assert history["step"].tolist() == [0, 0, 0, 0, 6, 6, 8, 8, 12, 12, 16, 16]
+    assert history["evaluation"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert run.finished and np.isfinite(sweep.models_table(run)["loss"]).all()
+    assert "(models train for 12 or 16 steps)" in sweep.plan(run)
+
+
+def test_a_model_of_a_sweep_of_lengths_is_the_model_alone():
+    together, alone = (sweep.advance(sweep.start(epochs_sweep(**more))) for more in ({}, {"n_labels": (4,)}))
+    np.testing.assert_allclose(
+        sweep.models_table(together)["loss"][2:], sweep.models_table(alone)["loss"], rtol=1e-5, err_msg="16 steps of tiny models"
+    )
+
+
+def test_a_stop_at_any_chunk_of_different_lengths_resumes_to_the_same_bits(monkeypatch):
+    monkeypatch.setattr(sweep, "CHUNK", 5)
+    whole = sweep.advance(sweep.start(epochs_sweep()))
+    places = set()
+    for moment in range(1, 16):
+        asked = iter(range(1, 99))
+        run = sweep.advance(sweep.start(epochs_sweep()), stop=lambda: next(asked) == moment)
+        if not run.evaluations:
+            continue
+        places.add(run.place)
+        run = sweep.advance(through_a_checkpoint(run))
+        chex.assert_trees_all_equal(run.states, whole.states)
+        np.testing.assert_array_equal(run.history.values, whole.history.values)
+        np.testing.assert_array_equal(run.history.steps, whole.history.steps)
+    assert {(0, 0), (0, 5), (0, 6), (0, 11), (8, 0), (8, 5), (16, 0)} <= places
+
+
+def test_slabs_of_several_lengths_have_one_size():
+    sizes = lambda counts, slab=0, devices=1: sweep.slab_size(counts, slab, devices)
+    assert sizes([16, 16]) == 16 and sizes([16, 8, 8]) == 8 and sizes([40]) == 40
+    assert sizes([16, 16], slab=4) == 4 and sizes([6, 6], devices=4) == 8
+    assert sizes([16, 1]) == 1, "nothing is padded"
+
+
+def test_a_run_of_the_format_before_is_read(monkeypatch):
+    """Format 2 had one step of all models, programs that were ahead of it, and evaluations that waited for the others."""
+    monkeypatch.setattr(sweep, "CHUNK", 5)
+    for moment in (3, 4):
+        asked = iter(range(99))
+        run = sweep.advance(sweep.start(dataclasses.replace(tiny_sweep(), slab=2)), stop=lambda: next(asked) == moment)
+        arrays, meta = saved.run_to_arrays(run)
+        models, history, made = arrays.pop("models"), arrays["history"], run.evaluations
+        old = {"steps": history["steps"][:made, 0], "values": history["values"][:made]}
+        pending = models["evaluated"] > made
+        waiting = history["values"][made] if pending.any() else np.full_like(old["values"][0], np.nan)
+        interval = {"ahead": models["at"] - run.step, "pending": pending, "values": waiting}
+        again = saved.run_from_arrays(arrays | {"history": old, "interval": interval}, meta | {"pending": meta["metrics"]})
+        chex.assert_trees_all_equal(sweep.advance(again).states, sweep.advance(run).states)
+        np.testing.assert_array_equal(again.history.values, run.history.values)
 
 
 # ---- models that diverge ----

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import contrastive, members, of_models
+from lrjax.analysis.models import choose, contrastive, members, of_models, some_of
 from lrjax.clip import CLIP, init_clip
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
@@ -29,20 +29,22 @@ PLACES = {"as trained": None, "wholly E_cls": 1.0, "wholly P_0": 0.0}  # of the 
 
 
 def move_cls(run: Run, share: float) -> Run:
-    """The same trained functions with the CLS vector E_cls + P_0 given to E_cls (share 1) or to P_0 (share 0), or in between.
+    """The same trained functions with the CLS vector m E_cls + P_0 (m: token_multiplier) given to E_cls (share 1) or to P_0 (share
+    0), or in between.
 
     Vision of one block only: CLS must stand at position 0 and position 0 hold nothing else, in every layer that splits them.
     """
     _check(run)
 
-    def moved(state):
+    def moved(program, state):
         vision = state.params.vision
+        multiplier = program.hyper.token_multiplier[: len(program.rows), None]
         E, P = np.array(vision.E), np.array(vision.P)
-        whole = E[:, CLS] + P[:, 0]
-        E[:, CLS], P[:, 0] = share * whole, (1 - share) * whole
+        whole = multiplier * E[:, CLS] + P[:, 0]
+        E[:, CLS], P[:, 0] = share * whole / multiplier, (1 - share) * whole
         return state.replace(params=state.params.replace(vision=vision.replace(E=E, P=P)))
 
-    return dataclasses.replace(run, states=[moved(state) for state in run.states])
+    return dataclasses.replace(run, states=[moved(*of) for of in zip(run.programs, run.states, strict=True)])
 
 
 def moved(run: Run, n_labels=None) -> Table:
@@ -67,7 +69,7 @@ class Law:
         shrunk = jnp.exp(jnp.log1p(-hyper.lr * jnp.minimum(1.0, t / max(static.warmup_steps, 1)) * hyper.weight_decay).sum())
         expected = shrunk * (first.E[CLS] - first.P[0])
         size = lambda x: jnp.sqrt((x * x).sum())
-        E, P = params.vision.E[CLS], params.vision.P[0]
+        E, P = params.vision.E[CLS] / hyper.token_multiplier, params.vision.P[0]
         return {"shrunk": shrunk, "deviation": size(E - P - expected) / size(expected), "E_cls": size(E), "P_0": size(P)}
 
 
@@ -80,7 +82,15 @@ def law(run: Run, n_labels=None) -> xr.Dataset:
     for model in members(run, n_labels):
         if model.gates != NONE:
             raise InputError(f"gauge: gates={model.gates!r}; expected {NONE!r}: the law is of training with all gates 1")
-    return of_models(run, Law(run.step), dict.fromkeys(("shrunk", "deviation", "E_cls", "P_0"), ()), n_labels=n_labels)
+        if not model.decay_cls:
+            raise InputError("gauge: decay_cls=False; expected True: the law is of E_cls and P_0 that decay alike")
+    names, chosen = dict.fromkeys(("shrunk", "deviation", "E_cls", "P_0"), ()), choose(run, n_labels)
+    parts = []
+    for step in sorted(set(run.at)):
+        programs = [k for k, p in enumerate(run.programs) if run.at[k] == step and np.isin(p.rows, chosen).any()]
+        if programs:
+            parts.append(of_models(some_of(run, programs), Law(step), names, n_labels=n_labels))
+    return xr.concat(parts, "model").sortby("model")
 
 
 def _check(run: Run, n_labels=None) -> None:

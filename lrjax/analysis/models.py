@@ -19,7 +19,7 @@ import xarray as xr
 from jax.sharding import Mesh
 
 from lrjax import devices
-from lrjax.clip import CLIP, model_splits
+from lrjax.clip import CLIP, as_read, model_splits
 from lrjax.config import STATIC, Hyper, Model, Static
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS
@@ -40,11 +40,11 @@ def of_models(
 ) -> xr.Dataset:
     """The answers of all models (with `n_labels` labels, if given), each of the question's arrays with dims (model, *dims[name]).
 
-    The gates are those in force at the run's step. Equal questions (hashable: a function, a frozen dataclass) compile once. Where
-    programs differ in shape, what a model does not have is NaN.
+    The gates are those in force at the step of each model, and E is as the encoders read it (`clip.as_read`). Equal questions
+    (hashable: a function, a frozen dataclass) compile once. Where programs differ in shape, what a model does not have is NaN.
     """
     chosen, columns, parts = choose(run, n_labels), model_columns(run.sweep), []
-    for program, state in zip(run.programs, run.states, strict=True):
+    for program, state, at in zip(run.programs, run.states, run.at, strict=True):
         rows = np.flatnonzero(np.isin(program.rows, chosen))
         if not len(rows):
             continue
@@ -52,7 +52,7 @@ def of_models(
         mesh = devices.mesh()
         padded = np.append(rows, rows[-1:].repeat(-len(rows) % mesh.size))
         hyper, params = devices.place(jax.tree.map(lambda x: x[padded], (program.hyper, state.params)), mesh)
-        found = devices.fetch(_ask(question, program.static, mesh, hyper, params, jnp.int32(run.step)))
+        found = devices.fetch(_ask(question, program.static, mesh, hyper, params, jnp.int32(at)))
         data = {name: (("model", *dims[name]), value[: len(rows)]) for name, value in found.items()}
         axes = {name: ("model", column[program.rows[rows]]) for name, column in columns.items()}
         named = {dim: list(values) for dim, values in coords(program.static).items() if any(dim in d for d in dims.values())}
@@ -68,7 +68,7 @@ def _ask(question: Measure, static: Static, mesh: Mesh, hyper: Hyper, params: CL
         def one(args):
             hyper, params = args
             with jax.default_matmul_precision(static.matmul_precision):
-                return question(static, hyper, model_splits(static, hyper), params, hyper.gates.at(step))
+                return question(static, hyper, model_splits(static, hyper), as_read(hyper, params), hyper.gates.at(step))
 
         return jax.lax.map(one, (hyper, params), batch_size=devices.at_once())
 
@@ -107,7 +107,9 @@ def where(run: Run, fields: Sequence[str]) -> Run:
 
 def some_of(run: Run, programs: Sequence[int]) -> Run:
     """The run of some of its programs, by number."""
-    return dataclasses.replace(run, programs=tuple(run.programs[k] for k in programs), states=[run.states[k] for k in programs])
+    pick = lambda values: [values[k] for k in programs]
+    parts = {name: pick(getattr(run, name)) for name in ("states", "at", "evaluated")}
+    return dataclasses.replace(run, programs=tuple(pick(run.programs)), **parts)
 
 
 def by_shape(run: Run, n_labels: Sequence[int] | None, *fields: str) -> list[Run]:

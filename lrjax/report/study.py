@@ -50,11 +50,10 @@ def monotone(run: Run) -> Table:
 def rise(run: Run) -> Table:
     """By how much each metric rose in the last 30 % of training: a row per model."""
     history = history_table(run)
-    steps = np.unique(history["step"])
-    before = steps[np.abs(steps - 0.7 * steps[-1]).argmin()]
-    rows = lambda step: stats.select(history, history["step"] == step)
-    columns = model_columns(run.sweep)
-    return columns | {name: rows(steps[-1])[name] - rows(before)[name] for name in history if name not in ("step", *columns)}
+    last = int(history["evaluation"].max())
+    rows = lambda evaluation: stats.select(history, history["evaluation"] == evaluation)
+    before, end, columns = rows(round(0.7 * last)), rows(last), model_columns(run.sweep)
+    return columns | {name: end[name] - before[name] for name in history if name not in ("step", "evaluation", *columns)}
 
 
 def pruned_of(run: Run, n_heads: int) -> Table:

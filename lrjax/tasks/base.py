@@ -22,6 +22,7 @@ from lrjax.scenes import (
     FIRST_LABEL,
     PAIR_CAPTION,
     SINGLE_CAPTION,
+    SINGLE_CAPTION_OF_FOUR,
     Form,
     Slots,
     fill,
@@ -34,12 +35,16 @@ from lrjax.scenes import (
 class Batch:
     """B images, slots [S, B] of the task's image form. The first B/2 are of one object, with labels `label` [B/2]; the others have
     the captions `said`, slots of each of the task's forms, B/2 in all. `wrong`: the same with their labels exchanged.
+
+    A batch of a finite set mixes them: `kind` [B] says of which form each caption is, 0 of one object, f + 1 of the task's f-th
+    form. Then label [B] and the slots [S, B] of every form are meant where the kind is theirs.
     """
 
     images: Slots
     label: jax.Array
     said: tuple[Slots, ...]
     wrong: tuple[Slots, ...]
+    kind: jax.Array | None = None
 
 
 @struct.dataclass
@@ -75,12 +80,18 @@ class Questions:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The facts that every task is made with; options of its own are further fields. All of it is static."""
+    """The facts that every task is made with; options of its own are further fields. All of it is static.
+
+    `data`, `distinct` and `single_caption_length` are the config's fields of these names.
+    """
 
     n_heldout: int
     n_labels_max: int
     L: int
     relations: str
+    data: str = "resampled"
+    distinct: bool = False
+    single_caption_length: int = 3
 
     RELATIONS: ClassVar[dict[str, tuple[str, ...]]]  # what the config's `relations` may be -> the words of captions
     SETS: ClassVar[tuple[str, ...]] = ("single", "seen_pair", "unseen_pair")  # the evaluation sets
@@ -127,14 +138,36 @@ class Task:
         raise NotImplementedError
 
     @property
+    def single_caption(self) -> Form:
+        """The form of a caption of one object."""
+        return SINGLE_CAPTION if self.single_caption_length == 3 else SINGLE_CAPTION_OF_FOUR
+
+    @property
     def said(self) -> tuple[Form, ...]:
         """The forms of captions, beside that of one object."""
         return (PAIR_CAPTION,)
 
     @property
+    def repeated(self) -> bool:
+        """Whether the places of a finite set are drawn with replacement."""
+        return self.data == "fixed" and not self.distinct
+
+    @property
+    def captions_per_image(self) -> int:
+        """How many captions, each an item of the finite set, an image of several objects has."""
+        return 1
+
+    def n_items(self, n_labels: Any, n1: Any, n2: Any) -> Any:
+        """How many items the finite set of a model has: a whole number, or a traced one."""
+        groups = 1
+        for i in range(self.together):
+            groups *= n_labels - i
+        return (self.n_heldout + n_labels) * n1 + groups * n2 * self.captions_per_image
+
+    @property
     def n_words(self) -> int:
         """How many tokens the longest caption has."""
-        return max(len(form.template) for form in (SINGLE_CAPTION, *self.said))
+        return max(len(form.template) for form in (self.single_caption, *self.said))
 
     @property
     def n_slots(self) -> int:
@@ -163,6 +196,12 @@ class Task:
         """A batch, of the labels, places and layouts that `hyper` says are trained."""
         raise NotImplementedError
 
+    def items(self, key: jax.Array, splits: Any, hyper: Any, number: jax.Array) -> Batch:
+        """The items of these numbers [B] of a model's finite set, as a batch that mixes kinds. What an item shows beside its place
+        is drawn from `key` and its number.
+        """
+        raise NotImplementedError
+
     def captions(self, hyper: Any) -> Captions:
         """All captions, and which of them a model has."""
         raise NotImplementedError
@@ -185,11 +224,17 @@ class Task:
         return ["CLS", *map(str, range(1, len(self.image.template)))]
 
 
-def noisy(key: jax.Array, batch: Batch, p: jax.Array) -> Batch:
-    """The batch as someone tells it who confuses left and right: each caption says the opposite with probability p."""
+def noisy(key: jax.Array, batch: Batch, p: jax.Array, number: jax.Array | None = None) -> Batch:
+    """The batch as someone tells it who confuses left and right: each caption says the opposite with probability p. With the
+    `number` [B] of each item of a finite set, the same items always do.
+    """
     said, wrong = [], []
     for i, (right, other) in enumerate(zip(batch.said, batch.wrong, strict=True)):
-        flip = jax.random.uniform(jax.random.fold_in(key, i), right.tokens.shape[1:]) < p
+        of_form = jax.random.fold_in(key, i)
+        if number is None:
+            flip = jax.random.uniform(of_form, right.tokens.shape[1:]) < p
+        else:
+            flip = jax.vmap(lambda item, of_form=of_form: jax.random.uniform(jax.random.fold_in(of_form, item)))(number) < p
         choose = lambda a, b, flip=flip: jax.tree.map(lambda a, b: jnp.where(flip, a, b), a, b)
         said.append(choose(other, right))
         wrong.append(choose(right, other))
@@ -198,12 +243,28 @@ def noisy(key: jax.Array, batch: Batch, p: jax.Array) -> Batch:
 
 def of_one(task: Task, label: jax.Array | None = None) -> tuple[Form, Slots]:
     """Captions of one object of `label` [c]; of every label if none is given."""
-    return SINGLE_CAPTION, single_caption_slots(jnp.arange(task.n_names) if label is None else label, task.n_first)
+    return task.single_caption, single_caption_slots(jnp.arange(task.n_names) if label is None else label, task.n_first)
 
 
 def all_captions(task: Task, captions: Captions) -> tuple[tuple[Form, Slots], ...]:
     """Forms and slots of all captions of a task, in the order of their numbers."""
     return (of_one(task), *zip(task.said, captions.said, strict=True))
+
+
+def batch_words(task: Task, batch: Batch) -> jax.Array:
+    """The words [B, n_words] of a batch's captions."""
+    captions = (of_one(task, batch.label), *zip(task.said, batch.said, strict=True))
+    return of_kind(batch.kind, [words_of(task, (caption,)) for caption in captions])
+
+
+def of_kind(kind: jax.Array | None, parts: list[jax.Array]) -> jax.Array:
+    """Arrays [B, ...] of every kind of caption as one: each row from the array of its `kind` [B]; side by side without kinds."""
+    if kind is None:
+        return jnp.concatenate(parts)
+    chosen = parts[0]
+    for i, part in enumerate(parts[1:], 1):
+        chosen = jnp.where((kind == i).reshape(-1, *[1] * (part.ndim - 1)), part, chosen)
+    return chosen
 
 
 def words_of(task: Task, captions: tuple[tuple[Form, Slots], ...]) -> jax.Array:

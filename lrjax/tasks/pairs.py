@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.scenes import Scene, Slots, pair_slots, single_scene, swapped
-from lrjax.splits import Splits, draw_label, draw_together, make_splits
+from lrjax.splits import Splits, at_draw, draw_label, draw_together, make_splits
 from lrjax.tasks.base import Batch, Captions, Questions, Task
 
 SAMPLE = 2048  # seen-pair images during training
@@ -49,7 +49,7 @@ class Pairs(Task):
         return slots
 
     def splits(self, key: jax.Array) -> Splits:
-        return make_splits(key, self.n_labels_max, self.n_heldout, self.n_places, self.n_layouts)
+        return make_splits(key, self.n_labels_max, self.n_heldout, self.n_places, self.n_layouts, self.repeated)
 
     def scenes(self, splits: Splits, x: jax.Array, y: jax.Array, rank: jax.Array) -> Scene:
         """The scenes of trained labels (x, y) in the rank-th layout of their split; arrays of one shape [...]."""
@@ -82,6 +82,42 @@ class Pairs(Task):
         images = self.disturbed(jax.random.fold_in(key, 5), self.image_slots(both))  # `draw` has split keys 0..4 from it
         return Batch(images, singles.left, (said,), (wrong,))
 
+    def items(self, key: jax.Array, splits: Splits, hyper, number: jax.Array) -> Batch:
+        """Item n1 l + t is the t-th image of label l. After all of these come the pairs (x, y), each with its n2 images, each with
+        its captions.
+        """
+        n_single = (self.n_heldout + hyper.n_labels) * hyper.n1
+        is_single = number < n_single
+        label, t = jnp.divmod(jnp.where(is_single, number, 0), hyper.n1)
+        place = at_draw(splits.positions, splits.position_draws, (label,), t)
+        image, telling = jnp.divmod(jnp.maximum(number - n_single, 0), self.captions_per_image)
+        pair, t = jnp.divmod(image, hyper.n2)
+        x, y = jnp.divmod(pair, hyper.n_labels - 1)
+        y += y >= x
+        layout = jnp.asarray(self.layouts)[at_draw(splits.pairs, splits.pair_draws, (x, y), t)]
+        pairs = Scene(x + self.n_heldout, y + self.n_heldout, layout[..., 0], layout[..., 1])
+        singles = single_scene(label, place, self.n_places)
+        scenes = jax.tree.map(lambda a, b: jnp.where(is_single, a, b), singles, pairs)
+        first, second, holds = self.facts(pairs)
+        word = telling if self.captions_per_image > 1 else self.drawn_word(jax.random.fold_in(key, 0), holds, number)
+        a, b = (jnp.take_along_axis(labels, word[None], 0)[0] for labels in (first, second))
+        images = self.image_slots(scenes)
+        disturb = lambda item, slots: jax.tree.map(
+            lambda x: x[:, 0],
+            self.disturbed(jax.random.fold_in(jax.random.fold_in(key, 1), item), jax.tree.map(lambda x: x[:, None], slots)),
+        )
+        images = jax.vmap(disturb, (0, 1), 1)(number, images)
+        said, wrong = self.caption_slots(a, b, word), self.caption_slots(b, a, word)
+        return Batch(images, label, (said,), (wrong,), 1 - is_single.astype(jnp.int32))
+
+    def drawn_word(self, key: jax.Array, holds: jax.Array, number: jax.Array) -> jax.Array:
+        """A word that is true of each item's image, `holds` [R, B]: drawn once an item, uniform over those that are true."""
+        if len(holds) == 1:
+            return jnp.zeros_like(number)
+        u = jax.vmap(lambda item: jax.random.uniform(jax.random.fold_in(key, item)))(number)
+        rank = jnp.floor(u * holds.sum(0)).astype(jnp.int32)
+        return jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank + 1), 0)
+
     def caption_slots(self, first: jax.Array, second: jax.Array, word: jax.Array) -> Slots:
         """The three slots of captions of two labels, said with words (numbers of `words`)."""
         return pair_slots(first, second, word, self.words, self.n_first)
@@ -104,16 +140,16 @@ class Pairs(Task):
         h, N = self.n_heldout, self.n_labels_max
         label, rank = jnp.indices((self.n_names, self.n_places)).reshape(2, -1)
         single = single_scene(label, splits.positions[label, rank].astype(jnp.int32), self.n_places)
-        single_weight = (rank >= hyper.n1) & (label < h + hyper.n_labels)
+        single_weight = (rank >= splits.trained_positions(hyper.n1, label)) & (label < h + hyper.n_labels)
 
         if exhaustive and N * N * self.n_layouts <= EXHAUSTIVE_LIMIT:
             u, v, rank = jnp.indices((N, N, self.n_layouts)).reshape(3, -1)
-            seen_weight = (rank >= hyper.n2) & (u != v) & (u < hyper.n_labels) & (v < hyper.n_labels)
+            seen_weight = (rank >= splits.trained_layouts(hyper.n2, u, v)) & (u != v) & (u < hyper.n_labels) & (v < hyper.n_labels)
         else:
             n = FINAL_SAMPLE if exhaustive else SAMPLE
             keys = jax.random.split(key)
             u, v = draw_together(keys[0], 2, (n,), hyper.n_labels, jnp.zeros(()), N)
-            rank = jax.random.randint(keys[1], (n,), hyper.n2, self.n_layouts)
+            rank = jax.random.randint(keys[1], (n,), splits.trained_layouts(hyper.n2, u, v), self.n_layouts)
             seen_weight = jnp.ones(n, bool)
         unseen = self.unseen()
         sets = {

@@ -50,6 +50,11 @@ class Row(Pairs):
     def layouts(self) -> np.ndarray:
         return layouts(self.L)
 
+    @property
+    def captions_per_image(self) -> int:
+        """All words are true of every pair, and each is said of every image."""
+        return len(self.words)
+
     def image_slots(self, scene: Scene) -> Slots:
         return Slots(token_of(self, jnp.stack([scene.left, scene.right])), jnp.stack([scene.i, scene.j]) + 1)
 

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lrjax.finite_set import first_appearance_ranks
 from lrjax.scenes import EMPTY, EOT, LEFT_OF, PAIR_CAPTION, Form, Slots, image_form, pair_slots
-from lrjax.splits import Splits, draw_label, draw_together, make_splits, order
+from lrjax.splits import Splits, at_draw, draw_label, draw_together, make_splits, order, ranks_seen
 from lrjax.tasks.base import Batch, Captions, Questions, Task, token_of
 
 CHAIN_CAPTION = Form((EMPTY, LEFT_OF, EMPTY, LEFT_OF, EMPTY, EOT), EMPTY, readout=5)
@@ -79,8 +80,21 @@ class Three(Task):
 
     def splits(self, key: jax.Array) -> Splits:
         """Of triples there are too many to keep: `pairs` is the key from which a triple's order is drawn when asked."""
-        positions = make_splits(key, self.n_labels_max, self.n_heldout, self.L, 1).positions
-        return Splits(positions, jax.random.key_data(jax.random.fold_in(key, 3)))
+        of_labels = make_splits(key, self.n_labels_max, self.n_heldout, self.L, 1, self.repeated)
+        return of_labels.replace(pairs=jax.random.key_data(jax.random.fold_in(key, 3)), pair_draws=None)
+
+    def drawn(self, splits: Splits, labels: jax.Array) -> jax.Array | None:
+        """The draws of layouts [n, K] of trained labels [3, n], as ranks of first appearance; None where none is drawn twice."""
+        if not self.repeated:
+            return None
+
+        def one(x, y, z):
+            key = jax.random.fold_in(jax.random.wrap_key_data(splits.pairs), self.n_names)  # no label has this number
+            for label in (x, y, z):
+                key = jax.random.fold_in(key, label)
+            return first_appearance_ranks(key, self.n_layouts)
+
+        return jax.vmap(one)(*labels)
 
     def layout(self, splits: Splits, labels: jax.Array, rank: jax.Array) -> jax.Array:
         """The places [3, n] of trained labels [3, n] in the rank-th layout of their split."""
@@ -125,6 +139,31 @@ class Three(Task):
         wrong = self.pair(second, first), self.chain(labels[::-1, pairs:])
         return Batch(images, label, said, wrong)
 
+    def items(self, key: jax.Array, splits: Splits, hyper, number: jax.Array) -> Batch:
+        """Item n1 l + t is the t-th image of label l. After all of these come the triples (x, y, z), each with its n2 images. A
+        quarter of these, drawn once an item, are told by the chain, the others by one of the three pairs.
+        """
+        N, n_single = hyper.n_labels, (self.n_heldout + hyper.n_labels) * hyper.n1
+        is_single = number < n_single
+        label, t = jnp.divmod(jnp.where(is_single, number, 0), hyper.n1)
+        place = at_draw(splits.positions, splits.position_draws, (label,), t)
+        triple, t = jnp.divmod(jnp.maximum(number - n_single, 0), hyper.n2)
+        pair, z = jnp.divmod(triple, N - 2)
+        x, y = jnp.divmod(pair, N - 1)
+        y += y >= x
+        z += z >= jnp.minimum(x, y)
+        z += z >= jnp.maximum(x, y)
+        trained = jnp.stack([x, y, z])
+        draws = self.drawn(splits, trained)
+        rank = t if draws is None else jnp.take_along_axis(draws, t[:, None], 1)[:, 0]
+        labels = trained + self.n_heldout
+        many = self.slots(labels, self.layout(splits, trained, rank))
+        images = jax.tree.map(lambda a, b: jnp.where(is_single, a, b), self.single(label, place), many)
+        told = jax.vmap(lambda item: jax.random.randint(jax.random.fold_in(key, item), (), 0, 12))(number)  # 0..2 a chain
+        first, second = jnp.take_along_axis(labels, jnp.array(TOLD)[told % 3].T, 0)
+        said, wrong = (self.pair(first, second), self.chain(labels)), (self.pair(second, first), self.chain(labels[::-1]))
+        return Batch(images, label, said, wrong, jnp.where(is_single, 0, jnp.where(told < 3, 2, 1)))
+
     def captions(self, hyper) -> Captions:
         A = self.n_names
         exists = jnp.arange(A) < self.n_heldout + hyper.n_labels
@@ -142,14 +181,16 @@ class Three(Task):
         of_pairs, of_chains = (0, A + A * A), (A + A * A, None)
         label, rank = jnp.indices((A, self.L)).reshape(2, -1)
         place = splits.positions[label, rank].astype(jnp.int32)
-        weight = (rank >= hyper.n1) & (label < h + hyper.n_labels)
+        weight = (rank >= splits.trained_positions(hyper.n1, label)) & (label < h + hyper.n_labels)
         images = self.single(label, place)
         number, always = label[None], jnp.ones((1, len(label)), bool)
         single = Questions(images, images, 1.0 * weight, label[None], number, always, number[None], of_pairs)
 
         keys = jax.random.split(key)
         trained = draw_together(keys[0], 3, (SAMPLE,), hyper.n_labels, jnp.zeros(()), self.n_labels_max)
-        ranks = jax.random.randint(keys[1], (SAMPLE,), hyper.n2, self.n_layouts)
+        draws = self.drawn(splits, trained)
+        first = hyper.n2 if draws is None else ranks_seen(draws, hyper.n2)
+        ranks = jax.random.randint(keys[1], (SAMPLE,), first, self.n_layouts)
         seen = trained + h, self.layout(splits, trained, ranks)
         triples = np.array(list(itertools.permutations(range(h), 3))).T
         layouts = self.asked.T
