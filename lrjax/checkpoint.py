@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lrjax import devices
+from lrjax import devices, files
 from lrjax.errors import InputError, SaveError, Unusable
 
 FORMAT = 2  # 1 had no diverged_at
@@ -93,9 +93,11 @@ def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
             orbax.save((aside / "meta").resolve(), args=ocp.args.JsonSave({**meta, "digests": digests(arrays)}))
         (aside / DIGESTS).write_text(json.dumps(_file_digests(aside)))
         load(aside)
+        files.sync_tree(aside)
         if place.exists():  # refused when the run was restored, or as good as this one
             os.rename(place, directory / (name + ".replaced"))
         os.rename(aside, place)
+        files.sync_folder(directory)
     except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
         _remove(leftovers(directory))
         raise SaveError(f"{place}: could not be saved ({_first_line(error)})") from error
@@ -131,8 +133,8 @@ def _remove(folders: list[Path]) -> None:
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(DIGESTS))
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    there = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(DIGESTS))
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in there}
 
 
 def name_of(step: int, ahead: int = 0) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from lrjax import checkpoint, devices, saved, sweep
 from lrjax.config import Model, Sweep, validate
 from lrjax.errors import InputError, SaveError, Unusable, warn
+from lrjax.files import write_atomically
 from lrjax.stats import write_csv
 from lrjax.sweep import Run
 
@@ -74,11 +75,10 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
         if config.is_file():
             _remove(workdir)
         data = {"format": checkpoint.FORMAT, "versions": checkpoint.versions(), **saved.sweep_to_json(wanted)}
-        temporary = workdir / "config.json.tmp"
-        temporary.write_text(json.dumps(data, indent=1) + "\n")
-        os.replace(temporary, config)
+        write_atomically(config, json.dumps(data, indent=1) + "\n")
     except OSError as error:
-        raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror or error}); give a folder that can") from error
+        reason = getattr(error.__cause__, "strerror", None) or error.strerror or error
+        raise InputError(f"--workdir={workdir}: cannot be written ({reason}); give a folder that can") from error
     return sweep.start(wanted)
 
 
