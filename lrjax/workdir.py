@@ -30,19 +30,19 @@ ANSWERS = "ablate_ep shares term_maps terms_ EP_by_label gradient gauge ratio fa
 ANSWERS += "training_ablation left_right depth variants".split()
 OURS = ("models.csv", "history.csv", "figures/fig3.*", "figures/phases.*")
 OURS += (*(f"analysis/{name}*.csv" for name in ANSWERS), *(f"figures/{name}*.*" for name in ANSWERS))
-NO_SWEEP = ("config.json.tmp", "lock")  # left by a process that was killed before it had begun
+NAMES = ("models.csv", "history.csv", "checkpoints", "analysis", "study", "figures")  # what a sweep's folder has beside config.json
 _locks: dict[Path, object] = {}  # open files, by workdir: the system lets go of them when the process ends, however it ends
 
 
 def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: bool = False) -> Run:
     """The run to go on with in `workdir`: new, or restored from its newest checkpoint that verifies.
 
-    Creates nothing but the folder, its config.json and its lock.
+    Creates nothing but the folder, its config.json and its lock. Other files may be in the folder, such as a log.
 
     Of several processes the first decides; the others follow it into the same folder.
 
     Raises InputError, having touched nothing, if the folder holds another sweep, an unfinished one without `resume`, or files
-    that are not a sweep's, if another process is writing there, or if no checkpoint can be used.
+    of a sweep's names that are none's, if another process is writing there, or if no checkpoint can be used.
     """
     if not devices.first_process():
         devices.wait_for_all("workdir is open")
@@ -61,9 +61,9 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir}: is a file; give a folder")
     config = workdir / "config.json"
-    strangers = [p for p in workdir.iterdir() if p.name not in NO_SWEEP] if workdir.is_dir() else []
-    if strangers and not config.is_file():
-        raise InputError(f"--workdir={workdir}: has files but no sweep (no config.json); give an empty or a new folder")
+    taken = [name for name in NAMES if (workdir / name).exists()]
+    if taken and not config.is_file():
+        raise InputError(f"--workdir={workdir}: has {taken[0]} but no sweep (no config.json); give another folder, or move it away")
     if config.is_file():
         _lock(workdir)
         found = _read_config(config, overwrite)
