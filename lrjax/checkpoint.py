@@ -57,6 +57,11 @@ def digests(arrays: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(path): digest(leaf) for path, leaf in leaves}
 
 
+def identity(meta: dict) -> str:
+    """What names a checkpoint wherever its folder stands: its step, and a digest of the digests of its arrays."""
+    return f"step {meta['step']}, {hashlib.sha256(json.dumps(meta['digests'], sort_keys=True).encode()).hexdigest()}"
+
+
 def differences(meta: dict) -> list[str]:
     """What differs between here and where a checkpoint was written, of what decides the last bits of a result."""
     then, now = ({**m.get("versions", {}), **m.get("machine", {})} for m in (meta, _here()))
