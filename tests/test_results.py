@@ -12,7 +12,7 @@ from absl import flags
 from conftest import many_commands, tiny_sweep
 from lrjax import answers, results, stats, sweep, workdir
 from lrjax.errors import InputError
-from lrjax.report import study
+from lrjax.report import stages, study
 from lrjax.report.study import Part, Study
 
 PARTS = {"default": Part("diversity", ("strongest", "shares", "rise"))}
@@ -119,6 +119,25 @@ def test_the_tables_of_a_finished_sweep_are_those_of_its_checkpoint(made):
     stats.write_csv(folder / "models.csv", sweep.models_table(sweep.start(wanted)))
     made.train("default", wanted)
     assert (folder / "models.csv").read_bytes() == models
+
+
+def test_the_stages_of_a_search_are_read_only_from_their_sweeps_and_from_the_stage_before(trained, later, tmp_path):
+    folder, search = tmp_path / "search", stages.ONE_HEAD
+    table = lambda k: {"x": np.full(3, k)}
+    assert search.tables(folder) == {}
+    for stage in ("screen", "full", "confirm"):
+        shutil.copytree(trained[0], folder / stage)
+    for k, stage in enumerate(search.after):  # `how` has no sweep of its own
+        search.write(folder, stage, table(k))
+    assert list(search.tables(folder)) == ["screen", "full", "confirm", "how"]
+    search.write(folder, "screen", table(9))
+    assert list(search.tables(folder)) == ["screen"], "`full` was chosen from another table, and the rest from `full`"
+    search.write(folder, "full", table(1))
+    replace(folder / "confirm", later)
+    assert list(search.tables(folder)) == ["screen", "full"], "`confirm`, and `how` with it, was computed from another sweep"
+    for stage in ("screen", "full", "confirm"):
+        shutil.rmtree(folder / stage)
+    assert list(search.tables(folder)) == ["screen", "full", "confirm", "how"], "without sweeps it is an archive"
 
 
 # ---- who writes where ----
