@@ -309,11 +309,8 @@ class Study:
 
 
 def _trained(path: Path) -> bool:
-    try:
-        _models(path)
-    except InputError:
-        return False
-    return True
+    table = path / "models.csv"
+    return table.is_file() and b"unseen_pair" in table.read_bytes().partition(b"\n")[0].split(b",")
 
 
 def _models(path: Path) -> Table:
