@@ -69,13 +69,8 @@ def main() -> None:
     print_tables(table, tuple(model_columns(run.sweep)), where, measures)
     print(*dict.fromkeys(cautions(program.static, encoder) for program in run.programs), sep="\n")
 
-    filters = {
-        "h": "-".join(HEADS.value or ()),
-        "frozen": "-" if flags.FLAGS.frozen else "",
-        "zero-": "-".join(TERMS.value or ()).replace(" ", "-").replace("/", "-"),
-    }
-    answers.write_table("ablate_ep", table, filters)
-    answers.draw("ablate_ep", figures.ablation, table, f"Terms taken away at inference: {where}", measures, filters=filters)
+    answers.write_table("ablate_ep", table)
+    answers.draw("ablate_ep", figures.ablation, table, f"Terms taken away at inference: {where}", measures)
 
 
 def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict[str, str]) -> None:

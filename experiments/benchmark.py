@@ -20,6 +20,7 @@ from lrjax.benchmark import eager, measure
 from lrjax.config import make_sweep
 from lrjax.errors import InputError
 from lrjax.figures import style
+from lrjax.files import write_atomically
 from lrjax.stats import format_table
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
@@ -73,12 +74,8 @@ def main() -> None:
     if JSON.value:
         now = datetime.datetime.now(datetime.UTC).date().isoformat()
         lines = [{k: None if v != v else v for k, v in dataclasses.asdict(row).items()} for row in rows]
-        Path(JSON.value).write_text(
-            json.dumps(
-                {"date": now, "device": device, "steps": STEPS.value, "evaluation_share": share, "busy": warning, "rows": lines},
-                indent=1,
-            )
-        )
+        found = {"date": now, "device": device, "steps": STEPS.value, "evaluation_share": share, "busy": warning, "rows": lines}
+        write_atomically(Path(JSON.value), json.dumps(found, indent=1))
         print(JSON.value)
 
 
@@ -98,9 +95,7 @@ def draw(rows: list[measure.Row], path: Path) -> Path:
     )
     axis.set_xticks(sizes, map(str, sizes))
     axis.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    return path
+    return style.save(figure, path)
 
 
 def _number(value: float, form: str) -> str:

@@ -39,7 +39,7 @@ def main() -> None:
     answers.draw("depth_layers", figures.layers, found)
     if encoder == "vision":
         zeroed = depth.by_layer(run, n_labels, frozen)
-        answers.write_table("depth_by_layer", zeroed, {"frozen": "-" if frozen else ""})
+        answers.write_table("depth_by_layer", zeroed)
         answers.tell_by(zeroed, (*by, "ablation"), MEASURES)
     answers.tell_causes("depth", run, encoder, n_labels, by)
 

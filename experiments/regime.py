@@ -15,7 +15,8 @@ from absl import flags
 from lrjax import cli, sweep
 from lrjax.analysis import gradient, regime
 from lrjax.figures import regime as figures
-from lrjax.stats import format_table, select, write_csv
+from lrjax.report.stages import REGIME
+from lrjax.stats import format_table, select
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/regime", "folder of the three sweeps, the tables and the figures")
 CONFIGURATIONS = flags.DEFINE_integer("configurations", 400, "how many are drawn", lower_bound=1)
@@ -50,10 +51,10 @@ def stage(folder: Path, configurations, seeds, steps: int):
 
 def tell(folder: Path, name: str, found) -> None:
     """Write and print a stage's table."""
-    write_csv(folder / f"{name}.csv", found)
+    path = REGIME.write(folder, name, found)
     print(f"\n{name}: {len(found['step'])} configurations, best first, each at its best step; * agrees with the paper")
     print(table(found, 10))
-    print(folder / f"{name}.csv")
+    print(path)
 
 
 def table(found, n: int) -> str:

@@ -12,7 +12,7 @@ from absl import flags
 
 from lrjax import cli
 from lrjax.errors import InputError
-from lrjax.report import build
+from lrjax.report import build, stages
 from lrjax.report.study import PARTS, Part, Study, sweep_of
 
 SEEDS = flags.DEFINE_integer("seeds", None, "seeds of every sweep, some of which take fewer (default: 16; 8 of other encoders)", 1)
@@ -62,9 +62,9 @@ def tell(paths: list[Path]) -> None:
 
 
 def regime_tables() -> Path | None:
-    """The folder with the regime map's tables: the user's own, or the committed ones; None if there are none."""
+    """The folder with the regime map's tables: the user's own, or the archived ones of the report; None if there are none."""
     folders = [Path(REGIME.value)] if REGIME.value else [Path("runs/regime"), Path("report/regime")]
-    return next((folder for folder in folders if (folder / "long.csv").is_file()), None)
+    return next((folder for folder in folders if "long" in stages.REGIME.tables(folder)), None)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lrjax import cli, devices, sweep, workdir
+from lrjax import cli, devices, results, sweep, workdir
 from lrjax.analysis import gradient
 from lrjax.config import AXES, STATIC, make_sweep
 from lrjax.figures import training
@@ -35,6 +35,9 @@ def main() -> None:
         training.fig3(table, folder / "figures/fig3.png"),
         training.phases(sweep.history_table(run), folder / "figures/phases.png"),
     ]
+    record = results.Record(f"step {run.step}", "command: sweep", {}, results.code_of(training.fig3))
+    for path in drawn:
+        results.sign(path, record)
     print_table(table)
     if gone := sweep.divergences(run):
         print(gone)

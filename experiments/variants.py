@@ -33,11 +33,10 @@ def main() -> None:
     measured = ("position_gradient", "label_spread", "ratio", *shares)
     answers.write_table("variants", joined(models, carried, measured))
     answers.draw("variants", figures.accuracies, models, by[1:] or ("n_labels",), "Other encoders")
-    filters = {"frozen": "-" if flags.FLAGS.frozen else ""}
     table = ablate_terms(run, n_labels=n_labels, frozen=flags.FLAGS.frozen)
     answers.tell_by(table, (*by, "ablation"), MEASURES)
-    answers.write_table("variants_ablate", table, filters)
-    answers.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", MEASURES, filters=filters)
+    answers.write_table("variants_ablate", table)
+    answers.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", MEASURES)
 
 
 if __name__ == "__main__":

@@ -6,26 +6,35 @@
     answers.write_table("shares", table)
     answers.draw("shares", figures.shares, answer)
 
-An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir (or of --out). Filters, and the step where
---ckpt names one, are part of a file's name: another question never overwrites an answer.
+An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir (or of --out), each with a record of what
+it was computed from (`results`). Every flag that is given, and the step where --ckpt names one, is part of a file's name: another
+question never overwrites an answer.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
-from lrjax import checkpoint, cli, workdir
+from lrjax import checkpoint, cli, results, workdir
 from lrjax.analysis import depth
 from lrjax.analysis.ablate import ablate, ablate_each
 from lrjax.analysis.models import check_encoder, choose, members, tidy, where
 from lrjax.errors import InputError
 from lrjax.figures import encoders as figures
 from lrjax.gates import NONE
-from lrjax.stats import Table, format_interval, format_table, groups, least, select, write_csv
+from lrjax.stats import Table, format_interval, format_table, groups, least, select
 from lrjax.sweep import Run, models_table
 
 FORMATS = ("png", "svg", "pdf")
+SHORT = {
+    "labels": "N",
+    "heads": "h",
+    "frozen": "frozen",
+    "ablations": "zero-",
+}  # what flags are called in a file's name, in this order
+_checkpoint = ""  # the identity of what `restore` has restored
 
 
 def define_flags(encoder: bool = True, frozen: bool = False) -> None:
@@ -48,7 +57,16 @@ def restore() -> tuple[Run, list[int] | None]:
     n_labels = cli.whole_numbers("labels", flags.FLAGS.labels, "5,15")
     check_encoder(getattr(flags.FLAGS, "encoder", "vision"))
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
-    return where(workdir.restore(Path(flags.FLAGS.ckpt)), chosen_by()), n_labels
+    global _checkpoint
+    run, _checkpoint = workdir.restore_identified(Path(flags.FLAGS.ckpt))
+    return where(run, chosen_by()), n_labels
+
+
+def given() -> dict[str, object]:
+    """The flags that decide what is asked, but for the checkpoint: those of the command that differ from their defaults."""
+    known = flags.FLAGS.flags_by_module_dict()
+    shared = [flag for flag in known[__name__] if flag.name not in ("ckpt", "out", "format")]
+    return {flag.name: flag.value for flag in (*shared, *known.get(sys.argv[0], ())) if flag.value != flag.default}
 
 
 def chosen_by() -> list[str]:
@@ -75,15 +93,20 @@ def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str]) -> None
     print("Mean over models [95 % interval].\n")
 
 
-def path(folder: str, name: str, suffix: str, filters: dict[str, object] | None = None) -> Path:
-    """Where an answer goes: `folder`/name.suffix in the workdir of --ckpt, its filters in its name."""
-    encoder, ckpt = getattr(flags.FLAGS, "encoder", "vision"), Path(flags.FLAGS.ckpt).resolve()
-    name += "" if encoder == "vision" else f"_{encoder}"
-    chosen = {"step": ckpt.name if checkpoint.is_step(ckpt) else None}
-    chosen |= {"": "-".join(text.replace("=", "").replace("/", "-") for text in chosen_by())}
-    chosen |= {"N": "-".join(flags.FLAGS.labels) if flags.FLAGS.labels else None, **(filters or {})}
-    name += "".join(f"_{what}{value}" for what, value in chosen.items() if value)
-    return workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{name}.{suffix}"
+def place(folder: str, name: str, suffix: str) -> tuple[Path, results.Record]:
+    """Where an answer goes, `folder`/name.suffix in the workdir of --ckpt with what was asked in its name, and its record."""
+    ckpt, asked = Path(flags.FLAGS.ckpt).resolve(), given()
+    encoder = asked.pop("encoder", "")
+    parts = [name, encoder, f"step{ckpt.name}" if checkpoint.is_step(ckpt) else ""]
+    parts += ["-".join(text.replace("=", "") for text in chosen_by())]
+    for flag in (name for name in (*SHORT, *sorted(asked.keys() - SHORT.keys() - {"where"})) if name in asked):
+        value = asked[flag]
+        told = "-".join(map(str, value)) if isinstance(value, list) else "" if value is True else str(value)
+        parts.append(SHORT.get(flag, f"{flag}-") + told)
+    file = "_".join(filter(None, parts)).replace(" ", "-").replace("/", "-")
+    script = getattr(sys.modules["__main__"].__spec__, "name", __name__)
+    record = results.Record(_checkpoint, f"command: {name}", given(), results.code_of_modules((script,)))
+    return results.place(workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{file}.{suffix}", record), record
 
 
 def tell_causes(name: str, run: Run, encoder: str, n_labels: list[int] | None, by: tuple[str, ...]) -> None:
@@ -104,16 +127,18 @@ def tell_causes(name: str, run: Run, encoder: str, n_labels: list[int] | None, b
     draw(f"{name}_paths", figures.paths, paths)
 
 
-def write_table(name: str, table: Table, filters: dict[str, object] | None = None) -> Path:
+def write_table(name: str, table: Table) -> Path:
     """Write an answer's CSV and print where it is."""
-    csv = path("analysis", name, "csv", filters)
-    write_csv(csv, table)
+    csv, record = place("analysis", name, "csv")
+    results.write(csv, table, record)
     print(csv)
     return csv
 
 
-def draw(name: str, figure: Callable[..., Path], *args, filters: dict[str, object] | None = None, **kwargs) -> Path:
+def draw(name: str, figure: Callable[..., Path], *args, **kwargs) -> Path:
     """Draw `figure(*args, path, **kwargs)` in the format of --format and print where it is."""
-    drawn = figure(*args, path("figures", name, flags.FLAGS.format, filters), **kwargs)
+    path, record = place("figures", name, flags.FLAGS.format)
+    drawn = figure(*args, path, **kwargs)
+    results.sign(drawn, record)
     print(drawn)
     return drawn

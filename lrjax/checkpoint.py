@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lrjax import devices
+from lrjax import devices, files
 from lrjax.errors import InputError, SaveError, Unusable
 
 FORMAT = 3  # 1 had no diverged_at; in 2 all models shared one step
@@ -55,6 +55,11 @@ def digests(arrays: Any) -> dict[str, str]:
 
     leaves = jax.tree_util.tree_flatten_with_path(arrays)[0]
     return {jax.tree_util.keystr(path): digest(leaf) for path, leaf in leaves}
+
+
+def identity(meta: dict) -> str:
+    """What names a checkpoint wherever its folder stands: its step, and a digest of the digests of its arrays."""
+    return f"step {meta['step']}, {hashlib.sha256(json.dumps(meta['digests'], sort_keys=True).encode()).hexdigest()}"
 
 
 def differences(meta: dict) -> list[str]:
@@ -93,9 +98,11 @@ def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
             orbax.save((aside / "meta").resolve(), args=ocp.args.JsonSave({**meta, "digests": digests(arrays)}))
         (aside / DIGESTS).write_text(json.dumps(_file_digests(aside)))
         load(aside)
+        files.sync_tree(aside)
         if place.exists():  # refused when the run was restored, or as good as this one
             os.rename(place, directory / (name + ".replaced"))
         os.rename(aside, place)
+        files.sync_folder(directory)
     except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
         _remove(leftovers(directory))
         raise SaveError(f"{place}: could not be saved ({_first_line(error)})") from error
@@ -131,8 +138,8 @@ def _remove(folders: list[Path]) -> None:
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(DIGESTS))
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    there = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(DIGESTS))
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in there}
 
 
 def name_of(step: int, ahead: int = 0) -> str:

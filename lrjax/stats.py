@@ -1,11 +1,13 @@
 """Mean and 95 % interval over seeds, and the tidy tables that all results are: a dict of column name -> array, rows aligned."""
 
 import csv
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats takes long to import
+
+from lrjax.files import write_atomically
 
 RESAMPLES = 10_000
 Table = dict[str, np.ndarray]
@@ -87,31 +89,34 @@ def conditions(table: Table, axes) -> tuple[str, ...]:
 
 
 def write_csv(path: Path, table: Table) -> None:
-    """Write a table, replacing the file atomically. Floats in the shortest form that reads back the same; NaN and masked, empty."""
+    """Write a table, replacing the file atomically."""
+    write_atomically(path, csv_text(table))
+
+
+def csv_text(table: Table) -> str:
+    """A table as CSV. Floats in the shortest form that reads back the same; NaN and masked, empty."""
 
     def text(value):
         if isinstance(value, float):
             return "" if np.isnan(value) else repr(value)
         return "" if value is None else str(value)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(table)
-            columns = [_shortest(column) for column in table.values()]
-            writer.writerows([text(value) for value in row] for row in zip(*columns, strict=True))
-        os.replace(temporary, path)
-    except OSError as error:  # of a full disk names no file
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(table)
+    columns = [_shortest(column) for column in table.values()]
+    writer.writerows([text(value) for value in row] for row in zip(*columns, strict=True))
+    return file.getvalue()
 
 
 def read_csv(path: Path) -> Table:
-    """A table that `write_csv` wrote: columns of truth values, of integers, of floats (empty: NaN), or of text."""
-    with open(path, newline="") as file:
-        header, *rows = csv.reader(file)
+    """A table that `write_csv` wrote."""
+    return table_of(path.read_bytes())
+
+
+def table_of(content: bytes) -> Table:
+    """The inverse of `csv_text`: columns of truth values, of integers, of floats (empty: NaN), or of text."""
+    header, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
 
     def column(cells):
         if cells and set(cells) <= {"True", "False"}:

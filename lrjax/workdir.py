@@ -4,9 +4,10 @@ config.json   the sweep, and the versions of format and packages
 lock          held by the process that writes here, however long that lives
 checkpoints/  see `checkpoint`
 models.csv    a row per model       history.csv   a row per evaluation and model
-figures/      analysis/             what the experiments draw and tabulate
+figures/      analysis/   study/    what commands draw and tabulate, and what studies tabulate; see `results`
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -17,31 +18,28 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lrjax import checkpoint, devices, saved, sweep
+from lrjax import checkpoint, devices, results, saved, sweep
 from lrjax.config import Model, Sweep, validate
 from lrjax.errors import InputError, SaveError, Unusable, warn
+from lrjax.files import write_atomically
 from lrjax.stats import write_csv
 from lrjax.sweep import Run
 
-# What --overwrite removes beside checkpoints: a sweep's own files, by name. config.json stays until it is replaced: until then the
-# folder is a sweep's.
-ANSWERS = "ablate_ep shares term_maps terms_ EP_by_label gradient gauge ratio factors heads pruning text align values".split()
-ANSWERS += "training_ablation left_right depth variants".split()
-OURS = ("models.csv", "history.csv", "figures/fig3.*", "figures/phases.*")
-OURS += (*(f"analysis/{name}*.csv" for name in ANSWERS), *(f"figures/{name}*.*" for name in ANSWERS))
-NO_SWEEP = ("config.json.tmp", "lock")  # left by a process that was killed before it had begun
+TABLES = ("models.csv", "history.csv")
+NAMES = (*TABLES, "checkpoints", *results.FOLDERS)  # what a sweep's folder has beside config.json
+_identities: dict[tuple[Path, int], str] = {}  # of steps that were loaded, by folder and the time when it was written
 _locks: dict[Path, object] = {}  # open files, by workdir: the system lets go of them when the process ends, however it ends
 
 
 def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: bool = False) -> Run:
     """The run to go on with in `workdir`: new, or restored from its newest checkpoint that verifies.
 
-    Creates nothing but the folder, its config.json and its lock.
+    Creates nothing but the folder, its config.json and its lock. Other files may be in the folder, such as a log.
 
     Of several processes the first decides; the others follow it into the same folder.
 
     Raises InputError, having touched nothing, if the folder holds another sweep, an unfinished one without `resume`, or files
-    that are not a sweep's, if another process is writing there, or if no checkpoint can be used.
+    of a sweep's names that are none's, if another process is writing there, or if no checkpoint can be used.
     """
     if not devices.first_process():
         devices.wait_for_all("workdir is open")
@@ -60,9 +58,9 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir}: is a file; give a folder")
     config = workdir / "config.json"
-    strangers = [p for p in workdir.iterdir() if p.name not in NO_SWEEP] if workdir.is_dir() else []
-    if strangers and not config.is_file():
-        raise InputError(f"--workdir={workdir}: has files but no sweep (no config.json); give an empty or a new folder")
+    taken = [name for name in NAMES if (workdir / name).exists()]
+    if taken and not config.is_file():
+        raise InputError(f"--workdir={workdir}: has {taken[0]} but no sweep (no config.json); give another folder, or move it away")
     if config.is_file():
         _lock(workdir)
         found = _read_config(config, overwrite)
@@ -74,11 +72,10 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
         if config.is_file():
             _remove(workdir)
         data = {"format": checkpoint.FORMAT, "versions": checkpoint.versions(), **saved.sweep_to_json(wanted)}
-        temporary = workdir / "config.json.tmp"
-        temporary.write_text(json.dumps(data, indent=1) + "\n")
-        os.replace(temporary, config)
+        write_atomically(config, json.dumps(data, indent=1) + "\n")
     except OSError as error:
-        raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror or error}); give a folder that can") from error
+        reason = getattr(error.__cause__, "strerror", None) or error.strerror or error
+        raise InputError(f"--workdir={workdir}: cannot be written ({reason}); give a folder that can") from error
     return sweep.start(wanted)
 
 
@@ -102,13 +99,14 @@ def _lock(workdir: Path) -> None:
 
 
 def _remove(workdir: Path) -> None:
-    """A sweep's own files, but for the config.json, which is replaced."""
+    """A sweep's own files, but for config.json, which stays until it is replaced: until then the folder is a sweep's."""
     folder = workdir / "checkpoints"
     for step in [p for p in (*checkpoint.saved_steps(folder), *checkpoint.leftovers(folder)) if not p.is_symlink()]:
         shutil.rmtree(step)
-    for path in [path for pattern in OURS for path in workdir.glob(pattern)]:
-        if path.is_file():
-            path.unlink()
+    for name in TABLES:
+        (workdir / name).unlink(missing_ok=True)
+    if stay := results.remove(workdir):
+        warn(f"{stay[0]}{f' and {len(stay) - 1} more files' if stay[1:] else ''}: kept, no record says that lrjax made it")
 
 
 def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
@@ -192,15 +190,39 @@ def restore(path: Path) -> Run:
     What was skipped is said. Models that have diverged have no parameters: they are NaN, and so is all that is computed from them.
     Raises InputError if there is no evaluation, or none that can be used.
     """
-    steps = checkpoint.candidates(path)
-    evaluations = [step for step in steps if checkpoint.is_evaluation(step)]
+    return restore_identified(path)[0]
+
+
+def restore_identified(path: Path) -> tuple[Run, str]:
+    """`restore`, and the `checkpoint.identity` of what was restored, for the records of results."""
+    run, meta = _newest(_evaluations(path))
+    run.states = [state.replace(params=_without_diverged(state)) for state in run.states]
+    return run, checkpoint.identity(meta)
+
+
+def identity(path: Path) -> str:
+    """The `checkpoint.identity` of what `restore` would restore. A step is read once, unless it is written again."""
+    for step in reversed(steps := _evaluations(path)):
+        if known := _identities.get(_stamp(step)):
+            return known
+        with contextlib.suppress(Unusable):
+            return checkpoint.identity(_load(step)[1])
+    return checkpoint.identity(_newest(steps)[1])  # which says why none can be used
+
+
+def _stamp(step: Path) -> tuple[Path, int]:
+    digests = step / checkpoint.DIGESTS
+    return step, digests.stat().st_mtime_ns if digests.is_file() else 0
+
+
+def _evaluations(path: Path) -> list[Path]:
+    """The evaluations that a path may mean, oldest first."""
+    evaluations = [step for step in checkpoint.candidates(path) if checkpoint.is_evaluation(step)]
     if not evaluations:
         raise InputError(
             f"--ckpt={path}: a stop between two evaluations; give a workdir that has an evaluation, or --resume the sweep"
         )
-    run, _ = _newest(evaluations[::-1])
-    run.states = [state.replace(params=_without_diverged(state)) for state in run.states]
-    return run
+    return evaluations[::-1]
 
 
 def _without_diverged(state):
@@ -228,9 +250,11 @@ def _newest(steps: list[Path]) -> tuple[Run, dict]:
 
 def _load(folder: Path) -> tuple[Run, dict]:
     """The run and meta of one step."""
-    arrays, meta = checkpoint.load(folder)
+    stamp, (arrays, meta) = _stamp(folder), checkpoint.load(folder)
     try:
-        return saved.run_from_arrays(arrays, meta), meta
+        run = saved.run_from_arrays(arrays, meta)
+        _identities[stamp] = checkpoint.identity(meta)
+        return run, meta
     except InputError as error:
         raise type(error)(*(text.replace("checkpoint:", f"{folder}:", 1) for text in error.args)) from error
     except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -289,5 +313,5 @@ class Saver:
 
 def write_tables(workdir: Path, run: Run) -> None:
     """models.csv and history.csv."""
-    write_csv(workdir / "models.csv", sweep.models_table(run))
-    write_csv(workdir / "history.csv", sweep.history_table(run))
+    for name, table in zip(TABLES, (sweep.models_table(run), sweep.history_table(run)), strict=True):
+        write_csv(workdir / name, table)

@@ -58,6 +58,7 @@ def test_the_ablation_needs_nothing_but_the_checkpoint(swept):
     assert any(stats.format_interval(without - own, signed=True) in line for line in done.stdout.splitlines() if " EP  " in line)
     assert {"n_labels", "seed", "ablation", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set"} <= set(rows[0])
     assert (folder / "figures/ablate_ep.png").stat().st_size > 10_000
+    assert {"fig3.png.json", "phases.png.json", "ablate_ep.png.json"} <= {p.name for p in (folder / "figures").iterdir()}
     # the steps of one run, a filter and the text encoder: other files, so nothing is overwritten
     step = folder / "checkpoints" / "20"
     done = command("ablate_ep", f"--ckpt={step}", "--labels=4", "--encoder=text", "--heads=0", "--ablations=EP,EE+PP")

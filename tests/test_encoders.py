@@ -80,7 +80,7 @@ def drawn(folder, parts, answers, measured, low=0.05):
     """A study of the real sweeps of `parts`, 2 seeds, whose numbers are drawn, not trained; answers: name -> (axes, columns), which
     are `low` to 1.
     """
-    made, rng = Study(folder, parts), np.random.default_rng(0)
+    made, rng = Study(folder, parts, kept=folder), np.random.default_rng(0)  # tables without sweeps: an archive
     for name, part in parts.items():
         wanted = sweep_of(importlib.import_module(f"experiments.configs.{part.config}").get_config(), 2, 8, quick=False)
         columns = sweep.model_columns(wanted)

@@ -387,11 +387,26 @@ def test_a_save_that_was_killed_before_its_digests_can_be_made_again(trained, tm
     assert workdir.restore(tmp_path / "w").step == 20
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match="has files but no sweep"):
-        workdir.open_run(tmp_path, tiny_sweep(), overwrite=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+@pytest.mark.parametrize(
+    "name", ["models.csv", "history.csv", "checkpoints/20/state", "analysis/mine.csv", "study/notes", "figures/a.png"]
+)
+def test_a_folder_without_a_sweep_that_has_files_of_a_sweeps_names_is_left_alone(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    for overwrite in (True, False):
+        with pytest.raises(InputError, match=f"has {name.partition('/')[0]} but no sweep .*; give another folder, or move it away"):
+            workdir.open_run(tmp_path, tiny_sweep(), overwrite=overwrite)
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()] == [name]
+
+
+def test_what_a_stranger_put_into_a_new_workdir_is_no_reason_to_refuse_it(tmp_path):
+    """As `| tee runs/x/log.txt` and a scheduler's log do."""
+    for name in ("log.txt", "slurm-123.out", "notes/idea.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    train_in(tmp_path, tiny_sweep(steps=10))
+    workdir.open_run(tmp_path, tiny_sweep(steps=10, first_seed=5), overwrite=True)
+    assert all((tmp_path / name).read_text() == "mine" for name in ("log.txt", "slurm-123.out", "notes/idea.txt"))
 
 
 def test_models_of_a_config_file_train_like_models_from_python():

@@ -11,7 +11,7 @@ from test_encoders import drawn, measured
 
 from conftest import TINY, shake, tiny_model, tiny_sweep, untrained
 from experiments.configs import autoregressive_wide
-from lrjax import clip, config, evaluate, reader, stats, sweep
+from lrjax import clip, config, evaluate, reader, results, stats, sweep, workdir
 from lrjax import tasks as tasks_of
 from lrjax.analysis import ablate, grid
 from lrjax.analysis import reader as reading
@@ -65,18 +65,28 @@ def test_the_page_has_every_world_and_one_table(study, tmp_path):
     assert (tmp_path / "other" / "tasks.md").read_text().count("is not trained yet") == len(TASKS)
 
 
-def test_a_sweep_that_is_gone_keeps_its_place_in_the_page(study, tmp_path):
+def test_a_sweep_that_is_gone_keeps_its_place_in_the_page(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(workdir, "identity", lambda path: "step 3000, as if it were there")
+    own = Study(tmp_path / "own", TASKS)
+
+    def write(where, part, change=lambda table: table):
+        """The tables of a sweep, as if it had been trained there and asked."""
+        stats.write_csv(where.path(part) / "models.csv", change(study.models(part)))
+        for name in TASKS[part].answers:
+            assert not where.has(part) or where.archived(part)
+            path, record = where._result(part, name)
+            results.write(path, change(study.answer(part, name)), record)
+
+    for part in TASKS:
+        write(own, part)
     kept, times = tmp_path / "report" / "tasks", lambda **took: {"what": np.array([*took]), "seconds": np.array([*took.values()])}
-    stats.write_csv(study.folder / "times.csv", times(zipf=60.0, three=120.0))
-    dataclasses.replace(study, kept=kept).keep()
-    (study.folder / "times.csv").unlink()
+    stats.write_csv(own.folder / "times.csv", times(zipf=60.0, three=120.0))
+    dataclasses.replace(own, kept=kept).keep()
     again = Study(tmp_path / "runs", TASKS, kept)
     assert tasks.table(again) == tasks.table(study)
     # a sweep that is trained here, its answers too, is shown from here; one that is not whole yet, from what was kept
-    for name in ("models.csv", *(f"analysis/{answer}.csv" for answer in TASKS["zipf"].answers)):
-        assert again.tables("zipf") == kept / "zipf"
-        table = stats.read_csv(study.path("zipf") / name)
-        stats.write_csv(again.path("zipf") / name, table | {"unseen_pair": np.zeros(len(table["seed"]))})
+    assert again.tables("zipf") == kept / "zipf"
+    write(again, "zipf", lambda table: table | {"unseen_pair": np.zeros(len(table["seed"]))})
     stats.write_csv(again.folder / "times.csv", times(zipf=30.0, grid=40.0))
     assert again.tables("zipf") == again.path("zipf") and (again.models("zipf")["unseen_pair"] == 0).all()
     # the times are those of what is shown: of grid, which is not whole here, nothing was kept

@@ -1,5 +1,6 @@
 """What all figures share. Colours are Okabe and Ito's; markers and line styles differ too, to be read in grey."""
 
+import io
 from pathlib import Path
 from textwrap import wrap
 
@@ -10,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from lrjax.config import AXES, STATIC
+from lrjax.files import write_atomically
 from lrjax.stats import Table, groups, mean_interval, select, varying
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -31,8 +33,9 @@ plt.rcParams |= {
 
 def save(figure, path: Path) -> Path:
     """Write a figure in the format of its suffix (svg, pdf, png) and close it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:] or None)
+    write_atomically(path, content.getvalue())
     plt.close(figure)
     return path
 
@@ -84,7 +87,9 @@ def shrink(path: Path, colours: int = 96) -> Path:
 
     with Image.open(path) as image:
         small = image.convert("RGB").quantize(colours)
-    small.save(path, optimize=True)
+    content = io.BytesIO()
+    small.save(content, "PNG", optimize=True)
+    write_atomically(path, content.getvalue())
     return path
 
 

@@ -14,8 +14,9 @@ from lrjax.figures import regime as regime_figures
 from lrjax.figures.style import shrink
 from lrjax.report.claims import CLAIMS, OURS, Claim, Verdict, judge, ratios, stated
 from lrjax.report.page import Page
+from lrjax.report.stages import REGIME
 from lrjax.report.study import Study
-from lrjax.stats import Table, read_csv, select, write_csv
+from lrjax.stats import Table, select, write_csv
 
 VARIANTS = ("default", "paper_like")
 
@@ -142,9 +143,10 @@ def figures(study: Study, folder: Path, regime_folder: Path | None):
             drawn("phases", gradient_figures.phases, study.history("phases")),
             "App C: phases, with the gradient. `experiments.gradient`",
         )
-    if regime_folder and (regime_folder / "long.csv").is_file():
-        screen, full = (read_csv(regime_folder / f"{name}.csv") for name in ("screen", "long"))
-        yield drawn("regime", regime_figures.regime_map, screen, full), "Ours: the regime map. `make regime`"
+    found = REGIME.tables(regime_folder) if regime_folder else {}
+    if {"screen", "long"} <= set(found):
+        map_of = drawn("regime", regime_figures.regime_map, found["screen"], found["long"])
+        yield map_of, "Ours: the regime map. `make regime`"
 
 
 def figures_of_variant(study: Study, part: str, drawn):
@@ -194,12 +196,10 @@ def regime_section(page: Page, folder: Path | None, report: Path) -> None:
     `report`.
     """
     page.heading("The regime map")
-    if not folder or not (folder / "long.csv").is_file():
+    tables = REGIME.tables(folder) if folder else {}
+    if not {"screen", "long"} <= set(tables):
         page.text("Not tested: `make regime` has not been run.")
         return
-    tables = {
-        name: read_csv(folder / f"{name}.csv") for name in ("screen", "long", "confirm") if (folder / f"{name}.csv").is_file()
-    }
     for name, table in tables.items():
         write_csv(report / "regime" / f"{name}.csv", table)
     full = tables["long"]

@@ -18,8 +18,9 @@ from lrjax.report.claims import ORDER, SET, TOP1, N, judge
 from lrjax.report.encoder_claims import CLAIMS
 from lrjax.report.page import Page
 from lrjax.report.sections import section, summary, trained
+from lrjax.report.stages import ONE_HEAD
 from lrjax.report.study import Study
-from lrjax.stats import Table, format_interval, groups, least, mean_interval, read_csv, select, varying, write_csv
+from lrjax.stats import Table, format_interval, groups, least, mean_interval, select, varying, write_csv
 
 TITLES = {
     "training_ablation": "Training without EP",
@@ -182,11 +183,10 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
 def one_head_section(page: Page, found_in: Path, report: Path) -> None:
     """What the search for one head found; its tables go to `report`."""
     page.heading("Can one head in one layer succeed?")
-    if not (found_in / "full.csv").is_file():
+    tables = ONE_HEAD.tables(found_in)
+    if not {"screen", "full"} <= set(tables):
         page.text("Not tested: the search was not made yet (`make encoders ARGS=--only=one_head`).")
         return
-    found = {name: found_in / f"{name}.csv" for name in ("screen", "full", "confirm", "how")}
-    tables = {name: read_csv(path) for name, path in found.items() if path.is_file()}
     for name, table in tables.items():
         write_csv(report / "encoders" / f"one_head_{name}.csv", table)
     figure = figures.search(tables["screen"], tables["full"], one_head.RANGES, report / "figures" / "encoders_one_head.png")

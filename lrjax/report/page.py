@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lrjax.files import write_atomically
 from lrjax.report.claims import Verdict
 
 CSS = """
@@ -98,7 +99,6 @@ class Page:
 
     def write(self, folder: Path, markdown: str = "report.md", page: str = "index.html") -> list[Path]:
         """The page as Markdown and as HTML."""
-        folder.mkdir(parents=True, exist_ok=True)
         head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         head += f"<title>{html.escape(self.title)}</title><style>{CSS}</style>"
         body = "\n".join(self.html)
@@ -107,7 +107,7 @@ class Page:
             page: f'<!doctype html><html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n',
         }
         for name, content in pages.items():
-            (folder / name).write_text(content, encoding="utf-8")
+            write_atomically(folder / name, content)
         return [folder / name for name in pages]
 
 

@@ -1,4 +1,4 @@
-"""The search for one head (`analysis.one_head`), stage by stage in a folder: what is there is not made again."""
+"""The search for one head (`analysis.one_head`), stage by stage in a folder: sweeps that are there are not trained again."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from lrjax.analysis import gradient, heads, one_head
 from lrjax.analysis.models import tidy
 from lrjax.config import Sweep
 from lrjax.figures import encoders as figures
-from lrjax.stats import Table, format_interval, format_table, groups, joined, share_interval, write_csv
+from lrjax.report.stages import ONE_HEAD
+from lrjax.stats import Table, format_interval, format_table, groups, joined, share_interval
 
 SLAB = 64  # models that train at a time
 HOW = ("position_gradient", "label_spread", "ratio", "share_EP", "share_PP", "share_BP", "lean", "unseen_pair_order")
@@ -46,7 +47,7 @@ def confirm(folder: Path, trained: Sweep, full: Table, n: int, every: int) -> No
     found = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     found = joined(found, tidy(heads.heads(run)[["head_bias"]]), ["head_bias"])
     table = joined(sweep.models_table(run), found, [name for name in (*HOW, "head_bias") if name in found])
-    write_csv(folder / "how.csv", table)
+    ONE_HEAD.write(folder, "how", table)
     print(
         "\nhow: of each confirmed configuration the seeds that succeed and those that fail, at the last step (mean [95 % interval])"
     )
@@ -69,10 +70,10 @@ def how(table: Table) -> tuple[list[str], list[list[str]]]:
 
 def tell(folder: Path, name: str, table: Table) -> None:
     """Write and print a stage's table."""
-    write_csv(folder / f"{name}.csv", table)
+    path = ONE_HEAD.write(folder, name, table)
     print(f"\n{name}: best first")
     print(format_table([*table], [[f"{column[i]:.3g}" for column in table.values()] for i in range(min(10, len(table["step"])))]))
-    print(folder / f"{name}.csv")
+    print(path)
 
 
 def said(top1) -> str:

@@ -1,7 +1,9 @@
 """What the report rests on: sweeps, and the answers that analyses give of them, each a CSV that is made once.
 
-A study is a folder with a workdir per sweep; an answer is `<sweep>/analysis/<name>.csv`. What is there is not made again. The
-tables alone can be kept elsewhere, so that a page can be made again where the sweeps are not.
+A study is a folder with a workdir per sweep; an answer is `<sweep>/study/<name>.csv`, with its record (`results`). An answer that
+was computed from the sweep's checkpoint by the code that is here is not made again; any other is never read. The tables alone can
+be archived elsewhere, so that a page can be made again where the sweeps are not: an archive has no records, and is read only where
+a sweep's own tables are not whole.
 """
 
 import contextlib
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax import cli, stats, workdir
+from lrjax import cli, results, stats, workdir
 from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, text, values
 from lrjax.analysis.ablate import (
     ABLATIONS,
@@ -186,8 +188,8 @@ TASKS: dict[str, Part] = {
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A folder of trained sweeps and their answers. `kept`: a folder with the tables (models.csv and answers, not histories) of
-    sweeps that may not be in it any more.
+    """A folder of trained sweeps and their answers. `kept`: an archive, a folder with the tables (models.csv and answers, not
+    histories) of sweeps that may not be in it any more.
     """
 
     folder: Path
@@ -199,15 +201,18 @@ class Study:
         return self.folder / part
 
     def has(self, part: str) -> bool:
-        """Whether a sweep's tables are there: it is trained, with all its answers."""
-        return self._whole(self.tables(part), part)
+        """Whether a sweep's tables are there: it is trained, with all its answers, or archived."""
+        return self._whole(part) or self.archived(part)
+
+    def archived(self, part: str) -> bool:
+        """Whether a sweep's tables are read from the archive: it has them, and the sweep's own are not whole."""
+        if self.kept is None or self._whole(part) or not _trained(self.kept / part):
+            return False
+        return all(self._in_archive(part, name).is_file() for name in self.parts[part].answers)
 
     def tables(self, part: str) -> Path:
-        """The folder of a sweep's tables: its workdir, or what was kept if that is not whole."""
-        own = self.path(part)
-        if self.kept is None or self._whole(own, part) or not self._whole(self.kept / part, part):
-            return own
-        return self.kept / part
+        """The folder of a sweep's tables: its workdir, or the archive's."""
+        return self.kept / part if self.archived(part) else self.path(part)
 
     def models(self, part: str) -> Table:
         """models.csv of a sweep that is trained. Raises InputError if it is not, or not to its end."""
@@ -219,8 +224,10 @@ class Study:
         return _read(self.path(part) / "history.csv")
 
     def answer(self, part: str, name: str) -> Table:
-        """An answer that was made."""
-        return _read(_answer(self.tables(part), name))
+        """An answer that was made. Raises InputError if it is not there, or was computed from anything else than what is there."""
+        if self.archived(part):
+            return _read(self._in_archive(part, name))
+        return results.read(*self._result(part, name))
 
     def layouts(self) -> Table:
         """Models over N x n2: the layouts sweep, and the default's of the same seeds for its n2."""
@@ -238,30 +245,28 @@ class Study:
         """Train a sweep to its end, if it is not there."""
         run = cli.open_in(self.path(part), sweep)
         if run.finished:
-            return
+            return workdir.write_tables(self.path(part), run)  # which a process that was killed may not have written
         print(f"\n{part}", flush=True)
         with self.clock(f"{part}: training"):
             cli.train(run, self.path(part), (gradient.columns,), resume="")
 
     def make(self, part: str, names: Sequence[str]) -> list[str]:
-        """Make the answers that are not there; returns their names."""
-        path = self.path(part)
-        missing = [name for name in names if not _answer(path, name).is_file()]
-        run = workdir.restore(path) if missing else None
+        """Make the answers that are not there, or were computed from anything else than what is there; returns their names."""
+        missing = [name for name in names if not results.holds(*self._result(part, name))]
+        run, checkpoint = workdir.restore_identified(self.path(part)) if missing else (None, "")
         for name in missing:
+            path, record = self._result(part, name, checkpoint)
             with self.clock(f"{part}: {name}"):
-                stats.write_csv(_answer(path, name), ANSWERS[name](run))
+                results.write(path, ANSWERS[name](run), record)
         return missing
 
     def keep(self) -> None:
-        """Copy the tables of every sweep that is whole in the folder to `kept`, and the times."""
+        """Copy the tables of every sweep that is whole in the folder to the archive `kept`, and the times."""
         times = self.times()
-        for part in self.parts:
-            own, kept = self.path(part), self.kept / part
-            if self._whole(own, part):
-                stats.write_csv(kept / "models.csv", _models(own))
-                for name in self.parts[part].answers:
-                    stats.write_csv(_answer(kept, name), _read(_answer(own, name)))
+        for part in (part for part in self.parts if self._whole(part)):
+            stats.write_csv(self.kept / part / "models.csv", _models(self.path(part)))
+            for name in self.parts[part].answers:
+                stats.write_csv(self._in_archive(part, name), results.read(*self._result(part, name)))
         if times:
             stats.write_csv(self.kept / "times.csv", times)
 
@@ -280,23 +285,31 @@ class Study:
     def times(self) -> Table | None:
         """What took how long: columns what, seconds; of each sweep where its tables are. None if nothing was timed."""
         kept = _times(self.kept) if self.kept else {}
-        elsewhere = [part for part in self.parts if self.tables(part) != self.path(part)]
+        elsewhere = [part for part in self.parts if self.archived(part)]
         of_kept = {what: seconds for what, seconds in kept.items() if what.split(":")[0] in elsewhere}
         table = of_kept | {what: s for what, s in _times(self.folder).items() if what.split(":")[0] not in elsewhere}
         return _columns(table) if table else None
 
-    def _whole(self, path: Path, part: str) -> bool:
-        if not all(_answer(path, name).is_file() for name in self.parts[part].answers):
-            return False
+    def _whole(self, part: str) -> bool:
+        """Whether a sweep is trained here and has all its answers."""
         try:
-            _models(path)
-        except InputError:
+            return _trained(self.path(part)) and all(results.holds(*self._result(part, name)) for name in self.parts[part].answers)
+        except InputError:  # no checkpoint can be used
             return False
-        return True
+
+    def _result(self, part: str, name: str, checkpoint: str | None = None) -> tuple[Path, results.Record]:
+        """Where an answer of a sweep is, and what it is to be computed from: `checkpoint`, or the one that is there."""
+        checkpoint = checkpoint or workdir.identity(self.path(part))
+        record = results.Record(checkpoint, f"study: {name}", results.told(ANSWERS[name]), results.code_of(ANSWERS[name]))
+        return self.path(part) / "study" / f"{name}.csv", record
+
+    def _in_archive(self, part: str, name: str) -> Path:
+        return self.kept / part / "analysis" / f"{name}.csv"
 
 
-def _answer(path: Path, name: str) -> Path:
-    return path / "analysis" / f"{name}.csv"
+def _trained(path: Path) -> bool:
+    table = path / "models.csv"
+    return table.is_file() and b"unseen_pair" in table.read_bytes().partition(b"\n")[0].split(b",")
 
 
 def _models(path: Path) -> Table:

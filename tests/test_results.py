@@ -1,0 +1,251 @@
+"""A result is read only as what it was computed from: this checkpoint, this question, this code."""
+
+import dataclasses
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+
+from conftest import many_commands, tiny_sweep
+from lrjax import answers, results, stats, sweep, workdir
+from lrjax.errors import InputError
+from lrjax.report import stages, study
+from lrjax.report.study import Part, Study
+
+PARTS = {"default": Part("diversity", ("strongest", "shares", "rise"))}
+
+
+@pytest.fixture(scope="module")
+def answered(trained, tmp_path_factory):
+    """A study of one tiny sweep of seeds 0 and 1, with its answers."""
+    answered = Study(tmp_path_factory.mktemp("study"), PARTS)
+    shutil.copytree(trained[0], answered.path("default"))
+    answered.make("default", PARTS["default"].answers)
+    return answered
+
+
+@pytest.fixture
+def made(answered, tmp_path):
+    """The same, to be changed."""
+    shutil.copytree(answered.folder, tmp_path / "made")
+    return Study(tmp_path / "made", PARTS)
+
+
+@pytest.fixture(scope="module")
+def later():
+    """A sweep of other seeds, trained."""
+    return sweep.advance(sweep.start(tiny_sweep(first_seed=50)))
+
+
+def replace(folder, run):
+    """Train another sweep in a folder, with --overwrite."""
+    workdir.open_run(folder, run.sweep, overwrite=True)
+    workdir.save(folder, run)
+
+
+def test_no_result_of_a_sweep_that_was_overwritten_is_read(made, later):
+    answers = PARTS["default"].answers
+    assert made.has("default") and made.make("default", answers) == []
+    replace(made.path("default"), later)
+    assert not made.has("default")
+    for name in answers:
+        with pytest.raises(InputError, match=f"{name}.csv: is not there"):
+            made.answer("default", name)
+    assert made.make("default", answers) == list(answers)
+    assert set(made.models("default")["seed"].tolist()) == set(made.answer("default", "strongest")["seed"].tolist()) == {50, 51}
+
+
+def test_a_result_of_another_checkpoint_is_not_read_wherever_it_came_from(made, later, tmp_path):
+    """As when a folder of results is copied beside other checkpoints; with its own checkpoints it is read anywhere."""
+    shutil.copytree(made.path("default"), tmp_path / "elsewhere/default")
+    assert Study(tmp_path / "elsewhere", PARTS).has("default")
+    replace(tmp_path / "other/default", later)
+    shutil.copytree(made.path("default") / "study", tmp_path / "other/default/study")
+    other = Study(tmp_path / "other", PARTS)
+    assert not other.has("default")
+    with pytest.raises(InputError, match=r"strongest.csv: was computed from another checkpoint; make it again"):
+        other.answer("default", "strongest")
+    assert set(other.make("default", PARTS["default"].answers)) == set(PARTS["default"].answers)
+
+
+def test_a_change_of_question_or_code_makes_results_again(made, monkeypatch):
+    monkeypatch.setitem(study.ANSWERS, "rise", lambda run: study.rise(run) | {"more": np.ones(4)})
+    assert made.make("default", ["rise"]) == ["rise"] and "more" in made.answer("default", "rise")
+    monkeypatch.setattr(results, "code_of", lambda function: "new")
+    with pytest.raises(InputError, match=r"strongest.csv: was computed from another code"):
+        made.answer("default", "strongest")
+    assert made.make("default", ["strongest"]) == ["strongest"]
+
+
+def test_a_table_without_its_own_record_is_not_read(made):
+    path = made.path("default") / "study/strongest.csv"
+    record = path.with_name("strongest.csv.json")
+    path.write_text(path.read_text().replace("4", "5"))
+    with pytest.raises(InputError, match="has no record of what it was computed from"):
+        made.answer("default", "strongest")
+    made.make("default", ["strongest"])
+    for damage in ("", "{", "[1]", '{"digest": 1}'):
+        record.write_text(damage)
+        assert not made.has("default")
+    record.unlink()
+    assert made.make("default", ["strongest"]) == ["strongest"] and made.has("default")
+
+
+def test_a_record_is_readable_and_says_what_was_asked_of_what(made):
+    found = json.loads((made.path("default") / "study/strongest.csv.json").read_text())
+    assert found["checkpoint"] == workdir.identity(made.path("default")) and found["checkpoint"].startswith("step 20, ")
+    assert found["analysis"] == "study: strongest" and "gradient.strongest" in found["arguments"]["function"]
+    assert set(found) == {"checkpoint", "analysis", "arguments", "code", "version", "digest"}
+
+
+def test_an_archive_is_read_as_one_and_only_where_the_own_tables_are_not_whole(made, later, tmp_path):
+    archive = dataclasses.replace(made, kept=tmp_path / "kept")
+    archive.keep()
+    assert not archive.archived("default") and not list((tmp_path / "kept").rglob("*.json"))
+    replace(made.path("default"), later)
+    assert archive.archived("default") and set(archive.answer("default", "strongest")["seed"].tolist()) == {0, 1}
+    assert not made.has("default"), "what is archived is nobody's own"
+    archive.make("default", PARTS["default"].answers)
+    assert not archive.archived("default") and set(archive.answer("default", "strongest")["seed"].tolist()) == {50, 51}
+
+
+def test_the_tables_of_a_finished_sweep_are_those_of_its_checkpoint(made):
+    """As after a kill between the last save and its tables."""
+    folder, wanted = made.path("default"), tiny_sweep()
+    models = (folder / "models.csv").read_bytes()
+    stats.write_csv(folder / "models.csv", sweep.models_table(sweep.start(wanted)))
+    made.train("default", wanted)
+    assert (folder / "models.csv").read_bytes() == models
+
+
+def test_the_stages_of_a_search_are_read_only_from_their_sweeps_and_from_the_stage_before(trained, later, tmp_path):
+    folder, search = tmp_path / "search", stages.ONE_HEAD
+    table = lambda k: {"x": np.full(3, k)}
+    assert search.tables(folder) == {}
+    for stage in ("screen", "full", "confirm"):
+        shutil.copytree(trained[0], folder / stage)
+    for k, stage in enumerate(search.after):  # `how` has no sweep of its own
+        search.write(folder, stage, table(k))
+    assert list(search.tables(folder)) == ["screen", "full", "confirm", "how"]
+    search.write(folder, "screen", table(9))
+    assert list(search.tables(folder)) == ["screen"], "`full` was chosen from another table, and the rest from `full`"
+    search.write(folder, "full", table(1))
+    replace(folder / "confirm", later)
+    assert list(search.tables(folder)) == ["screen", "full"], "`confirm`, and `how` with it, was computed from another sweep"
+    for stage in ("screen", "full", "confirm"):
+        shutil.rmtree(folder / stage)
+    assert list(search.tables(folder)) == ["screen", "full", "confirm", "how"], "without sweeps it is an archive"
+
+
+# ---- who writes where ----
+
+
+def test_commands_and_studies_never_write_each_others_tables(trained, tmp_path, capsys):
+    """`shares` and `values` are names of both."""
+    folder = tmp_path / "default"
+    commands = [("decompose", [f"--ckpt={folder}"]), ("values", [f"--ckpt={folder}"])]
+    shutil.copytree(trained[0], folder)
+    (tmp_path / "said").mkdir()
+    asked = Study(tmp_path, {"default": Part("diversity", ("shares", "values"))})
+    done = many_commands(tmp_path / "said", commands)
+    assert [d.returncode for d in done] == [0] * len(done), [d.stderr for d in done]
+    before = {p: p.read_bytes() for p in folder.rglob("*.csv*")}
+    assert asked.make("default", ["shares", "values"]) == ["shares", "values"]
+    assert all(p.read_bytes() == content for p, content in before.items())
+    shares = asked.answer("default", "shares")
+    assert "head" not in shares and "head" in stats.read_csv(folder / "analysis/shares.csv")
+    figures = [p for p in (folder / "figures").iterdir() if p.suffix != ".json"]
+    assert all(results._record_of(p) for p in [*figures, *(folder / "analysis").glob("*.csv")])
+    # and all of it goes with --overwrite, but for what is the user's: made, or changed, by hand
+    (folder / "analysis/mine.csv").write_text("mine")
+    (folder / "analysis/values.csv").write_text("changed")
+    workdir.open_run(folder, tiny_sweep(), overwrite=True)
+    assert "mine.csv and 1 more files: kept, no record says that lrjax made it" in capsys.readouterr().err
+    assert {p.name for p in folder.glob("*/*")} == {"mine.csv", "values.csv"}
+
+
+def test_every_flag_that_is_given_is_in_the_name_and_the_record(trained, tmp_path, monkeypatch):
+    """Two questions of one command are two files, whatever flag tells them apart."""
+    given = flags.FlagValues()
+    shared = {"flag_values": given, "module_name": "lrjax.answers"}
+    flags.DEFINE_string("ckpt", str(trained[0]), "", **shared)
+    flags.DEFINE_string("out", str(tmp_path), "", **shared)
+    flags.DEFINE_string("where", None, "", **shared)
+    flags.DEFINE_list("labels", None, "", **shared)
+    own = {"flag_values": given, "module_name": sys.argv[0]}
+    flags.DEFINE_list("axes", ["n_labels", "n2"], "", **own)
+    flags.DEFINE_bool("pruning", True, "", **own)
+    given.mark_as_parsed()
+    monkeypatch.setattr(flags, "FLAGS", given)
+    named = lambda: answers.place("analysis", "factors", "csv")[0].name
+    assert named() == "factors.csv" and answers.place("analysis", "factors", "csv")[1].arguments == {}
+    given.axes, given.labels, given.pruning = ["n2", "lr"], ["4"], False
+    assert named() == "factors_N4_axes-n2-lr_pruning-False.csv"
+    assert answers.place("analysis", "factors", "csv")[1].arguments == {"labels": ["4"], "axes": ["n2", "lr"], "pruning": False}
+
+
+def test_a_place_that_another_question_has_is_not_overwritten(tmp_path):
+    table, path = {"x": np.arange(2)}, tmp_path / "t.csv"
+    first = results.Record("step 1, a", "one", {"labels": ("5", "15")}, "c")
+    results.write(results.place(path, first), table, first)
+    later = dataclasses.replace(first, checkpoint="step 2, b", code="d")
+    assert results.place(path, later) == path, "the same question to another checkpoint replaces its answer"
+    for other in (dataclasses.replace(first, analysis="two"), dataclasses.replace(first, arguments={"labels": ("5",)})):
+        there = results.place(path, other)
+        assert there != path and there.suffix == ".csv"
+        results.write(there, table, other)
+        assert results.place(path, other) == there
+    assert len(list(tmp_path.glob("*.csv"))) == 3 and results.holds(path, first) and not results.holds(path, later)
+
+
+# ---- the version of an analysis ----
+
+
+def test_the_version_changes_with_any_code_that_can_influence_a_result_and_with_no_other(tmp_path, monkeypatch):
+    """A package whose table names two analyses; one uses a helper, imported in a function, of a package that imports by name."""
+    lab = tmp_path / "fakelab"
+    sources = {
+        "__init__": "",
+        "table": "from fakelab import one\nfrom fakelab.two import LIMIT, two as asked\n"
+        "TABLE = {\n    'one': lambda run: one.one(run),\n    'two': lambda run: asked(run, LIMIT),\n}\n",
+        "one": "def one(run):\n    from fakelab.plugins import load\n    return load('a')",
+        "two": "LIMIT = 3\ndef two(run, limit):\n    return run",
+        "plugins/__init__": "import importlib\ndef load(name):\n    return importlib.import_module(f'fakelab.plugins.{name}')",
+        "plugins/a": "",
+    }
+    for name, source in sources.items():
+        (lab / f"{name}.py").parent.mkdir(exist_ok=True, parents=True)
+        (lab / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    import fakelab.table
+
+    def versions():
+        for cached in (results.code_of, results.code_of_modules, results._file, results._imports):
+            cached.cache_clear()
+        return np.array([results.code_of(fakelab.table.TABLE[name]) for name in ("one", "two")])
+
+    at_first = versions()
+    for name, changes in (
+        ("one", [1, 0]),
+        ("two", [0, 1]),
+        ("plugins/a", [1, 0]),
+        ("plugins/__init__", [1, 0]),
+        ("__init__", [1, 1]),
+    ):
+        (lab / f"{name}.py").write_text(sources[name] + "\nx = 1\n")
+        assert (versions() != at_first).tolist() == [bool(change) for change in changes], name
+        (lab / f"{name}.py").write_text(sources[name])
+    assert (versions() == at_first).all()
+    for name in [name for name in sys.modules if name.startswith("fakelab")]:
+        del sys.modules[name]
+
+
+def test_the_version_of_an_analysis_is_of_the_model_and_not_of_figures_or_pages():
+    modules = results.sources(("lrjax.analysis.gradient",))
+    assert {"lrjax", "lrjax.attention", "lrjax.clip", "lrjax.encoder", "lrjax.sweep", "lrjax.tasks.grid", "lrjax.xla"} <= set(
+        modules
+    )
+    assert not [name for name in modules if name.startswith(("lrjax.figures", "lrjax.report", "lrjax.cli.", "lrjax.answers"))]
