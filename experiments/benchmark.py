@@ -82,9 +82,10 @@ def main() -> None:
         print(JSON.value)
 
 
+@style.styled
 def draw(rows: list[measure.Row], path: Path) -> Path:
     """ms per model-step against the number of models; a program that trains one at a time is a level line."""
-    figure, axis = style.plt.subplots(figsize=(5, 3.4), layout="constrained")
+    figure, axis = style.subplots(figsize=(5, 3.4))
     sizes = [row.models for row in rows if row.name == measure.LRJAX]
     for k, name in enumerate((measure.LRJAX, measure.DENSE, measure.ALONE, *measure.EAGER)):
         own = [row for row in rows if row.name == name]
@@ -98,9 +99,7 @@ def draw(rows: list[measure.Row], path: Path) -> Path:
     )
     axis.set_xticks(sizes, map(str, sizes))
     axis.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    return path
+    return style.save(figure, path)
 
 
 def _number(value: float, form: str) -> str:
