@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 from lrjax.errors import InputError
 
 AXIS = "model"
+UNTOLD = 2**33  # bytes: a machine of today has as many
 
 
 def use_all_cores() -> None:
@@ -111,9 +112,12 @@ def over_models(function: Callable, mesh: Mesh, replicated: int = 0) -> Callable
 
 
 def memory() -> int:
-    """Bytes of memory of all devices together; CPU devices share the machine's."""
+    """Bytes of memory of all devices together; CPU devices share the machine's, UNTOLD where the system does not tell (Windows)."""
     if jax.default_backend() == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, ValueError, OSError):
+            return UNTOLD
     return sum((device.memory_stats() or {}).get("bytes_limit", 2**34) for device in jax.devices())
 
 

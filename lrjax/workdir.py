@@ -8,12 +8,12 @@ figures/      analysis/             what the experiments draw and tabulate
 """
 
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
 from pathlib import Path
 
+import filelock
 import jax
 import numpy as np
 
@@ -91,13 +91,13 @@ def _lock(workdir: Path) -> None:
     except OSError as error:
         raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror}); give a folder that can") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"--workdir={workdir}: another process is writing there; wait until it ends, or give another folder"
-        ) from error
+        ours = filelock.lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:
         warn(f"{workdir}: cannot be locked on this file system ({error.strerror}); let no other sweep write there")
+        ours = True
+    if not ours:
+        file.close()
+        raise InputError(f"--workdir={workdir}: another process is writing there; wait until it ends, or give another folder")
     _locks[workdir.resolve()] = file
 
 
