@@ -25,8 +25,8 @@ from lrjax.stats import format_table
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 MODELS = flags.DEFINE_list("models", None, "numbers of models (default: 1,4,16,64,256; on an accelerator also 1024)")
 STEPS = flags.DEFINE_integer("steps", 10, "training steps of each timing, up to 16 models; fewer beyond", lower_bound=1)
-JSON = flags.DEFINE_string("json", None, "also write the table here")
-FIGURE = flags.DEFINE_string("figure", "runs/benchmark/benchmark.png", "where the plot of cost against number of models goes")
+JSON = cli.define_path("json", None, "also write the table here")
+FIGURE = cli.define_path("figure", "runs/benchmark/benchmark.png", "where the plot of cost against number of models goes")
 
 COLUMNS = {
     "program": lambda r: r.name,

@@ -17,7 +17,7 @@ import filelock
 import jax
 import numpy as np
 
-from lrjax import checkpoint, devices, saved, sweep
+from lrjax import checkpoint, devices, paths, saved, sweep
 from lrjax.config import Model, Sweep, validate
 from lrjax.errors import InputError, SaveError, Unusable, warn
 from lrjax.stats import write_csv
@@ -33,7 +33,7 @@ NO_SWEEP = ("config.json.tmp", "lock")  # left by a process that was killed befo
 _locks: dict[Path, object] = {}  # open files, by workdir: the system lets go of them when the process ends, however it ends
 
 
-def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: bool = False) -> Run:
+def open_run(workdir: str | Path, wanted: Sweep, *, resume: bool = False, overwrite: bool = False) -> Run:
     """The run to go on with in `workdir`: new, or restored from its newest checkpoint that verifies.
 
     Creates nothing but the folder, its config.json and its lock.
@@ -43,6 +43,7 @@ def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: b
     Raises InputError, having touched nothing, if the folder holds another sweep, an unfinished one without `resume`, or files
     that are not a sweep's, if another process is writing there, or if no checkpoint can be used.
     """
+    workdir = paths.as_path(workdir)
     if not devices.first_process():
         devices.wait_for_all("workdir is open")
         if not (workdir / "config.json").is_file():
@@ -186,12 +187,13 @@ def _short(value) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def restore(path: Path) -> Run:
+def restore(path: str | Path) -> Run:
     """The run of a workdir or of its `checkpoints`, at its newest evaluation that verifies, or of one step, as NumPy arrays.
 
     What was skipped is said. Models that have diverged have no parameters: they are NaN, and so is all that is computed from them.
     Raises InputError if there is no evaluation, or none that can be used.
     """
+    path = paths.as_path(path)
     steps = checkpoint.candidates(path)
     evaluations = [step for step in steps if checkpoint.is_evaluation(step)]
     if not evaluations:
@@ -258,8 +260,9 @@ def output(path: Path, out: str | None = None) -> Path:
     return folder
 
 
-def save(workdir: Path, run: Run) -> None:
+def save(workdir: str | Path, run: Run) -> None:
     """Checkpoint and tables, as of where the run stands. Raises SaveError if one of them cannot be written."""
+    workdir = paths.as_path(workdir)
     step, ahead = run.place
     checkpoint.save(workdir / "checkpoints", step, *saved.run_to_arrays(run), ahead)
     if devices.first_process():
