@@ -75,6 +75,7 @@ def run(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             _fail("interrupted", code=128 + signal.SIGINT)
 
+    sys.stdout.reconfigure(errors="surrogateescape")  # names of files are printed byte by byte, whatever the encoding
     gc.freeze()  # what imports made is no garbage; nor is what is left at the end, which Python would look through (half a second)
     atexit.register(gc.freeze)
     app.run(guarded, flags_parser=_parse)
