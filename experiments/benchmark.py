@@ -26,8 +26,8 @@ from lrjax.stats import format_table
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 MODELS = flags.DEFINE_list("models", None, "numbers of models (default: 1,4,16,64,256; on an accelerator also 1024)")
 STEPS = flags.DEFINE_integer("steps", 10, "training steps of each timing, up to 16 models; fewer beyond", lower_bound=1)
-JSON = flags.DEFINE_string("json", None, "also write the table here")
-FIGURE = flags.DEFINE_string("figure", "runs/benchmark/benchmark.png", "where the plot of cost against number of models goes")
+JSON = cli.define_path("json", None, "also write the table here")
+FIGURE = cli.define_path("figure", "runs/benchmark/benchmark.png", "where the plot of cost against number of models goes")
 
 COLUMNS = {
     "program": lambda r: r.name,
@@ -79,9 +79,10 @@ def main() -> None:
         print(JSON.value)
 
 
+@style.styled
 def draw(rows: list[measure.Row], path: Path) -> Path:
     """ms per model-step against the number of models; a program that trains one at a time is a level line."""
-    figure, axis = style.plt.subplots(figsize=(5, 3.4), layout="constrained")
+    figure, axis = style.subplots(figsize=(5, 3.4))
     sizes = [row.models for row in rows if row.name == measure.LRJAX]
     for k, name in enumerate((measure.LRJAX, measure.DENSE, measure.ALONE, *measure.EAGER)):
         own = [row for row in rows if row.name == name]

@@ -13,7 +13,7 @@ from absl import flags
 from lrjax import cli
 from lrjax.report.search import search
 
-WORKDIR = flags.DEFINE_string("workdir", "runs/one_head", "folder of the three sweeps, the tables and the figure")
+WORKDIR = cli.define_path("workdir", "runs/one_head", "folder of the three sweeps, the tables and the figure")
 CONFIGURATIONS = flags.DEFINE_integer("configurations", 512, "how many are drawn", lower_bound=1)
 KEEP = flags.DEFINE_integer("keep", 64, "how many of them are trained in full", lower_bound=1)
 CONFIRM = flags.DEFINE_integer("confirm", 3, "how many of these are confirmed with fresh seeds", lower_bound=0)

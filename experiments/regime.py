@@ -18,7 +18,7 @@ from lrjax.figures import regime as figures
 from lrjax.report.stages import REGIME
 from lrjax.stats import format_table, select
 
-WORKDIR = flags.DEFINE_string("workdir", "runs/regime", "folder of the three sweeps, the tables and the figures")
+WORKDIR = cli.define_path("workdir", "runs/regime", "folder of the three sweeps, the tables and the figures")
 CONFIGURATIONS = flags.DEFINE_integer("configurations", 400, "how many are drawn", lower_bound=1)
 KEEP = flags.DEFINE_integer("keep", 28, "how many of them are trained in full", lower_bound=1)
 CONFIRM = flags.DEFINE_integer("confirm", 1, "how many of these are confirmed with 16 fresh seeds", lower_bound=0)

@@ -17,9 +17,9 @@ from lrjax.report.study import PARTS, Part, Study, sweep_of
 
 SEEDS = flags.DEFINE_integer("seeds", None, "seeds of every sweep, some of which take fewer (default: 16; 8 of other encoders)", 1)
 QUICK = flags.DEFINE_bool("quick", False, "2 seeds and few steps, to see that all works: its numbers mean nothing")
-STUDY = flags.DEFINE_string("study", None, "folder of the sweeps and answers (default: runs/<command>, or runs/<command>_quick)")
-REPORT = flags.DEFINE_string("report", None, "folder of the report (default: report; with --quick inside the study)")
-REGIME = flags.DEFINE_string("regime", None, "folder with the tables of `make regime` (default: runs/regime, else report/regime)")
+STUDY = cli.define_path("study", None, "folder of the sweeps and answers (default: runs/<command>, or runs/<command>_quick)")
+REPORT = cli.define_path("report", None, "folder of the report (default: report; with --quick inside the study)")
+REGIME = cli.define_path("regime", None, "folder with the tables of `make regime` (default: runs/regime, else report/regime)")
 ONLY = flags.DEFINE_list("only", None, "only these sweeps of the study; the others' rows are not tested")
 
 

@@ -14,7 +14,7 @@ from lrjax.figures import training
 from lrjax.stats import counted, format_interval, format_table, groups, varying
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder for everything that the sweep writes", required=True)
+WORKDIR = cli.define_path("workdir", None, "folder for everything that the sweep writes", required=True)
 RESUME = flags.DEFINE_bool("resume", False, "continue the unfinished run of this workdir from its newest checkpoint that verifies")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "remove the sweep that is in this workdir and start again")
 SHOWN = ("loss", "single", "seen_pair", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")

@@ -23,7 +23,7 @@ from lrjax.analysis import gradient
 from lrjax.config import make_sweep
 
 KILLS = flags.DEFINE_integer("kills", 50, "how many", lower_bound=1)
-WORKDIR = flags.DEFINE_string("workdir", None, "an empty folder for the runs (default: a temporary one)")
+WORKDIR = cli.define_path("workdir", None, "an empty folder for the runs (default: a temporary one)")
 SEED = flags.DEFINE_integer("seed", 0, "of the random moments")
 
 # Two slabs take turns and are saved between evaluations too: a kill may meet everything that a sweep can be in the middle of.
@@ -33,7 +33,7 @@ SAVES, SAVING = 5, 0.1  # a kill in a save is in one of the next SAVES, at a mom
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        identical = torture(Path(WORKDIR.value or temporary), KILLS.value, random.Random(SEED.value))
+        identical = torture(Path(WORKDIR.value or temporary).absolute(), KILLS.value, random.Random(SEED.value))
     sys.exit(0 if identical else 1)
 
 

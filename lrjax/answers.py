@@ -39,10 +39,10 @@ _checkpoint = ""  # the identity of what `restore` has restored
 
 def define_flags(encoder: bool = True, frozen: bool = False) -> None:
     """--ckpt, --labels, --where, --out, --format; --encoder where an analysis is of one encoder, --frozen where it ablates."""
-    flags.DEFINE_string("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
+    cli.define_path("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
     flags.DEFINE_list("labels", None, "only models with these numbers of labels, such as 15 or 5,25")
     flags.DEFINE_string("where", None, "only models of these shapes, joined by ;, such as 'n_layers_vision=2;positions=rotary'")
-    flags.DEFINE_string("out", None, "folder for figures and tables (default: the workdir)")
+    cli.define_path("out", None, "folder for figures and tables (default: the workdir)")
     flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
     if encoder:
         flags.DEFINE_string("encoder", "vision", "vision or text")

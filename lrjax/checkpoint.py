@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lrjax import devices, files
+from lrjax import devices, files, paths
 from lrjax.errors import InputError, SaveError, Unusable
 
 FORMAT = 3  # 1 had no diverged_at; in 2 all models shared one step
@@ -92,10 +92,10 @@ def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
         aside.mkdir(parents=True)
         arrays = jax.tree.map(np.asarray, arrays)
         _ask_for_room(aside, arrays)
-        with _orbax(ocp.StandardCheckpointHandler) as orbax:
-            orbax.save((aside / "state").resolve(), args=ocp.args.StandardSave(arrays))
-        with _orbax(ocp.JsonCheckpointHandler) as orbax:
-            orbax.save((aside / "meta").resolve(), args=ocp.args.JsonSave({**meta, "digests": digests(arrays)}))
+        with _orbax(ocp.StandardCheckpointHandler, aside) as (orbax, folder):
+            orbax.save(folder / "state", args=ocp.args.StandardSave(arrays))
+        with _orbax(ocp.JsonCheckpointHandler, aside) as (orbax, folder):
+            orbax.save(folder / "meta", args=ocp.args.JsonSave({**meta, "digests": digests(arrays)}))
         (aside / DIGESTS).write_text(json.dumps(_file_digests(aside)))
         load(aside)
         files.sync_tree(aside)
@@ -198,8 +198,10 @@ def load(step_folder: Path) -> tuple[dict, dict]:
     if bad:
         raise _damaged(step_folder, f"{bad[0]} is missing or is not what was saved")
     try:
-        with _orbax(ocp.JsonCheckpointHandler) as orbax:
-            meta = orbax.restore(folder / "meta")
+        with _orbax(ocp.JsonCheckpointHandler, folder) as (orbax, place):
+            meta = orbax.restore(place / "meta")
+    except InputError:  # of its name
+        raise
     except Exception as error:
         raise _damaged(step_folder, error) from error
     if not isinstance(meta, dict) or not isinstance(meta.get("format"), int) or "digests" not in meta:
@@ -207,12 +209,12 @@ def load(step_folder: Path) -> tuple[dict, dict]:
     if meta["format"] > FORMAT:
         raise InputError(f"{step_folder}: written in format {meta['format']}, newer than {FORMAT}, this lrjax's; upgrade lrjax")
     try:
-        with _orbax(ocp.PyTreeCheckpointHandler) as orbax:
-            shape = orbax.metadata(folder / "state")
+        with _orbax(ocp.PyTreeCheckpointHandler, folder) as (orbax, place):
+            shape = orbax.metadata(place / "state")
             tree = getattr(shape, "item_metadata", shape)
             tree = getattr(tree, "tree", tree)
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            arrays = orbax.restore(folder / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+            arrays = orbax.restore(place / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     except Exception as error:
         raise _damaged(step_folder, error) from error
     if digests(arrays) != meta["digests"]:
@@ -233,15 +235,20 @@ def _first_line(cause) -> str:
 
 
 @contextlib.contextmanager
-def _orbax(handler):
-    """A checkpointer of this process alone: no other is waited for. Orbax logs every save through absl; silent here."""
+def _orbax(handler, folder: Path):
+    """A checkpointer of this process alone, which waits for no other, and `folder` by a name that it can open. Raises InputError if
+    there is none. Orbax logs every save through absl; silent here.
+    """
     me = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}")
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with ocp.Checkpointer(handler(multiprocessing_options=alone), multiprocessing_options=alone) as checkpointer:
-            yield checkpointer
+        with (
+            paths.in_utf8(folder.resolve()) as place,
+            ocp.Checkpointer(handler(multiprocessing_options=alone), multiprocessing_options=alone) as checkpointer,
+        ):
+            yield checkpointer, place
     finally:
         logger.setLevel(level)

@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lrjax import devices, sweep, workdir
+from lrjax import devices, paths, sweep, workdir
 from lrjax.config import Sweep, get_config, validate
 from lrjax.errors import InputError, SaveError, suggest
 from lrjax.progress import Progress
@@ -29,12 +29,25 @@ def define_config(default: Path) -> flags.FlagHolder:
     return config_flags.DEFINE_config_file("config", None, f"config file: Python with a get_config() (default: {default})")
 
 
+class _Path(flags.ArgumentParser):
+    syntactic_help = "a path; ~ is the home folder"
+
+    def parse(self, argument: str) -> str:
+        return paths.expand(argument)
+
+
+def define_path(name: str, default: str | None, help: str, **kwargs) -> flags.FlagHolder:
+    """A flag that takes a path, in which `~` is expanded. `kwargs` as of absl's DEFINE, such as required=True."""
+    return flags.DEFINE(_Path(), name, default, help, serializer=flags.ArgumentSerializer(), **kwargs)
+
+
 COORDINATOR = flags.DEFINE_string("coordinator", None, "several hosts: HOST:PORT of process 0 (found by itself on a cluster)")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "several hosts: how many processes")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "several hosts: which one this is, 0..num_processes-1")
 CACHE = flags.DEFINE_bool("compilation_cache", True, "keep compiled programs in the user's cache folder, for the next run")
 
 DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "on a GPU, the same bits every time; slower (a CPU always does that)")
+flags.disclaim_key_flags()  # what functions here define from now on is the caller's: --help lists it
 
 
 def run(main: Callable[[], None]) -> None:
@@ -62,6 +75,7 @@ def run(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             _fail("interrupted", code=128 + signal.SIGINT)
 
+    sys.stdout.reconfigure(errors="surrogateescape")  # names of files are printed byte by byte, whatever the encoding
     gc.freeze()  # what imports made is no garbage; nor is what is left at the end, which Python would look through (half a second)
     atexit.register(gc.freeze)
     app.run(guarded, flags_parser=_parse)
@@ -130,6 +144,7 @@ def _parse(argv: list[str]) -> list[str]:
     if _default_config and not any(argument.partition("=")[0] in ("-config", "--config") for argument in argv[1:]):
         argv = sys.argv = [argv[0], f"--config={_default_config}", *argv[1:]]  # ml_collections reads sys.argv itself
     try:
+        argv = sys.argv = _expanded(argv)
         _check_config(argv)
         return flags.FLAGS(argv)
     except InputError as error:
@@ -141,6 +156,21 @@ def _parse(argv: list[str]) -> list[str]:
         files = [argument for argument in argv if argument.startswith("--config=")]
         said = lines[-1].strip() if lines else repr(error)
         _fail(f"{files[0] if files else '--config'}: {said}; give a file with a get_config()")
+
+
+def _expanded(argv: list[str]) -> list[str]:
+    """Arguments with `~` expanded in --config=FILE, a flag of ml_collections', which would take it for a folder's name."""
+    expanded = list(argv)
+    for i, argument in enumerate(argv):
+        name, separator, path = argument.partition("=")
+        try:
+            if name in ("-config", "--config") and separator:
+                expanded[i] = f"{name}={paths.expand(path)}"
+            elif i and argv[i - 1] in ("-config", "--config"):
+                expanded[i] = paths.expand(argument)
+        except InputError as error:
+            raise InputError(f"--config={path or argument}: {error}") from error
+    return expanded
 
 
 def _check_config(argv: list[str]) -> None:

@@ -19,9 +19,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lrjax.errors import InputError
+from lrjax import paths
+from lrjax.errors import InputError, warn
 
 AXIS = "model"
+UNTOLD = 2**33  # bytes: a machine of today has as many
 
 
 def use_all_cores() -> None:
@@ -80,11 +82,19 @@ def first_process() -> bool:
 def use_compilation_cache() -> None:
     """Keep compiled programs in the user's cache folder (or in JAX_COMPILATION_CACHE_DIR): the second run starts at once.
 
-    Where the folder cannot be written, jax warns and compiles.
+    Where there is no home, or jax cannot open a folder of such a name, none are kept, and that is said. Where the folder cannot be
+    written, jax warns and compiles.
     """
-    if not jax.config.jax_compilation_cache_dir:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrjax" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    elsewhere = "compiled programs are not kept; to keep them, set JAX_COMPILATION_CACHE_DIR to another folder"
+    if not (folder := jax.config.jax_compilation_cache_dir):
+        try:
+            folder = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrjax" / "xla")
+        except RuntimeError:  # neither HOME nor a passwd entry, as of a container's user
+            warn(f"no home folder is known: {elsewhere}")
+    if folder and not paths.is_utf8(folder):
+        warn(f"{folder!r}: its name is not UTF-8 in this locale: {elsewhere}")
+        folder = None
+    jax.config.update("jax_compilation_cache_dir", folder)
 
 
 @functools.cache
@@ -111,9 +121,12 @@ def over_models(function: Callable, mesh: Mesh, replicated: int = 0) -> Callable
 
 
 def memory() -> int:
-    """Bytes of memory of all devices together; CPU devices share the machine's."""
+    """Bytes of memory of all devices together; CPU devices share the machine's, UNTOLD where the system does not tell (Windows)."""
     if jax.default_backend() == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, ValueError, OSError):
+            return UNTOLD
     return sum((device.memory_stats() or {}).get("bytes_limit", 2**34) for device in jax.devices())
 
 
@@ -146,7 +159,7 @@ def make_room(limit: int | None = None) -> None:
     """
     try:
         limit = limit or int(Path("/proc/sys/vm/max_map_count").read_text())
-        with open("/proc/self/maps") as maps:
+        with open("/proc/self/maps", "rb") as maps:
             used = sum(1 for _ in maps)
     except OSError:  # not Linux
         return

@@ -9,16 +9,16 @@ figures/      analysis/   study/    what commands draw and tabulate, and what st
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
 from pathlib import Path
 
+import filelock
 import jax
 import numpy as np
 
-from lrjax import checkpoint, devices, results, saved, sweep
+from lrjax import checkpoint, devices, paths, results, saved, sweep
 from lrjax.config import Model, Sweep, validate
 from lrjax.errors import InputError, SaveError, Unusable, warn
 from lrjax.files import write_atomically
@@ -31,7 +31,7 @@ _identities: dict[tuple[Path, int], str] = {}  # of steps that were loaded, by f
 _locks: dict[Path, object] = {}  # open files, by workdir: the system lets go of them when the process ends, however it ends
 
 
-def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: bool = False) -> Run:
+def open_run(workdir: str | Path, wanted: Sweep, *, resume: bool = False, overwrite: bool = False) -> Run:
     """The run to go on with in `workdir`: new, or restored from its newest checkpoint that verifies.
 
     Creates nothing but the folder, its config.json and its lock. Other files may be in the folder, such as a log.
@@ -41,6 +41,7 @@ def open_run(workdir: Path, wanted: Sweep, *, resume: bool = False, overwrite: b
     Raises InputError, having touched nothing, if the folder holds another sweep, an unfinished one without `resume`, or files
     of a sweep's names that are none's, if another process is writing there, or if no checkpoint can be used.
     """
+    workdir = paths.as_path(workdir)
     if not devices.first_process():
         devices.wait_for_all("workdir is open")
         if not (workdir / "config.json").is_file():
@@ -88,13 +89,13 @@ def _lock(workdir: Path) -> None:
     except OSError as error:
         raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror}); give a folder that can") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"--workdir={workdir}: another process is writing there; wait until it ends, or give another folder"
-        ) from error
+        ours = filelock.lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:
         warn(f"{workdir}: cannot be locked on this file system ({error.strerror}); let no other sweep write there")
+        ours = True
+    if not ours:
+        file.close()
+        raise InputError(f"--workdir={workdir}: another process is writing there; wait until it ends, or give another folder")
     _locks[workdir.resolve()] = file
 
 
@@ -184,7 +185,7 @@ def _short(value) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def restore(path: Path) -> Run:
+def restore(path: str | Path) -> Run:
     """The run of a workdir or of its `checkpoints`, at its newest evaluation that verifies, or of one step, as NumPy arrays.
 
     What was skipped is said. Models that have diverged have no parameters: they are NaN, and so is all that is computed from them.
@@ -193,9 +194,9 @@ def restore(path: Path) -> Run:
     return restore_identified(path)[0]
 
 
-def restore_identified(path: Path) -> tuple[Run, str]:
+def restore_identified(path: str | Path) -> tuple[Run, str]:
     """`restore`, and the `checkpoint.identity` of what was restored, for the records of results."""
-    run, meta = _newest(_evaluations(path))
+    run, meta = _newest(_evaluations(paths.as_path(path)))
     run.states = [state.replace(params=_without_diverged(state)) for state in run.states]
     return run, checkpoint.identity(meta)
 
@@ -282,8 +283,9 @@ def output(path: Path, out: str | None = None) -> Path:
     return folder
 
 
-def save(workdir: Path, run: Run) -> None:
+def save(workdir: str | Path, run: Run) -> None:
     """Checkpoint and tables, as of where the run stands. Raises SaveError if one of them cannot be written."""
+    workdir = paths.as_path(workdir)
     step, ahead = run.place
     checkpoint.save(workdir / "checkpoints", step, *saved.run_to_arrays(run), ahead)
     if devices.first_process():

@@ -93,6 +93,18 @@ def bad(tmp, folder):
         ("sweep", [new, "--wrokdir=x"], "Unknown command line flag 'wrokdir'. Did you mean: workdir ?"),
         ("sweep", [new, "stray"], "'stray': stray argument"),
         ("sweep", [], "--workdir"),
+        (
+            "sweep",
+            ["--workdir=~no-such-user/x"],
+            "--workdir=~no-such-user/x: '~no-such-user': there is no such user; give the folder",
+        ),
+        (
+            "ablate_ep",
+            [f"--ckpt={folder}", "--out", "~no-such-user"],
+            "--out=~no-such-user: '~no-such-user': there is no such user",
+        ),
+        ("sweep", [new, "--config=~no-such-user/x.py"], "--config=~no-such-user/x.py: '~no-such-user': there is no such user"),
+        ("sweep", [new, "--config", "~no-such-user/x.py"], "--config=~no-such-user/x.py: '~no-such-user': there is no such user"),
         ("sweep", [new, "--config=no.py"], "--config=no.py: no such file"),
         ("sweep", [new, f"--config={tmp}/broken.py"], "broken.py: invalid syntax"),
         ("sweep", [new, f"--config={tmp}/exits.py"], "exits.py: 3"),

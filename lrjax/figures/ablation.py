@@ -6,10 +6,11 @@ import numpy as np
 
 from lrjax.analysis.gradient import POSITION_TERMS, scale_ratio
 from lrjax.evaluate import MEASURES
-from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, left_out, line, plt, save
+from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import Table, mean_interval, select
 
 
+@styled
 def ablation(table: Table, title: str, measures: dict[str, str], path: Path) -> Path:
     """`measures` (column -> name) of unseen pairs under each ablation: a panel per N and condition; seeds as dots."""
     panels = {
@@ -18,9 +19,7 @@ def ablation(table: Table, title: str, measures: dict[str, str], path: Path) -> 
         for name, chosen in conditions_of(table).items()
     }
     names = list(dict.fromkeys(table["ablation"].tolist()))
-    figure, axes = plt.subplots(
-        len(panels), 1, figsize=(0.75 * len(names) + 2, 2.1 * len(panels) + 0.8), sharex=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(len(panels), 1, figsize=(0.75 * len(names) + 2, 2.1 * len(panels) + 0.8), sharex=True, squeeze=False)
     for axis, (name, rows) in zip(axes[:, 0], panels.items(), strict=True):
         panel = select(table, rows)
         for k, (metric, label) in enumerate(measures.items()):
@@ -34,13 +33,12 @@ def ablation(table: Table, title: str, measures: dict[str, str], path: Path) -> 
     return save(figure, path)
 
 
+@styled
 def gauge(table: Table, path: Path) -> Path:
     """`gauge.moved`'s table: order on unseen pairs under each ablation, a series a place of the CLS vector, a panel per N."""
     labels, places = sorted(set(table["n_labels"].tolist())), list(dict.fromkeys(table["cls"].tolist()))
     names = list(dict.fromkeys(table["ablation"].tolist()))
-    figure, axes = plt.subplots(
-        1, len(labels), figsize=(3.1 * len(labels) + 0.8, 3.2), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(1, len(labels), figsize=(3.1 * len(labels) + 0.8, 3.2), sharey=True, squeeze=False)
     for axis, n in zip(axes[0], labels, strict=True):
         for k, place in enumerate(places):
             rows = (table["n_labels"] == n) & (table["cls"] == place)
@@ -55,6 +53,7 @@ def gauge(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def doses(table: Table, path: Path) -> Path:
     """Dose-response: order, label set and top-1 against the gate of a term, a panel a term (or sum of terms), all N pooled by
     seed.
@@ -63,7 +62,7 @@ def doses(table: Table, path: Path) -> Path:
     terms, gates = np.array([name.partition("=")[::2] for name in table["ablation"][dosed]]).T
     part = select(table, dosed)
     names = list(dict.fromkeys(terms.tolist()))
-    figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.1), sharey=True, squeeze=False, layout="constrained")
+    figure, axes = subplots(1, len(names), figsize=(3.6 * len(names), 3.1), sharey=True, squeeze=False)
     levels = np.unique(gates.astype(float))
     for axis, name in zip(axes[0], names, strict=True):
         for k, (metric, label) in enumerate(MEASURES.items()):
@@ -73,10 +72,11 @@ def doses(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def ratio(carried: Table, table: Table, path: Path) -> Path:
     """Against the ratio of initial scales E:P, a row per N: which term carries the gradient, and order with terms at zero."""
     labels = sorted(set(carried["n_labels"].tolist()))
-    figure, axes = plt.subplots(len(labels), 2, figsize=(8, 2.9 * len(labels)), sharex=True, squeeze=False, layout="constrained")
+    figure, axes = subplots(len(labels), 2, figsize=(8, 2.9 * len(labels)), sharex=True, squeeze=False)
     ratios, of_row = np.unique(carried["ratio_EP"]), scale_ratio(table)
     for (left, right), n in zip(axes, labels, strict=True):
         for k, term in enumerate(POSITION_TERMS):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.figures.style import conditions_of, line, plt, save
+from lrjax.figures.style import conditions_of, line, save, styled, subplots
 from lrjax.stats import Table, groups, select
 
 SPACES = {"E": "Token rows E", "OV": "What heads write, E W_V W_O W_proj", "embedding": "Embedding of the label alone"}
@@ -20,6 +20,7 @@ PANELS = {
 }
 
 
+@styled
 def alignment(table: Table, n_heldout: int, path: Path) -> Path:
     """Measures on held-out labels (rows) in each space (columns, and conditions) against N, a line a fit."""
     rows_of = {space: table["space"] == space for space in SPACES}  # a model in depth has no OV
@@ -27,7 +28,7 @@ def alignment(table: Table, n_heldout: int, path: Path) -> Path:
     columns = [column for column in columns if len(column[2])]
     labels = np.array(sorted(set(table["n_labels"].tolist())))
     size = (3.4 * len(columns) + 0.8, 7)
-    figure, axes = plt.subplots(3, len(columns), figsize=size, sharex=True, sharey="row", squeeze=False, layout="constrained")
+    figure, axes = subplots(3, len(columns), figsize=size, sharex=True, sharey="row", squeeze=False)
     for column, (space, condition, chosen) in zip(axes.T, columns, strict=True):
         rows = select(table, chosen)
         for axis, (measure, y_label) in zip(column, PANELS.items(), strict=True):

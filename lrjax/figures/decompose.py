@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from matplotlib.patches import Rectangle
 
 from lrjax.attention import ROW_CONSTANT, TERMS
-from lrjax.figures.style import COLOURS, line, plt, save
+from lrjax.figures.style import COLOURS, line, save, styled, subplots
 from lrjax.stats import groups
 
 SHOWN = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
 
+@styled
 def maps(answer: xr.Dataset, title: str, path: Path) -> Path:
     """`scores` [term, head, query, key] of one model or a mean: a column a term, a row a head; in each row of scores its mean taken
     away, since softmax does. The readout's row is outlined.
@@ -20,16 +22,14 @@ def maps(answer: xr.Dataset, title: str, path: Path) -> Path:
     shown = xr.concat([answer.scores.sel(term=list(SHOWN)), total], "term")
     shown = shown - shown.mean("key")
     n_heads, n_terms, n_queries = shown.sizes["head"], shown.sizes["term"], shown.sizes["query"]
-    figure, axes = plt.subplots(
-        n_heads, n_terms, figsize=(1.75 * n_terms + 1, 1.7 * n_heads + 0.7), squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(n_heads, n_terms, figsize=(1.75 * n_terms + 1, 1.7 * n_heads + 0.7), squeeze=False)
     keys, queries = shown["key"].values, shown["query"].values
     readout = 0 if n_queries > 4 else n_queries - 1
     for row, head in zip(axes, shown["head"].values, strict=True):
         limit = float(abs(shown.sel(head=head)).max()) or 1.0
         for axis, term in zip(row, shown["term"].values, strict=True):
             image = axis.imshow(shown.sel(head=head, term=term), cmap="PuOr", vmin=-limit, vmax=limit)
-            axis.add_patch(plt.Rectangle((-0.5, readout - 0.5), shown.sizes["key"], 1, fill=False, lw=0.8, ec="black"))
+            axis.add_patch(Rectangle((-0.5, readout - 0.5), shown.sizes["key"], 1, fill=False, lw=0.8, ec="black"))
             axis.set_xticks([]), axis.set_yticks([]), axis.grid(False)
         figure.colorbar(image, ax=row, shrink=0.8, label="score, row mean removed")
         row[0].set_ylabel(f"head {head}\nquery: {queries[0]} .. {queries[-1]}", size=8)
@@ -40,16 +40,16 @@ def maps(answer: xr.Dataset, title: str, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path) -> Path:
     """EP of one model, E W_QK P^T: a row a label (and the readout token), a column a key position; a panel a head. (Fig 5)"""
     readout = "CLS" if encoder == "vision" else "EOT"
     n_special = 6
     labels = [name for name in tables.query_token.values[n_special:]]
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         2,
         tables.sizes["head"],
         figsize=(2.6 * tables.sizes["head"], 5),
-        layout="constrained",
         squeeze=False,
         height_ratios=(3, 1.4),
         sharex=True,
@@ -72,9 +72,10 @@ def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def shares(answer: xr.Dataset, path: Path) -> Path:
     """Share of each term in the scores' variance against N: the readout row and all rows; seeds as dots."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
+    figure, axes = subplots(1, 2, figsize=(9, 3.4), sharey=True)
     names = {"readout": "readout row", "all": "all rows"}
     by_n = groups({"n": answer.n_labels.values}, ("n",))
     for axis, (rows, name) in zip(axes, names.items(), strict=True):

@@ -7,15 +7,16 @@ import numpy as np
 from lrjax.analysis.gradient import GENERALISES, POSITION_TERMS
 from lrjax.evaluate import MEASURES
 from lrjax.figures.ablation import bars
-from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, grid, left_out, legend, line, plt, save
+from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, grid, left_out, legend, line, save, styled, subplots
 from lrjax.stats import Table, groups, select
 
 
+@styled
 def conditions(models: Table, axes: tuple[str, ...], title: str, measures: dict[str, str], y_label: str, path: Path) -> Path:
     """`measures` (column -> name) of every combination of `axes`, a panel per N: mean, 95 % interval, models as dots."""
     labels, keys = sorted(set(models["n_labels"].tolist())), list(groups(models, axes))
     size = (max(0.62 * len(keys) + 2.5, 7), 2.3 * len(labels) + 1.2)  # title and legend stand side by side
-    figure, panels = plt.subplots(len(labels), 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
+    figure, panels = subplots(len(labels), 1, figsize=size, sharex=True, squeeze=False)
     for axis, n in zip(panels[:, 0], labels, strict=True):
         part = select(models, models["n_labels"] == n)
         own = groups(part, axes)
@@ -34,21 +35,24 @@ def conditions(models: Table, axes: tuple[str, ...], title: str, measures: dict[
     return save(figure, path)
 
 
+@styled
 def accuracies(models: Table, axes: tuple[str, ...], title: str, path: Path) -> Path:
     """Accuracies on unseen pairs by condition."""
     return conditions(models, axes, f"{title}: unseen pairs", MEASURES, "accuracy, unseen pairs", path)
 
 
+@styled
 def shares(carried: Table, axes: tuple[str, ...], path: Path) -> Path:
     """Which term carries the position gradient of a model's best head, by condition. From `gradient.carried`."""
     terms = {f"share_{term}": term for term in POSITION_TERMS}
     return conditions(carried, axes, "What the gradient of the best head is made of", terms, "share of the gradient", path)
 
 
+@styled
 def order_in_training(history: Table, path: Path) -> Path:
     """Order on unseen pairs during training, a line a condition (gates), a panel per N."""
     labels, names = sorted(set(history["n_labels"].tolist())), conditions_of(history)
-    figure, axes = plt.subplots(1, len(labels), figsize=(4 * len(labels), 3.6), sharey=True, squeeze=False, layout="constrained")
+    figure, axes = subplots(1, len(labels), figsize=(4 * len(labels), 3.6), sharey=True, squeeze=False)
     for axis, n in zip(axes[0], labels, strict=True):
         for k, (name, chosen) in enumerate(names.items()):
             panel = select(history, chosen[history["n_labels"][chosen] == n])
@@ -60,6 +64,7 @@ def order_in_training(history: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def layers(table: Table, path: Path) -> Path:
     """The position gradient of every head, layer by layer: |gradient| as dots, a panel per N and condition."""
     figure, panels = grid(table)
@@ -78,6 +83,7 @@ def layers(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def paths(table: Table, path: Path) -> Path:
     """Path patching: the change of order when what a sender tells one receiver is of the swapped scene, by what it goes through; a
     dot a path.
@@ -97,6 +103,7 @@ def paths(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def rows(table: Table, axis_name: str, path: Path) -> Path:
     """What the terms of CLS's row give a pixel, in each model's best head, turned to lean right; a panel per N and value of a
     field. From `gradient.rows_of_best`. EB + BB is one line; terms that are nothing are left out.
@@ -104,7 +111,7 @@ def rows(table: Table, axis_name: str, path: Path) -> Path:
     values, labels = list(dict.fromkeys(table[axis_name].tolist())), sorted(set(table["n_labels"].tolist()))
     drawn = {"EE": ("EE",), "EP": ("EP",), "PP": ("PP",), "BE": ("BE",), "BP": ("BP",), "EB + BB": ("EB", "BB")}
     size = (2.1 * len(values) + 0.6, 2.2 * len(labels) + 0.8)
-    figure, axes = plt.subplots(len(labels), len(values), figsize=size, sharex=True, squeeze=False, layout="constrained")
+    figure, axes = subplots(len(labels), len(values), figsize=size, sharex=True, squeeze=False)
     for row, n in zip(axes, labels, strict=True):
         for axis, value in zip(row, values, strict=True):
             part = select(table, (table["n_labels"] == n) & (table[axis_name] == value))
@@ -122,9 +129,10 @@ def rows(table: Table, axis_name: str, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def search(screen: Table, full: Table, ranges: dict[str, tuple[float, float]], path: Path) -> Path:
     """The search for one head: top-1 that a configuration reaches against each field that was drawn."""
-    figure, axes = plt.subplots(1, len(ranges), figsize=(2.7 * len(ranges), 3.1), sharey=True, layout="constrained")
+    figure, axes = subplots(1, len(ranges), figsize=(2.7 * len(ranges), 3.1), sharey=True)
     for axis, name in zip(axes, ranges, strict=True):
         for k, (label, table) in enumerate((("screened", screen), ("trained in full", full))):
             axis.plot(

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES, prediction, recorded
-from lrjax.figures.style import COLOURS, LINES, MARKERS, finish, plt, save
+from lrjax.figures.style import COLOURS, LINES, MARKERS, finish, save, styled, subplots
 from lrjax.stats import Table, groups, mean_interval, select
 
 
+@styled
 def predictor(ratio: np.ndarray, models: Table, path: Path) -> Path:
     """`ratio` [M], each model's greatest |position_gradient| / label_spread, against its order and its top-1 on unseen pairs."""
-    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), sharex=True, layout="constrained")
+    figure, axes = subplots(1, 2, figsize=(8.5, 3.4), sharex=True)
     found = prediction(ratio, models)
     for axis, metric, name in zip(axes, ("unseen_pair_order", "unseen_pair"), ("order", "top-1"), strict=True):
         for k, ((n,), rows) in enumerate(groups(models, ("n_labels",)).items()):
@@ -33,12 +34,11 @@ def predictor(ratio: np.ndarray, models: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def phases(history: Table, path: Path) -> Path:
     """App C with the gradient on the same axis: the three generalisations and the greatest |position_gradient|, a panel per N."""
     by_n = groups(history, ("n_labels",))
-    figure, axes = plt.subplots(
-        1, len(by_n), figsize=(3.2 * len(by_n) + 0.8, 3.1), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(1, len(by_n), figsize=(3.2 * len(by_n) + 0.8, 3.1), sharey=True, squeeze=False)
     strength = np.nanmax(np.abs([history[name] for name in recorded(history)]), 0)
     top = np.nanmax(strength)
     curves = {"single": "single", "seen_pair": "seen pair", "unseen_pair": "unseen pair", "unseen_pair_order": "order, unseen pair"}

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.heads import DIRECTIONS, LEFT, RIGHT
-from lrjax.figures.style import COLOURS, MARKERS, beside, finish, grid, legend, line, save
+from lrjax.figures.style import COLOURS, MARKERS, beside, finish, grid, legend, line, save, styled
 from lrjax.stats import Table, groups, select
 
 LEANS = ("left", "right", "neither")
 
 
+@styled
 def bias(table: Table, path: Path) -> Path:
     """Fig 4c of the paper, over seeds: every head's bias, and its range over pairs of labels. From `heads.head_table`."""
     figure, panels = grid(table, ("layer",))
@@ -37,6 +38,7 @@ def bias(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def by_distance(table: Table, path: Path) -> Path:
     """The bias of heads against the distance of the objects: heads that lean left, right and neither. Columns head_bias and leans,
     a row per model, layer, head and distance.
@@ -56,6 +58,7 @@ def by_distance(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def pruning(table: Table, measures: dict[str, str], path: Path) -> Path:
     """App K of the paper: `measures` (column -> name) against how many heads are kept, by which ways these lean.
 

@@ -6,16 +6,15 @@ import numpy as np
 import xarray as xr
 
 from lrjax.evaluate import MEASURES
-from lrjax.figures.style import COLOURS, LINES, MARKERS, finish, line, plt, save
+from lrjax.figures.style import COLOURS, LINES, MARKERS, finish, line, save, styled, subplots
 from lrjax.stats import Table, groups, select
 
 
+@styled
 def head_bias(bias: xr.DataArray, path: Path) -> Path:
     """head_bias [model, head]: a column of dots a seed, a panel per N."""
     by_n = groups({"n": bias.n_labels.values}, ("n",))
-    figure, axes = plt.subplots(
-        1, len(by_n), figsize=(3.2 * len(by_n) + 0.8, 3.2), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(1, len(by_n), figsize=(3.2 * len(by_n) + 0.8, 3.2), sharey=True, squeeze=False)
     for axis, ((n,), rows) in zip(axes[0], by_n.items(), strict=True):
         for h, head in enumerate(bias["head"].values):
             x = np.arange(len(rows)) + (h - (bias.sizes["head"] - 1) / 2) * 0.12
@@ -31,11 +30,12 @@ def head_bias(bias: xr.DataArray, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def dose(rows: xr.Dataset, doses: Table, gate: float, path: Path) -> Path:
     """One dose of EP. rows: EP, PP, BP [head, pixel] of one model's CLS row, drawn with EP at `gate`; doses: `ablate`'s table of
     EP=0 .. EP=1, drawn whole, `gate` marked.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, (left, right) = subplots(1, 2, figsize=(9, 3.4))
     centred = lambda scores: scores - scores.mean("pixel")
     limit = 1.05 * max(float(abs(centred(g * rows.EP + rows.PP + rows.BP)).max()) for g in (0, 1))
     for k, head in enumerate(rows["head"].values):

@@ -5,16 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.regime import ROWS
-from lrjax.figures.style import COLOURS, plt, save
+from lrjax.figures.style import COLOURS, save, styled, subplots
 from lrjax.stats import Table
 
 
+@styled
 def regime_map(screen: Table, full: Table, path: Path) -> Path:
     """Small multiples over (p_scale, e_scale): a panel a row of the signature, and how many hold at once.
 
     Small dots: configurations that were screened only; large ones: trained in full.
     """
-    figure, axes = plt.subplots(3, 3, figsize=(11, 9.5), sharex=True, sharey=True, layout="constrained")
+    figure, axes = subplots(3, 3, figsize=(11, 9.5), sharex=True, sharey=True)
     for axis, (name, (text, *_)) in zip(axes.flat, ROWS.items(), strict=False):
         for table, size in ((screen, 6), (full, 34)):
             holds = table["agrees_" + name]

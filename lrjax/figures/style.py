@@ -1,14 +1,17 @@
-"""What all figures share. Colours are Okabe and Ito's; markers and line styles differ too, to be read in grey."""
+"""What all figures share. Colours are Okabe and Ito's; markers and line styles differ too, to be read in grey.
+
+Figures are made without pyplot, which would choose a backend and keep every figure, and in a style that lasts as long as the call:
+the caller's backend, rcParams and figures are as they were.
+"""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import wrap
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from lrjax.config import AXES, STATIC
 from lrjax.files import write_atomically
@@ -17,7 +20,7 @@ from lrjax.stats import Table, groups, mean_interval, select, varying
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
-plt.rcParams |= {
+STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -31,12 +34,22 @@ plt.rcParams |= {
 }
 
 
-def save(figure, path: Path) -> Path:
-    """Write a figure in the format of its suffix (svg, pdf, png) and close it."""
+def styled(draw: Callable[..., Path]) -> Callable[..., Path]:
+    """Decorate a function that draws and saves a figure: STYLE holds until it returns. (matplotlib makes ticks when it saves.)"""
+    return matplotlib.rc_context(STYLE)(draw)
+
+
+def subplots(n_rows: int = 1, n_columns: int = 1, *, figsize: tuple[float, float], **shared):
+    """A figure and its axes, as pyplot.subplots returns them; `shared` goes to Figure.subplots. No pyplot knows of the figure."""
+    figure = Figure(figsize=figsize, layout="constrained")
+    return figure, figure.subplots(n_rows, n_columns, **shared)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure in the format of its suffix (svg, pdf, png)."""
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix[1:] or None)
     write_atomically(path, content.getvalue())
-    plt.close(figure)
     return path
 
 
@@ -106,9 +119,7 @@ def grid(table: Table, down: tuple[str, ...] = (), height: float = 2.6):
     down = varying(table, down)
     rows = groups(table, down)
     size = (2.9 * len(columns) + 0.6, height * len(rows) + 0.7)
-    figure, axes = plt.subplots(
-        len(rows), len(columns), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(len(rows), len(columns), figsize=size, sharex=True, sharey=True, squeeze=False)
     panels = []
     for axes_of_row, (key, own) in zip(axes, rows.items(), strict=True):
         for axis, (title, chosen) in zip(axes_of_row, columns, strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.text import FACTS
-from lrjax.figures.style import COLOURS, MARKERS, beside, grid, legend, line, save
+from lrjax.figures.style import COLOURS, MARKERS, beside, grid, legend, line, save, styled
 from lrjax.stats import Table, groups, select
 
 ROWS = ("layer", "word")  # a panel each, where they vary
@@ -16,6 +16,7 @@ WHATEVER = {
 }
 
 
+@styled
 def odds(table: Table, path: Path) -> Path:
     """The log odds of first against second label of every head: mean and standard deviation over pairs of labels, held-out ones and
     trained ones. From `text.head_table`.
@@ -42,6 +43,7 @@ def odds(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def attention(table: Table, path: Path) -> Path:
     """EOT's mean attention to each token, by what a head prefers; captions of held-out labels. From `text.head_table`."""
     table = select(table, table["set"] == "heldout")
@@ -60,6 +62,7 @@ def attention(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def swap(table: Table, path: Path) -> Path:
     """The cosine of two facts by what they share: captions and images."""
     facts = [fact for fact in FACTS if not np.isnan(table["cosine"][table["fact"] == fact]).all()]

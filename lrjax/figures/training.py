@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.figures.style import COLOURS, LINES, MARKERS, conditions_of, finish, left_out, line, plt, save
+from lrjax.figures.style import COLOURS, LINES, MARKERS, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import Table, groups, mean_interval, select
 
 PANELS = {
@@ -16,9 +16,10 @@ PANELS = {
 }
 
 
+@styled
 def fig3(models: Table, path: Path) -> Path:
     """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies)."""
-    figure, axes = plt.subplots(1, 5, figsize=(15, 3.1), sharey=True, layout="constrained")
+    figure, axes = subplots(1, 5, figsize=(15, 3.1), sharey=True)
     conditions = conditions_of(models)
     for axis, (metric, (title, y_label)) in zip(axes, PANELS.items(), strict=True):
         for k, (name, chosen) in enumerate(conditions.items()):
@@ -34,11 +35,12 @@ def fig3(models: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def phases(history: Table, path: Path) -> Path:
     """App C of the paper: the three generalisations during training, a column per N, a row per condition."""
     labels, conditions = sorted(set(history["n_labels"].tolist())), conditions_of(history)
     size = (2.9 * len(labels) + 0.6, 2.7 * len(conditions) + 0.4)
-    figure, axes = plt.subplots(len(conditions), len(labels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure, axes = subplots(len(conditions), len(labels), figsize=size, sharey=True, squeeze=False)
     for row, (name, chosen) in zip(axes, conditions.items(), strict=True):
         for axis, n in zip(row, labels, strict=True):
             panel = select(history, chosen[history["n_labels"][chosen] == n])
@@ -55,12 +57,11 @@ def phases(history: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def against(models: Table, column: str, name: str, path: Path) -> Path:
     """Accuracies on unseen pairs against one axis of a sweep, each of its values a place of its own; a panel per N."""
     labels, values = sorted(set(models["n_labels"].tolist())), sorted(set(models[column].tolist()))
-    figure, axes = plt.subplots(
-        1, len(labels), figsize=(3.6 * len(labels) + 0.6, 3.1), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(1, len(labels), figsize=(3.6 * len(labels) + 0.6, 3.1), sharey=True, squeeze=False)
     measures = {"unseen_pair": "top-1", "unseen_pair_order": "order", "unseen_pair_label_set": "label set"}
     for axis, n in zip(axes[0], labels, strict=True):
         part = select(models, models["n_labels"] == n)

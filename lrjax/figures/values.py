@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.figures.style import COLOURS, MARKERS, conditions_of, plt, save
+from lrjax.figures.style import COLOURS, MARKERS, conditions_of, save, styled, subplots
 from lrjax.stats import Table, mean_interval, select
 
 PANELS = {
@@ -14,12 +14,13 @@ PANELS = {
 }
 
 
+@styled
 def attribution(table: Table, title: str, path: Path) -> Path:
     """Parts (heads by rank) on the x axis; a row each for mean, sd, and order without them; colours are N, columns conditions."""
     conditions, labels = conditions_of(table), sorted(set(table["n_labels"].tolist()))
     names = list(dict.fromkeys(table["part"].tolist()))
     size = ((0.62 * len(names) + 1.6) * len(conditions), 7.2)
-    figure, axes = plt.subplots(3, len(conditions), figsize=size, sharex=True, sharey="row", squeeze=False, layout="constrained")
+    figure, axes = subplots(3, len(conditions), figsize=size, sharex=True, sharey="row", squeeze=False)
     for column, (name, chosen) in zip(axes.T, conditions.items(), strict=True):
         rows = select(table, chosen)
         for axis, (measure, y_label) in zip(column, PANELS.items(), strict=True):

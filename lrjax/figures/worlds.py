@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.figures.ablation import bars
-from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, in_lines, plt, save
+from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, in_lines, save, styled, subplots
 from lrjax.stats import Table, groups, select
 
 COMPASS = ("left", "right", "above", "below")
 
 
+@styled
 def maps(table: Table, path: Path) -> Path:
     """The CLS row of EP + PP + BP on the grid, at the most labels: a row a condition (its best model), a panel a head with its
     gradients. From `grid.best_maps`.
@@ -18,7 +19,7 @@ def maps(table: Table, path: Path) -> Path:
     table = select(table, table["n_labels"] == table["n_labels"].max())
     named, n_heads = conditions_of(table), len(set(table["head"].tolist()))
     size = (2.1 * n_heads + 0.8, 2.5 * len(named) + 0.4)
-    figure, axes = plt.subplots(len(named), n_heads, figsize=size, squeeze=False, layout="constrained")
+    figure, axes = subplots(len(named), n_heads, figsize=size, squeeze=False)
     for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
         most = np.abs(table["score"][rows]).max()
         for axis in row_of_axes:
@@ -35,15 +36,14 @@ def maps(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def directions(table: Table, path: Path) -> Path:
     """|gradient| across against down, over label spread, a dot a head, a column per N, a row per condition: are they in different
     heads? From `grid.directions`.
     """
     labels, named = sorted(set(table["n_labels"].tolist())), conditions_of(table)
     size = (2.6 * len(labels) + 0.6, 2.7 * len(named) + 0.5)
-    figure, axes = plt.subplots(
-        len(named), len(labels), figsize=size, squeeze=False, sharex="row", sharey="row", layout="constrained"
-    )
+    figure, axes = subplots(len(named), len(labels), figsize=size, squeeze=False, sharex="row", sharey="row")
     for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
         for axis, n in zip(row_of_axes, labels, strict=True):
             part = select(table, rows[table["n_labels"][rows] == n])
@@ -56,6 +56,7 @@ def directions(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def taken(table: Table, path: Path) -> Path:
     """Order on unseen pairs by word, as it is and without a direction of the position gradient, at the most labels, a panel a
     condition: mean, 95 % interval, models as dots. From a table of ablations.
@@ -65,7 +66,7 @@ def taken(table: Table, path: Path) -> Path:
     words = [name for name in table if name.startswith("unseen_pair_order_") and name.removeprefix("unseen_pair_order_") in COMPASS]
     named = conditions_of(table)
     size = (3.6 * len(named) + 0.6, 3.2)
-    figure, axes = plt.subplots(1, len(named), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    figure, axes = subplots(1, len(named), figsize=size, squeeze=False, sharey=True)
     for axis, (name, rows) in zip(axes[0], named.items(), strict=True):
         for k, word in enumerate(words or ["unseen_pair_order"]):
             samples = [table[word][rows[table["ablation"][rows] == ablation]] for ablation in names]
@@ -78,10 +79,11 @@ def taken(table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
+@styled
 def looks(table: Table, path: Path) -> Path:
     """How often each head of a reader looks more at the right object, at the word before the first label and before the second."""
     conditions = conditions_of(table)
-    figure, axes = plt.subplots(1, len(conditions), figsize=(3.4 * len(conditions) + 0.6, 3), squeeze=False, layout="constrained")
+    figure, axes = subplots(1, len(conditions), figsize=(3.4 * len(conditions) + 0.6, 3), squeeze=False)
     words = list(dict.fromkeys(table["word"].tolist()))
     for axis, (name, rows) in zip(axes[0], conditions.items(), strict=True):
         for k, n in enumerate(sorted(set(table["n_labels"][rows].tolist()))):
