@@ -22,20 +22,21 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lrjax import devices
+from lrjax import code_version, devices
 from lrjax.errors import InputError, SaveError, Unusable
 
 FORMAT = 2  # 1 had no diverged_at
 KEEP = 2  # newest evaluations kept, and newest stops after the last of them
 OTHER_FILES = 2**18  # bytes of a checkpoint beside its arrays, generously
 PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+SOURCE = "lrjax source"  # what identifies the code; the version of lrjax does not
 DIGESTS = "digests.json"
 _NAME = re.compile(r"([0-9]+)(?:\+([0-9]+))?")
 _ASIDE = ".unfinished"
 
 
 def versions() -> dict[str, str]:
-    """The installed versions that a result depends on."""
+    """The installed versions that a result depends on, and the digest of lrjax's own source."""
 
     def version(package):
         try:
@@ -43,7 +44,7 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             return "unknown"
 
-    return {package: version(package) for package in PACKAGES}
+    return {package: version(package) for package in PACKAGES} | {SOURCE: code_version.source_digest()}
 
 
 def digests(arrays: Any) -> dict[str, str]:
@@ -57,14 +58,24 @@ def digests(arrays: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(path): digest(leaf) for path, leaf in leaves}
 
 
-def differences(meta: dict) -> list[str]:
-    """What differs between here and where a checkpoint was written, of what decides the last bits of a result."""
+def differences(meta: dict) -> str:
+    """What decides a result and is not as it was where a checkpoint was written, and what follows; empty if all of it is."""
+    if not meta:
+        return ""
     then, now = ({**m.get("versions", {}), **m.get("machine", {})} for m in (meta, _here()))
-    return [f"{name} {now[name]} (was {then[name]})" for name in now if name in then and then[name] != now[name]]
+    names = [name for name in now if then.get(name) != now[name]]
+    for values, commit in ((then, meta.get("commit")), (now, code_version.commit())):
+        if SOURCE in values and commit:
+            values[SOURCE] += f" at commit {commit}"
+    said = ", ".join(f"{name} {now[name]} (was {then.get(name, 'not recorded')})" for name in names)
+    outcome = (
+        "results may differ by what changed in lrjax" if SOURCE in names else "the same within tolerance, no longer to the bit"
+    )
+    return f"{said}: {outcome}" if names else ""
 
 
 def _here() -> dict:
-    return {"versions": versions(), "machine": devices.machine()}
+    return {"versions": versions(), "machine": devices.machine(), "commit": code_version.commit()}
 
 
 def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0) -> None:
