@@ -15,7 +15,8 @@ import logging
 import os
 import re
 import shutil
-from pathlib import Path
+import stat
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
@@ -32,7 +33,14 @@ PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nump
 SOURCE = "lrjax source"  # what identifies the code; the version of lrjax does not
 DIGESTS = "digests.json"
 _NAME = re.compile(r"([0-9]+)(?:\+([0-9]+))?")
-_ASIDE = ".unfinished"
+_ASIDE, _REPLACED = ".unfinished", ".replaced"
+_OF_SYSTEMS = (
+    ".DS_Store",
+    "._*",
+    ".nfs*",
+    "Thumbs.db",
+    "desktop.ini",
+)  # files that appear beside ours, and go again, by themselves
 
 
 def versions() -> dict[str, str]:
@@ -102,10 +110,10 @@ def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
             orbax.save((aside / "state").resolve(), args=ocp.args.StandardSave(arrays))
         with _orbax(ocp.JsonCheckpointHandler) as orbax:
             orbax.save((aside / "meta").resolve(), args=ocp.args.JsonSave({**meta, "digests": digests(arrays)}))
-        (aside / DIGESTS).write_text(json.dumps(_file_digests(aside)))
+        (aside / DIGESTS).write_text(json.dumps({name: _file_digest(aside, name) for name in _files(aside)}))
         load(aside)
         if place.exists():  # refused when the run was restored, or as good as this one
-            os.rename(place, directory / (name + ".replaced"))
+            os.rename(place, directory / (name + _REPLACED))
         os.rename(aside, place)
     except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
         _remove(leftovers(directory))
@@ -124,7 +132,7 @@ def _ask_for_room(folder: Path, arrays: dict) -> None:
 def leftovers(directory: Path) -> list[Path]:
     """What saves that failed or were killed have left in a `checkpoints` folder."""
     folders = [p for p in directory.iterdir() if p.is_dir() and not p.is_symlink()] if directory.is_dir() else []
-    return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith(".")]
+    return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith((_ASIDE, _REPLACED))]
 
 
 def _outdated(directory: Path, newest: Path) -> list[Path]:
@@ -141,9 +149,31 @@ def _remove(folders: list[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _file_digests(folder: Path) -> dict[str, str]:
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(DIGESTS))
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+def _files(folder: Path) -> list[str]:
+    """The files that were written into a folder, as they stand in DIGESTS."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    return [p.relative_to(folder).as_posix() for p in files if not any(p.match(pattern) for pattern in _OF_SYSTEMS)]
+
+
+def _file_digest(folder: Path, name: str) -> str | None:
+    """SHA-256 of a file inside a folder; None if there is no such file. Raises OSError if it cannot be read."""
+    path = folder / name
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(path.stat().st_mode) else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _first_bad_file(folder: Path) -> str | None:
+    """The first file of a step that is missing or is not what was saved. What DIGESTS does not list is not ours, and is let be."""
+    try:
+        expected = json.loads((folder / DIGESTS).read_text())
+        bad = [name for name in sorted(expected) if _file_digest(folder, name) != expected[name]]
+        return next(iter(bad), None) if expected else DIGESTS
+    except (ValueError, TypeError, AttributeError):
+        return DIGESTS
 
 
 def name_of(step: int, ahead: int = 0) -> str:
@@ -164,7 +194,7 @@ def is_evaluation(step_folder: Path) -> bool:
 
 def is_step(path: Path) -> bool:
     """Whether a path is one step, by its name, rather than a workdir that is called by a number."""
-    return place_of(path) is not None and not (path / "checkpoints").is_dir()
+    return place_of(path) is not None and not os.path.isdir(path / "checkpoints")
 
 
 def saved_steps(directory: Path) -> list[Path]:
@@ -178,6 +208,12 @@ def candidates(path: Path) -> list[Path]:
 
     Raises InputError if there is none.
     """
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise InputError(f"--ckpt={path}: may not be read ({_first_line(error)}); get permission to read it") from error
+    except OSError:
+        pass
     if not path.is_dir():
         raise InputError(f"--ckpt={path}: no such folder; give a workdir of experiments.sweep, its checkpoints, or one step")
     path = path.resolve()
@@ -190,17 +226,18 @@ def candidates(path: Path) -> list[Path]:
 
 
 def load(step_folder: Path) -> tuple[dict, dict]:
-    """The arrays (NumPy) and meta of one step. Raises InputError if it is foreign or of a newer format, Unusable if damaged."""
+    """The arrays (NumPy) and meta of one step.
+
+    Raises InputError if it is foreign, of a newer format, or may not be read; Unusable if it is damaged or cannot be read.
+    """
     folder = step_folder.resolve()
-    if not (folder / DIGESTS).is_file():
-        raise _damaged(step_folder, f"not a complete checkpoint of lrjax: no {DIGESTS} in it")
     try:
-        expected, found = json.loads((folder / DIGESTS).read_text()), _file_digests(folder)
-        bad = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    except (ValueError, TypeError, AttributeError):
-        bad = [DIGESTS]
-    if bad:
-        raise _damaged(step_folder, f"{bad[0]} is missing or is not what was saved")
+        if bad := _first_bad_file(folder):
+            raise _damaged(step_folder, f"{bad} is missing or is not what was saved")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _damaged(step_folder, f"not a complete checkpoint of lrjax: no {DIGESTS} in it") from error
+    except OSError as error:
+        raise _damaged(step_folder, error) from error
     try:
         with _orbax(ocp.JsonCheckpointHandler) as orbax:
             meta = orbax.restore(folder / "meta")
@@ -224,11 +261,15 @@ def load(step_folder: Path) -> tuple[dict, dict]:
     return arrays, meta
 
 
-def _damaged(folder: Path, cause) -> Unusable:
+def _damaged(folder: Path, cause) -> InputError:
+    """The error to raise. A step that may not be read is sound for all we know: no older one is to be used in its place."""
+    if isinstance(cause, PermissionError) or "PERMISSION_DENIED" in str(cause):
+        return InputError(f"{folder}: may not be read ({_first_line(cause)}); get permission to read all of this folder")
     here = place_of(folder) or (0, 0)
-    older = [p.name for p in saved_steps(folder.parent) if place_of(p) < here and (p / DIGESTS).is_file()]
+    older = [p.name for p in saved_steps(folder.parent) if place_of(p) < here and os.path.isfile(p / DIGESTS)]
     hint = f"an older step is there: {folder.parent / older[-1]}" if older else "no older step is there: bring back a copy"
-    return Unusable(f"{folder}: damaged checkpoint ({_first_line(cause)})", hint)
+    what = "cannot be read" if isinstance(cause, OSError) else "damaged checkpoint"
+    return Unusable(f"{folder}: {what} ({_first_line(cause)})", hint)
 
 
 def _first_line(cause) -> str:
