@@ -22,6 +22,16 @@ from lrjax.stop import Stop
 LONG = (SMOKE, "--config.steps=80000", "--config.eval_every=40000", *(f"--config.{k}={v}" for k, v in TINY.items()))
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Tests that run in the background ignore SIGINT, under nohup SIGHUP, and so would what they start."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def test_kills_at_random_moments_leave_an_undisturbed_run():
     done = command("torture", "--kills=2", env=OPTIMISED)  # one at any moment, one in a save
     assert done.returncode == 0 and "2 of 2 kills identical" in done.stdout, done.stdout + done.stderr
@@ -68,6 +78,33 @@ def test_a_signal_that_comes_while_hosts_agree_is_not_lost(monkeypatch):
     with Stop() as stop:
         assert not stop() and stop() and stop.number == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_signals_of_terminals_and_schedulers_ask_to_stop(capfd):
+    """Those that machines send come more than once: a second one must not end what the first one has begun to save."""
+    usual = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
+    before = [signal.getsignal(number) for number in usual]
+    for number in usual:
+        with Stop() as stop:
+            assert not stop()
+            for _ in range(1 if number in (signal.SIGTERM, signal.SIGINT) else 3):
+                os.kill(os.getpid(), number)
+            assert stop() and stop.number == number
+        assert capfd.readouterr().err == f"{number.name}: stopping after this chunk; saving\n"
+    assert [signal.getsignal(number) for number in usual] == before
+
+
+def test_a_second_ctrl_c_ends_at_once_and_nohup_is_respected():
+    with pytest.raises(KeyboardInterrupt), Stop():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop() and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_full_disk_is_an_error_at_the_end_and_room_completes_the_run(swept, tmp_path):
