@@ -7,7 +7,8 @@ SIGUSR1   SGE before it suspends, and at a soft time limit; the usual choice for
 SIGUSR2   LSF at the end of the time; SGE before it kills
 SIGXCPU   the limit of CPU time; the system repeats it every second
 
-SIGQUIT stays what it is, a way to quit at once; SIGPWR is sent to a system's first process alone.
+SIGQUIT stays what it is, a way to quit at once; SIGPWR is sent to a system's first process alone. A reader of what is
+printed that has gone (`| head -1`) counts as SIGPIPE: nobody waits for more.
 
 JAX and Orbax do this only for SIGTERM under `jax.distributed`, and at an evaluation; machines are taken away without either.
 """
@@ -16,7 +17,7 @@ import contextlib
 import os
 import signal
 
-from lrjax import devices
+from lrjax import devices, output
 
 NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # those that this platform has
@@ -44,7 +45,8 @@ class Stop:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        self.number = devices.largest(self._asked)  # two variables: a signal may come while the hosts agree
+        asked = self._asked or (output.SIGPIPE if output.reader_is_gone() else 0)
+        self.number = devices.largest(asked)  # two variables: a signal may come while the hosts agree
         return self.number > 0
 
     def _ask(self, number, frame) -> None:

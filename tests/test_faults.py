@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ENVIRONMENT, OPTIMISED, QUICK, ROOT, SMOKE, TINY, command, tiny_sweep
-from lrjax import checkpoint, devices, workdir
+from conftest import ENVIRONMENT, OPTIMISED, QUICK, ROOT, SMOKE, TINY, command, many_commands, tiny_sweep
+from lrjax import checkpoint, cli, devices, output, workdir
 from lrjax.errors import InputError
 from lrjax.stop import Stop
 
@@ -122,6 +122,54 @@ def test_a_full_disk_is_an_error_at_the_end_and_room_completes_the_run(swept, tm
     assert done.returncode == 0
     for name in ("models.csv", "history.csv"):
         assert (tmp_path / "w" / name).read_bytes() == (swept[0] / name).read_bytes()
+
+
+def test_results_do_not_depend_on_who_reads_what_is_printed(swept, tmp_path):
+    """`| head -1`, a log on a full disk, a terminal that has gone: everything is written; training that nobody follows is saved."""
+    folder, ablate = tmp_path / "w", ("--ablations=EP", "--labels=4")
+    shutil.copytree(swept[0], tmp_path / "finished")
+    gone, full, sweep = [1, ""], [1, "/dev/full"], (*QUICK, f"--workdir={folder}")
+    stopped, resumed, analysed, helped, logged = many_commands(
+        tmp_path,
+        [
+            ("sweep", sweep, gone),
+            ("sweep", (*sweep, "--resume"), [2, ""]),
+            ("ablate_ep", (f"--ckpt={tmp_path}/finished", *ablate), gone, [2, ""]),
+            ("ablate_ep", ("--help",), gone),
+            ("ablate_ep", (f"--ckpt={tmp_path}/finished", *ablate, f"--out={tmp_path}/out"), full),
+        ],
+    )
+    assert stopped.returncode == 141 and checkpoint.saved_steps(folder / "checkpoints"), stopped.stderr
+    assert stopped.stderr.startswith("SIGPIPE: stopped; continue with: ") and stopped.stderr.endswith("--resume\n")
+    assert resumed.returncode == 0 and "step 20/20" in resumed.stdout
+    for name in ("models.csv", "history.csv"):
+        assert (folder / name).read_bytes() == (swept[0] / name).read_bytes()
+    assert analysed.returncode == 141 and (analysed.stdout, analysed.stderr) == ("", "")
+    assert "Traceback" not in helped.stderr
+    assert logged.returncode == 1 and logged.stderr == (
+        "error: standard output: could not be written (No space left on device); all files of this command were written\n"
+    )
+    for where in (tmp_path / "finished", tmp_path / "out"):
+        assert len(list(where.glob("analysis/ablate_ep*.csv"))) == len(list(where.glob("figures/ablate_ep*.png"))) == 1
+
+
+def test_a_run_that_nobody_follows_is_drawn_if_it_is_finished(monkeypatch, tmp_path):
+    """The reader goes at the last evaluation."""
+    monkeypatch.setattr(output, "reader_is_gone", lambda: folder.exists() and run.finished)
+    run, folder = None, tmp_path / "w"
+    run = workdir.open_run(folder, tiny_sweep(n_labels=(4,), seeds=1, steps=10))
+    cli.train(run, folder)
+    assert checkpoint.saved_steps(folder / "checkpoints")[-1].name == "10"
+
+
+def test_streams_that_were_closed_before_the_start_drop_what_they_get():
+    """Nor is a file printed into that is opened later."""
+    ask = (
+        "import os, sys; from lrjax import output; output.guard(); print('lost'); print('lost', file=sys.stderr); "
+        "sys.stdout.flush(); assert not sys.stderr.isatty() and os.open(os.devnull, os.O_RDONLY) > 2"
+    )
+    done = subprocess.run(["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, ask], cwd=ROOT, env=ENVIRONMENT)
+    assert done.returncode == 0
 
 
 def test_two_sweeps_never_share_a_workdir_and_a_kill_leaves_no_lock(tmp_path):
