@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lrjax import devices, output, sweep, workdir
+from lrjax import devices, hosts, output, sweep, workdir
 from lrjax.config import Sweep, get_config, validate
 from lrjax.errors import InputError, SaveError, suggest
 from lrjax.progress import Progress
@@ -45,7 +45,7 @@ def run(main: Callable[[], None]) -> None:
             if DETERMINISTIC.value:
                 devices.be_deterministic()
             devices.use_all_cores()
-            devices.join_hosts(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+            hosts.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             if CACHE.value:
                 devices.use_compilation_cache()
             if stray := argv[1:]:
