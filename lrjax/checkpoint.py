@@ -15,27 +15,36 @@ import logging
 import os
 import re
 import shutil
-from pathlib import Path
+import stat
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lrjax import devices, files, paths
+from lrjax import code_version, devices, files, paths
 from lrjax.errors import InputError, SaveError, Unusable
 
 FORMAT = 3  # 1 had no diverged_at; in 2 all models shared one step
 KEEP = 2  # newest evaluations kept, and newest stops after the last of them
 OTHER_FILES = 2**18  # bytes of a checkpoint beside its arrays, generously
 PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+SOURCE = "lrjax source"  # what identifies the code; the version of lrjax does not
 DIGESTS = "digests.json"
 _NAME = re.compile(r"([0-9]+)(?:\+([0-9]+))?")
-_ASIDE = ".unfinished"
+_ASIDE, _REPLACED = ".unfinished", ".replaced"
+_OF_SYSTEMS = (
+    ".DS_Store",
+    "._*",
+    ".nfs*",
+    "Thumbs.db",
+    "desktop.ini",
+)  # files that appear beside ours, and go again, by themselves
 
 
 def versions() -> dict[str, str]:
-    """The installed versions that a result depends on."""
+    """The installed versions that a result depends on, and the digest of lrjax's own source."""
 
     def version(package):
         try:
@@ -43,7 +52,7 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             return "unknown"
 
-    return {package: version(package) for package in PACKAGES}
+    return {package: version(package) for package in PACKAGES} | {SOURCE: code_version.source_digest()}
 
 
 def digests(arrays: Any) -> dict[str, str]:
@@ -62,14 +71,24 @@ def identity(meta: dict) -> str:
     return f"step {meta['step']}, {hashlib.sha256(json.dumps(meta['digests'], sort_keys=True).encode()).hexdigest()}"
 
 
-def differences(meta: dict) -> list[str]:
-    """What differs between here and where a checkpoint was written, of what decides the last bits of a result."""
+def differences(meta: dict) -> str:
+    """What decides a result and is not as it was where a checkpoint was written, and what follows; empty if all of it is."""
+    if not meta:
+        return ""
     then, now = ({**m.get("versions", {}), **m.get("machine", {})} for m in (meta, _here()))
-    return [f"{name} {now[name]} (was {then[name]})" for name in now if name in then and then[name] != now[name]]
+    names = [name for name in now if then.get(name) != now[name]]
+    for values, commit in ((then, meta.get("commit")), (now, code_version.commit())):
+        if SOURCE in values and commit:
+            values[SOURCE] += f" at commit {commit}"
+    said = ", ".join(f"{name} {now[name]} (was {then.get(name, 'not recorded')})" for name in names)
+    outcome = (
+        "results may differ by what changed in lrjax" if SOURCE in names else "the same within tolerance, no longer to the bit"
+    )
+    return f"{said}: {outcome}" if names else ""
 
 
 def _here() -> dict:
-    return {"versions": versions(), "machine": devices.machine()}
+    return {"versions": versions(), "machine": devices.machine(), "commit": code_version.commit()}
 
 
 def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0) -> None:
@@ -96,11 +115,11 @@ def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
             orbax.save(folder / "state", args=ocp.args.StandardSave(arrays))
         with _orbax(ocp.JsonCheckpointHandler, aside) as (orbax, folder):
             orbax.save(folder / "meta", args=ocp.args.JsonSave({**meta, "digests": digests(arrays)}))
-        (aside / DIGESTS).write_text(json.dumps(_file_digests(aside)))
+        (aside / DIGESTS).write_text(json.dumps({name: _file_digest(aside, name) for name in _files(aside)}))
         load(aside)
         files.sync_tree(aside)
         if place.exists():  # refused when the run was restored, or as good as this one
-            os.rename(place, directory / (name + ".replaced"))
+            os.rename(place, directory / (name + _REPLACED))
         os.rename(aside, place)
         files.sync_folder(directory)
     except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
@@ -120,7 +139,7 @@ def _ask_for_room(folder: Path, arrays: dict) -> None:
 def leftovers(directory: Path) -> list[Path]:
     """What saves that failed or were killed have left in a `checkpoints` folder."""
     folders = [p for p in directory.iterdir() if p.is_dir() and not p.is_symlink()] if directory.is_dir() else []
-    return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith(".")]
+    return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith((_ASIDE, _REPLACED))]
 
 
 def _outdated(directory: Path, newest: Path) -> list[Path]:
@@ -137,9 +156,31 @@ def _remove(folders: list[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _file_digests(folder: Path) -> dict[str, str]:
-    there = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(DIGESTS))
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in there}
+def _files(folder: Path) -> list[str]:
+    """The files that were written into a folder, as they stand in DIGESTS."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    return [p.relative_to(folder).as_posix() for p in files if not any(p.match(pattern) for pattern in _OF_SYSTEMS)]
+
+
+def _file_digest(folder: Path, name: str) -> str | None:
+    """SHA-256 of a file inside a folder; None if there is no such file. Raises OSError if it cannot be read."""
+    path = folder / name
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(path.stat().st_mode) else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _first_bad_file(folder: Path) -> str | None:
+    """The first file of a step that is missing or is not what was saved. What DIGESTS does not list is not ours, and is let be."""
+    try:
+        expected = json.loads((folder / DIGESTS).read_text())
+        bad = [name for name in sorted(expected) if _file_digest(folder, name) != expected[name]]
+        return next(iter(bad), None) if expected else DIGESTS
+    except (ValueError, TypeError, AttributeError):
+        return DIGESTS
 
 
 def name_of(step: int, ahead: int = 0) -> str:
@@ -160,7 +201,7 @@ def is_evaluation(step_folder: Path) -> bool:
 
 def is_step(path: Path) -> bool:
     """Whether a path is one step, by its name, rather than a workdir that is called by a number."""
-    return place_of(path) is not None and not (path / "checkpoints").is_dir()
+    return place_of(path) is not None and not os.path.isdir(path / "checkpoints")
 
 
 def saved_steps(directory: Path) -> list[Path]:
@@ -174,6 +215,12 @@ def candidates(path: Path) -> list[Path]:
 
     Raises InputError if there is none.
     """
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise InputError(f"--ckpt={path}: may not be read ({_first_line(error)}); get permission to read it") from error
+    except OSError:
+        pass
     if not path.is_dir():
         raise InputError(f"--ckpt={path}: no such folder; give a workdir of experiments.sweep, its checkpoints, or one step")
     path = path.resolve()
@@ -186,17 +233,18 @@ def candidates(path: Path) -> list[Path]:
 
 
 def load(step_folder: Path) -> tuple[dict, dict]:
-    """The arrays (NumPy) and meta of one step. Raises InputError if it is foreign or of a newer format, Unusable if damaged."""
+    """The arrays (NumPy) and meta of one step.
+
+    Raises InputError if it is foreign, of a newer format, or may not be read; Unusable if it is damaged or cannot be read.
+    """
     folder = step_folder.resolve()
-    if not (folder / DIGESTS).is_file():
-        raise _damaged(step_folder, f"not a complete checkpoint of lrjax: no {DIGESTS} in it")
     try:
-        expected, found = json.loads((folder / DIGESTS).read_text()), _file_digests(folder)
-        bad = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    except (ValueError, TypeError, AttributeError):
-        bad = [DIGESTS]
-    if bad:
-        raise _damaged(step_folder, f"{bad[0]} is missing or is not what was saved")
+        if bad := _first_bad_file(folder):
+            raise _damaged(step_folder, f"{bad} is missing or is not what was saved")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _damaged(step_folder, f"not a complete checkpoint of lrjax: no {DIGESTS} in it") from error
+    except OSError as error:
+        raise _damaged(step_folder, error) from error
     try:
         with _orbax(ocp.JsonCheckpointHandler, folder) as (orbax, place):
             meta = orbax.restore(place / "meta")
@@ -222,11 +270,15 @@ def load(step_folder: Path) -> tuple[dict, dict]:
     return arrays, meta
 
 
-def _damaged(folder: Path, cause) -> Unusable:
+def _damaged(folder: Path, cause) -> InputError:
+    """The error to raise. A step that may not be read is sound for all we know: no older one is to be used in its place."""
+    if isinstance(cause, PermissionError) or "PERMISSION_DENIED" in str(cause):
+        return InputError(f"{folder}: may not be read ({_first_line(cause)}); get permission to read all of this folder")
     here = place_of(folder) or (0, 0)
-    older = [p.name for p in saved_steps(folder.parent) if place_of(p) < here and (p / DIGESTS).is_file()]
+    older = [p.name for p in saved_steps(folder.parent) if place_of(p) < here and os.path.isfile(p / DIGESTS)]
     hint = f"an older step is there: {folder.parent / older[-1]}" if older else "no older step is there: bring back a copy"
-    return Unusable(f"{folder}: damaged checkpoint ({_first_line(cause)})", hint)
+    what = "cannot be read" if isinstance(cause, OSError) else "damaged checkpoint"
+    return Unusable(f"{folder}: {what} ({_first_line(cause)})", hint)
 
 
 def _first_line(cause) -> str:

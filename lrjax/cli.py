@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import os
 import re
 import shlex
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lrjax import devices, paths, sweep, workdir
+from lrjax import devices, hosts, output, paths, sweep, workdir
 from lrjax.config import Sweep, get_config, validate
 from lrjax.errors import InputError, SaveError, suggest
 from lrjax.progress import Progress
@@ -59,15 +58,16 @@ def run(main: Callable[[], None]) -> None:
             if DETERMINISTIC.value:
                 devices.be_deterministic()
             devices.use_all_cores()
-            devices.join_hosts(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+            hosts.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             if CACHE.value:
                 devices.use_compilation_cache()
             if stray := argv[1:]:
                 raise InputError(f"{stray[0]!r}: stray argument; all arguments are flags, such as --workdir=DIR (see --help)")
             main()
-        except BrokenPipeError:  # whoever read the output, such as `head`, has gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
+            if output.reader_is_gone():
+                sys.exit(128 + output.SIGPIPE)
+            if error := output.error():
+                raise SaveError(f"standard output: could not be written ({error.strerror}); all files of this command were written")
         except (InputError, OSError) as error:  # OSError names its file
             _fail(error)
         except SaveError as error:
@@ -75,7 +75,9 @@ def run(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             _fail("interrupted", code=128 + signal.SIGINT)
 
-    sys.stdout.reconfigure(errors="surrogateescape")  # names of files are printed byte by byte, whatever the encoding
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files are printed byte by byte, whatever the encoding
+    output.guard()
     gc.freeze()  # what imports made is no garbage; nor is what is left at the end, which Python would look through (half a second)
     atexit.register(gc.freeze)
     app.run(guarded, flags_parser=_parse)
@@ -97,7 +99,7 @@ def train(run: sweep.Run, folder: Path, measures: tuple[sweep.Measure, ...] = ()
         save(run)
     if save.failed:
         raise SaveError(f"{save.failed}; the last save failed: make room, then continue with: {again(resume)}")
-    if stop.number:
+    if stop.number and not (run.finished and stop.number == output.SIGPIPE):  # of a finished run tables and figures are left to do
         stopped(stop.number, resume)
 
 
@@ -117,7 +119,9 @@ def train_in(folder: Path, wanted: Sweep, measures: tuple[sweep.Measure, ...] = 
 
 def stopped(number: int, resume: str = "--resume") -> None:
     """End as a signal would have, and say how to go on."""
-    print(f"{signal.Signals(number).name}: stopped; continue with: {again(resume)}", flush=True)
+    name, where = ("SIGPIPE", sys.stderr) if number == output.SIGPIPE else (signal.Signals(number).name, sys.stdout)
+    if devices.first_process():
+        print(f"{name}: stopped; continue with: {again(resume)}", file=where, flush=True)
     sys.exit(128 + number)
 
 

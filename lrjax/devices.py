@@ -9,7 +9,6 @@ import functools
 import gc
 import os
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lrjax import paths
-from lrjax.errors import InputError, warn
+from lrjax.errors import warn
 
 AXIS = "model"
 UNTOLD = 2**33  # bytes: a machine of today has as many
@@ -42,24 +41,6 @@ def be_deterministic() -> None:
     """
     flags = "--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0", "--xla_gpu_enable_triton_gemm=false"
     os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *flags)).strip()
-
-
-def join_hosts(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
-    """Make this process one of several that share the model axis: as told, or where a cluster says so. Before jax starts.
-
-    Process 0 alone prints and writes; the others fall silent. Raises InputError if the three arguments do not fit.
-    """
-    told = (coordinator, num_processes, process_id)
-    if coordinator or num_processes or process_id is not None:
-        if not coordinator or num_processes is None or process_id is None:
-            raise InputError("--coordinator, --num_processes and --process_id go together; give all three, or none on a cluster")
-        if not 0 <= process_id < num_processes:
-            raise InputError(f"--process_id={process_id}: expected 0..{num_processes - 1}, below --num_processes={num_processes}")
-        jax.distributed.initialize(*told)
-    elif int(os.environ.get("SLURM_NTASKS", 1)) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
-        jax.distributed.initialize()
-    if jax.process_count() > 1 and jax.process_index() > 0:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def wait_for_all(what: str) -> None:

@@ -123,7 +123,7 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
             f"--workdir={workdir}: holds an unfinished run ({at}); continue it with --resume, or start again with --overwrite"
         )
     if not run.finished and (other := checkpoint.differences(meta)):
-        warn(f"resumed with {', '.join(other)}: the same within tolerance, no longer to the bit")
+        warn(f"resumed with {other}")
     return _as_wanted(run, wanted)
 
 

@@ -118,10 +118,17 @@ import json, os, runpy, sys, traceback
 import lrjax.report.build, lrjax.report.search  # and with them nearly all: a command forked from here has its imports for nothing
 
 folder, commands = sys.argv[1], json.load(sys.stdin)  # no backend of jax is up yet, so a fork is a process like any other
-for i, (module, arguments) in enumerate(commands):
+def closed():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+for i, (module, arguments, *elsewhere) in enumerate(commands):
     if not (child := os.fork()):
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{folder}/{i}.{name}", os.O_CREAT | os.O_WRONLY), stream)
+        for stream, path in elsewhere:
+            os.dup2(os.open(path, os.O_WRONLY) if path else closed(), stream)
         sys.argv[1:], code = arguments, 0
         try:
             runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
@@ -136,7 +143,9 @@ for i, (module, arguments) in enumerate(commands):
 
 
 def many_commands(folder, commands):
-    """`command` of many (module, arguments), one after another, for the price of one start of Python."""
+    """`command` of many (module, arguments, ...), one after another, for the price of one start of Python. After the arguments may
+    come pairs: the number of a stream, and the file it is to be written to; "" is a pipe whose reader has gone.
+    """
     run = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, str(folder)]
     done = subprocess.run(run, input=json.dumps(commands), cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr

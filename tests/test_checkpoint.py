@@ -8,7 +8,7 @@ import chex
 import numpy as np
 import pytest
 
-from lrjax import checkpoint, devices, workdir
+from lrjax import checkpoint, code_version, devices, workdir
 from lrjax.errors import InputError, SaveError, Unusable
 
 ARRAYS = {"a": {"0": np.arange(600, dtype=np.float32).reshape(3, 200), "count": np.arange(3)}, "h": np.float32(2.5)}
@@ -165,6 +165,27 @@ def test_what_makes_bits_differ_is_said_on_resume(trained, tmp_path, capsys, mon
     said = capsys.readouterr().err
     assert said.startswith("warning: resumed with jaxlib 9.9 (was ") and said.count("\n") == 1
     assert f"devices 7 (was {then['devices']}): the same within tolerance, no longer to the bit" in said
+
+
+def test_other_code_is_said_on_resume(trained, tmp_path, capsys, monkeypatch):
+    """Its version is the same; what identifies it is a digest of its source, and the commit tells people where to find it."""
+    folder, whole = tmp_path / "w", trained[1]
+    shutil.copytree(trained[0], folder)
+    shutil.rmtree(folder / "checkpoints" / "20")
+    source, commit = code_version.source_digest(), code_version.commit()
+    monkeypatch.setattr(code_version, "commit", lambda: "another")
+    workdir.open_run(folder, whole.sweep, resume=True)
+    assert capsys.readouterr().err == "", "another commit with the same code is no difference"
+    monkeypatch.setattr(code_version, "source_digest", lambda: "changed")
+    workdir.open_run(folder, whole.sweep, resume=True)
+    then = f"{source} at commit {commit}" if commit else source
+    assert capsys.readouterr().err == (
+        f"warning: resumed with lrjax source changed at commit another (was {then}): results may differ by what changed in lrjax\n"
+    )
+    meta = checkpoint.load(folder / "checkpoints" / "10")[1]
+    del meta["versions"]["lrjax source"], meta["commit"]
+    assert "lrjax source changed at commit another (was not recorded)" in checkpoint.differences(meta), "an earlier lrjax"
+    assert checkpoint.differences({}) == "", "there is no checkpoint"
 
 
 def test_format_1_is_still_read(trained, tmp_path, monkeypatch):

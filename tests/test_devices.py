@@ -93,21 +93,31 @@ def test_memory_is_counted_per_model():
     assert "plan: 5 models, 15,000 model-steps on 1 cpu device, 1 program" in sweep.plan(sweep.start(default))
 
 
-def two_processes(folder, **changes):
-    """A sweep over two hosts that are this one: the command of one host alone, and the processes."""
+def two_processes(folder, srun=False, **changes):
+    """A sweep over two hosts that are this one: the command of one host alone, and the processes. They know of each other by flags,
+    or by the variables of SLURM's `srun`.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [f"--config.{key}={value}" for key, value in {**TINY, **changes, "n_labels": "(4,6)"}.items()]
     run = [sys.executable, "-m", "experiments.sweep", SMOKE, f"--workdir={folder}", *arguments]
-    hosts = [*run, f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
-    pipes = dict(cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return run, [subprocess.Popen([*hosts, f"--process_id={i}"], **pipes) for i in range(2)]
+    step = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    pipes = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def start(i):
+        if srun:
+            variables = step | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i), "JAX_COORDINATOR_PORT": str(port)}
+            return subprocess.Popen(run, env=ENVIRONMENT | variables, **pipes)
+        flags = (f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={i}")
+        return subprocess.Popen([*run, *flags], env=ENVIRONMENT, **pipes)
+
+    return run, [start(0), start(1)]
 
 
 def test_two_processes_train_one_sweep_and_one_process_restores_it(tmp_path):
-    """For real, through jax.distributed on loopback: the tables are those of one process."""
-    run, both = two_processes(tmp_path / "w", steps=10, eval_every=10)
+    """For real, through jax.distributed on loopback, as SLURM's srun starts them: the tables are those of one process."""
+    run, both = two_processes(tmp_path / "w", srun=True, steps=10, eval_every=10)
     told = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert "step 10/10" in told[0][0] and "n_labels" in told[0][0], "process 0 prints"

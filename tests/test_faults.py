@@ -14,12 +14,22 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ENVIRONMENT, OPTIMISED, QUICK, ROOT, SMOKE, TINY, command, tiny_sweep
-from lrjax import checkpoint, devices, workdir
+from conftest import ENVIRONMENT, OPTIMISED, QUICK, ROOT, SMOKE, TINY, command, many_commands, tiny_sweep
+from lrjax import checkpoint, cli, devices, output, workdir
 from lrjax.errors import InputError
 from lrjax.stop import Stop
 
 LONG = (SMOKE, "--config.steps=80000", "--config.eval_every=40000", *(f"--config.{k}={v}" for k, v in TINY.items()))
+
+
+@pytest.fixture(autouse=True)
+def heeded():
+    """Tests that run in the background ignore SIGINT, under nohup SIGHUP, and so would what they start."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_kills_at_random_moments_leave_an_undisturbed_run():
@@ -70,6 +80,33 @@ def test_a_signal_that_comes_while_hosts_agree_is_not_lost(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_signals_of_terminals_and_schedulers_ask_to_stop(capfd):
+    """Those that machines send come more than once: a second one must not end what the first one has begun to save."""
+    usual = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
+    before = [signal.getsignal(number) for number in usual]
+    for number in usual:
+        with Stop() as stop:
+            assert not stop()
+            for _ in range(1 if number in (signal.SIGTERM, signal.SIGINT) else 3):
+                os.kill(os.getpid(), number)
+            assert stop() and stop.number == number
+        assert capfd.readouterr().err == f"{number.name}: stopping after this chunk; saving\n"
+    assert [signal.getsignal(number) for number in usual] == before
+
+
+def test_a_second_ctrl_c_ends_at_once_and_nohup_is_respected():
+    with pytest.raises(KeyboardInterrupt), Stop():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop() and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_full_disk_is_an_error_at_the_end_and_room_completes_the_run(swept, tmp_path):
     """No file may grow beyond 50 kB, which tables and JSON never do and checkpoints do."""
     arguments = (*QUICK, f"--workdir={tmp_path}/w")
@@ -85,6 +122,54 @@ def test_a_full_disk_is_an_error_at_the_end_and_room_completes_the_run(swept, tm
     assert done.returncode == 0
     for name in ("models.csv", "history.csv"):
         assert (tmp_path / "w" / name).read_bytes() == (swept[0] / name).read_bytes()
+
+
+def test_results_do_not_depend_on_who_reads_what_is_printed(swept, tmp_path):
+    """`| head -1`, a log on a full disk, a terminal that has gone: everything is written; training that nobody follows is saved."""
+    folder, ablate = tmp_path / "w", ("--ablations=EP", "--labels=4")
+    shutil.copytree(swept[0], tmp_path / "finished")
+    gone, full, sweep = [1, ""], [1, "/dev/full"], (*QUICK, f"--workdir={folder}")
+    stopped, resumed, analysed, helped, logged = many_commands(
+        tmp_path,
+        [
+            ("sweep", sweep, gone),
+            ("sweep", (*sweep, "--resume"), [2, ""]),
+            ("ablate_ep", (f"--ckpt={tmp_path}/finished", *ablate), gone, [2, ""]),
+            ("ablate_ep", ("--help",), gone),
+            ("ablate_ep", (f"--ckpt={tmp_path}/finished", *ablate, f"--out={tmp_path}/out"), full),
+        ],
+    )
+    assert stopped.returncode == 141 and checkpoint.saved_steps(folder / "checkpoints"), stopped.stderr
+    assert stopped.stderr.startswith("SIGPIPE: stopped; continue with: ") and stopped.stderr.endswith("--resume\n")
+    assert resumed.returncode == 0 and "step 20/20" in resumed.stdout
+    for name in ("models.csv", "history.csv"):
+        assert (folder / name).read_bytes() == (swept[0] / name).read_bytes()
+    assert analysed.returncode == 141 and (analysed.stdout, analysed.stderr) == ("", "")
+    assert "Traceback" not in helped.stderr
+    assert logged.returncode == 1 and logged.stderr == (
+        "error: standard output: could not be written (No space left on device); all files of this command were written\n"
+    )
+    for where in (tmp_path / "finished", tmp_path / "out"):
+        assert len(list(where.glob("analysis/ablate_ep*.csv"))) == len(list(where.glob("figures/ablate_ep*.png"))) == 1
+
+
+def test_a_run_that_nobody_follows_is_drawn_if_it_is_finished(monkeypatch, tmp_path):
+    """The reader goes at the last evaluation."""
+    monkeypatch.setattr(output, "reader_is_gone", lambda: folder.exists() and run.finished)
+    run, folder = None, tmp_path / "w"
+    run = workdir.open_run(folder, tiny_sweep(n_labels=(4,), seeds=1, steps=10))
+    cli.train(run, folder)
+    assert checkpoint.saved_steps(folder / "checkpoints")[-1].name == "10"
+
+
+def test_streams_that_were_closed_before_the_start_drop_what_they_get():
+    """Nor is a file printed into that is opened later."""
+    ask = (
+        "import os, sys; from lrjax import output; output.guard(); print('lost'); print('lost', file=sys.stderr); "
+        "sys.stdout.flush(); assert not sys.stderr.isatty() and os.open(os.devnull, os.O_RDONLY) > 2"
+    )
+    done = subprocess.run(["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, ask], cwd=ROOT, env=ENVIRONMENT)
+    assert done.returncode == 0
 
 
 def test_two_sweeps_never_share_a_workdir_and_a_kill_leaves_no_lock(tmp_path):

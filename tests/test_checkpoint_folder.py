@@ -1,0 +1,127 @@
+"""What else is in the folder of a checkpoint, and what may not be read there, never makes a sound checkpoint a damaged one."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrjax import checkpoint, workdir
+from lrjax.errors import InputError, Unusable
+
+ARRAYS = {"a": np.arange(600, dtype=np.float32).reshape(3, 200)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    for step in (20, 30):
+        checkpoint.save(tmp_path / "checkpoints", step, ARRAYS, {})
+    return tmp_path
+
+
+STRAYS = (".DS_Store", "Thumbs.db", "._meta", ".nfs0000000000c0ffee", "metadata~", ".metadata.swp", "notes.txt")
+
+
+def drop_strays(folder):
+    """What systems and people leave in folders; the paths."""
+    strays = [place / name for place in (folder, *(p for p in folder.rglob("*") if p.is_dir())) for name in STRAYS]
+    for path in strays:
+        path.write_text("not ours")
+    return strays
+
+
+def test_what_is_not_ours_in_a_checkpoint_is_ignored(saved):
+    folder = saved / "checkpoints"
+    drop_strays(folder)
+    (folder / "30" / "state" / "a folder").mkdir()
+    (folder / "30" / "dangling").symlink_to("nowhere")
+    os.mkfifo(folder / "30" / "state" / "a pipe that nobody writes to")
+    shutil.copytree(folder / "30", folder / "30.backup", ignore=lambda *_: ["a pipe that nobody writes to"], symlinks=True)
+    np.testing.assert_array_equal(checkpoint.load(saved / "checkpoints" / "30")[0]["a"], ARRAYS["a"])
+    checkpoint.save(folder, 40, ARRAYS, {})
+    assert [p.name for p in checkpoint.saved_steps(folder)] == ["30", "40"]
+    assert (folder / "30.backup").is_dir() and (folder / ".DS_Store").is_file(), "the user's own"
+
+
+def test_what_a_system_drops_during_a_save_may_go(saved, monkeypatch):
+    """File systems make such files beside ours, and take them away again."""
+    dropped = []
+    monkeypatch.setattr(checkpoint, "_ask_for_room", lambda aside, _: dropped.extend(drop_strays(aside)))
+    checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
+    for path in dropped[: STRAYS.index("metadata~")]:
+        (saved / "checkpoints" / "40" / path.name).unlink()
+    checkpoint.load(saved / "checkpoints" / "40")
+
+
+def test_a_digest_is_of_a_file_in_the_checkpoint(saved):
+    """Not of whatever path stands in a file from anywhere."""
+    digests = saved / "checkpoints" / "30" / checkpoint.DIGESTS
+    digests.write_text("{}")
+    with pytest.raises(Unusable, match=f"damaged checkpoint \\({checkpoint.DIGESTS} is missing or is not what was saved"):
+        checkpoint.load(digests.parent)
+    for name in ("/dev/zero", "../20/state/manifest.ocdbt", "state", "\0"):
+        digests.write_text(json.dumps({name: "0"}))
+        with pytest.raises(Unusable, match="damaged checkpoint"):
+            checkpoint.load(digests.parent)
+
+
+@contextlib.contextmanager
+def without_privileges():
+    """As a user to whom permissions apply."""
+    if root := os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_what_may_not_be_read_is_not_called_damaged(trained):
+    """Neither is an older step used in its place, nor is it advised to start again."""
+    with tempfile.TemporaryDirectory() as outside:  # a folder of pytest's is closed to other users
+        folder = Path(outside, "w")
+        shutil.copytree(trained[0], folder)
+        for path in (folder.parent, folder, *folder.rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o666)
+        step = folder / "checkpoints" / "20"
+        restores = (workdir.restore, lambda path: workdir.open_run(path, trained[1].sweep, resume=True))
+        for name in (checkpoint.DIGESTS, "meta/metadata", "state/manifest.ocdbt", "state", "meta", "."):
+            for mode in (0o000, 0o444) if (step / name).is_dir() else (0o000,):
+                (step / name).chmod(mode)
+                for restore in restores:
+                    with without_privileges(), pytest.raises(InputError) as error:
+                        restore(folder)
+                    said = str(error.value)
+                    assert said.startswith(f"{step}: may not be read (") and "ermission" in said, (name, mode, said)
+                    assert "damaged" not in said and "overwrite" not in said and "\n" not in said
+                (step / name).chmod(0o777)
+        (folder / "checkpoints").chmod(0)
+        with without_privileges(), pytest.raises((InputError, PermissionError), match="ermission"):
+            workdir.restore(folder)
+        (folder / "checkpoints").chmod(0o777)
+        folder.parent.chmod(0)
+        with without_privileges(), pytest.raises((InputError, PermissionError), match="ermission"):
+            workdir.restore(folder)
+        folder.parent.chmod(0o777)
+        with without_privileges():
+            assert workdir.restore(folder).step == 20
+
+
+def test_what_cannot_be_read_for_another_reason_is_said_and_an_older_step_is_used(trained, tmp_path, monkeypatch, capsys):
+    shutil.copytree(trained[0], tmp_path / "w")
+    read = Path.read_bytes
+
+    def fails(path):
+        if path.name == "manifest.ocdbt" and "20" in path.parts:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    assert workdir.restore(tmp_path / "w").step == 10
+    assert f"warning: {tmp_path}/w/checkpoints/20: cannot be read ([Errno 5] Input/output error: " in capsys.readouterr().err
