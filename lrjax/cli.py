@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lrjax import devices, sweep, workdir
+from lrjax import devices, surroundings, sweep, workdir
 from lrjax.config import Sweep, get_config, validate
 from lrjax.errors import InputError, SaveError, suggest
 from lrjax.progress import Progress
@@ -34,6 +34,7 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "several hosts: how 
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "several hosts: which one this is, 0..num_processes-1")
 CACHE = flags.DEFINE_bool("compilation_cache", True, "keep compiled programs in the user's cache folder, for the next run")
 
+HELP = {"help", "helpshort", "helpfull", "helpxml", "?"}  # absl prints it and ends
 DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "on a GPU, the same bits every time; slower (a CPU always does that)")
 
 
@@ -43,12 +44,6 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv):
         logging.set_verbosity(logging.WARNING)
         try:
-            if DETERMINISTIC.value:
-                devices.be_deterministic()
-            devices.use_all_cores()
-            devices.join_hosts(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-            if CACHE.value:
-                devices.use_compilation_cache()
             if stray := argv[1:]:
                 raise InputError(f"{stray[0]!r}: stray argument; all arguments are flags, such as --workdir=DIR (see --help)")
             main()
@@ -64,7 +59,8 @@ def run(main: Callable[[], None]) -> None:
 
     gc.freeze()  # what imports made is no garbage; nor is what is left at the end, which Python would look through (half a second)
     atexit.register(gc.freeze)
-    app.run(guarded, flags_parser=_parse)
+    with surroundings.pinned():
+        app.run(guarded, flags_parser=_parse)
 
 
 def train(run: sweep.Run, folder: Path, measures: tuple[sweep.Measure, ...] = (), resume: str = "--resume") -> None:
@@ -131,9 +127,12 @@ def _parse(argv: list[str]) -> list[str]:
         argv = sys.argv = [argv[0], f"--config={_default_config}", *argv[1:]]  # ml_collections reads sys.argv itself
     try:
         _check_config(argv)
+        _start_jax(argv)
         return flags.FLAGS(argv)
     except InputError as error:
         _fail(error)
+    except KeyboardInterrupt:
+        _fail("interrupted", code=128 + signal.SIGINT)
     except flags.Error as error:
         _fail(re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error)))
     except (Exception, SystemExit) as error:  # a config file is code and may do anything; its last line says what went wrong
@@ -141,6 +140,26 @@ def _parse(argv: list[str]) -> list[str]:
         files = [argument for argument in argv if argument.startswith("--config=")]
         said = lines[-1].strip() if lines else repr(error)
         _fail(f"{files[0] if files else '--config'}: {said}; give a file with a get_config()")
+
+
+def _start_jax(argv: list[str]) -> None:
+    """Ready the devices and start jax, before the config file is read: it is code, and may ask jax for something.
+
+    So the flags that decide on devices are parsed before all others.
+    """
+    if HELP & {argument.lstrip("-") for argument in argv}:
+        return
+    early = flags.FlagValues()
+    early.set_gnu_getopt(True)
+    for holder in (COORDINATOR, NUM_PROCESSES, PROCESS_ID, CACHE, DETERMINISTIC):
+        early[holder.name] = flags.FLAGS[holder.name]
+    early(argv, known_only=True)
+    if early.deterministic:
+        devices.be_deterministic()
+    devices.use_all_cores()
+    devices.join_hosts(early.coordinator, early.num_processes, early.process_id)
+    if early.compilation_cache:
+        devices.use_compilation_cache()
 
 
 def _check_config(argv: list[str]) -> None:
