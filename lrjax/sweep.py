@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import devices, train
+from lrjax import devices, surroundings, train
 from lrjax.benchmark import counts
 from lrjax.clip import model_splits, n_parameters, shaped
 from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, gate_schedule, make_hyper, make_static
@@ -183,6 +183,7 @@ def evaluate_program(
     return devices.over_models(local, mesh or devices.mesh(), replicated=1)(hyper, splits, params, step)
 
 
+@surroundings.pinned()
 def start(sweep: Sweep) -> Run:
     """A run before its first step, in slabs of `sweep.slab` models (0: as many as memory holds)."""
     slab = sweep.slab or models_that_fit(sweep)
@@ -228,6 +229,7 @@ def chunk_steps(sweep: Sweep, program: Program) -> int:
     return max(n for n in range(1, min(CHUNK, interval) + 1) if interval % n == 0 and n <= max(1, short))
 
 
+@surroundings.pinned()
 def bytes_of_model(model: Model) -> int:
     """Memory of one model in training, counted: parameters, gradient, optimiser state and a copy of all; activations kept for the
     backward pass (the B x B logits, embeddings, attention mass over table rows, slot by slot; full sequences beyond the first layer
@@ -245,6 +247,7 @@ def bytes_of_model(model: Model) -> int:
     return 4 * (6 * n_parameters(shaped(model)) + activations) + sum(x.size * x.dtype.itemsize for x in splits)
 
 
+@surroundings.pinned()
 def advance(
     run: Run,
     on_chunk=lambda steps, loss: None,
@@ -296,8 +299,8 @@ def _train_to(end: int, run: Run, i: int, often: int, on_chunk, on_checkpoint, s
     states = devices.place(_pad(run.states[i], p), mesh)
     for step in range(first, end, chunk):
         n = min(chunk, end - step)
-        states, losses = train_chunk(p.static, hyper, splits, states, jnp.int32(step), n, mesh)
-        on_chunk(n * len(p.rows), float(losses.mean(where=jnp.isfinite(losses))))
+        states, losses = train_chunk(p.static, hyper, splits, states, devices.replicate(np.int32(step), mesh), n, mesh)
+        on_chunk(n * len(p.rows), float(jax.device_get(_finite_mean(losses))))
         at, stopped = step + n, stop()
         if stopped or at == end or at % often == 0:
             run.states[i], run.ahead[i] = _to_host(states, p), at - run.step
@@ -308,13 +311,18 @@ def _train_to(end: int, run: Run, i: int, often: int, on_chunk, on_checkpoint, s
     return True
 
 
+@jax.jit
+def _finite_mean(losses: jax.Array) -> jax.Array:
+    return losses.mean(where=jnp.isfinite(losses))
+
+
 def _evaluate(end: int, run: Run, i: int, measures: tuple[Measure, ...]) -> dict[str, np.ndarray]:
     """The metrics [m] of program i at step `end`, NaN for models that have diverged. Begins a new sum of losses."""
     p, mesh, sweep, state = run.programs[i], devices.mesh(), run.sweep, run.states[i]
     hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
     exhaustive = end > sweep.steps - REPORTED * sweep.eval_every
-    splits = split_program(p.static, hyper, mesh)
-    metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, jnp.int32(end), measures, mesh), p)
+    splits, at = split_program(p.static, hyper, mesh), devices.replicate(np.int32(end), mesh)
+    metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, at, measures, mesh), p)
     metrics["loss"] = state.loss_sum / np.float32(sweep.eval_every) if end else np.full_like(state.loss_sum, np.nan)
 
     finite = np.all([np.isfinite(x).reshape(len(p.rows), -1).all(1) for x in jax.tree.leaves(state.params)], 0)

@@ -14,6 +14,7 @@ import numpy as np
 
 from lrjax.scenes import EMPTY, EOT, LEFT_OF, PAIR_CAPTION, Form, Slots, image_form, pair_slots
 from lrjax.splits import Splits, draw_label, draw_together, make_splits, order
+from lrjax.surroundings import PRNG
 from lrjax.tasks.base import Batch, Captions, Questions, Task, token_of
 
 CHAIN_CAPTION = Form((EMPTY, LEFT_OF, EMPTY, LEFT_OF, EMPTY, EOT), EMPTY, readout=5)
@@ -86,7 +87,7 @@ class Three(Task):
         """The places [3, n] of trained labels [3, n] in the rank-th layout of their split."""
 
         def one(x, y, z, rank):
-            key = jax.random.wrap_key_data(splits.pairs)
+            key = jax.random.wrap_key_data(splits.pairs, impl=PRNG)
             for label in (x, y, z):
                 key = jax.random.fold_in(key, label)
             return order(key, self.n_layouts)[rank]
