@@ -37,8 +37,7 @@ class CLIP:
 
 def stream(seed: jax.Array, name: str) -> jax.Array:
     """The key of one of a model's random STREAMS."""
-    key = jnp.stack([jnp.zeros((), jnp.uint32), jnp.asarray(seed, jnp.uint32)])  # jax.random.key would add jax_random_seed_offset
-    return jax.random.fold_in(jax.random.wrap_key_data(key, impl=surroundings.PRNG), STREAMS.index(name))
+    return jax.random.fold_in(jax.random.key(seed, impl=surroundings.PRNG), STREAMS.index(name))
 
 
 def shapes(static: Static) -> dict[str, Shape]:

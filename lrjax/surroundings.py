@@ -1,9 +1,8 @@
 """What stands around lrjax, variables of the environment and settings of jax, and how it is kept from changing results.
 
 Settings of jax that decide numbers are pinned where lrjax's programs are traced and run, by `pinned`: in every command and in the
-functions that train, evaluate and analyse. A user's own code keeps the user's settings. Random streams do not ask settings at all:
-`clip.stream` names the generator. What is no setting of jax (JAX_PLATFORMS, XLA_FLAGS, NVIDIA_TF32_OVERRIDE) is checked once, by
-`start` and `devices.be_deterministic`.
+functions that train, evaluate and analyse. A user's own code keeps the user's settings. What is no setting of jax (JAX_PLATFORMS,
+XLA_FLAGS, NVIDIA_TF32_OVERRIDE) is checked once, by `start` and `devices.be_deterministic`.
 """
 
 import contextlib
@@ -23,6 +22,7 @@ PINNED = {
     "jax_enable_x64": False,
     "jax_threefry_partitionable": True,
     "jax_default_prng_impl": PRNG,
+    "jax_random_seed_offset": 0,
     "jax_default_matmul_precision": "float32",
     "jax_numpy_dtype_promotion": "standard",  # this and the next decide what raises, and lrjax is not written for "raise"
     "jax_numpy_rank_promotion": "allow",
