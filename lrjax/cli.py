@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lrjax import devices, hosts, output, paths, sweep, workdir
+from lrjax import devices, hosts, output, paths, surroundings, sweep, workdir
 from lrjax.config import Sweep, get_config, validate
 from lrjax.errors import InputError, SaveError, suggest
 from lrjax.progress import Progress
@@ -45,6 +45,7 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "several hosts: how 
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "several hosts: which one this is, 0..num_processes-1")
 CACHE = flags.DEFINE_bool("compilation_cache", True, "keep compiled programs in the user's cache folder, for the next run")
 
+HELP = {"help", "helpshort", "helpfull", "helpxml", "?"}  # absl prints it and ends
 DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "on a GPU, the same bits every time; slower (a CPU always does that)")
 flags.disclaim_key_flags()  # what functions here define from now on is the caller's: --help lists it
 
@@ -55,12 +56,6 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv):
         logging.set_verbosity(logging.WARNING)
         try:
-            if DETERMINISTIC.value:
-                devices.be_deterministic()
-            devices.use_all_cores()
-            hosts.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-            if CACHE.value:
-                devices.use_compilation_cache()
             if stray := argv[1:]:
                 raise InputError(f"{stray[0]!r}: stray argument; all arguments are flags, such as --workdir=DIR (see --help)")
             main()
@@ -80,7 +75,8 @@ def run(main: Callable[[], None]) -> None:
     output.guard()
     gc.freeze()  # what imports made is no garbage; nor is what is left at the end, which Python would look through (half a second)
     atexit.register(gc.freeze)
-    app.run(guarded, flags_parser=_parse)
+    with surroundings.pinned():
+        app.run(guarded, flags_parser=_parse)
 
 
 def train(run: sweep.Run, folder: Path, measures: tuple[sweep.Measure, ...] = (), resume: str = "--resume") -> None:
@@ -150,9 +146,12 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         argv = sys.argv = _expanded(argv)
         _check_config(argv)
+        _start_jax(argv)
         return flags.FLAGS(argv)
     except InputError as error:
         _fail(error)
+    except KeyboardInterrupt:
+        _fail("interrupted", code=128 + signal.SIGINT)
     except flags.Error as error:
         _fail(re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error)))
     except (Exception, SystemExit) as error:  # a config file is code and may do anything; its last line says what went wrong
@@ -175,6 +174,26 @@ def _expanded(argv: list[str]) -> list[str]:
         except InputError as error:
             raise InputError(f"--config={path or argument}: {error}") from error
     return expanded
+
+
+def _start_jax(argv: list[str]) -> None:
+    """Ready the devices and start jax, before the config file is read: it is code, and may ask jax for something.
+
+    So the flags that decide on devices are parsed before all others.
+    """
+    if HELP & {argument.lstrip("-") for argument in argv}:
+        return
+    early = flags.FlagValues()
+    early.set_gnu_getopt(True)
+    for holder in (COORDINATOR, NUM_PROCESSES, PROCESS_ID, CACHE, DETERMINISTIC):
+        early[holder.name] = flags.FLAGS[holder.name]
+    early(argv, known_only=True)
+    if early.deterministic:
+        devices.be_deterministic()
+    devices.use_all_cores()
+    hosts.join(early.coordinator, early.num_processes, early.process_id)
+    if early.compilation_cache:
+        devices.use_compilation_cache()
 
 
 def _check_config(argv: list[str]) -> None:

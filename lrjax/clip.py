@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax import encoder, supervision
+from lrjax import encoder, supervision, surroundings
 from lrjax import positions as places
 from lrjax.config import Hyper, Model, Static, make_hyper, make_static
 from lrjax.encoder import Encoder, Shape
@@ -37,7 +37,7 @@ class CLIP:
 
 def stream(seed: jax.Array, name: str) -> jax.Array:
     """The key of one of a model's random STREAMS."""
-    return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))
+    return jax.random.fold_in(jax.random.key(seed, impl=surroundings.PRNG), STREAMS.index(name))
 
 
 def shapes(static: Static) -> dict[str, Shape]:
@@ -66,6 +66,7 @@ def unit_gates(static: Static) -> Gates:
     return Gates(**{name: shape.unit_gates() for name, shape in shapes(static).items()})
 
 
+@surroundings.pinned()
 def shaped(model: Model) -> CLIP:
     """The shapes of one model's parameters."""
     return jax.eval_shape(partial(init_clip, make_static([model])), make_hyper(model))

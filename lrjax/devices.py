@@ -7,6 +7,7 @@ program on its share of the models. Counts that do not divide are padded by `swe
 import contextlib
 import functools
 import gc
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -18,29 +19,53 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lrjax import paths
-from lrjax.errors import warn
+from lrjax import paths, xla
+from lrjax.errors import InputError, warn
 
 AXIS = "model"
 UNTOLD = 2**33  # bytes: a machine of today has as many
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def use_all_cores() -> None:
-    """Make every CPU core a device, before jax starts: small programs fill cores better side by side than one after the other."""
-    jax.config.update("jax_num_cpu_devices", _cores())
+    """Make every CPU core a device, before jax starts: small programs fill cores better side by side than one after the other.
+
+    Another number that the user has chosen, by JAX_NUM_CPU_DEVICES or in XLA_FLAGS, stands.
+    """
+    if jax.config.jax_num_cpu_devices < 0 and "xla_force_host_platform_device_count" not in xla.flags():
+        jax.config.update("jax_num_cpu_devices", min(_cores(), _quota()))
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _quota() -> float:
+    """How many cores a container may use on average, by the quota of its control group; no limit where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (CGROUP / "cpu.max").read_text().split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    with contextlib.suppress(OSError, ValueError):  # version 1 of control groups
+        quota, period = (int((CGROUP / f"cpu/cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return max(1, math.ceil(quota / period)) if quota > 0 else math.inf
+    return math.inf
+
+
 def be_deterministic() -> None:
     """Have a GPU take no operation whose result depends on timing, before jax starts. A CPU has none.
 
     Nothing is chosen by timing, and Triton, which has no product to offer then for some of our shapes (jaxlib 0.11.2), makes none.
+    Raises InputError if XLA_FLAGS says the opposite of what bits that repeat need; a choice about Triton stands.
     """
-    flags = "--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0", "--xla_gpu_enable_triton_gemm=false"
-    os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *flags)).strip()
+    given, needs = xla.flags(), {"xla_gpu_deterministic_ops": "true", "xla_gpu_autotune_level": "0"}
+    for flag, needed in needs.items():
+        value = given.get(flag, needed)
+        if {"": "true", "1": "true"}.get(value, value.lower()) != needed:
+            raise InputError(
+                f"XLA_FLAGS: --{flag}={value}: contradicts --deterministic, which needs --{flag}={needed}; leave one of the two out"
+            )
+    wanted = needs | {"xla_gpu_enable_triton_gemm": "false"}
+    xla.add_flags({flag: value for flag, value in wanted.items() if flag not in given})
 
 
 def wait_for_all(what: str) -> None:
@@ -86,9 +111,19 @@ def mesh(n_devices: int | None = None) -> Mesh:
 
 
 def place(tree, mesh: Mesh):
-    """Host arrays [m, ...], the same in every process, onto the devices of a mesh."""
-    sharding = NamedSharding(mesh, P(AXIS))
-    return jax.tree.map(lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.asarray(x)[index]), tree)
+    """Host arrays [m, ...], the same in every process, onto the devices of a mesh, each its share."""
+    # on one device jax calls what a program returns whole: called a share, it would be compiled for once more
+    return _put(tree, NamedSharding(mesh, P(AXIS) if mesh.size > 1 else P()))
+
+
+def replicate(tree, mesh: Mesh):
+    """Host arrays, the same in every process, onto the devices of a mesh, whole on each."""
+    return _put(tree, NamedSharding(mesh, P()))
+
+
+def _put(tree, sharding: NamedSharding):
+    with jax.transfer_guard_host_to_device("allow"):  # this is the explicit transfer
+        return jax.tree.map(lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.asarray(x)[index]), tree)
 
 
 def over_models(function: Callable, mesh: Mesh, replicated: int = 0) -> Callable:

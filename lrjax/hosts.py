@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 
+from lrjax import surroundings
 from lrjax.errors import InputError
 
 SECONDS = 300  # that the processes wait for each other
@@ -51,10 +52,17 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
 
     `num_processes=1` alone: whatever a launcher says, this process is the only one. Process 0 alone prints and writes; the others
     fall silent. If the others do not come within SECONDS, the process ends with one line. Raises InputError if the arguments or the
-    launcher's variables do not fit.
+    launcher's variables do not fit, or if jax cannot start.
     """
-    if coordinator is None and process_id is None and num_processes == 1:
-        return
+    alone = coordinator is None and process_id is None and num_processes == 1
+    if not alone:
+        _join(coordinator, num_processes, process_id)
+    surroundings.start()  # before the first question, which would start jax
+    if jax.process_count() > 1 and jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     if coordinator or num_processes is not None or process_id is not None:
         _check(coordinator, num_processes, process_id)
         who = f"--num_processes={num_processes}, --process_id={process_id}, --coordinator={coordinator}"
@@ -68,8 +76,6 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
     elif "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
         names = os.environ["TPU_WORKER_HOSTNAMES"]
         _meet(f"TPU_WORKER_HOSTNAMES={names}", names.count(",") + 1, lambda: _initialize(None, None, None, None))
-    if jax.process_count() > 1 and jax.process_index() > 0:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:

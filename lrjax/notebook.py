@@ -16,7 +16,7 @@ import jax
 from absl import logging
 
 import lrjax
-from lrjax import checkpoint, devices
+from lrjax import checkpoint, devices, surroundings
 from lrjax.errors import InputError
 
 TINY = dict(n_labels=(4, 6), seeds=2, steps=30, eval_every=10, d_model=16, n_heads=2, d_embed=16, batch_size=32)
@@ -26,12 +26,13 @@ TPU = ("COLAB_TPU_ADDR", "COLAB_TPU_1VM", "TPU_NAME", "TPU_ACCELERATOR_TYPE")  #
 def begin() -> None:
     """Ready this runtime and print its versions and devices: every CPU core is a device, compiled programs are kept.
 
-    Raises InputError if the runtime has an accelerator and jax does not use it.
+    Raises InputError if jax cannot start, or if the runtime has an accelerator and jax does not use it.
     """
     logging.set_verbosity(logging.WARNING)
     with contextlib.suppress(RuntimeError):  # jax has started: the cell is run a second time
         devices.use_all_cores()
     devices.use_compilation_cache()
+    surroundings.start()
     found, expected = jax.default_backend(), accelerator()
     print(f"lrjax {lrjax.__version__}, Python {platform.python_version()}")
     print(", ".join(f"{name} {version}" for name, version in checkpoint.versions().items() if name not in ("lrjax", "python")))
@@ -45,7 +46,7 @@ def begin() -> None:
 
 def accelerator() -> str | None:
     """The accelerator that this runtime has, "GPU" or "TPU", whether or not jax finds it; None if the CPU was asked for."""
-    if os.environ.get("JAX_PLATFORMS") == "cpu":
+    if os.environ.get("JAX_PLATFORMS", "").strip() == "cpu":
         return None
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)

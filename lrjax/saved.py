@@ -10,7 +10,7 @@ import flax.serialization
 import jax
 import numpy as np
 
-from lrjax import train
+from lrjax import surroundings, train
 from lrjax.config import MAX_MODELS, Model, Sweep
 from lrjax.errors import InputError, Unusable
 from lrjax.sweep import History, Run, slabs_by_shape, start
@@ -59,6 +59,7 @@ def run_to_arrays(run: Run) -> tuple[dict, dict]:
     return arrays, meta
 
 
+@surroundings.pinned()
 def run_from_arrays(arrays: dict, meta: dict) -> Run:
     """The inverse of run_to_arrays, on any number of devices. Raises InputError if a name, shape or type is not this sweep's,
     Unusable for a stop between two evaluations at which slabs stood apart that are one here.

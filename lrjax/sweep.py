@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import devices, train
+from lrjax import devices, surroundings, train
 from lrjax.benchmark import counts
 from lrjax.clip import as_read, model_splits, n_parameters, shaped
 from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, gate_schedule, make_hyper, make_static
@@ -244,6 +244,7 @@ def evaluate_program(
     return devices.over_models(local, mesh or devices.mesh(), replicated=1)(hyper, splits, params, step)
 
 
+@surroundings.pinned()
 def start(sweep: Sweep) -> Run:
     """A run before its first step, in slabs of `sweep.slab` models (0: as many as memory holds)."""
     slab = sweep.slab or models_that_fit(sweep)
@@ -294,6 +295,7 @@ def chunk_steps(program: Program) -> int:
     )
 
 
+@surroundings.pinned()
 def bytes_of_model(model: Model) -> int:
     """Memory of one model in training, counted: parameters, gradient, optimiser state and a copy of all; activations kept for the
     backward pass (the B x B logits, embeddings, attention mass over table rows, slot by slot; full sequences beyond the first layer
@@ -311,6 +313,7 @@ def bytes_of_model(model: Model) -> int:
     return 4 * (6 * n_parameters(shaped(model)) + activations) + sum(x.size * x.dtype.itemsize for x in splits)
 
 
+@surroundings.pinned()
 def advance(
     run: Run,
     on_chunk=lambda steps, loss: None,
@@ -362,9 +365,10 @@ def _train_to(end: int, run: Run, i: int, on_chunk, on_checkpoint, stop) -> bool
     states, at = devices.place(_pad(run.states[i], p), mesh), run.at[i]
     while at < end:
         n = min(chunk, end - at, often - at % often if often else chunk)
-        states, losses = train_chunk(p.static, hyper, splits, states, jnp.int32(at), chunk, mesh, jnp.int32(n))
+        start, made = devices.replicate((np.int32(at), np.int32(n)), mesh)
+        states, losses = train_chunk(p.static, hyper, splits, states, start, chunk, mesh, made)
         at += n
-        on_chunk(n * len(p.rows), float(losses.mean(where=jnp.isfinite(losses))))
+        on_chunk(n * len(p.rows), float(jax.device_get(_finite_mean(losses))))
         stopped, due = stop(), bool(often) and at % often == 0
         if stopped or due or at == end:
             run.states[i], run.at[i] = _to_host(states, p), at
@@ -375,13 +379,18 @@ def _train_to(end: int, run: Run, i: int, on_chunk, on_checkpoint, stop) -> bool
     return True
 
 
+@jax.jit
+def _finite_mean(losses: jax.Array) -> jax.Array:
+    return losses.mean(where=jnp.isfinite(losses))
+
+
 def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
     """Record the metrics of program i where it stands, NaN for models that have diverged. Begins a new sum of losses."""
     p, mesh, state, row, at = run.programs[i], devices.mesh(), run.states[i], run.evaluated[i], run.at[i]
     hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
     exhaustive = row >= len(p.evaluated_at) - REPORTED
-    splits = split_program(p.static, hyper, mesh)
-    metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, jnp.int32(at), measures, mesh), p)
+    splits, step = split_program(p.static, hyper, mesh), devices.replicate(np.int32(at), mesh)
+    metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, step, measures, mesh), p)
     steps = at - p.evaluated_at[row - 1] if row else np.nan  # before the first there is no loss
     metrics["loss"] = (state.loss_sum / np.float32(steps)).astype(np.float32)
 

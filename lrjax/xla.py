@@ -5,6 +5,7 @@ memory that is not theirs (measured with 0.10.2: a sweep of 40 models trained to
 fault), and they are no faster here: `lrjax` turns them off. `tests/test_train.py` compares with and without `vmap` at full size.
 """
 
+import contextlib
 import importlib.util
 import mmap
 import os
@@ -27,8 +28,7 @@ def knows(flag: str) -> bool:
 
 def turn_off_ynn() -> None:
     """Without YNNPACK from here on. Raises ImportError if jax runs on a CPU already, with it."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    if YNN in flags or not knows(YNN):
+    if YNN in flags() or not knows(YNN):
         return
     bridge = sys.modules.get("jax._src.xla_bridge")
     if bridge and bridge.backends_are_initialized() and sys.modules["jax"].default_backend() == "cpu":
@@ -36,4 +36,25 @@ def turn_off_ynn() -> None:
             f"jax has started before lrjax was imported, with a part of XLA that gives wrong numbers on CPUs: import lrjax first, "
             f"or set XLA_FLAGS=--{YNN}= before jax starts"
         )
-    os.environ["XLA_FLAGS"] = f"{flags} --{YNN}=".strip()
+    add_flags({YNN: ""})
+
+
+def flags() -> dict[str, str]:
+    """The flags that XLA_FLAGS gives, by name without dashes."""
+    words = (word.lstrip("-").partition("=") for word in _text().split())
+    return {name: value for name, _, value in words}
+
+
+def add_flags(added: dict[str, str]) -> None:
+    """Put flags behind those of XLA_FLAGS."""
+    os.environ["XLA_FLAGS"] = " ".join([_text(), *(f"--{name}={value}" for name, value in added.items())]).strip()
+
+
+def _text() -> str:
+    """The text of XLA_FLAGS, or of the file that it names: XLA takes what does not begin with a dash for a file."""
+    text = os.environ.get("XLA_FLAGS", "").strip()
+    if text and not text.startswith("-"):
+        with contextlib.suppress(OSError):
+            return Path(text).read_text().strip()
+        return ""
+    return text

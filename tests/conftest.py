@@ -103,7 +103,21 @@ def shaken(trained):
 
 SMOKE = "--config=experiments/configs/smoke.py"
 QUICK = (SMOKE, "--config.steps=20", "--config.n_labels=(4,6)")
-ENVIRONMENT = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
+# Settings of jax that change numbers, each at a value that is not lrjax's, and those that make jax strict: commands of tests
+# run among them.
+HOSTILE = {
+    "jax_enable_x64": True,
+    "jax_threefry_partitionable": False,
+    "jax_default_prng_impl": "rbg",
+    "jax_random_seed_offset": 7,
+    "jax_default_matmul_precision": "bfloat16",
+    "jax_softmax_custom_jvp": True,
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+    "jax_transfer_guard": "disallow",
+}
+HOSTILE_VARIABLES = {name.upper(): str(value) for name, value in HOSTILE.items()}
+ENVIRONMENT = {**os.environ, **HOSTILE_VARIABLES, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
 OPTIMISED = {**AS_FOUND, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
 
 
@@ -115,7 +129,7 @@ def command(module, *arguments, before=(), env=ENVIRONMENT):
 
 FORKS = """
 import json, os, runpy, sys, traceback
-import lrjax.report.build, lrjax.report.search  # and with them nearly all: a command forked from here has its imports for nothing
+import jax, lrjax.report.build, lrjax.report.search  # with them nearly all: a command forked from here has its imports for nothing
 
 folder, commands = sys.argv[1], json.load(sys.stdin)  # no backend of jax is up yet, so a fork is a process like any other
 def closed():
@@ -123,8 +137,11 @@ def closed():
     os.close(reader)
     return writer
 
-for i, (module, arguments, *elsewhere) in enumerate(commands):
+for i, ((module, arguments, *elsewhere), settings) in enumerate(commands):
     if not (child := os.fork()):
+        os.environ.update(settings)
+        for name in settings.keys() & {"JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_NUM_CPU_DEVICES"}:  # read when jax was imported
+            jax.config.update(name.lower(), int(settings[name]) if "NUM" in name else settings[name])
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{folder}/{i}.{name}", os.O_CREAT | os.O_WRONLY), stream)
         for stream, path in elsewhere:
@@ -142,12 +159,14 @@ for i, (module, arguments, *elsewhere) in enumerate(commands):
 """
 
 
-def many_commands(folder, commands):
+def many_commands(folder, commands, settings=(), env=ENVIRONMENT):
     """`command` of many (module, arguments, ...), one after another, for the price of one start of Python. After the arguments may
-    come pairs: the number of a stream, and the file it is to be written to; "" is a pipe whose reader has gone.
+    come pairs: the number of a stream, and the file it is to be written to; "" is a pipe whose reader has gone. `settings`:
+    variables of the environment of each, if they have any.
     """
+    sent = list(zip(commands, settings or [{}] * len(commands), strict=True))
     run = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, str(folder)]
-    done = subprocess.run(run, input=json.dumps(commands), cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run(run, input=json.dumps(sent), cwd=ROOT, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     told = lambda i, name: (folder / f"{i}.{name}").read_text()
     codes = map(int, done.stdout.split())

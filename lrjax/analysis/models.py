@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.sharding import Mesh
 
-from lrjax import devices
+from lrjax import devices, surroundings
 from lrjax.clip import CLIP, as_read, model_splits
 from lrjax.config import STATIC, Hyper, Model, Static
 from lrjax.errors import InputError, suggest
@@ -31,6 +30,7 @@ from lrjax.tasks.base import Task
 from lrjax.tasks.row import Row
 
 
+@surroundings.pinned()
 def of_models(
     run: Run,
     question: Measure,
@@ -52,7 +52,7 @@ def of_models(
         mesh = devices.mesh()
         padded = np.append(rows, rows[-1:].repeat(-len(rows) % mesh.size))
         hyper, params = devices.place(jax.tree.map(lambda x: x[padded], (program.hyper, state.params)), mesh)
-        found = devices.fetch(_ask(question, program.static, mesh, hyper, params, jnp.int32(at)))
+        found = devices.fetch(_ask(question, program.static, mesh, hyper, params, devices.replicate(np.int32(at), mesh)))
         data = {name: (("model", *dims[name]), value[: len(rows)]) for name, value in found.items()}
         axes = {name: ("model", column[program.rows[rows]]) for name, column in columns.items()}
         named = {dim: list(values) for dim, values in coords(program.static).items() if any(dim in d for d in dims.values())}

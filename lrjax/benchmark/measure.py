@@ -140,7 +140,7 @@ def jax_case(name: str, module, count: counts.Count, hyper: Hyper, size: int, *,
     groups = [devices.place(jax.tree.map(lambda x: x[i : i + size], hyper), mesh) for i in range(0, total, size)]
     states = [module.init_program(static, group, mesh) for group in groups]
     splits = [sweep.split_program(static, group, mesh) for group in groups]
-    begin = jnp.int32(0)
+    begin = devices.replicate(np.int32(0), mesh)
     lower = lambda: module.train_chunk.lower(static, groups[0], splits[0], states[0], begin, steps, mesh)
     compiled, cold, cached = compile_times(lower)
 
@@ -275,7 +275,7 @@ def evaluation_share(table: Sweep, n: int, step_ms: float) -> float:
     splits = sweep.split_program(static, hyper, mesh)
     params = devices.over_models(jax.vmap(partial(init_clip, static)), mesh)
     params = jax.jit(params)(hyper)
-    step = jnp.int32(0)
+    step = devices.replicate(np.int32(0), mesh)
     run = lambda: jax.block_until_ready(sweep.evaluate_program(static, False, hyper, splits, params, step, mesh=mesh))
     (seconds,) = clock([run], rounds=3)
     return seconds / (n * table.eval_every * step_ms * 1e-3)

@@ -15,6 +15,7 @@ import numpy as np
 from lrjax.finite_set import first_appearance_ranks
 from lrjax.scenes import EMPTY, EOT, LEFT_OF, PAIR_CAPTION, Form, Slots, image_form, pair_slots
 from lrjax.splits import Splits, at_draw, draw_label, draw_together, make_splits, order, ranks_seen
+from lrjax.surroundings import PRNG
 from lrjax.tasks.base import Batch, Captions, Questions, Task, token_of
 
 CHAIN_CAPTION = Form((EMPTY, LEFT_OF, EMPTY, LEFT_OF, EMPTY, EOT), EMPTY, readout=5)
@@ -89,7 +90,7 @@ class Three(Task):
             return None
 
         def one(x, y, z):
-            key = jax.random.fold_in(jax.random.wrap_key_data(splits.pairs), self.n_names)  # no label has this number
+            key = jax.random.fold_in(jax.random.wrap_key_data(splits.pairs, impl=PRNG), self.n_names)  # no label has this number
             for label in (x, y, z):
                 key = jax.random.fold_in(key, label)
             return first_appearance_ranks(key, self.n_layouts)
@@ -100,7 +101,7 @@ class Three(Task):
         """The places [3, n] of trained labels [3, n] in the rank-th layout of their split."""
 
         def one(x, y, z, rank):
-            key = jax.random.wrap_key_data(splits.pairs)
+            key = jax.random.wrap_key_data(splits.pairs, impl=PRNG)
             for label in (x, y, z):
                 key = jax.random.fold_in(key, label)
             return order(key, self.n_layouts)[rank]
