@@ -331,6 +331,7 @@ def explained_by(factor: str):
 
 # ---- the claims ----
 
+CORRELATION = "The interval of a rank correlation is the percentile bootstrap over models, which are of many conditions."
 TOP1, ORDER, SET = "unseen_pair", "unseen_pair_order", "unseen_pair_label_set"
 CLAIMS = (
     Claim(
@@ -363,6 +364,7 @@ CLAIMS = (
         0.1,
         explained_by("n2"),
         "layouts",
+        note="The interval of a share of a variance is the percentile bootstrap over seeds: it is no mean, and has no closed form.",
     ),
     Claim("single", "One object at held-out positions is recognised", "near 1", "single at N = 15", 0.97, 1, accuracy("single")),
     Claim(
@@ -609,8 +611,18 @@ OURS = (
         0.5,
         INF,
         predicts(ORDER),
+        note=CORRELATION,
     ),
-    Claim("predict_top1", "|gradient| / label spread predicts top-1", "", "rank correlation over models", 0.5, INF, predicts(TOP1)),
+    Claim(
+        "predict_top1",
+        "|gradient| / label spread predicts top-1",
+        "",
+        "rank correlation over models",
+        0.5,
+        INF,
+        predicts(TOP1),
+        note=CORRELATION,
+    ),
     Claim(
         "first",
         "The gradient grows before the skill",
