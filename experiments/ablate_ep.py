@@ -15,7 +15,7 @@ from lrjax.evaluate import MEASURES, SETS
 from lrjax.figures import ablation as figures
 from lrjax.gates import NONE
 from lrjax.positions import LEARNED
-from lrjax.stats import Table, conditions, counted, format_interval, format_table, groups, select
+from lrjax.stats import ACCURACY, Table, conditions, counted, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
 answers.define_flags(frozen=True)
@@ -86,7 +86,7 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict
             cells = []
             for metric in measures:
                 change = "" if ablation == NONE else format_interval(ablated[metric] - base[metric], signed=True)
-                cells += [format_interval(ablated[metric]), change]
+                cells += [format_interval(ablated[metric], within=ACCURACY), change]
             lines.append([ablation, *cells])
         print(format_table(["zero", *(cell for name in measures.values() for cell in (name, "- none"))], lines))
     print("\nUnseen pairs; mean over seeds [95 % interval]; `- none`: paired difference to the baseline.")

@@ -10,10 +10,11 @@ from lrjax import answers, cli
 from lrjax.analysis.align import FITS, align
 from lrjax.analysis.models import members, tidy
 from lrjax.figures import align as figures
-from lrjax.stats import Table, conditions, format_interval, format_table, groups, select
+from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
+SCALES = {"cosine": None, "retrieval": ACCURACY, "retrieval_all": ACCURACY}  # measure -> ends of its scale
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:
         for space in dict.fromkeys(part["space"].tolist()):
             for fit in FITS:
                 cell = select(part, (part["space"] == space) & (part["fit"] == fit))
-                measures = (format_interval(cell[name]) for name in ("cosine", "retrieval", "retrieval_all"))
+                measures = (format_interval(cell[name], within=ends) for name, ends in SCALES.items())
                 fitted = fit == "rotation"
                 lines.append([space, fit, *measures, *(f"{cell[n].mean():.2f}" if fitted else "" for n in ("rank", "inside"))])
         print(format_table(["space", "rotation", "cosine", "nearest of held-out", "nearest of all", "rank", "inside"], lines))

@@ -6,8 +6,9 @@ python -m experiments.gauge --ckpt=runs/diversity [--labels=15] [--where=n_heads
 from lrjax import answers, cli
 from lrjax.analysis import gauge
 from lrjax.analysis.models import tidy
+from lrjax.evaluate import MEASURES
 from lrjax.figures import ablation as figures
-from lrjax.stats import conditions, format_interval, format_table, groups
+from lrjax.stats import ACCURACY, conditions, format_interval, format_table, groups
 from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
@@ -25,12 +26,12 @@ def main() -> None:
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     for key, chosen in groups(table, (*by, "cls", "ablation")).items():
-        cells = [format_interval(table[name][chosen]) for name in ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set")]
+        cells = [format_interval(table[name][chosen], within=ACCURACY) for name in MEASURES]
         rows.append([*key, *cells])
     order = {name: i for i, name in enumerate((*gauge.PLACES, *gauge.ABLATIONS))}
     at = len(by)
     rows.sort(key=lambda row: (row[:at], order[row[at]], order[row[at + 1]]))
-    print(format_table([*by, "CLS vector", "zero", "order", "top-1", "label set"], rows))
+    print(format_table([*by, "CLS vector", "zero", *MEASURES.values()], rows))
     answers.write_table("gauge", table)
     answers.draw("gauge", figures.gauge, table)
 

@@ -14,7 +14,7 @@ from lrjax.analysis.models import tidy
 from lrjax.evaluate import MEASURES
 from lrjax.figures import heads as figures
 from lrjax.gates import NONE
-from lrjax.stats import Table, conditions, format_interval, format_table, groups, select
+from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
 answers.define_flags(encoder=False)
@@ -56,7 +56,7 @@ def print_models(answer, by: tuple[str, ...]) -> None:
     together = tidy(together.assign(both=(together.n_left > 0) & (together.n_right > 0)))
     lines = []
     for key, rows in groups(together, (*by, "layer")).items():
-        lines.append([*key, len(rows), *(format_interval(together[name][rows].astype(float)) for name in TOGETHER)])
+        lines.append([*key, len(rows), *(format_interval(together[name][rows]) for name in TOGETHER)])
     print(format_table([*by, "layer", "models", *TOGETHER.values()], lines))
     print(
         f"Heads a model that lean left (head_bias < {heads.LEFT:.2f}) and right (> {heads.RIGHT:.2f}); share of models with both;"
@@ -78,7 +78,8 @@ def print_pruning(grouped: Table, by: tuple[str, ...]) -> None:
     lines = []
     for key, rows in groups(grouped, (*by, "n_kept", "directions")).items():
         part = select(grouped, rows)
-        lines.append([*key, len(rows), int(np.sum(part["subsets"])), *(format_interval(part[name]) for name in MEASURES)])
+        accuracies = (format_interval(part[name], within=ACCURACY) for name in MEASURES)
+        lines.append([*key, len(rows), int(np.sum(part["subsets"])), *accuracies])
     print(format_table([*by, "kept", "ways they lean", "models", "subsets", *MEASURES.values()], lines))
     print("Subsets of heads kept; unseen pairs; mean over models of a model's mean [95 % interval over models].\n")
 

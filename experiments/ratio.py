@@ -9,7 +9,7 @@ from lrjax.analysis.ablate import ablate
 from lrjax.analysis.models import members, tidy
 from lrjax.errors import InputError
 from lrjax.figures import ablation as figures
-from lrjax.stats import format_interval, format_table, groups
+from lrjax.stats import ACCURACY, format_interval, format_table, groups
 
 answers.define_flags(encoder=False)
 
@@ -25,7 +25,8 @@ def main() -> None:
         shares = [format_interval(carried[f"share_{term}"][chosen]) for term in gradient.POSITION_TERMS]
         mine = (table["n_labels"] == key[0]) & (gradient.scale_ratio(table) == key[1])
         order = [
-            format_interval(table["unseen_pair_order"][mine & (table["ablation"] == a)]) for a in ("none", "EP", "PP", "EP+PP+BP")
+            format_interval(table["unseen_pair_order"][mine & (table["ablation"] == a)], within=ACCURACY)
+            for a in ("none", "EP", "PP", "EP+PP+BP")
         ]
         rows.append([*key, *shares, *order])
     print("share of the position gradient of each model's best head by term; order on unseen pairs with terms at zero")

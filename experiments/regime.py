@@ -38,7 +38,7 @@ def main() -> None:
     if CONFIRM.value:
         chosen = select(full, slice(CONFIRM.value))
         steps = int(chosen["step"].max())
-        values = stage(folder / "confirm", regime.configurations(chosen, CONFIRM.value), range(100, 116), steps)
+        values = stage(folder / "confirm", regime.configurations(chosen, CONFIRM.value), regime.FRESH, steps)
         tell(folder, "confirm", regime.at_steps_of(values, chosen))
     print(figures.regime_map(screen, full, folder / f"regime.{FORMAT.value}"))
 

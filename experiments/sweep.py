@@ -10,6 +10,7 @@ from absl import flags
 from lrjax import cli, devices, results, sweep, workdir
 from lrjax.analysis import gradient
 from lrjax.config import AXES, STATIC, make_sweep
+from lrjax.evaluate import ends
 from lrjax.figures import training
 from lrjax.stats import counted, format_interval, format_table, groups, varying
 
@@ -48,7 +49,7 @@ def main() -> None:
 def print_table(table) -> None:
     by = ("n_labels", *(name for name in varying(table, (*AXES, "beta1", "beta2", *STATIC)) if name != "n_labels"))
     rows = [
-        [*key, counted(table[SHOWN[0]][rows]), *(format_interval(table[metric][rows]) for metric in SHOWN)]
+        [*key, counted(table[SHOWN[0]][rows]), *(format_interval(table[metric][rows], within=ends(metric)) for metric in SHOWN)]
         for key, rows in groups(table, by).items()
     ]
     print("mean over seeds [95 % interval]")

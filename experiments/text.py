@@ -35,13 +35,13 @@ def print_heads(together, by: tuple[str, ...]) -> None:
     has = {"n_first": "heads on first", "n_second": "heads on second"}
     lines = []
     for key, rows in groups(table, ("set", *by, "layer", "word")).items():
-        counts = [table[name][rows].astype(float) for name in has]
-        lines.append([*key, len(rows), *map(format_interval, counts), *(f"{(count > 0).mean():.2f}" for count in counts)])
+        counts = [table[name][rows] for name in has]
+        lines.append([*key, len(rows), *map(format_interval, counts), *(format_interval(count > 0) for count in counts)])
     print(format_table(["labels", *by, "layer", "word", "models", *has.values(), "has first", "has second"], lines))
     print(
         f"Heads a model whose EOT prefers the label named first (second) in at least {text.WHATEVER:.0%} of the captions: mean over"
     )
-    print("seeds [95 % interval]; share of models that have one.\n")
+    print("seeds, and share of models that have one [95 % interval].\n")
 
 
 def print_swap(swap, by: tuple[str, ...]) -> None:

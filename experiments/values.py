@@ -10,10 +10,11 @@ from lrjax import answers, cli
 from lrjax.analysis.models import tidy
 from lrjax.analysis.values import PARTS, SOURCES, ranked, values
 from lrjax.figures import values as figures
-from lrjax.stats import Table, conditions, format_interval, format_table, groups, select
+from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
 
 answers.define_flags()
+SCALES = {"mean": None, "sd": None, "order_alone": ACCURACY, "order_without": ACCURACY}  # measure -> ends of its scale
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:
         lines = []
         for name in dict.fromkeys(part["part"].tolist()):
             of_part = select(part, part["part"] == name)
-            lines.append([name, *(format_interval(of_part[m]) for m in ("mean", "sd", "order_alone", "order_without"))])
+            lines.append([name, *(format_interval(of_part[m], within=ends) for m, ends in SCALES.items())])
         print(format_table(["part", "mean", "sd over images", "order by it alone", "order without it"], lines))
     print(
         "\nCosine with the true caption minus that with the swapped one (text: image minus mirrored image), unseen pairs; mean over"

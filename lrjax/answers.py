@@ -22,6 +22,7 @@ from lrjax.analysis import depth
 from lrjax.analysis.ablate import ablate, ablate_each
 from lrjax.analysis.models import check_encoder, choose, members, tidy, where
 from lrjax.errors import InputError
+from lrjax.evaluate import ends
 from lrjax.figures import encoders as figures
 from lrjax.gates import NONE
 from lrjax.stats import Table, format_interval, format_table, groups, least, select
@@ -81,14 +82,13 @@ def models_of(run: Run, n_labels: list[int] | None) -> Table:
     return ablate(run, (NONE,), n_labels=n_labels)
 
 
-def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str]) -> None:
+def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str], changes: bool = False) -> None:
     """Print `measures` (column -> name) of a table by the columns `by`: mean over models [95 % interval]. What is without an
-    ablation stands first.
+    ablation stands first. `changes`: a column named as an accuracy holds what is changed in it.
     """
     ordered = sorted(groups(table, by).items(), key=lambda group: (group[0][:-1], group[0][-1] != NONE))
-    lines = [
-        [*key, len(rows), *(format_interval(table[metric][rows].astype(float)) for metric in measures)] for key, rows in ordered
-    ]
+    told = lambda metric, rows: format_interval(table[metric][rows], within=None if changes else ends(metric))
+    lines = [[*key, len(rows), *(told(metric, rows) for metric in measures)] for key, rows in ordered]
     print(format_table([*by, "models", *measures.values()], lines))
     print("Mean over models [95 % interval].\n")
 
@@ -113,7 +113,7 @@ def tell_causes(name: str, run: Run, encoder: str, n_labels: list[int] | None, b
     """Which (layer, head, term) is causal, and which path between two heads: print, write, draw it as `name`_each, `name`_paths."""
     write_table(f"{name}_each", each := ablate_each(run, encoder, n_labels))
     causes = depth.causal(each, encoder, by)
-    tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"})
+    tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"}, True)
     deeper = depth.deep(run, encoder)
     if not any(model.n_labels in (n_labels or [model.n_labels]) for model in members(deeper)):
         return

@@ -18,6 +18,7 @@ from lrjax.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
 from lrjax.splits import Splits
+from lrjax.stats import ACCURACY
 from lrjax.tasks.base import Questions, all_captions
 
 SETS = ("single", "seen_pair", "unseen_pair")
@@ -37,6 +38,11 @@ MEASURES = {
 }  # of unseen pairs, as people read them
 BLOCK = 2**22  # similarities held at a time
 TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of unit vectors is a tenth of it
+
+
+def ends(column: str) -> tuple[float, float] | None:
+    """The ends of the scale of a column, for `stats.mean_interval`: those of an accuracy; None of anything else, such as a loss."""
+    return ACCURACY if column.startswith((*SETS, "unseen_chain")) else None
 
 
 def evaluate(

@@ -95,6 +95,11 @@ def test_retrieval_equals_brute_force(monkeypatch, R, block):
         assert 0 < expected < 1, "a reference that cannot fail proves nothing"
 
 
+def test_accuracies_end_at_0_and_1_and_nothing_else_does():
+    assert all(evaluate.ends(name) == (0, 1) for name in (*evaluate.METRICS, "unseen_chain_order", "unseen_pair_named"))
+    assert all(evaluate.ends(name) is None for name in ("loss", "ratio", "position_gradient", "share_EP", "skilled_at"))
+
+
 def test_perfect_images_score_one():
     captions, s = random_captions(), all_pairs()
     found = retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model, untrained
-from lrjax import config
+from lrjax import config, stats
 from lrjax import encoder as towers
 from lrjax.analysis import gradient
 from lrjax.analysis.decompose import unseen_sequences
@@ -119,6 +119,7 @@ def test_auc_and_onsets_by_hand():
     found = gradient.onsets(history)
     assert found["models"].tolist() == [2] and found["gradient"].tolist() == [20] and found["top1"].tolist() == [15]
     assert found["gradient_first"].tolist() == [0.5] and found["gradient_last"].tolist() == [0.5]
+    assert (found["gradient_first_low"], found["gradient_first_high"]) == stats.share_interval(np.array([True, False]))[1:]
 
 
 def test_an_encoder_that_does_not_exist_is_named(trained):

@@ -7,17 +7,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from conftest import TINY
+from conftest import ROOT, TINY
 from lrjax import config, stats, sweep, workdir
 from lrjax.analysis import gradient
 from lrjax.errors import InputError
-from lrjax.report import build, claims, study
-from lrjax.report.claims import Claim, judge
-from lrjax.report.page import Page
+from lrjax.report import build, claims, encoder_claims, study, task_claims
+from lrjax.report.claims import Claim, Estimate, judge, stated
+from lrjax.report.page import RULE, Page, measured
 from lrjax.report.study import Study
 
+EVERY = (*claims.CLAIMS, *claims.OURS, *task_claims.CLAIMS, *encoder_claims.CLAIMS)
 
-def claim(values, low=0.2, high=1.0):
+
+def claim(values, low=0.2, high=1.2):
     return Claim("key", "finding", "paper", "contrast", low, high, lambda study, part: values)
 
 
@@ -30,12 +32,38 @@ def claim(values, low=0.2, high=1.0):
         ([0.1, 0.3, 0.1, 0.3], "undecided"),
         ([0.5], "undecided"),
         ([np.nan, np.nan], "not tested"),
-        ((0.5, 0.4, 0.6, 40), "agrees"),
-        ((0.5, 0.1, 0.6, 40), "undecided"),
+        (Estimate(0.5, 0.4, 0.6, 40, stats.BOOTSTRAP), "agrees"),
+        (Estimate(0.5, 0.1, 0.6, 40, stats.BOOTSTRAP), "undecided"),
     ],
 )
 def test_a_verdict_is_where_the_interval_lies(values, verdict):
     assert judge(claim(values), None, "default").verdict == verdict
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(8, "undecided"), (16, "agrees")])
+def test_a_share_of_all_models_has_a_width(n, verdict):
+    """By Wilson's interval 8 of 8 may be .68, 16 of 16 is .81 or more."""
+    found = judge(claim(np.full(n, True), 0.8, 1), None, "default")
+    assert (found.mean, found.high, found.rule) == (1, 1, stats.WILSON) and found.low < 0.9
+    assert (found.verdict, found.n) == (verdict, n)
+
+
+def test_an_accuracy_is_printed_cut_and_judged_uncut():
+    """Its interval may pass 1, which is an end of the scale and no threshold; that of a contrast is printed as it is."""
+    values = [1.0, 1.0, 1.0, 0.98]
+    of_accuracy, of_contrast = (judge(claim(values, 0.97, high), None, "default") for high in (1, claims.INF))
+    assert of_accuracy.high > 1 and of_accuracy.verdict == of_contrast.verdict == "agrees"
+    assert stated(of_accuracy) == "0.99 [0.98, 1.00]" and measured(of_accuracy).startswith("0.995 [0.979, 1.000], 4 models")
+    assert measured(of_contrast).startswith("0.995 [0.979, 1.011]")
+    assert judge(claim(values, -0.5, 1), None, "default").verdict == "undecided", "of a contrast 1 is a threshold, and is passed"
+
+
+def test_the_scale_of_a_claim_is_what_its_contrast_says():
+    """A claim on a difference has no ends at 0 and 1: there its open side is -INF or INF."""
+    for c in EVERY:
+        if c.within:
+            assert not re.search(r"\b(less|change|log2|steps)\b", c.contrast.replace("steps less", "less")), c
+        assert c.low != -1 or "log2" in c.contrast, c
 
 
 def test_what_was_not_measured_is_not_tested(tmp_path):
@@ -80,6 +108,34 @@ def test_every_claim_on_the_baseline_is_measured(tiny_study):
     assert verdicts["many"].verdict == "differs" and verdicts["many"].n == 2
 
 
+def is_of_models(c: Claim) -> bool:
+    return c.contrast.startswith("share of models")
+
+
+def test_shares_of_models_have_wilsons_interval_and_nothing_else_has(tiny_study):
+    assert sum(map(is_of_models, EVERY)) == 7
+    for c in (*claims.CLAIMS, *claims.OURS):
+        if c.values and c.part in (None, "phases") and (found := judge(c, tiny_study, "default")).n:
+            assert (found.rule == stats.WILSON) == is_of_models(c), c.key
+
+
+def test_the_committed_verdicts_are_those_of_the_committed_tables(tmp_path):
+    """By today's code: no interval or verdict of other worlds is left over from another rule."""
+    tables = ROOT / "report" / "tasks"
+    kept = Study(tmp_path, study.TASKS, kept=tables)
+    committed = stats.read_csv(ROOT / "report" / "tasks.csv")
+    assert committed["claim"].tolist() == [c.key for c in task_claims.CLAIMS]
+    for i, c in enumerate(task_claims.CLAIMS):
+        found = judge(c, kept, c.part)
+        assert (found.verdict, found.rule) == (committed["verdict"][i], committed["rule"][i])
+        names = ("mean", "low", "high")
+        np.testing.assert_allclose([getattr(found, x) for x in names], [committed[x][i] for x in names], atol=1e-12)
+        assert (found.rule == stats.WILSON) == (is_of_models(c) and found.n > 0), c.key
+        if c.within and found.n and found.rule == stats.T:
+            values = c.values(kept, c.part)
+            assert np.nanmin(values) >= 0 and np.nanmax(values) <= 1, f"{c.key} is no accuracy"
+
+
 def test_contrasts_are_paired_by_seed(tiny_study):
     models = tiny_study.models("default")
     table = {name: column[::-1] for name, column in models.items()}
@@ -109,6 +165,7 @@ def test_the_page_is_whole_and_needs_no_network(tiny_study, tmp_path):
     html, markdown = (tmp_path / "report" / "index.html").read_text(), (tmp_path / "report" / "report.md").read_text()
     assert all(path.is_file() for path in paths)
     assert not re.search(r'(src|href)="(?!data:|#)', html) and "http" not in re.sub(r"data:[^\"]*", "", html)
+    assert RULE in markdown
     for c in (*claims.CLAIMS, *claims.OURS):
         assert f'<article id="{c.key}">' in html and c.finding in markdown
     assert html.count("<figure>") == markdown.count("![") >= 6

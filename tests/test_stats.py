@@ -5,26 +5,38 @@ from scipy import stats as scipy_stats
 from lrjax import stats
 
 
-def test_few_values_have_a_t_interval():
-    values = [0.8, 0.9, 0.7, 0.85]
-    mean, low, high = stats.mean_interval(values)
-    expected = scipy_stats.t.interval(0.95, 3, loc=np.mean(values), scale=scipy_stats.sem(values))
-    np.testing.assert_allclose((mean, low, high), (np.mean(values), *expected))
+@pytest.mark.parametrize("n", [2, 4, 8, 16, 40])
+def test_numbers_have_students_interval_at_every_n(n):
+    values = np.random.default_rng(n).normal(size=n)
+    expected = scipy_stats.t.interval(0.95, n - 1, loc=np.mean(values), scale=scipy_stats.sem(values))
+    np.testing.assert_allclose(stats.mean_interval(values), (np.mean(values), *expected))
 
 
-def test_many_values_have_a_bootstrap_interval():
-    values = np.random.default_rng(1).normal(size=40)
-    mean, low, high = stats.mean_interval(values)
-    reference = scipy_stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000).confidence_interval
-    assert mean == values.mean()
-    np.testing.assert_allclose((low, high), reference, atol=0.02)  # the noise of 10,000 resamples of a spread of 0.3
-    assert stats.mean_interval(values) == (mean, low, high), "and the same one every time"
+def test_students_interval_by_hand():
+    """Of 0 and 1 the standard error is 1/2, and t of one degree of freedom at .975 is 12.706."""
+    np.testing.assert_allclose(stats.mean_interval([0.0, 1.0]), (0.5, 0.5 - 12.7062 / 2, 0.5 + 12.7062 / 2), atol=1e-4)
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 64), (3, 8), (16, 16)])
-def test_shares_have_wilsons_interval_also_where_none_or_all_succeed(k, n):
+@pytest.mark.parametrize(("k", "n"), [(0, 64), (0, 1), (3, 8), (8, 8), (16, 16)])
+def test_truth_values_have_wilsons_interval_also_where_none_or_all_are_true(k, n):
     expected = scipy_stats.binomtest(k, n).proportion_ci(method="wilson")
-    np.testing.assert_allclose(stats.share_interval(np.arange(n) < k), (k / n, *expected), atol=1e-6)
+    found = stats.mean_interval(np.arange(n) < k)
+    np.testing.assert_allclose(found, (k / n, *expected), atol=1e-9)
+    assert found[1] < found[2] and stats.share_interval(np.arange(n) < k) == found
+
+
+def test_a_share_is_of_truth_values_alone():
+    with pytest.raises(TypeError, match="expected truth values, got float64"):
+        stats.share_interval(np.array([0.0, 1.0]))
+    assert np.isnan(stats.mean_interval(np.array([], bool))).all()
+
+
+def test_an_interval_is_cut_where_asked_and_no_further():
+    values = [1.0, 1.0, 0.9]
+    assert stats.mean_interval(values)[2] > 1
+    assert stats.mean_interval(values, stats.ACCURACY) == (*stats.mean_interval(values)[:2], 1.0)
+    assert stats.format_interval(values, within=stats.ACCURACY).endswith(", 1.000]")
+    assert np.isnan(stats.mean_interval([0.5], stats.ACCURACY)[1:]).all()
 
 
 def test_one_value_has_no_interval_and_nan_is_left_out():

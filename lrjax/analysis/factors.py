@@ -11,8 +11,9 @@ RESAMPLES = 2000
 def explained(table: Table, metric: str, a: str = "n_labels", b: str = "n2") -> Table:
     """Shares of the total sum of squares of `metric` over models: axis `a`, axis `b`, their interaction, and seeds (what is left).
 
-    Four rows: `factor`, `share`, and its 95 % interval by resampling seeds jointly across all cells (bootstrap). Raises InputError
-    if some cell of a x b lacks a seed that another has.
+    Four rows: `factor`, `share`, `low`, `high`. A share of a variance is no mean over seeds and has no closed form, so its 95 %
+    interval is the percentile bootstrap: seeds are resampled jointly across all cells. It is too narrow where seeds are few. Raises
+    InputError if some cell of a x b lacks a seed that another has.
     """
     for name in (a, b):
         if len(np.unique(table[name])) < 2:

@@ -27,7 +27,7 @@ from lrjax.encoder import Encoder, Shape
 from lrjax.gates import Gates
 from lrjax.scenes import PAIR_CAPTION, Form
 from lrjax.splits import Splits
-from lrjax.stats import Table, groups
+from lrjax.stats import Table, groups, mean_interval
 
 POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")
 GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as generalising
@@ -165,7 +165,8 @@ def carried(best: Table) -> Table:
 
 def prediction(ratio: np.ndarray, models: Table) -> Table:
     """How well a ratio [M] predicts accuracy over models: Spearman's rank correlation with order and with top-1 on unseen pairs,
-    and the AUC for "generalises" (top-1 above GENERALISES). One row a measure; NaN where a column is constant.
+    and the AUC for "generalises" (top-1 above GENERALISES). One row a measure; NaN where a column is constant. They describe these
+    models, and have no interval here; `report.claims.predicts` resamples models for one.
     """
     from scipy.stats import spearmanr
 
@@ -197,7 +198,7 @@ def onsets(history: Table, share: float = 0.5) -> Table:
     """Which comes first in training, the gradient or the skill? A row per N: medians over models of the first evaluation at which
     the greatest |position_gradient| of a head, and unseen-pair order and top-1, have gone `share` of their way from the first
     evaluation to the last; `gradient_first`, `gradient_last`: shares of models whose gradient is there strictly before (after)
-    top-1.
+    top-1, with their intervals `_low`, `_high`.
     """
     strength = np.nanmax(np.abs([history[name] for name in recorded(history)]), 0)
     curves = {"gradient": strength, "order": history["unseen_pair_order"], "top1": history["unseen_pair"]}
@@ -206,8 +207,10 @@ def onsets(history: Table, share: float = 0.5) -> Table:
         part = {name: column[rows] for name, column in (history | curves).items()}
         reached = {name: _reached(part, name, share) for name in curves}
         line = {"n_labels": n, "models": len(reached["top1"])} | {name: float(np.median(steps)) for name, steps in reached.items()}
-        line["gradient_first"] = float(np.mean(reached["gradient"] < reached["top1"]))
-        line["gradient_last"] = float(np.mean(reached["gradient"] > reached["top1"]))
+        comes = {"first": reached["gradient"] < reached["top1"], "last": reached["gradient"] > reached["top1"]}
+        for when, true in comes.items():
+            names = (f"gradient_{when}", f"gradient_{when}_low", f"gradient_{when}_high")
+            line |= dict(zip(names, mean_interval(true), strict=True))
         lines.append(line)
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}
 

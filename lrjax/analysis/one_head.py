@@ -14,7 +14,7 @@ import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES
 from lrjax.config import Model, Sweep
-from lrjax.stats import Table, groups, mean_interval, select, share_interval
+from lrjax.stats import ACCURACY, Table, groups, mean_interval, select, share_interval
 
 N_LABELS = 15
 D_HEADS, BATCHES = (32, 64, 128), (128, 256, 512)
@@ -73,7 +73,7 @@ def confirmed(history: Table, steps: np.ndarray, per: int) -> Table:
     for i, step in enumerate(steps.tolist()):
         own = (history["step"] == step) & (history["model"] // per == i)
         top1 = history["unseen_pair"][own]
-        mean, low, high = mean_interval(top1)
+        mean, low, high = mean_interval(top1, ACCURACY)
         rate, rate_low, rate_high = share_interval(top1 > GENERALISES)
         lines.append((i, step, len(top1), mean, low, high, rate, rate_low, rate_high, np.mean(history["unseen_pair_order"][own])))
     names = ("configuration", "step", "seeds", "top1", "low", "high", "succeed", "succeed_low", "succeed_high", "order")

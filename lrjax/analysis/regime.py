@@ -44,6 +44,8 @@ ROWS: dict[str, tuple[str, float, float]] = {
     "both_ways": ("heads lean both ways (share of models)", 0.5, 1.0),
     "phases": ("phases in order (share of models)", 0.5, 1.0),
 }
+SHARES = ("both_ways", "phases")  # the rows that are shares of models
+FRESH = range(100, 116)  # seeds of the confirmation
 LEAN = 0.6  # a head leans right if it prefers the right object in more than this share of unseen-pair images; left below 1 - LEAN
 LEARNED = 0.5
 _ABLATED = Ablate(("EP", "PP", "PE"), sets=("unseen_pair",))

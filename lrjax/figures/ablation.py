@@ -7,7 +7,7 @@ import numpy as np
 from lrjax.analysis.gradient import POSITION_TERMS, scale_ratio
 from lrjax.evaluate import MEASURES
 from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, left_out, line, save, styled, subplots
-from lrjax.stats import Table, mean_interval, select
+from lrjax.stats import ACCURACY, Table, mean_interval, select
 
 
 @styled
@@ -24,7 +24,7 @@ def ablation(table: Table, title: str, measures: dict[str, str], path: Path) -> 
         panel = select(table, rows)
         for k, (metric, label) in enumerate(measures.items()):
             samples = [panel[metric][panel["ablation"] == name] for name in names]
-            bars(axis, np.arange(len(names)) + (k - 1) * 0.24, samples, k, label)
+            bars(axis, np.arange(len(names)) + (k - 1) * 0.24, samples, k, label, ACCURACY)
         finish(axis, "", "accuracy, unseen pairs", name, 0.5)
     axes[-1, 0].set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes[-1, 0].set_xlabel("what is taken away")
@@ -43,7 +43,7 @@ def gauge(table: Table, path: Path) -> Path:
         for k, place in enumerate(places):
             rows = (table["n_labels"] == n) & (table["cls"] == place)
             samples = [table["unseen_pair_order"][rows & (table["ablation"] == name)] for name in names]
-            bars(axis, np.arange(len(names)) + (k - 1) * 0.22, samples, k, f"CLS vector {place}")
+            bars(axis, np.arange(len(names)) + (k - 1) * 0.22, samples, k, f"CLS vector {place}", ACCURACY)
         finish(axis, "terms set to zero", "order, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels", 0.5)
         axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -66,7 +66,8 @@ def doses(table: Table, path: Path) -> Path:
     levels = np.unique(gates.astype(float))
     for axis, name in zip(axes[0], names, strict=True):
         for k, (metric, label) in enumerate(MEASURES.items()):
-            line(axis, levels, [part[metric][(terms == name) & (gates.astype(float) == g)] for g in levels], k, label)
+            samples = [part[metric][(terms == name) & (gates.astype(float) == g)] for g in levels]
+            line(axis, levels, samples, k, label, ACCURACY)
         finish(axis, f"gate of {name}", "accuracy, unseen pairs" if axis is axes[0, 0] else "", f"dose-response of {name}", 0.5)
     axes[0, -1].legend(fontsize=8)
     return save(figure, path)
@@ -89,7 +90,7 @@ def ratio(carried: Table, table: Table, path: Path) -> Path:
             )
         for k, ablation in enumerate(("none", "EP", "PP", "EP+PP", "EP+PP+BP")):
             rows = (table["n_labels"] == n) & (table["ablation"] == ablation)
-            line(right, ratios, [table["unseen_pair_order"][rows & (of_row == r)] for r in ratios], k, ablation)
+            line(right, ratios, [table["unseen_pair_order"][rows & (of_row == r)] for r in ratios], k, ablation, ACCURACY)
         left.set(ylabel=f"N = {n} labels\nshare of the position gradient", title="which term carries the gradient")
         left.axhline(0, color="0.6", lw=0.8)
         finish(right, "", "order, unseen pairs", "terms set to zero", 0.5)
@@ -103,9 +104,9 @@ def ratio(carried: Table, table: Table, path: Path) -> Path:
     return save(figure, path)
 
 
-def bars(axis, x: np.ndarray, samples: list[np.ndarray], k: int, label: str) -> None:
-    """Means with 95 % intervals at x, seeds as dots beside them."""
-    mean, low, high = np.array([mean_interval(values) for values in samples]).T
+def bars(axis, x: np.ndarray, samples: list[np.ndarray], k: int, label: str, within: tuple[float, float] | None = None) -> None:
+    """Means with 95 % intervals (cut at the ends of the scale) at x, seeds as dots beside them."""
+    mean, low, high = np.array([mean_interval(values, within) for values in samples]).T
     style = dict(color=COLOURS[k], marker=MARKERS[k], ls="none", ms=4.5, capsize=2, lw=1.2)
     axis.errorbar(x, mean, [np.nan_to_num(mean - low), np.nan_to_num(high - mean)], label=label, **style)
     for place, values in zip(x, samples, strict=True):

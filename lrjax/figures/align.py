@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.figures.style import conditions_of, line, save, styled, subplots
-from lrjax.stats import Table, groups, select
+from lrjax.stats import ACCURACY, Table, groups, select
 
 SPACES = {"E": "Token rows E", "OV": "What heads write, E W_V W_O W_proj", "embedding": "Embedding of the label alone"}
 FITS = {
@@ -35,7 +35,8 @@ def alignment(table: Table, n_heldout: int, path: Path) -> Path:
             for k, (fit, name) in enumerate(FITS.items()):
                 part = select(rows, rows["fit"] == fit)
                 by_n = groups(part, ("n_labels",))
-                line(axis, [n for (n,) in by_n], [part[measure][i] for i in by_n.values()], k, name)
+                within = None if measure == "cosine" else ACCURACY
+                line(axis, [n for (n,) in by_n], [part[measure][i] for i in by_n.values()], k, name, within)
             chance = {"cosine": 0 * labels, "retrieval": 0 * labels + 1 / n_heldout, "retrieval_all": 1 / (n_heldout + labels)}
             axis.plot(labels, chance[measure], color="0.4", lw=0.8, ls=(0, (1, 2)), label="chance")
             axis.set_ylabel(y_label if axis in axes[:, 0] else "")

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES, POSITION_TERMS
-from lrjax.evaluate import MEASURES
+from lrjax.evaluate import MEASURES, ends
 from lrjax.figures.ablation import bars
 from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, grid, left_out, legend, line, save, styled, subplots
-from lrjax.stats import Table, groups, select
+from lrjax.stats import ACCURACY, Table, groups, select
 
 
 @styled
@@ -22,7 +22,7 @@ def conditions(models: Table, axes: tuple[str, ...], title: str, measures: dict[
         own = groups(part, axes)
         for k, (metric, label) in enumerate(measures.items()):
             samples = [part[metric][own[key]] if key in own else np.array([np.nan]) for key in keys]
-            bars(axis, np.arange(len(keys)) + (k - (len(measures) - 1) / 2) * 0.24, samples, k, label)
+            bars(axis, np.arange(len(keys)) + (k - (len(measures) - 1) / 2) * 0.24, samples, k, label, ends(metric))
         if "unseen_pair_order" in measures:
             finish(axis, "", y_label, f"N = {n} labels", 0.5)
         else:
@@ -57,7 +57,8 @@ def order_in_training(history: Table, path: Path) -> Path:
         for k, (name, chosen) in enumerate(names.items()):
             panel = select(history, chosen[history["n_labels"][chosen] == n])
             by_step = groups(panel, ("step",))
-            line(axis, [s for (s,) in by_step], [panel["unseen_pair_order"][i] for i in by_step.values()], k, name)
+            samples = [panel["unseen_pair_order"][i] for i in by_step.values()]
+            line(axis, [s for (s,) in by_step], samples, k, name, ACCURACY)
         finish(axis, "training step", "order, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels", 0.5)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle("Gates in training: order on unseen pairs, mean over seeds, 95 % interval", size=10)

@@ -6,7 +6,7 @@ import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES, prediction, recorded
 from lrjax.figures.style import COLOURS, LINES, MARKERS, finish, save, styled, subplots
-from lrjax.stats import Table, groups, mean_interval, select
+from lrjax.stats import ACCURACY, Table, groups, mean_interval, select
 
 
 @styled
@@ -46,7 +46,7 @@ def phases(history: Table, path: Path) -> Path:
         part = select(history | {"strength": strength / top}, rows)
         for k, (column, name) in enumerate((curves | {"strength": f"|position gradient| / {top:.1f}"}).items()):
             by_step = groups(part, ("step",))
-            mean, low, high = np.array([mean_interval(part[column][i]) for i in by_step.values()]).T
+            mean, low, high = np.array([mean_interval(part[column][i], ACCURACY) for i in by_step.values()]).T
             steps = [step for (step,) in by_step]
             axis.plot(steps, mean, color=COLOURS[k], ls=LINES[k], lw=2 if column == "strength" else 1.2, label=name)
             axis.fill_between(steps, low, high, color=COLOURS[k], alpha=0.15, lw=0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from lrjax.analysis.heads import DIRECTIONS, LEFT, RIGHT
 from lrjax.figures.style import COLOURS, MARKERS, beside, finish, grid, legend, line, save, styled
-from lrjax.stats import Table, groups, select
+from lrjax.stats import ACCURACY, Table, groups, select
 
 LEANS = ("left", "right", "neither")
 
@@ -49,7 +49,8 @@ def by_distance(table: Table, path: Path) -> Path:
             rows = select(part, part["leans"] == lean)
             by = groups(rows, ("distance",)) if len(rows["model"]) else {}
             if by:
-                line(axis, [d for (d,) in by], [rows["bias_by_distance"][i] for i in by.values()], k, f"heads that lean {lean}")
+                samples = [rows["bias_by_distance"][i] for i in by.values()]
+                line(axis, [d for (d,) in by], samples, k, f"heads that lean {lean}", ACCURACY)
         finish(axis, "distance j - i (pixels)", "share of images in which\nCLS prefers the right object", axis.get_title())
         axis.axhline(0.5, color="0.4", lw=0.8, ls=(0, (1, 2)))
         axis.set_xticks(np.unique(table["distance"]))
@@ -75,7 +76,7 @@ def pruning(table: Table, measures: dict[str, str], path: Path) -> Path:
             by = groups(rows, ("n_kept",)) if len(rows["model"]) else {}
             if by:
                 shifted = [n + (k - 1) * 0.08 for (n,) in by]
-                line(axis, shifted, [rows["value"][i] for i in by.values()], k, _composition(directions))
+                line(axis, shifted, [rows["value"][i] for i in by.values()], k, _composition(directions), ACCURACY)
         title = axis.get_title().rpartition("\n")[0] if axis.get_subplotspec().is_first_row() else ""  # without the measure
         chance = 0.5 if metric.endswith("order") else None
         finish(axis, "heads kept", measures[metric], title, chance)

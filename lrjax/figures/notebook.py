@@ -7,7 +7,7 @@ import xarray as xr
 
 from lrjax.evaluate import MEASURES
 from lrjax.figures.style import COLOURS, LINES, MARKERS, finish, line, save, styled, subplots
-from lrjax.stats import Table, groups, select
+from lrjax.stats import ACCURACY, Table, groups, select
 
 
 @styled
@@ -50,7 +50,7 @@ def dose(rows: xr.Dataset, doses: Table, gate: float, path: Path) -> Path:
     gates = np.array([float(name.partition("=")[2]) for name in doses["ablation"]])
     levels = np.unique(gates)
     for k, (metric, label) in enumerate(MEASURES.items()):
-        line(right, levels, [select(doses, gates == g)[metric] for g in levels], k, label)
+        line(right, levels, [select(doses, gates == g)[metric] for g in levels], k, label, ACCURACY)
     which = ", ".join(map(str, np.unique(doses["n_labels"])))
     finish(right, "gate of EP", "accuracy, unseen pairs", f"N = {which}: mean, 95 % interval, seeds as dots", 0.5)
     right.axvline(gate, color="0.2", lw=1)

@@ -61,9 +61,9 @@ def finish(axis, x_label: str, y_label: str, title: str, chance: float | None = 
         axis.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7, color="0.35")
 
 
-def line(axis, x, samples, k: int, label: str | None) -> None:
-    """The k-th line of an axis: mean and 95 % interval of samples [len(x)][n] at x, seeds as dots."""
-    mean, low, high = np.array([mean_interval(values) for values in samples]).T
+def line(axis, x, samples, k: int, label: str | None, within: tuple[float, float] | None = None) -> None:
+    """The k-th line of an axis: mean and 95 % interval, cut at the ends of a scale, of samples [len(x)][n] at x, seeds as dots."""
+    mean, low, high = np.array([mean_interval(values, within) for values in samples]).T
     again = k // 7  # colours come again with other markers and line styles
     style = dict(marker=MARKERS[(k + 2 * again) % 7], ls=LINES[(k + again) % 7])
     axis.plot(x, mean, color=COLOURS[k % 7], ms=4, lw=1.4, label=label, **style)

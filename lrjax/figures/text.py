@@ -6,7 +6,7 @@ import numpy as np
 
 from lrjax.analysis.text import FACTS
 from lrjax.figures.style import COLOURS, MARKERS, beside, grid, legend, line, save, styled
-from lrjax.stats import Table, groups, select
+from lrjax.stats import ACCURACY, Table, groups, select
 
 ROWS = ("layer", "word")  # a panel each, where they vary
 WHATEVER = {
@@ -54,7 +54,7 @@ def attention(table: Table, path: Path) -> Path:
             rows = select(part, part["whatever"] == kind)
             if len(rows["model"]):
                 x = np.arange(len(tokens)) + (k - 1) * 0.08
-                line(axis, x, [rows[f"attention_{token}"] for token in tokens], k, label)
+                line(axis, x, [rows[f"attention_{token}"] for token in tokens], k, label, ACCURACY)
         axis.set(xlabel="token of the caption", ylabel="EOT's attention", ylim=(-0.03, 1.03))
         axis.set_xticks(range(len(tokens)), tokens)
     legend(figure, panels)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.figures.style import COLOURS, LINES, MARKERS, conditions_of, finish, left_out, line, save, styled, subplots
-from lrjax.stats import Table, groups, mean_interval, select
+from lrjax.stats import ACCURACY, Table, groups, mean_interval, select
 
 PANELS = {
     "single": ("One object, held-out position", "top-1"),
@@ -25,7 +25,7 @@ def fig3(models: Table, path: Path) -> Path:
         for k, (name, chosen) in enumerate(conditions.items()):
             rows = select(models, chosen)
             by_n = groups(rows, ("n_labels",))
-            line(axis, [n for (n,) in by_n], [rows[metric][i] for i in by_n.values()], k, name)
+            line(axis, [n for (n,) in by_n], [rows[metric][i] for i in by_n.values()], k, name, ACCURACY)
         finish(axis, "number of training labels N", y_label, title, 0.5 if metric.endswith("order") else None)
         axis.set_xticks(sorted(set(models["n_labels"].tolist())))
     if len(conditions) > 1:
@@ -46,7 +46,7 @@ def phases(history: Table, path: Path) -> Path:
             panel = select(history, chosen[history["n_labels"][chosen] == n])
             by_step = groups(panel, ("step",))
             for k, metric in enumerate(("single", "seen_pair", "unseen_pair", "unseen_pair_order")):
-                mean, low, high = np.array([mean_interval(panel[metric][i]) for i in by_step.values()]).T
+                mean, low, high = np.array([mean_interval(panel[metric][i], ACCURACY) for i in by_step.values()]).T
                 steps, style = [step for (step,) in by_step], dict(color=COLOURS[k], ls=LINES[k], marker=MARKERS[k], ms=3, lw=1.3)
                 axis.plot(steps, mean, label=metric.replace("_", " "), **style)
                 axis.fill_between(steps, low, high, color=COLOURS[k], alpha=0.15, lw=0)
@@ -66,7 +66,7 @@ def against(models: Table, column: str, name: str, path: Path) -> Path:
     for axis, n in zip(axes[0], labels, strict=True):
         part = select(models, models["n_labels"] == n)
         for k, (metric, label) in enumerate(measures.items()):
-            line(axis, range(len(values)), [part[metric][part[column] == value] for value in values], k, label)
+            line(axis, range(len(values)), [part[metric][part[column] == value] for value in values], k, label, ACCURACY)
         finish(axis, name, "accuracy, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels", 0.5)
         axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
     axes[0, -1].legend(fontsize=8)

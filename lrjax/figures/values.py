@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.figures.style import COLOURS, MARKERS, conditions_of, save, styled, subplots
-from lrjax.stats import Table, mean_interval, select
+from lrjax.stats import ACCURACY, Table, mean_interval, select
 
 PANELS = {
     "mean": "mean contribution\n(cosine, true − swapped)",
@@ -27,7 +27,8 @@ def attribution(table: Table, title: str, path: Path) -> Path:
             for k, n in enumerate(labels):
                 whole = {"margin": "order_alone"} if measure == "order_without" else {}
                 samples = [rows[whole.get(part, measure)][(rows["part"] == part) & (rows["n_labels"] == n)] for part in names]
-                mean, low, high = np.array([mean_interval(values) for values in samples]).T
+                within = ACCURACY if measure == "order_without" else None
+                mean, low, high = np.array([mean_interval(values, within) for values in samples]).T
                 x = np.arange(len(names)) + (k - (len(labels) - 1) / 2) * 0.7 / max(len(labels), 3)
                 bars = [np.nan_to_num(mean - low), np.nan_to_num(high - mean)]
                 style = dict(color=COLOURS[k % 7], marker=MARKERS[k % 7], ls="none", ms=4, lw=1.1, capsize=1.5)

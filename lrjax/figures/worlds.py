@@ -6,7 +6,7 @@ import numpy as np
 
 from lrjax.figures.ablation import bars
 from lrjax.figures.style import COLOURS, MARKERS, conditions_of, finish, in_lines, save, styled, subplots
-from lrjax.stats import Table, groups, select
+from lrjax.stats import ACCURACY, Table, groups, select
 
 COMPASS = ("left", "right", "above", "below")
 
@@ -71,7 +71,7 @@ def taken(table: Table, path: Path) -> Path:
         for k, word in enumerate(words or ["unseen_pair_order"]):
             samples = [table[word][rows[table["ablation"][rows] == ablation]] for ablation in names]
             offset = (k - (len(words) - 1) / 2) * 0.8 / max(len(words), 1)
-            bars(axis, np.arange(len(names)) + offset, samples, k, word.removeprefix("unseen_pair_order_"))
+            bars(axis, np.arange(len(names)) + offset, samples, k, word.removeprefix("unseen_pair_order_"), ACCURACY)
         finish(axis, "", "order, unseen pairs" if axis is axes[0, 0] else "", in_lines(name), 0.5)
         axis.set_xticks(range(len(names)), ["nothing", "across", "down", "both, all"])
         axis.set_xlabel("taken away of EP + PP + BP")

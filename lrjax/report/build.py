@@ -13,10 +13,10 @@ from lrjax.figures import gradient as gradient_figures
 from lrjax.figures import regime as regime_figures
 from lrjax.figures.style import shrink
 from lrjax.report.claims import CLAIMS, OURS, Claim, Verdict, judge, ratios, stated
-from lrjax.report.page import Page
+from lrjax.report.page import RULE, Page
 from lrjax.report.stages import REGIME
 from lrjax.report.study import Study
-from lrjax.stats import Table, select, write_csv
+from lrjax.stats import Table, format_interval, select, write_csv
 
 VARIANTS = ("default", "paper_like")
 
@@ -29,7 +29,7 @@ def build(study: Study, folder: Path, seconds: Table | None, regime_folder: Path
         "lrjax re-measures Left-Right Symmetry Breaking in CLIP-style Vision-Language Models (arXiv 2601.12809) beside its "
         "published figures. Every verdict compares the 95 % interval of a contrast with a threshold that was in the code "
         "before the run: it **agrees** if the interval is on the paper's side, **differs** if it is on the other, is "
-        f"**undecided** if it straddles. The sweeps: {described(study)}.",
+        f"**undecided** if it straddles. {RULE} The sweeps: {described(study)}.",
         "quiet",
     )
     three_questions(page, verdicts)
@@ -63,7 +63,7 @@ def verdict_table(verdicts: dict[str, list[Verdict]]) -> Table:
     """A row per claim and sweep."""
     rows = [v for of_claim in verdicts.values() for v in of_claim]
     columns = {"claim": [v.claim.key for v in rows], "finding": [v.claim.finding for v in rows], "sweep": [v.part for v in rows]}
-    columns |= {name: [getattr(v, name) for v in rows] for name in ("mean", "low", "high", "n", "verdict")}
+    columns |= {name: [getattr(v, name) for v in rows] for name in ("mean", "low", "high", "n", "verdict", "rule")}
     return {name: np.array(values) for name, values in columns.items()}
 
 
@@ -216,22 +216,28 @@ def regime_section(page: Page, folder: Path | None, report: Path) -> None:
     shown = tables.get("confirm", full)
     page.text(
         "The best configuration"
-        + (", confirmed with 16 fresh seeds" if "confirm" in tables else "")
+        + (f", confirmed with {len(regime.FRESH)} fresh seeds" if "confirm" in tables else "")
         + ": "
         + ", ".join(f"`{name} = {shown[name][0]:g}`" for name in (*regime.RANGES, "step"))
-        + "."
+        + ". A row holds if its mean over seeds lies where it is expected: the rule of the search, which asks no interval."
     )
     rows = [
         [
             text,
             f"{low:g} to {high:g}",
-            f"{shown[name][0]:.3f}",
+            regime_value(shown[name][0], "confirm" in tables and name in regime.SHARES),
             "holds" if shown[f"agrees_{name}"][0] else "does not hold",
             f"{np.mean(full[f'agrees_{name}']):.0%}",
         ]
         for name, (text, low, high) in regime.ROWS.items()
     ]
     page.table(["row", "expected", "measured", "", f"share of the {len(full['step'])} that hold it"], rows)
+
+
+def regime_value(value: float, share_of_fresh: bool) -> str:
+    """A mean over seeds; with its interval if it is a share of the models of the confirmation."""
+    n = len(regime.FRESH)
+    return format_interval(np.arange(n) < round(n * value)) if share_of_fresh else f"{value:.3f}"
 
 
 def how(page: Page, commands: str, seconds: Table | None) -> None:

@@ -1,14 +1,16 @@
 """The paper's claims as contrasts with thresholds, and the verdict on each: fixed here, before any run.
 
-A claim takes one value a model (a paired contrast where it compares), and the interval on which the paper's statement lies. Its
-verdict by SPEC: **agrees**, the 95 % interval of the mean is on the paper's side; **differs**, it is wholly on the other side;
-**undecided**, it straddles; **not tested**, nothing was measured. Claims of our own (`paper` is empty) are judged by the same rule.
+A claim takes one value a model (a paired contrast where it compares; a truth value where it is about a share of models), and the
+interval on which the paper's statement lies. Its verdict by SPEC: **agrees**, the 95 % interval of the mean (`stats.mean_interval`)
+is on the paper's side; **differs**, it is wholly on the other side; **undecided**, it straddles; **not tested**, nothing was
+measured. Claims of our own (`paper` is empty) are judged by the same rule.
 
 Default labels of a contrast: N = 15, as in the paper's figures.
 """
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,16 +20,29 @@ from lrjax.analysis.regime import in_order
 from lrjax.errors import InputError
 from lrjax.gates import NONE
 from lrjax.report.study import Study
-from lrjax.stats import Table, mean_interval, select
+from lrjax.stats import ACCURACY, BOOTSTRAP, Table, cut, mean_interval, rule, select
 
 N = 15
 INF = float("inf")
 
 
+class Estimate(NamedTuple):
+    """A statistic that is no mean over models: its value, 95 % interval, number of models, and the rule of the interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    rule: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """`values(study, part)`: one number a model. The paper's side is low <= mean <= high. `part`: the sweep it is asked of, or
-    None if it is asked of every variant of the baseline (the default, paper_like).
+    """`values(study, part)`: one number a model, or one truth value where the claim is about a share of models. `part`: the sweep
+    that the claim is asked of, or None if it is asked of every variant of the baseline (the default, paper_like).
+
+    The paper's side is low <= mean <= high, -INF and INF where it has no end. A side between 0 and 1 is of an accuracy or a share,
+    which lies there whatever is found: its 0 and 1 are no thresholds.
     """
 
     key: str
@@ -36,14 +51,26 @@ class Claim:
     contrast: str
     low: float
     high: float
-    values: Callable[[Study, str], np.ndarray | tuple] | None  # or a statistic itself: (value, low, high, models)
+    values: Callable[[Study, str], np.ndarray | Estimate] | None
     part: str | None = None
     note: str = ""
+
+    @property
+    def within(self) -> tuple[float, float] | None:
+        """The ends of the scale, where intervals are cut for people: those of accuracies and shares; None of anything else."""
+        return ACCURACY if self.low >= 0 and self.high <= 1 else None
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """The ends of the paper's side that an interval can pass."""
+        if self.within is None:
+            return self.low, self.high
+        return -INF if self.low == 0 else self.low, INF if self.high == 1 else self.high
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What was measured of a claim: mean, 95 % interval, number of values, and the verdict."""
+    """What was measured of a claim: mean, 95 % interval (not cut), number of models, the verdict, and the rule of the interval."""
 
     claim: Claim
     part: str
@@ -52,6 +79,12 @@ class Verdict:
     high: float
     n: int
     verdict: str
+    rule: str = ""
+
+    @property
+    def shown(self) -> tuple[float, float]:
+        """The interval for people: cut at the ends of the scale."""
+        return cut((self.low, self.high), self.claim.within)
 
 
 def judge(claim: Claim, study: Study, part: str) -> Verdict:
@@ -63,30 +96,26 @@ def judge(claim: Claim, study: Study, part: str) -> Verdict:
         values = claim.values(study, part)
     except InputError:  # the sweep or the answer is not there
         return nothing
-    if isinstance(values, tuple):
-        mean, low, high, n = values
-    else:
-        values = np.asarray(values, float)
-        mean, low, high = mean_interval(values)
-        n = int((~np.isnan(values)).sum())
-    if n == 0:
+    if not isinstance(values, Estimate):
+        values = Estimate(*mean_interval(values), int((~np.isnan(values)).sum()), rule(values))
+    if values.n == 0:
         return nothing
-    if np.isnan(low):  # one value has no interval
-        return Verdict(claim, part, mean, low, high, n, "undecided")
-    if claim.low <= low and high <= claim.high:
-        verdict = "agrees"
-    elif high < claim.low or low > claim.high:
-        verdict = "differs"
-    else:
-        verdict = "undecided"
-    return Verdict(claim, part, mean, low, high, n, verdict)
+    return Verdict(claim, part, *values[:4], verdict_of(claim, values.low, values.high), values.rule)
+
+
+def verdict_of(claim: Claim, low: float, high: float) -> str:
+    """On which side of a claim an interval lies. A single number has none (NaN)."""
+    least, most = claim.thresholds
+    if least <= low and high <= most:
+        return "agrees"
+    return "differs" if high < least or low > most else "undecided"
 
 
 def stated(verdict: Verdict) -> str:
     """`0.87 [0.86, 0.89]`, for a sentence."""
     if not verdict.n:
         return "(not measured)"
-    return f"{verdict.mean:.2f}" + (f" [{verdict.low:.2f}, {verdict.high:.2f}]" if verdict.n > 1 else " (one model)")
+    return f"{verdict.mean:.2f}" + (" [{:.2f}, {:.2f}]".format(*verdict.shown) if verdict.n > 1 else " (one model)")
 
 
 # ---- what is read from the answers: arrays in the order of seeds, so that differences are paired ----
@@ -161,14 +190,14 @@ def share_of(terms: tuple[str, ...], rows: str):
     return values
 
 
-def per_model(table: Table, column: str, measure: Callable[[np.ndarray], float], **where) -> np.ndarray:
+def per_model(table: Table, column: str, measure: Callable[[np.ndarray], float | bool], **where) -> np.ndarray:
     """`measure` of each model's values of a column, where the other columns have these values, in the order of seeds."""
     part = rows_with(table, **where)
-    return np.array([float(measure(part[column][part["seed"] == seed])) for seed in np.unique(part["seed"])])
+    return np.array([measure(part[column][part["seed"] == seed]) for seed in np.unique(part["seed"])])
 
 
 def leaning(study: Study, part: str) -> np.ndarray:
-    """1 for a model with heads that lean left and heads that lean right (thresholds of `analysis.heads`), else 0."""
+    """Whether a model has heads that lean left and heads that lean right (thresholds of `analysis.heads`)."""
     both = lambda leans: {"left", "right"} <= set(leans)
     return per_model(study.answer(part, "heads"), "leans", both, n_labels=N, layer=0)
 
@@ -196,7 +225,7 @@ def single_head_top1(study: Study, part: str) -> np.ndarray:
 
 
 def reads_first(study: Study, part: str) -> np.ndarray:
-    """1 for a model some head of whose EOT prefers the label named first whatever the labels (`analysis.text`), else 0."""
+    """Whether a head of a model's EOT prefers the label named first whatever the labels (`analysis.text`)."""
     first = lambda whatever: "first" in set(whatever)
     return per_model(study.answer(part, "text"), "whatever", first, n_labels=N, set="heldout", word="left-of")
 
@@ -213,16 +242,16 @@ def aligned(n: int):
 
 
 def phases_in_order(study: Study, part: str) -> np.ndarray:
-    """1 for a model that reaches .8 in single objects, then in seen pairs, then (strictly) in unseen pairs, else 0."""
+    """Whether a model reaches .8 in single objects, then in seen pairs, then (strictly) in unseen pairs."""
     history = study.history("phases")
-    return np.asarray(in_order(history)[history["step"] == history["step"].max()], float)
+    return in_order(history)[history["step"] == history["step"].max()]
 
 
 def gradient_before_skill(study: Study, part: str) -> np.ndarray:
-    """1 for a model whose gradient is half grown strictly before its unseen-pair top-1 is half way, else 0."""
+    """Whether a model's gradient is half grown strictly before its unseen-pair top-1 is half way."""
     history = study.history("phases")
-    one = lambda model: onsets(select(history, history["model"] == model))["gradient_first"]
-    return np.concatenate([one(model) for model in np.unique(history["model"])])
+    share = lambda model: onsets(select(history, history["model"] == model))["gradient_first"]  # of one model: 0 or 1
+    return np.concatenate([share(model) for model in np.unique(history["model"])]) == 1
 
 
 def ratios(study: Study, part: str) -> tuple[np.ndarray, Table]:
@@ -235,7 +264,8 @@ def ratios(study: Study, part: str) -> tuple[np.ndarray, Table]:
 
 def predicts(metric: str):
     """Spearman's rank correlation of the best head's ratio with an accuracy, over all models of the sweep and of the sweep of
-    initial scales; its interval by resampling models.
+    initial scales. No mean over seeds, and no closed form: Fisher's takes models of one kind, and these are of many conditions. Its
+    interval is the percentile bootstrap over models, of which there are hundreds.
     """
 
     def values(study, part):
@@ -247,7 +277,7 @@ def predicts(metric: str):
 
         rng, n = np.random.default_rng(0), len(ratio)
         low, high = np.quantile([correlation(rng.integers(n, size=n)) for _ in range(500)], (0.025, 0.975))
-        return correlation(np.arange(n)), low, high, n
+        return Estimate(correlation(np.arange(n)), low, high, n, BOOTSTRAP)
 
     return values
 
@@ -289,18 +319,19 @@ def ratio_change(ablation: str, ratio: float):
 
 
 def explained_by(factor: str):
-    """The share of the variance of top-1 over N x n2 that a factor explains, with its interval."""
+    """The share of the variance of top-1 over N x n2 that a factor explains, with its interval (`factors.explained`)."""
 
     def values(study, part):
         shares = study.grid()
         i = shares["factor"].tolist().index(factor)
-        return shares["share"][i], shares["low"][i], shares["high"][i], int(shares["models"][i])
+        return Estimate(shares["share"][i], shares["low"][i], shares["high"][i], int(shares["models"][i]), BOOTSTRAP)
 
     return values
 
 
 # ---- the claims ----
 
+CORRELATION = "The interval of a rank correlation is the percentile bootstrap over models, which are of many conditions."
 TOP1, ORDER, SET = "unseen_pair", "unseen_pair_order", "unseen_pair_label_set"
 CLAIMS = (
     Claim(
@@ -309,7 +340,7 @@ CLAIMS = (
         "near chance at few labels, about .9 at 15",
         "top-1 at N = 25 less top-1 at N = 5, paired by seed",
         0.2,
-        1,
+        INF,
         by_label_count(TOP1, 5, 25),
     ),
     Claim("few", "At 5 labels top-1 is near chance (Fig 3)", "near chance", "top-1 at N = 5", 0, 0.25, accuracy(TOP1, 5)),
@@ -333,6 +364,7 @@ CLAIMS = (
         0.1,
         explained_by("n2"),
         "layouts",
+        note="The interval of a share of a variance is the percentile bootstrap over seeds: it is no mean, and has no closed form.",
     ),
     Claim("single", "One object at held-out positions is recognised", "near 1", "single at N = 15", 0.97, 1, accuracy("single")),
     Claim(
@@ -344,7 +376,7 @@ CLAIMS = (
         "",
         "order less label set at N = 5",
         0.1,
-        1,
+        INF,
         lambda study, part: accuracy(ORDER, 5)(study, part) - accuracy(SET, 5)(study, part),
     ),
     Claim(
@@ -361,7 +393,7 @@ CLAIMS = (
         "EP at zero in vision takes the order away (Fig 5e)",
         "order at chance",
         "change of order, N = 15",
-        -1,
+        -INF,
         -0.15,
         change("EP", ORDER),
     ),
@@ -371,7 +403,7 @@ CLAIMS = (
         "kept",
         "change of label set, N = 15",
         -0.1,
-        1,
+        INF,
         change("EP", SET),
     ),
     Claim(
@@ -441,7 +473,7 @@ CLAIMS = (
         "kept",
         "top-1 of the best pair of heads that lean both ways, less all heads, N = 15",
         -0.1,
-        1,
+        INF,
         kept_heads(lambda t: (t["n_kept"] == 2) & (t["directions"] == "both")),
     ),
     Claim(
@@ -450,7 +482,7 @@ CLAIMS = (
         "helps",
         "top-1 at weight decay 0.1 less 0, N = 15, paired",
         0.05,
-        1,
+        INF,
         decay_effect,
         "weight_decay",
     ),
@@ -479,7 +511,7 @@ CLAIMS = (
         "yes",
         "retrieval of held-out labels after the rotation less before, N = 25",
         0.2,
-        1,
+        INF,
         aligned(25),
     ),
     Claim(
@@ -488,7 +520,7 @@ CLAIMS = (
         "yes",
         "retrieval of held-out labels after the rotation less before, N = 200",
         0.2,
-        1,
+        INF,
         aligned(200),
         "align",
     ),
@@ -501,7 +533,7 @@ OURS = (
         "The gauge: E_cls - P_0 only decays, whatever is learned",
         "",
         "relative deviation of E_cls - P_0 from its initial value x prod(1 - lr wd)",
-        0,
+        -INF,
         1e-4,
         lambda study, part: study.answer(part, "law")["deviation"],
     ),
@@ -519,7 +551,7 @@ OURS = (
         "The gauge: the same function, its CLS vector wholly in E_cls, loses its order when EP is zero",
         "",
         "change of order with EP at zero, N = 15",
-        -1,
+        -INF,
         -0.15,
         gauge("wholly E_cls", ORDER),
     ),
@@ -538,7 +570,7 @@ OURS = (
         "",
         "change of label set with EP, PP and BP at zero, N = 15",
         -0.1,
-        1,
+        INF,
         change("EP+PP+BP", SET),
     ),
     Claim(
@@ -571,8 +603,26 @@ OURS = (
         ratio_change("EP", 1.0),
         "ratio",
     ),
-    Claim("predict_order", "|gradient| / label spread predicts order", "", "rank correlation over models", 0.5, 1, predicts(ORDER)),
-    Claim("predict_top1", "|gradient| / label spread predicts top-1", "", "rank correlation over models", 0.5, 1, predicts(TOP1)),
+    Claim(
+        "predict_order",
+        "|gradient| / label spread predicts order",
+        "",
+        "rank correlation over models",
+        0.5,
+        INF,
+        predicts(ORDER),
+        note=CORRELATION,
+    ),
+    Claim(
+        "predict_top1",
+        "|gradient| / label spread predicts top-1",
+        "",
+        "rank correlation over models",
+        0.5,
+        INF,
+        predicts(TOP1),
+        note=CORRELATION,
+    ),
     Claim(
         "first",
         "The gradient grows before the skill",
@@ -597,7 +647,7 @@ OURS = (
         "A random row of EP's norm in its place does worse than nothing",
         "",
         "order with a random row less order with EP at zero, N = 15",
-        -1,
+        -INF,
         -0.02,
         change("random EP", ORDER, answer="controls", base="EP"),
     ),

@@ -9,9 +9,9 @@ import numpy as np
 
 from lrjax.analysis.gradient import carried, first_step
 from lrjax.gates import NONE
-from lrjax.report.claims import ORDER, TOP1, N, of, per_model, rows_with
+from lrjax.report.claims import ORDER, TOP1, Estimate, N, of, per_model, rows_with
 from lrjax.report.study import Study
-from lrjax.stats import Table, mean_interval, select
+from lrjax.stats import T, Table, mean_interval, select
 
 KEPT = 0.2  # the most that is left of the order above chance when what carries it is taken away
 LEARNED = 0.8  # the accuracy from which on something counts as learned: what was not cannot be taken away
@@ -144,6 +144,6 @@ def differs_in_size(one: Values, other: Values) -> Callable:
         difference = one(study, part) - other(study, part)
         mean, low, high = mean_interval(difference)
         ends = (0.0 if low <= 0 <= high else min(abs(low), abs(high))), max(abs(low), abs(high))
-        return abs(mean), *ends, int((~np.isnan(difference)).sum())
+        return Estimate(abs(mean), *ends, int((~np.isnan(difference)).sum()), T)
 
     return values

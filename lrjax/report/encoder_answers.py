@@ -10,7 +10,7 @@ from lrjax.report.claims import ORDER, SET, TOP1, N, Verdict, of, per_model, row
 from lrjax.report.contrasts import KEPT, at, compounds, greatest, kept, reached, waits, zeroed
 from lrjax.report.page import Page
 from lrjax.report.study import Study
-from lrjax.stats import format_interval, groups, select
+from lrjax.stats import ACCURACY, format_interval, groups, select
 
 
 def answer(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None:
@@ -159,7 +159,7 @@ def deciding(study: Study) -> str:
         for of_model in np.array(left).T:
             layers = " and ".join(f"layer {layer}" for layer in np.flatnonzero(of_model <= KEPT))
             counts["not learned" if np.isnan(of_model).any() else layers or "no layer alone"] += 1
-        nothing = format_interval(zeroed("EP+PP+BP", ORDER, n, change=False, **where)(study, "depth"))
+        nothing = format_interval(zeroed("EP+PP+BP", ORDER, n, change=False, **where)(study, "depth"), within=ACCURACY)
         told.append(
             f"{n_layers} layers, N = {n}: "
             + ", ".join(f"{layers} in {count}" for layers, count in sorted(counts.items()))

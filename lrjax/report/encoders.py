@@ -16,11 +16,11 @@ from lrjax.report import encoder_answers, search
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import ORDER, SET, TOP1, N, judge
 from lrjax.report.encoder_claims import CLAIMS
-from lrjax.report.page import Page
+from lrjax.report.page import RULE, Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.stages import ONE_HEAD
 from lrjax.report.study import Study
-from lrjax.stats import Table, format_interval, groups, least, mean_interval, select, varying, write_csv
+from lrjax.stats import ACCURACY, Table, format_interval, groups, least, mean_interval, select, varying, write_csv
 
 TITLES = {
     "training_ablation": "Training without EP",
@@ -54,7 +54,7 @@ def build(study: Study, folder: Path, seconds: Table | None, searched: Path) -> 
     page.text(
         "Every variant is a configuration of the same encoder. Verdicts as in the main report: a 95 % interval over seeds against "
         "a threshold that was in the code before the run, where it does not say otherwise. N = 15 unless said. Each sweep holds "
-        "its own baseline, so contrasts are paired by seed.",
+        f"its own baseline, so contrasts are paired by seed. {RULE}",
         "quiet",
     )
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
@@ -84,11 +84,9 @@ def smallest(models: Table) -> str:
     at_n = select(models, models["n_labels"] == N)
     found = []
     for (d_model, d_head), rows in groups(at_n, ("d_model", "d_head")).items():
-        mean, low, high = mean_interval(at_n[TOP1][rows])
-        if low > one_head.GENERALISES:
-            found.append(
-                (n_parameters(shaped(Model(n_labels=N, d_model=d_model, d_head=d_head))), d_model, d_head, mean, low, high)
-            )
+        if mean_interval(at_n[TOP1][rows])[1] > one_head.GENERALISES:
+            size = n_parameters(shaped(Model(n_labels=N, d_model=d_model, d_head=d_head)))
+            found.append((size, d_model, d_head, *mean_interval(at_n[TOP1][rows], ACCURACY)))
     if not found:
         return f"None of these generalises at N = {N}: no interval of top-1 lies above {one_head.GENERALISES}."
     size, d_model, d_head, mean, low, high = min(found)
@@ -106,7 +104,7 @@ def ablated(page: Page, study: Study, part: str, answer: str, folder: Path) -> N
     base = [none[model] for model in table["model"].tolist()]
     change = lambda metric, rows: format_interval((table[metric] - table[metric][base])[rows], signed=True)
     lines = [
-        [*key, format_interval(table[ORDER][rows]), change(ORDER, rows), change(SET, rows)]
+        [*key, format_interval(table[ORDER][rows], within=ACCURACY), change(ORDER, rows), change(SET, rows)]
         for key, rows in groups(table, by).items()
     ]
     header = [*by, "order", "change of order", "change of label set"]

@@ -10,6 +10,10 @@ import numpy as np
 from lrjax.files import write_atomically
 from lrjax.report.claims import Verdict
 
+RULE = (  # of every interval of the reports, for their readers
+    "Intervals are Student's t over models (of the differences by seed for a contrast), and Wilson's for a share of models. That "
+    "of an accuracy is printed and drawn cut at 0 and 1, and judged as it is."
+)
 CSS = """
 :root {
   color-scheme: light dark;
@@ -115,7 +119,7 @@ def measured(verdict: Verdict) -> str:
     """`0.87 [0.86, 0.89], 16 models`."""
     if verdict.n == 0:
         return "nothing was measured;"
-    interval = "" if np.isnan(verdict.low) else f" [{verdict.low:.3f}, {verdict.high:.3f}]"
+    interval = "" if np.isnan(verdict.low) else " [{:.3f}, {:.3f}]".format(*verdict.shown)
     return f"{verdict.mean:.3f}{interval}, {verdict.n} model{'s' if verdict.n > 1 else ''};"
 
 

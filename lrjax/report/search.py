@@ -6,6 +6,7 @@ from lrjax import cli, sweep
 from lrjax.analysis import gradient, heads, one_head
 from lrjax.analysis.models import tidy
 from lrjax.config import Sweep
+from lrjax.evaluate import ends
 from lrjax.figures import encoders as figures
 from lrjax.report.stages import ONE_HEAD
 from lrjax.stats import Table, format_interval, format_table, groups, joined, share_interval
@@ -64,7 +65,7 @@ def how(table: Table) -> tuple[list[str], list[list[str]]]:
         succeeds = table["unseen_pair"][rows] > gradient.GENERALISES
         for name, chosen in (("succeed", rows[succeeds]), ("fail", rows[~succeeds])):
             if len(chosen):
-                lines.append([str(i), name, str(len(chosen)), *(format_interval(table[column][chosen]) for column in HOW)])
+                lines.append([str(i), name, str(len(chosen)), *(format_interval(table[c][chosen], within=ends(c)) for c in HOW)])
     return ["configuration", "", "seeds", *HOW], lines
 
 

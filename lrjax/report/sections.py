@@ -10,7 +10,7 @@ from lrjax.evaluate import MEASURES
 from lrjax.report.claims import TOP1, Verdict
 from lrjax.report.page import Page
 from lrjax.report.study import Study
-from lrjax.stats import Table, groups, mean_interval, write_csv
+from lrjax.stats import ACCURACY, Table, groups, mean_interval, write_csv
 
 
 def trained(page: Page, study: Study, titles: dict[str, str], command: str) -> Iterator[str]:
@@ -35,14 +35,15 @@ def section(page: Page, part: str, figures, verdicts: dict[str, list[Verdict]], 
 
 
 def summary(models: Table, by: tuple[str, ...], more: tuple[str, ...] = ()) -> Table:
-    """Mean accuracies on unseen pairs (with their intervals), and `more` of them, and how many models generalise, by condition."""
+    """Mean accuracies on unseen pairs, the share of models that generalise, both with intervals, and `more` means, by condition."""
     lines = []
     for key, rows in groups(models, by).items():
         line = dict(zip(by, key, strict=True)) | {"models": len(rows)}
         line |= {metric: np.nanmean(models[metric][rows]) for metric in (*MEASURES, *more)}
         for metric in MEASURES:
-            line[f"{metric}_low"], line[f"{metric}_high"] = mean_interval(models[metric][rows])[1:]
-        lines.append(line | {"generalise": np.mean(models[TOP1][rows] > GENERALISES)})
+            line[f"{metric}_low"], line[f"{metric}_high"] = mean_interval(models[metric][rows], ACCURACY)[1:]
+        share, low, high = mean_interval(models[TOP1][rows] > GENERALISES)
+        lines.append(line | {"generalise": share, "generalise_low": low, "generalise_high": high})
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}
 
 

@@ -16,12 +16,12 @@ from lrjax.figures.style import CONDITIONS, shrink
 from lrjax.report.build import how, verdict_table
 from lrjax.report.claims import ORDER, SET, TOP1, judge, stated
 from lrjax.report.contrasts import KEPT, at, kept
-from lrjax.report.page import Page
+from lrjax.report.page import RULE, Page
 from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
 from lrjax.report.task_claims import CHAIN, CLAIMS, FEW, MANY, NAMED, POSITION, SIZES, ablations, asked, taken
 from lrjax.scenes import Scene
-from lrjax.stats import Table, conditions, format_interval, groups, mean_interval, select, varying, write_csv
+from lrjax.stats import ACCURACY, Table, conditions, format_interval, groups, mean_interval, select, varying, write_csv
 
 TITLES = {
     "grid": "Grids",
@@ -155,7 +155,7 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
     page.text(
         "A task gives scenes, captions, splits and questions; encoders, sweeps and analyses are the same. Verdicts as in the main "
         "report: a 95 % interval over seeds against a threshold that was in the code before the run. What was not learned cannot "
-        "be taken away: ablations are judged by the seeds that do it right in .8 of cases or more without.",
+        f"be taken away: ablations are judged by the seeds that do it right in .8 of cases or more without. {RULE}",
         "quiet",
     )
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
@@ -237,7 +237,7 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
     """
     metric, label_set = TOLD.get(part, (TOP1, ORDER))[1], SETS.get(part, SET)
     order = at(metric, MANY, **where)(study, part)
-    row = {"order": format_interval(order)}
+    row = {"order": format_interval(order, within=ACCURACY)}
     for name, terms in {"EP at zero": "EP", "EP + PP + BP at zero": POSITION}.items():
         for what, measure in {"order": metric, "label set": label_set}.items():
             change = taken(terms, measure, of=metric, **where)(study, part) if measure else np.array([np.nan])
