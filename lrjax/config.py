@@ -89,6 +89,9 @@ class Sweep:
     eval_every: int = 300
     slab: int = dataclasses.field(default=0, compare=False)
     checkpoint_every: int = dataclasses.field(default=0, compare=False)
+    # Of a part of another sweep (`analysis.models.some_of`): the whole, and the numbers that these models have in it.
+    part_of: "Sweep | None" = dataclasses.field(default=None, compare=False, repr=False)
+    numbers: tuple[int, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
 
 RUN = ("steps", "eval_every", "slab", "checkpoint_every")

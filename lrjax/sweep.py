@@ -25,7 +25,7 @@ from lrjax.errors import InputError
 from lrjax.evaluate import METRICS, evaluate
 from lrjax.gates import NONE, Gates
 from lrjax.splits import Splits
-from lrjax.stats import Table
+from lrjax.stats import Table, select
 from lrjax.train import TrainState
 
 CHUNK, CHUNK_SECONDS = 25, 5  # steps between two looks of the host, at most; how long they may last
@@ -380,7 +380,8 @@ def models_table(run: Run) -> Table:
 
 def divergences(run: Run) -> str:
     """One line on the models that have diverged; nothing if none has."""
-    gone = [f"model {i} at step {step}" for i, step in enumerate(run.diverged_at.tolist()) if step is not None]
+    numbers = model_columns(run.sweep)["model"].tolist()
+    gone = [f"model {i} at step {step}" for i, step in zip(numbers, run.diverged_at.tolist(), strict=True) if step is not None]
     if not gone:
         return ""
     names = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
@@ -396,7 +397,9 @@ def history_table(run: Run) -> Table:
 
 
 def model_columns(sweep: Sweep) -> Table:
-    """The axes of every model, [M] each; betas as beta1 and beta2."""
+    """The axes of every model, [M] each; betas as beta1 and beta2. Those of a part of a sweep are its rows of the whole's."""
+    if sweep.part_of is not None:
+        return select(model_columns(sweep.part_of), np.array(sweep.numbers, int))
     columns: Table = {"model": np.arange(len(sweep.models))}
     for name in (*TRACED, *STATIC):
         values = [getattr(model, name) for model in sweep.models]

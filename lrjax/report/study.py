@@ -25,7 +25,7 @@ from lrjax.analysis.ablate import (
     ablate_terms,
 )
 from lrjax.analysis.factors import explained
-from lrjax.analysis.models import by_shape, tidy
+from lrjax.analysis.models import tidy, where
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
 from lrjax.stats import Table
@@ -59,8 +59,8 @@ def rise(run: Run) -> Table:
 
 def pruned_of(run: Run, n_heads: int) -> Table:
     """Every subset of heads kept, at N = 15, of the models of a run with so many heads (each number of heads has 2^n subsets)."""
-    (part,) = [part for part in by_shape(run, [15], "n_heads") if part.programs[0].static.n_heads == n_heads]
-    return heads.pruning(part, heads.heads(part), [15])
+    part = where(run, ["n_labels=15", f"n_heads={n_heads}"])
+    return heads.pruning(part, heads.heads(part))
 
 
 # Answer -> what makes it. Ablations are of vision, evaluated on unseen pairs (and single objects where that is asked).
