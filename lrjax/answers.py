@@ -19,12 +19,12 @@ from absl import flags
 from lrjax import checkpoint, cli, workdir
 from lrjax.analysis import depth
 from lrjax.analysis.ablate import ablate, ablate_each
-from lrjax.analysis.models import check_encoder, fields_of, of_labels, tidy, where
+from lrjax.analysis.models import check_encoder, fields_of, healthy, of_labels, tidy, where
 from lrjax.errors import InputError
 from lrjax.figures import encoders as figures
 from lrjax.gates import NONE
 from lrjax.stats import Table, format_interval, format_table, groups, least, write_csv
-from lrjax.sweep import Run, models_table
+from lrjax.sweep import Run, divergences, models_table
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -43,13 +43,19 @@ def define_flags(encoder: bool = True, frozen: bool = False) -> None:
 
 
 def restore() -> Run:
-    """The run of --ckpt, or the part of it that --where and --labels choose. Raises InputError if there is no such thing."""
+    """The run of --ckpt, or the part of it that --where and --labels choose, without the models that have diverged: which these are
+    is printed. Raises InputError if there is no such thing.
+    """
     if not flags.FLAGS.ckpt:
         raise InputError("--ckpt=: expected a workdir of experiments.sweep, its checkpoints, or one step")
     n_labels = cli.whole_numbers("labels", flags.FLAGS.labels, "5,15")
     check_encoder(getattr(flags.FLAGS, "encoder", "vision"))
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
-    return of_labels(where(workdir.restore(Path(flags.FLAGS.ckpt)), chosen_by()), n_labels)
+    run = of_labels(where(workdir.restore(Path(flags.FLAGS.ckpt)), chosen_by()), n_labels)
+    asked = healthy(run)
+    if gone := divergences(run):
+        print(gone)
+    return asked
 
 
 def chosen_by() -> list[str]:

@@ -309,7 +309,11 @@ def _train_to(end: int, run: Run, i: int, often: int, on_chunk, on_checkpoint, s
 
 
 def _evaluate(end: int, run: Run, i: int, measures: tuple[Measure, ...]) -> dict[str, np.ndarray]:
-    """The metrics [m] of program i at step `end`, NaN for models that have diverged. Begins a new sum of losses."""
+    """The metrics [m] of program i at step `end`, NaN for models that have diverged. Begins a new sum of losses.
+
+    A model has diverged too, at `end`, if a parameter or a moment of the optimiser is not finite, though its loss is: an infinite
+    second moment stops a parameter for good. That is looked at here, where states are in host memory, and not in every step.
+    """
     p, mesh, sweep, state = run.programs[i], devices.mesh(), run.sweep, run.states[i]
     hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
     exhaustive = end > sweep.steps - REPORTED * sweep.eval_every
@@ -317,7 +321,7 @@ def _evaluate(end: int, run: Run, i: int, measures: tuple[Measure, ...]) -> dict
     metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, jnp.int32(end), measures, mesh), p)
     metrics["loss"] = state.loss_sum / np.float32(sweep.eval_every) if end else np.full_like(state.loss_sum, np.nan)
 
-    finite = np.all([np.isfinite(x).reshape(len(p.rows), -1).all(1) for x in jax.tree.leaves(state.params)], 0)
+    finite = np.all([np.isfinite(x).reshape(len(p.rows), -1).all(1) for x in jax.tree.leaves((state.params, state.opt_state))], 0)
     diverged_at = np.where(finite | (state.diverged_at >= 0), state.diverged_at, np.int32(end))
     run.states[i] = state.replace(loss_sum=np.zeros_like(state.loss_sum), diverged_at=diverged_at)
     return {name: np.where(diverged_at < 0, values, np.float32(np.nan)) for name, values in metrics.items()}

@@ -102,6 +102,14 @@ def where(run: Run, fields: Sequence[str]) -> Run:
     return run
 
 
+def healthy(run: Run) -> Run:
+    """The part of a run whose models have not diverged: what is asked. Raises InputError if none is left."""
+    keep = np.ma.getmaskarray(run.diverged_at)
+    if not keep.any():
+        raise InputError(f"--ckpt: all {len(keep)} models have diverged: there is nothing to ask; train with a lower lr")
+    return some_of(run, keep)
+
+
 def fields_of(text: str) -> list[str]:
     """The fields of a --where, in one order: `n_heads=4;gates=EP=0;text:EP=0` has two, as gates may hold a `;` too."""
     fields: list[str] = []

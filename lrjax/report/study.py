@@ -25,7 +25,7 @@ from lrjax.analysis.ablate import (
     ablate_terms,
 )
 from lrjax.analysis.factors import explained
-from lrjax.analysis.models import tidy, where
+from lrjax.analysis.models import healthy, tidy, where
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
 from lrjax.stats import Table
@@ -44,7 +44,7 @@ def monotone(run: Run) -> Table:
     rows = ep.isel(head=best).values
     rank = [abs(spearmanr(np.arange(row.size), row).statistic) for row in rows]
     table = tidy(strength.isel(head=best).drop_vars("head").to_dataset(name="gradient_EP"))
-    return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"][table["model"]]}
+    return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"]}
 
 
 def rise(run: Run) -> Table:
@@ -248,7 +248,7 @@ class Study:
         """Make the answers that are not there; returns their names."""
         path = self.path(part)
         missing = [name for name in names if not _answer(path, name).is_file()]
-        run = workdir.restore(path) if missing else None
+        run = healthy(workdir.restore(path)) if missing else None
         for name in missing:
             with self.clock(f"{part}: {name}"):
                 stats.write_csv(_answer(path, name), ANSWERS[name](run))
