@@ -53,9 +53,10 @@ def by_token(run, encoder):
 
 def chosen(run, here):
     """(kind, row, title) of the model that generalises most and of the one that fails most, if there are such."""
-    accuracy = sweep.models_table(run).get("unseen_pair")
-    if accuracy is None:
+    if so_far := answers.unfinished(run):
+        print(f"No model that generalises, or fails, is drawn: {so_far}")
         return
+    accuracy = sweep.models_table(run)["unseen_pair"]
     for kind, row in zip(("generalises", "fails"), decompose.examples(accuracy, GENERALISES, FAILS), strict=True):
         if row is None:
             print(f"no model {kind}: none is drawn")

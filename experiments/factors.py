@@ -17,11 +17,11 @@ METRICS = ("unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
 def main() -> None:
     run = answers.restore()
+    if so_far := answers.unfinished(run):
+        raise InputError(so_far)
     table = sweep.models_table(run)
-    if not run.finished or len(AXES.value) != 2 or not set(AXES.value) <= set(table):
-        raise InputError(
-            f"--axes={','.join(AXES.value)}: expected two columns of models.csv of a finished sweep, such as n_labels,n2"
-        )
+    if len(AXES.value) != 2 or not set(AXES.value) <= set(table):
+        raise InputError(f"--axes={','.join(AXES.value)}: expected two columns of models.csv, such as n_labels,n2")
     rows, found = [], {}
     for metric in METRICS:
         shares = explained(table, metric, *AXES.value)

@@ -33,7 +33,9 @@ def main() -> None:
     print(format_table(header, rows))
     answers.write_table("gradient", tidy(answer))
 
-    if run.finished and flags.FLAGS.encoder == "vision":
+    if so_far := answers.unfinished(run):
+        print(f"How well the ratio predicts, and when it appears, is not asked: {so_far}")
+    elif flags.FLAGS.encoder == "vision":
         models = sweep.models_table(run)
         found = gradient.prediction(best.ratio.values, models)
         print(f"\nhow well the ratio predicts, over {len(models['seed'])} models (generalises: above {gradient.GENERALISES})")

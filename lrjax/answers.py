@@ -58,6 +58,14 @@ def restore() -> Run:
     return asked
 
 
+def unfinished(run: Run) -> str:
+    """What to say where a finished sweep is asked for; nothing if it is one."""
+    if run.finished:
+        return ""
+    at = f"--ckpt={flags.FLAGS.ckpt}: is unfinished (step {run.step} of {run.sweep.steps})"
+    return f"{at}; train it to its end with experiments.sweep --resume, or give its last step"
+
+
 def chosen_by() -> list[str]:
     """The fields of --where, in one order."""
     return [] if flags.FLAGS.where is None else fields_of(flags.FLAGS.where)

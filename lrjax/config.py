@@ -18,7 +18,7 @@ from flax import struct
 
 from lrjax import tasks
 from lrjax.errors import InputError, suggest
-from lrjax.gates import ENCODERS, NONE, GateSchedule, parse_gates
+from lrjax.gates import ENCODERS, NONE, GateSchedule, canonical, check_gates, parse_gates
 from lrjax.loss import LOSSES
 from lrjax.positions import LEARNED, POSITIONS
 
@@ -66,6 +66,10 @@ class Model:
     mask_repeats: bool = False
     warmup_steps: int = 10
     eps: float = 1e-8
+
+    def __post_init__(self):
+        if isinstance(self.gates, str):
+            object.__setattr__(self, "gates", canonical(self.gates))  # one form: models of equal gates are equal
 
 
 MAX_MODELS = 1_000_000
@@ -225,6 +229,7 @@ def validate(sweep: Sweep) -> None:
         raise InputError("models: the sweep is empty; give at least one model")
     for model in {dataclasses.replace(model, seed=0): model for model in sweep.models}.values():
         validate_model(model)
+        check_gates(model.gates, steps)
 
 
 def validate_model(model: Model) -> None:
@@ -323,6 +328,7 @@ def _axis(name: str, value: Any) -> tuple:
     if not values:
         raise InputError(f"config.{name}: the axis is empty; give at least one value, such as ({getattr(Model, name)!r},)")
     cast = tuple(_cast(name, v, kind) for v in values)
+    cast = tuple(map(canonical, cast)) if name == "gates" else cast
     if len(set(cast)) < len(cast):
         raise InputError(f"config.{name}: {value!r} repeats a value; give each value once")
     return cast

@@ -34,7 +34,7 @@ from lrjax.clip import CLIP, shapes, stream
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError, suggest
 from lrjax.evaluate import evaluate, metric_names
-from lrjax.gates import NONE, Gates, check_heads, parse_gates, parse_terms
+from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
 from lrjax.positions import WITHOUT_P
 from lrjax.splits import Splits
 from lrjax.stats import Table
@@ -101,6 +101,7 @@ class Ablate:
                 parse_terms(names, "--ablations")
                 where = ".".join([self.encoder, *(f"h{h}" for h in heads)])
                 gates = f"{where}:{names}={dose if scaled else 0}"
+            once(clauses(gates))
             rows.append(parse_gates(gates, layers, static.n_heads).g0)
             if control:
                 self._check_control(static, text, control, names, layers)

@@ -22,7 +22,7 @@ from lrjax import devices
 from lrjax.clip import CLIP, model_splits
 from lrjax.config import Hyper, Model, Static
 from lrjax.errors import InputError, suggest
-from lrjax.gates import ENCODERS
+from lrjax.gates import ENCODERS, canonical
 from lrjax.positions import LEARNED
 from lrjax.scenes import label_name
 from lrjax.stats import Table
@@ -93,7 +93,7 @@ def where(run: Run, fields: Sequence[str]) -> Run:
             expected = "NAME=VALUE of a field of the models, such as n_layers_vision=2 or weight_decay=0.1"
             raise InputError(f"--where={text}: is no such field{suggest(name, FIELDS)}; expected {expected}")
         found = [getattr(model, name) for model in run.sweep.models]
-        wanted = _of_text(FIELDS[name], value)
+        wanted = canonical(value) if name == "gates" else _of_text(FIELDS[name], value)
         if wanted not in found:
             values = sorted(set(found))
             expected = " or ".join(map(str, values[:8])) + (" or another" if len(values) > 8 else "")

@@ -28,6 +28,7 @@ from lrjax.analysis.factors import explained
 from lrjax.analysis.models import healthy, tidy, where
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
+from lrjax.gates import in_steps
 from lrjax.stats import Table
 from lrjax.sweep import Run, history_table, model_columns, models_table
 
@@ -329,5 +330,6 @@ def sweep_of(config, seeds: int, most_seeds: int, quick: bool) -> Sweep:
     if quick:
         small = {"batch_size": 64, "d_model": 32, "d_embed": 32}
         changes = {"seeds": 2, "steps": 60, "eval_every": 20}
+        changes["gates"] = tuple(in_steps(text, changes["steps"] / config["steps"]) for text in config["gates"])
         changes |= {name: value for name, value in small.items() if not isinstance(config[name], tuple)}
     return make_sweep(dict(config) | changes)
