@@ -126,7 +126,7 @@ for i, (module, arguments) in enumerate(commands):
         try:
             runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
         except SystemExit as error:
-            code = error.code
+            code = error.code or 0
         except BaseException:
             code = traceback.print_exc() or 1
         sys.stdout.flush(), sys.stderr.flush()

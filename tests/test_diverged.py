@@ -42,11 +42,12 @@ def half_gone(tmp_path_factory):
 
 
 def test_every_analysis_leaves_them_out_and_says_so(half_gone, tmp_path):
-    commands = [(name, [f"--ckpt={half_gone / OF_SWEEP.get(name, 'row')}", *MORE.get(name, [])]) for name in COMMANDS]
+    of_sweep = lambda name: [f"--ckpt={half_gone / OF_SWEEP.get(name, 'row')}", f"--out={tmp_path / OF_SWEEP.get(name, 'row')}"]
+    commands = [(name, [*of_sweep(name), *MORE.get(name, [])]) for name in COMMANDS]
     for (name, _), done in zip(commands, many_commands(tmp_path, commands), strict=True):
         assert (done.returncode, done.stderr) == (0, ""), f"{name}: {done.stderr}"
         assert re.match(r"diverged, frozen and left out: (4 of 8|1 of 2) \(model \d at step \d", done.stdout), name
-    tables = [read_csv(path) for path in half_gone.glob("row/analysis/*.csv")]
+    tables = [read_csv(path) for path in tmp_path.glob("row/analysis/*.csv")]
     models = {model for table in tables if "model" in table for model in table["model"].tolist()}
     assert models == {0, 1, 4, 5}, "healthy ones, by their numbers"
 
