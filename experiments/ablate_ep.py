@@ -52,7 +52,7 @@ def main() -> None:
     if bad := [name for name in images if name not in SETS] or ([] if "unseen_pair" in images else ["unseen_pair is missing"]):
         raise InputError(f"--images={','.join(images)}: {bad[0]}; expected unseen_pair, and single or seen_pair if you like")
     encoder = flags.FLAGS.encoder
-    run, n_labels = answers.restore()
+    run = answers.restore()
 
     def of_part(part):
         named = {"controls": CONTROLS, "doses": DOSES, "recognition": ABLATIONS}
@@ -60,9 +60,9 @@ def main() -> None:
             named["each"] = each(part.programs[0].static, encoder)
         usual = (*ABLATIONS, *ROTARY) if part.programs[0].static.positions == "rotary" else ABLATIONS
         asked = [text for given in TERMS.value or usual for text in named.get(given, (given,))]
-        return ablate(part, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, n_labels, images, flags.FLAGS.frozen)
+        return ablate(part, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, sets=images, frozen=flags.FLAGS.frozen)
 
-    table = merged([of_part(part) for part in by_shape(run, n_labels, *TERMS_BY)])
+    table = merged([of_part(part) for part in by_shape(run, *TERMS_BY)])
     measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES
     which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
     where = f"{encoder} encoder, {which}, step {run.step}"

@@ -8,7 +8,7 @@ python -m experiments.align --ckpt=runs/diversity [--labels=25] [--where=n_heads
 
 from lrjax import answers, cli
 from lrjax.analysis.align import FITS, align
-from lrjax.analysis.models import members, tidy
+from lrjax.analysis.models import tidy
 from lrjax.figures import align as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
 from lrjax.sweep import model_columns
@@ -18,11 +18,11 @@ SCALES = {"cosine": None, "retrieval": ACCURACY, "retrieval_all": ACCURACY}  # m
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    table = tidy(align(run, n_labels))
+    run = answers.restore()
+    table = tidy(align(run))
     print_tables(table, tuple(model_columns(run.sweep)), f"step {run.step}")
     answers.write_table("align", table)
-    answers.draw("align", figures.alignment, table, members(run)[0].n_heldout)
+    answers.draw("align", figures.alignment, table, run.sweep.models[0].n_heldout)
 
 
 def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:

@@ -21,8 +21,8 @@ GENERALISES, FAILS = 0.8, 0.6  # top-1 on unseen pairs of the two models that ar
 
 def main() -> None:
     encoder = flags.FLAGS.encoder
-    run, n_labels = answers.restore()
-    answer = decompose.decompose(run, encoder, n_labels)
+    run = answers.restore()
+    answer = decompose.decompose(run, encoder)
     if LAYER.value not in answer.layer:
         raise InputError(
             f"--layer={LAYER.value}: the {encoder} encoder has {answer.sizes['layer']}; expected 0..{answer.sizes['layer'] - 1}"
@@ -34,7 +34,7 @@ def main() -> None:
 
     here = answer.sel(layer=LAYER.value)
     answers.draw("terms_mean", figures.maps, here.mean("model"), f"mean over {answer.sizes['model']} models")
-    tables = by_token(run, encoder, n_labels) if LAYER.value == 0 else None
+    tables = by_token(run, encoder) if LAYER.value == 0 else None
     for kind, row, title in chosen(run, here):
         answers.draw(f"terms_{kind}", figures.maps, here.isel(model=row), title)
         if tables is not None:
@@ -42,10 +42,10 @@ def main() -> None:
     answers.draw("shares", figures.shares, here)
 
 
-def by_token(run, encoder, n_labels):
+def by_token(run, encoder):
     """The maps by token and position; under rotary positions, where there are none, nothing but a line that says so."""
     try:
-        return decompose.tables(run, encoder, n_labels)
+        return decompose.tables(run, encoder)
     except InputError as error:
         print(f"EP_by_label is not drawn: {error}")
         return None
@@ -53,16 +53,16 @@ def by_token(run, encoder, n_labels):
 
 def chosen(run, here):
     """(kind, row, title) of the model that generalises most and of the one that fails most, if there are such."""
-    accuracy = sweep.models_table(run).get("unseen_pair")
-    if accuracy is None:
+    if so_far := answers.unfinished(run):
+        print(f"No model that generalises, or fails, is drawn: {so_far}")
         return
-    top1 = accuracy[here.model.values]
-    for kind, row in zip(("generalises", "fails"), decompose.examples(top1, GENERALISES, FAILS), strict=True):
+    accuracy = sweep.models_table(run)["unseen_pair"]
+    for kind, row in zip(("generalises", "fails"), decompose.examples(accuracy, GENERALISES, FAILS), strict=True):
         if row is None:
             print(f"no model {kind}: none is drawn")
         else:
             of = here.isel(model=row)
-            yield kind, row, f"the model that {kind} most, N = {int(of.n_labels)}, seed {int(of.seed)}, top-1 {top1[row]:.2f}"
+            yield kind, row, f"the model that {kind} most, N = {int(of.n_labels)}, seed {int(of.seed)}, top-1 {accuracy[row]:.2f}"
 
 
 def print_shares(answer) -> None:

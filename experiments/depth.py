@@ -24,9 +24,9 @@ def main() -> None:
     encoder, frozen = flags.FLAGS.encoder, flags.FLAGS.frozen
     if frozen and encoder != "vision":
         raise InputError(f"--frozen, --encoder={encoder}: whole layers are ablated in vision alone; expected --encoder=vision")
-    run, n_labels = answers.restore()
-    in_layers = depth.layers(run, encoder, n_labels)
-    models = answers.models_of(run, n_labels)
+    run = answers.restore()
+    in_layers = depth.layers(run, encoder)
+    models = answers.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     answers.tell_by(models, by, MEASURES)
@@ -38,10 +38,10 @@ def main() -> None:
     answers.tell_by(best, (*by, "layer"), {"size": "|gradient| of the best head", "steadiness": "its steadiness"})
     answers.draw("depth_layers", figures.layers, found)
     if encoder == "vision":
-        zeroed = depth.by_layer(run, n_labels, frozen)
+        zeroed = depth.by_layer(run, frozen=frozen)
         answers.write_table("depth_by_layer", zeroed)
         answers.tell_by(zeroed, (*by, "ablation"), MEASURES)
-    answers.tell_causes("depth", run, encoder, n_labels, by)
+    answers.tell_causes("depth", run, encoder, by)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ from absl import flags
 
 from lrjax import answers, cli, sweep
 from lrjax.analysis.factors import explained
-from lrjax.analysis.models import choose
 from lrjax.errors import InputError
-from lrjax.stats import format_table, select
+from lrjax.stats import format_table
 
 answers.define_flags(encoder=False)
 AXES = flags.DEFINE_list("axes", ["n_labels", "n2"], "the two axes of the sweep")
@@ -17,12 +16,12 @@ METRICS = ("unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    table = select(sweep.models_table(run), choose(run, n_labels))
-    if not run.finished or len(AXES.value) != 2 or not set(AXES.value) <= set(table):
-        raise InputError(
-            f"--axes={','.join(AXES.value)}: expected two columns of models.csv of a finished sweep, such as n_labels,n2"
-        )
+    run = answers.restore()
+    if so_far := answers.unfinished(run):
+        raise InputError(so_far)
+    table = sweep.models_table(run)
+    if len(AXES.value) != 2 or not set(AXES.value) <= set(table):
+        raise InputError(f"--axes={','.join(AXES.value)}: expected two columns of models.csv, such as n_labels,n2")
     rows, found = [], {}
     for metric in METRICS:
         shares = explained(table, metric, *AXES.value)

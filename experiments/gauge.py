@@ -15,13 +15,13 @@ answers.define_flags(encoder=False)
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    law = tidy(gauge.law(run, n_labels))
+    run = answers.restore()
+    law = tidy(gauge.law(run))
     print(f"the law: E_cls - P_0 = initial value x prod(1 - lr_t wd); largest relative deviation {law['deviation'].max():.1e}")
     print(f"over {len(law['seed'])} models; norms now: E_cls {law['E_cls'].mean():.2f}, P_0 {law['P_0'].mean():.2f}\n")
     answers.write_table("gauge_law", law)
 
-    table = gauge.moved(run, n_labels)
+    table = gauge.moved(run)
     rows = []
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)

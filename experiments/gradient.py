@@ -4,7 +4,6 @@ python -m experiments.gradient --ckpt=runs/diversity [--labels=15] [--where=n_he
     [--format=png|svg|pdf]
 """
 
-import numpy as np
 from absl import flags
 
 from lrjax import answers, cli, sweep
@@ -12,17 +11,17 @@ from lrjax.analysis import gradient
 from lrjax.analysis.models import tidy
 from lrjax.attention import TERMS
 from lrjax.figures import gradient as figures
-from lrjax.stats import conditions, format_interval, format_table, groups, select
+from lrjax.stats import conditions, format_interval, format_table, groups
 
 answers.define_flags()
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    answer = gradient.gradient(run, flags.FLAGS.encoder, n_labels)
+    run = answers.restore()
+    answer = gradient.gradient(run, flags.FLAGS.encoder)
     best = gradient.strongest(answer)
     there = [term for term in TERMS if abs(best[f"gradient_{term}"]).max() > 1e-6]  # rotary positions have others than learned ones
-    rows, columns = [], select(sweep.model_columns(run.sweep), answer.model.values)
+    rows, columns = [], sweep.model_columns(run.sweep)
     by = conditions(columns, columns)
     for key, models in groups(columns, by).items():
         part = best.isel(model=models)
@@ -34,16 +33,16 @@ def main() -> None:
     print(format_table(header, rows))
     answers.write_table("gradient", tidy(answer))
 
-    if run.finished and flags.FLAGS.encoder == "vision":
-        models = select(sweep.models_table(run), answer.model.values)
+    if so_far := answers.unfinished(run):
+        print(f"How well the ratio predicts, and when it appears, is not asked: {so_far}")
+    elif flags.FLAGS.encoder == "vision":
+        models = sweep.models_table(run)
         found = gradient.prediction(best.ratio.values, models)
         print(f"\nhow well the ratio predicts, over {len(models['seed'])} models (generalises: above {gradient.GENERALISES})")
         print(format_table(list(found), [[_short(v) for v in row] for row in zip(*found.values(), strict=True)]))
         answers.write_table("gradient_predicts", found)
         answers.draw("gradient_predicts", figures.predictor, best.ratio.values, models)
-        history = sweep.history_table(run)
-        history = select(history, np.isin(history["model"], answer.model.values))
-        if gradient.recorded(history):
+        if gradient.recorded(history := sweep.history_table(run)):
             when = gradient.onsets(history)
             print("\nfirst evaluation at which half of the final value is reached; share of models whose gradient is there first")
             print(format_table(list(when), [[_short(v) for v in row] for row in zip(*when.values(), strict=True)]))

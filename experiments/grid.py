@@ -16,9 +16,9 @@ answers.define_flags(encoder=False)
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    found = grid.directions(run, n_labels)
-    models = answers.models_of(run, n_labels)
+    run = answers.restore()
+    found = grid.directions(run)
+    models = answers.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     heads = tidy(grid.best_heads(found))
@@ -27,7 +27,7 @@ def main() -> None:
     apart = [name for name in models if name.startswith("unseen_pair_order_") and not name.endswith("_t2i")]
     answers.tell_by(models, by, MEASURES | {name: name.removeprefix("unseen_pair_") for name in apart})
     answers.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "apart"})
-    table = ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), n_labels=n_labels, sets=("unseen_pair",))
+    table = ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",))
     answers.write_table("grid_ablate", table)
     told = {name: name.removeprefix("unseen_pair_") for name in apart}
     answers.tell_by(table, (*by, "ablation"), MEASURES | told)

@@ -29,13 +29,13 @@ TOGETHER = {
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    answer = heads.heads(run, n_labels)
+    run = answers.restore()
+    answer = heads.heads(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     print_models(answer, by)
-    pruned = heads.pruning(run, answer, n_labels) if PRUNING.value else None
-    accuracy = ablate(run, (NONE,), n_labels=n_labels) if pruned is None else heads.whole(pruned)
+    pruned = heads.pruning(run, answer) if PRUNING.value else None
+    accuracy = ablate(run, (NONE,)) if pruned is None else heads.whole(pruned)
     print_prediction(heads.of_a_model(answer).max("layer"), accuracy)
     table = heads.head_table(answer)
     answers.write_table("heads", table)

@@ -13,14 +13,14 @@ answers.define_flags(encoder=False)
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    models = answers.models_of(run, n_labels)
+    run = answers.restore()
+    models = answers.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     of_words = {f"unseen_pair_order_{word}": f"order of {word}" for word in ("left", "right")}
     answers.tell_by(models, by, MEASURES | {name: told for name, told in of_words.items() if name in models})
     answers.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
-    answers.tell_causes("left_right", run, "text", n_labels, by)
+    answers.tell_causes("left_right", run, "text", by)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python -m experiments.ratio --ckpt=runs/scale_ratio [--labels=15] [--where=n_hea
 from lrjax import answers, cli
 from lrjax.analysis import gauge, gradient
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import members, tidy
+from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
 from lrjax.figures import ablation as figures
 from lrjax.stats import ACCURACY, format_interval, format_table, groups
@@ -15,11 +15,11 @@ answers.define_flags(encoder=False)
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    if len({(m.e_scale, m.p_scale) for m in members(run)}) < 2:
+    run = answers.restore()
+    if len({(m.e_scale, m.p_scale) for m in run.sweep.models}) < 2:
         raise InputError("--ckpt: all models have the same initial scales; give a sweep such as experiments/configs/scale_ratio.py")
-    carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run, n_labels=n_labels))))
-    table = ablate(run, gauge.ABLATIONS, n_labels=n_labels, sets=("unseen_pair",))
+    carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
+    table = ablate(run, gauge.ABLATIONS, sets=("unseen_pair",))
     rows = []
     for key, chosen in groups(carried, ("n_labels", "ratio_EP")).items():
         shares = [format_interval(carried[f"share_{term}"][chosen]) for term in gradient.POSITION_TERMS]

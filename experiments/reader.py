@@ -18,17 +18,17 @@ LEANS |= {"gradient_first": "first: gradient", "gradient_second": "second: gradi
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    found = reader.reading(run, n_labels)
+    run = answers.restore()
+    found = reader.reading(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    answers.tell_by(answers.models_of(run, n_labels), by, MEASURES)
+    answers.tell_by(answers.models_of(run), by, MEASURES)
     table = tidy(found[["prefers_right", "attention_left", "attention_right"]])
     answers.write_table("reader", table)
     answers.write_table("reader_gradient", tidy(found[["gradient"]]))
     answers.tell_by(tidy(reader.leans(found)), by, LEANS)
     answers.draw("reader", figures.looks, table)
-    zeroed = ablate(run, TASK_ABLATIONS, encoder="text", n_labels=n_labels, sets=("unseen_pair",))
+    zeroed = ablate(run, TASK_ABLATIONS, encoder="text", sets=("unseen_pair",))
     answers.write_table("reader_ablate", zeroed)
     answers.tell_by(zeroed, (*by, "ablation"), MEASURES | {"unseen_pair_named": "named", "unseen_pair_alone": "said alone"})
 

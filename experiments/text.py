@@ -16,10 +16,10 @@ answers.define_flags(encoder=False)
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
+    run = answers.restore()
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    answer, swap = text.attention(run, n_labels), text.swap(run, n_labels)
+    answer, swap = text.attention(run), text.swap(run)
     heads = text.head_table(answer)
     print_heads(text.of_a_model(answer), by)
     print_swap(swap, by)

@@ -13,18 +13,17 @@ from lrjax.analysis import gradient
 from lrjax.analysis.models import tidy
 from lrjax.evaluate import MEASURES
 from lrjax.figures import encoders as figures
-from lrjax.stats import joined, select
+from lrjax.stats import joined
 
 answers.define_flags(encoder=False)
 SHARES = {f"share_{term}": term for term in gradient.POSITION_TERMS}
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
-    models, history = answers.models_of(run, n_labels), sweep.history_table(run)
-    history = select(history, np.isin(history["model"], models["model"]))
+    run = answers.restore()
+    models, history = answers.models_of(run), sweep.history_table(run)
     skilled = {"model": np.unique(history["model"]), "skilled_at": gradient.first_step(history, "unseen_pair_order")}
-    carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run, n_labels=n_labels))))
+    carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     table = joined(joined(models, skilled, ["skilled_at"]), carried, ["position_gradient", "label_spread", "ratio", *SHARES])
     by = ("n_labels", "gates")
     answers.tell_by(table, by, MEASURES | {"skilled_at": "order .8 at step"})

@@ -19,8 +19,8 @@ SCALES = {"mean": None, "sd": None, "order_alone": ACCURACY, "order_without": AC
 
 def main() -> None:
     encoder = flags.FLAGS.encoder
-    run, n_labels = answers.restore()
-    answer = values(run, encoder, n_labels)
+    run = answers.restore()
+    answer = values(run, encoder)
     by_rank = tidy(ranked(answer))
     print_tables(by_rank, tuple(model_columns(run.sweep)), f"{encoder} encoder, step {run.step}")
 

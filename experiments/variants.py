@@ -22,18 +22,18 @@ answers.define_flags(encoder=False, frozen=True)
 
 
 def main() -> None:
-    run, n_labels = answers.restore()
+    run = answers.restore()
     columns = sweep.model_columns(run.sweep)
     by = conditions(columns, columns)
-    models = answers.models_of(run, n_labels)
+    models = answers.models_of(run)
     answers.tell_by(models, by, MEASURES)
-    carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run, n_labels=n_labels))))
+    carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     shares = {f"share_{term}": term for term in TERMS if abs(carried[f"gradient_{term}"]).max() > 1e-6}
     answers.tell_by(carried | {"size": abs(carried["position_gradient"])}, by, {"size": "|gradient|", "ratio": "ratio"} | shares)
     measured = ("position_gradient", "label_spread", "ratio", *shares)
     answers.write_table("variants", joined(models, carried, measured))
     answers.draw("variants", figures.accuracies, models, by[1:] or ("n_labels",), "Other encoders")
-    table = ablate_terms(run, n_labels=n_labels, frozen=flags.FLAGS.frozen)
+    table = ablate_terms(run, frozen=flags.FLAGS.frozen)
     answers.tell_by(table, (*by, "ablation"), MEASURES)
     answers.write_table("variants_ablate", table)
     answers.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", MEASURES)

@@ -2,7 +2,7 @@
 
     answers.define_flags()                                  # --ckpt --labels --where --out --format --encoder
     ...
-    run, n_labels = answers.restore()
+    run = answers.restore()
     answers.write_table("shares", table)
     answers.draw("shares", figures.shares, answer)
 
@@ -11,6 +11,7 @@ it was computed from (`results`). Every flag that is given, and the step where -
 question never overwrites an answer.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +21,13 @@ from absl import flags
 from lrjax import checkpoint, cli, results, workdir
 from lrjax.analysis import depth
 from lrjax.analysis.ablate import ablate, ablate_each
-from lrjax.analysis.models import check_encoder, choose, members, tidy, where
+from lrjax.analysis.models import check_encoder, fields_of, healthy, of_labels, tidy, where
 from lrjax.errors import InputError
 from lrjax.evaluate import ends
 from lrjax.figures import encoders as figures
 from lrjax.gates import NONE
-from lrjax.stats import Table, format_interval, format_table, groups, least, select
-from lrjax.sweep import Run, models_table
+from lrjax.stats import Table, format_interval, format_table, groups, least
+from lrjax.sweep import Run, divergences, models_table
 
 FORMATS = ("png", "svg", "pdf")
 SHORT = {
@@ -42,7 +43,7 @@ def define_flags(encoder: bool = True, frozen: bool = False) -> None:
     """--ckpt, --labels, --where, --out, --format; --encoder where an analysis is of one encoder, --frozen where it ablates."""
     cli.define_path("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
     flags.DEFINE_list("labels", None, "only models with these numbers of labels, such as 15 or 5,25")
-    flags.DEFINE_string("where", None, "only models of these shapes, joined by ;, such as 'n_layers_vision=2;positions=rotary'")
+    flags.DEFINE_string("where", None, "only models with these fields, joined by ;, such as 'n_heads=4;seed=3;gates=EP=0'")
     cli.define_path("out", None, "folder for figures and tables (default: the workdir)")
     flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
     if encoder:
@@ -51,8 +52,10 @@ def define_flags(encoder: bool = True, frozen: bool = False) -> None:
         flags.DEFINE_bool("frozen", False, "keep LayerNorm's scales as they are without the ablation")
 
 
-def restore() -> tuple[Run, list[int] | None]:
-    """The run of --ckpt (of --where, if given), and --labels. Raises InputError if there is no such thing."""
+def restore() -> Run:
+    """The run of --ckpt, or the part of it that --where and --labels choose, without the models that have diverged: which these are
+    is printed. Raises InputError if there is no such thing.
+    """
     if not flags.FLAGS.ckpt:
         raise InputError("--ckpt=: expected a workdir of experiments.sweep, its checkpoints, or one step")
     n_labels = cli.whole_numbers("labels", flags.FLAGS.labels, "5,15")
@@ -60,7 +63,11 @@ def restore() -> tuple[Run, list[int] | None]:
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work
     global _checkpoint
     run, _checkpoint = workdir.restore_identified(Path(flags.FLAGS.ckpt))
-    return where(run, chosen_by()), n_labels
+    run = of_labels(where(run, chosen_by()), n_labels)
+    asked = healthy(run)
+    if gone := divergences(run):
+        print(gone)
+    return asked
 
 
 def given() -> dict[str, object]:
@@ -70,16 +77,22 @@ def given() -> dict[str, object]:
     return {flag.name: flag.value for flag in (*shared, *known.get(sys.argv[0], ())) if flag.value != flag.default}
 
 
+def unfinished(run: Run) -> str:
+    """What to say where a finished sweep is asked for; nothing if it is one."""
+    if run.finished:
+        return ""
+    at = f"--ckpt={flags.FLAGS.ckpt}: is unfinished (step {run.step} of {run.sweep.longest})"
+    return f"{at}; train it to its end with experiments.sweep --resume, or give its last step"
+
+
 def chosen_by() -> list[str]:
     """The fields of --where, in one order."""
-    return [] if flags.FLAGS.where is None else sorted(flags.FLAGS.where.split(";"))
+    return [] if flags.FLAGS.where is None else fields_of(flags.FLAGS.where)
 
 
-def models_of(run: Run, n_labels: list[int] | None) -> Table:
-    """A row per chosen model: its axes and its trained accuracies; those of this step where training has not ended."""
-    if run.finished:
-        return select(models_table(run), choose(run, n_labels))
-    return ablate(run, (NONE,), n_labels=n_labels)
+def models_of(run: Run) -> Table:
+    """A row per model: its axes and its trained accuracies; those of this step where training has not ended."""
+    return models_table(run) if run.finished else ablate(run, (NONE,))
 
 
 def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str], changes: bool = False) -> None:
@@ -98,7 +111,7 @@ def place(folder: str, name: str, suffix: str) -> tuple[Path, results.Record]:
     ckpt, asked = Path(flags.FLAGS.ckpt).resolve(), given()
     encoder = asked.pop("encoder", "")
     parts = [name, encoder, f"step{ckpt.name}" if checkpoint.is_step(ckpt) else ""]
-    parts += ["-".join(text.replace("=", "") for text in chosen_by())]
+    parts += ["-".join(re.sub("[^a-zA-Z0-9_.+@]", "-", text.replace("=", "")) for text in chosen_by())]
     for flag in (name for name in (*SHORT, *sorted(asked.keys() - SHORT.keys() - {"where"})) if name in asked):
         value = asked[flag]
         told = "-".join(map(str, value)) if isinstance(value, list) else "" if value is True else str(value)
@@ -109,18 +122,18 @@ def place(folder: str, name: str, suffix: str) -> tuple[Path, results.Record]:
     return results.place(workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{file}.{suffix}", record), record
 
 
-def tell_causes(name: str, run: Run, encoder: str, n_labels: list[int] | None, by: tuple[str, ...]) -> None:
+def tell_causes(name: str, run: Run, encoder: str, by: tuple[str, ...]) -> None:
     """Which (layer, head, term) is causal, and which path between two heads: print, write, draw it as `name`_each, `name`_paths."""
-    write_table(f"{name}_each", each := ablate_each(run, encoder, n_labels))
+    write_table(f"{name}_each", each := ablate_each(run, encoder))
     causes = depth.causal(each, encoder, by)
     tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"}, True)
     deeper = depth.deep(run, encoder)
-    if not any(model.n_labels in (n_labels or [model.n_labels]) for model in members(deeper)):
+    if not deeper.programs:
         return
     if any(program.static.layer_norm for program in deeper.programs):
         print("Paths are not asked: layer_norm=True: they are followed through attention alone.")
         return
-    paths = tidy(depth.paths(deeper, encoder, n_labels)[["change"]])
+    paths = tidy(depth.paths(deeper, encoder)[["change"]])
     write_table(f"{name}_paths", paths)
     strongest = least(paths, ("model", "exchanged", "layer", "via"), "change")  # a value a model: its paths are no sample
     tell_by(strongest, (*by, "exchanged", "layer", "via"), {"change": "change of order, the strongest path"})

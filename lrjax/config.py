@@ -18,7 +18,7 @@ from flax import struct
 
 from lrjax import tasks
 from lrjax.errors import InputError, suggest
-from lrjax.gates import ENCODERS, NONE, GateSchedule, parse_gates
+from lrjax.gates import ENCODERS, NONE, GateSchedule, canonical, check_gates, parse_gates
 from lrjax.loss import LOSSES
 from lrjax.positions import LEARNED, POSITIONS
 
@@ -76,6 +76,10 @@ class Model:
     warmup_steps: int = 10
     eps: float = 1e-8
 
+    def __post_init__(self):
+        if isinstance(self.gates, str):
+            object.__setattr__(self, "gates", canonical(self.gates))  # one form: models of equal gates are equal
+
 
 MAX_MODELS = 1_000_000
 DATA = ("resampled", "fixed")
@@ -107,6 +111,9 @@ class Sweep:
     checkpoint_every: int = dataclasses.field(default=0, compare=False)
     epochs: int = 0
     evaluations: int = 10
+    # Of a part of another sweep (`analysis.models.some_of`): the whole, and the numbers that these models have in it.
+    part_of: "Sweep | None" = dataclasses.field(default=None, compare=False, repr=False)
+    numbers: tuple[int, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
     def evaluated_at(self, model: Model) -> tuple[int, ...]:
         """The steps after which a model is evaluated, from 0 to its last."""
@@ -257,6 +264,7 @@ def validate(sweep: Sweep) -> None:
         raise InputError("models: the sweep is empty; give at least one model")
     for model in one_of_each(sweep.models):
         validate_model(model)
+        check_gates(model.gates, sweep.evaluated_at(model)[-1])
         if not sweep.epochs:
             continue
         _require("epochs", sweep.epochs, model.data == "fixed", "0 where data = 'resampled', which has no epochs: give steps")
@@ -399,6 +407,7 @@ def _axis(name: str, value: Any) -> tuple:
     if not values:
         raise InputError(f"config.{name}: the axis is empty; give at least one value, such as ({getattr(Model, name)!r},)")
     cast = tuple(_cast(name, v, kind) for v in values)
+    cast = tuple(map(canonical, cast)) if name == "gates" else cast
     if len(set(cast)) < len(cast):
         raise InputError(f"config.{name}: {value!r} repeats a value; give each value once")
     return cast

@@ -1,7 +1,9 @@
 """Gates: a number per (encoder, layer, head, term) that multiplies the term; one mechanism for ablation, dose-response, pruning,
 training-time ablation and annealing.
 
-People write gates as text: clauses joined by `;`, each `[where:]TERMS=value`, on top of gates that are all 1 (`none`).
+People write gates as text: clauses joined by `;`, each `[where:]TERMS=value`, on top of gates that are all 1 (`none`). Spaces and
+the order of clauses, terms, layers and heads mean nothing: a model holds its gates in one form, `canonical`, so that equal gates
+are equal values of an axis.
 
     EP=0                          no EP in vision, all layers and heads
     text:EP+PP=0                  no EP and PP in the text encoder
@@ -9,8 +11,11 @@ People write gates as text: clauses joined by `;`, each `[where:]TERMS=value`, o
     EP=1>0@2000-2500              EP fades from 1 to 0 between training steps 2000 and 2500
 """
 
+import functools
+import itertools
 import math
 import re
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +64,25 @@ _CLAUSE = re.compile(r"(?:(?P<where>[^:=]*):)?(?P<terms>[^:=]*)=(?P<g0>[^>@=]+)(
 _FORM = "`none`, or clauses [vision|text][.L<layer>][.h<head>]:TERM+TERM=value[>value@step-step] joined by `;`"
 
 
+class Clause(NamedTuple):
+    """One clause: which layers and heads (none named: all) of an encoder, which terms, and `values`: the gate at first, the gate at
+    last, the first and the last step of the change; (g0, g0, 0, 1) if there is none.
+    """
+
+    encoder: str
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    terms: tuple[int, ...]
+    values: tuple[float, float, int, int]
+
+    def __str__(self) -> str:
+        places = [self.encoder, *(f"L{layer}" for layer in self.layers), *(f"h{head}" for head in self.heads)]
+        where = "" if places == [ENCODERS[0]] else ".".join(places) + ":"
+        *values, s0, s1 = self.values
+        g0, g1 = (repr(value + 0.0).removesuffix(".0") for value in values)  # + 0: there is no -0
+        return f"{where}{'+'.join(GATES[term] for term in self.terms)}={g0}" + (f">{g1}@{s0}-{s1}" if g0 != g1 else "")
+
+
 def parse_gates(text: str, n_layers: dict[str, int], n_heads: int) -> GateSchedule:
     """The schedule that `text` describes, as NumPy arrays, for encoders of `n_layers[encoder]` layers and n_heads heads.
 
@@ -69,21 +93,93 @@ def parse_gates(text: str, n_layers: dict[str, int], n_heads: int) -> GateSchedu
         return {e: np.full((n_layers[e], n_heads, len(GATES)), value, np.float32) for e in ENCODERS}
 
     schedule = {"g0": full(1), "g1": full(1), "s0": full(0), "s1": full(1)}
-    for clause in [] if text == NONE else text.split(";"):
-        match = _CLAUSE.fullmatch(clause)
-        if not match:
-            raise InputError(f"gates: {clause!r} is not a gate; expected {_FORM}")
-        encoder, layers, heads = _where(match["where"] or "vision", n_layers, n_heads, text)
-        at = np.ix_(layers, heads, parse_terms(match["terms"], f"gates {text!r}"))
-        g0 = _number(match["g0"], text)
-        values = {"g0": g0, "g1": g0 if match["g1"] is None else _number(match["g1"], text)}
-        if match["g1"] is not None:
-            values |= {"s0": int(match["s0"]), "s1": int(match["s1"])}
-            if values["s1"] <= values["s0"]:
-                raise InputError(f"gates: {clause!r} must end after it starts; give steps as @first-last with last > first")
-        for name, value in values.items():
-            schedule[name][encoder][at] = value
+    for clause in clauses(text):
+        depth = n_layers[clause.encoder]
+        if bad := [layer for layer in clause.layers if layer >= depth]:
+            raise InputError(f"gates {text!r}: layer {bad[0]} is out of range; expected 0..{depth - 1} in {clause.encoder}")
+        heads = check_heads(clause.heads or range(n_heads), n_heads, f"gates {text!r}")
+        at = np.ix_(clause.layers or range(depth), heads, clause.terms)
+        for name, value in zip(schedule, clause.values, strict=True):
+            schedule[name][clause.encoder][at] = value
     return GateSchedule(**{name: Gates(**arrays) for name, arrays in schedule.items()})
+
+
+def clauses(text: str) -> list[Clause]:
+    """The clauses of gates, as they stand. Raises InputError if the text is not gates."""
+    return [] if text.strip() == NONE else [_clause(clause, text) for clause in text.split(";")]
+
+
+@functools.cache
+def canonical(text: str) -> str:
+    """The one form of gates: what is set to the same in the same place is one clause. `text` itself if it is not gates, or sets a
+    gate twice: then order matters.
+    """
+    try:
+        found = clauses(text)
+    except InputError:
+        return text
+    if not found or _overlap(found):
+        return text if found else NONE
+    together: dict[tuple, set[int]] = {}
+    for clause in found:
+        together.setdefault(clause._replace(terms=()), set()).update(clause.terms)
+    kept = sorted(
+        (ENCODERS.index(clause.encoder), clause._replace(terms=tuple(sorted(terms)))) for clause, terms in together.items()
+    )
+    return ";".join(str(clause) for _, clause in kept)
+
+
+def check_gates(text: str, steps: int) -> None:
+    """Raise InputError that names the clause if gates contradict, or one never acts in so many steps of training."""
+    for clause in once(clauses(text)):
+        g0, g1, first, _ = clause.values
+        if g0 == g1 == 1:
+            raise InputError(f"gates: {str(clause)!r} never acts: a gate is 1 if nothing sets it; leave it out")
+        if g0 == 1 and first >= steps:
+            raise InputError(f"gates: {str(clause)!r} never acts in {steps} steps; start it earlier, or leave it out")
+
+
+def in_steps(text: str, share: float) -> str:
+    """Gates that change at this share of the steps at which those of `text` do."""
+
+    def earlier(clause):
+        g0, g1, first, last = clause.values
+        first, last = int(first * share), math.ceil(last * share)
+        return clause._replace(values=(g0, g1, first, max(last, first + 1)))
+
+    return ";".join(str(earlier(clause)) for clause in clauses(text)) or NONE
+
+
+def once(found: list[Clause]) -> list[Clause]:
+    """The clauses themselves, if they set each gate once. Raises InputError that names two that do not."""
+    if both := _overlap(found):
+        raise InputError(f"gates: {str(both[0])!r} and {str(both[1])!r} set the same gate; give each gate once")
+    return found
+
+
+def _overlap(found: list[Clause]) -> tuple[Clause, Clause] | None:
+    """Two clauses that set one gate, if there are such."""
+    share = lambda a, b: not a or not b or bool(set(a) & set(b))
+    for a, b in itertools.combinations(found, 2):
+        if a.encoder == b.encoder and share(a.layers, b.layers) and share(a.heads, b.heads) and set(a.terms) & set(b.terms):
+            return a, b
+    return None
+
+
+def _clause(given: str, text: str) -> Clause:
+    """One clause of gates `text`. Raises InputError if it is none."""
+    match = _CLAUSE.fullmatch(re.sub(r"\s", "", given))
+    if not match:
+        raise InputError(f"gates: {given!r} is not a gate; expected {_FORM}")
+    encoder, layers, heads = _where(match["where"] or ENCODERS[0], text)
+    terms, g0 = parse_terms(match["terms"], f"gates {text!r}"), _number(match["g0"], text)
+    values = (g0, g0, 0, 1)
+    if match["g1"] is not None:
+        g1, first, last = _number(match["g1"], text), int(match["s0"]), int(match["s1"])
+        if last <= first:
+            raise InputError(f"gates: {given!r} must end after it starts; give steps as @first-last with last > first")
+        values = (g0, g1, first, last) if g1 != g0 else values
+    return Clause(encoder, layers, heads, tuple(terms), values)
 
 
 def parse_terms(text: str, field: str) -> list[int]:
@@ -102,18 +198,15 @@ def check_heads(heads, n_heads: int, field: str) -> list[int]:
     return list(heads)
 
 
-def _where(where: str, n_layers: dict[str, int], n_heads: int, text: str):
+def _where(where: str, text: str) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
     """`vision.L0.h1` -> encoder, layers, heads."""
     encoder, *rest = where.split(".")
     if encoder not in ENCODERS:
         raise InputError(f"gates {text!r}: encoder {encoder!r} does not exist{suggest(encoder, ENCODERS)}; expected vision or text")
     if bad := [part for part in rest if not re.fullmatch(r"[Lh][0-9]+", part)]:
         raise InputError(f"gates {text!r}: {bad[0]!r} is neither a layer nor a head; expected L<layer> or h<head>")
-    layers = [int(part[1:]) for part in rest if part[0] == "L"] or range(n_layers[encoder])
-    heads = [int(part[1:]) for part in rest if part[0] == "h"] or range(n_heads)
-    if bad := [layer for layer in layers if layer >= n_layers[encoder]]:
-        raise InputError(f"gates {text!r}: layer {bad[0]} is out of range; expected 0..{n_layers[encoder] - 1} in {encoder}")
-    return encoder, list(layers), check_heads(heads, n_heads, f"gates {text!r}")
+    layers, heads = (tuple(sorted({int(part[1:]) for part in rest if part[0] == kind})) for kind in "Lh")
+    return encoder, layers, heads
 
 
 def _number(text: str, whole: str) -> float:

@@ -25,7 +25,7 @@ from lrjax.errors import InputError
 from lrjax.evaluate import METRICS, evaluate
 from lrjax.gates import NONE, Gates
 from lrjax.splits import Splits
-from lrjax.stats import Table
+from lrjax.stats import Table, select
 from lrjax.train import TrainState
 
 CHUNK, CHUNK_SECONDS = 50, 5  # steps between two looks of the host, at most; how long they may last
@@ -385,7 +385,11 @@ def _finite_mean(losses: jax.Array) -> jax.Array:
 
 
 def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
-    """Record the metrics of program i where it stands, NaN for models that have diverged. Begins a new sum of losses."""
+    """Record the metrics of program i where it stands, NaN for models that have diverged. Begins a new sum of losses.
+
+    A model has diverged too, at this step, if a parameter or a moment of the optimiser is not finite, though its loss is: an
+    infinite second moment stops a parameter for good. That is looked at here, where states are in host memory, not in every step.
+    """
     p, mesh, state, row, at = run.programs[i], devices.mesh(), run.states[i], run.evaluated[i], run.at[i]
     hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
     exhaustive = row >= len(p.evaluated_at) - REPORTED
@@ -394,7 +398,7 @@ def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
     steps = at - p.evaluated_at[row - 1] if row else np.nan  # before the first there is no loss
     metrics["loss"] = (state.loss_sum / np.float32(steps)).astype(np.float32)
 
-    finite = np.all([np.isfinite(x).reshape(len(p.rows), -1).all(1) for x in jax.tree.leaves(state.params)], 0)
+    finite = np.all([np.isfinite(x).reshape(len(p.rows), -1).all(1) for x in jax.tree.leaves((state.params, state.opt_state))], 0)
     diverged_at = np.where(finite | (state.diverged_at >= 0), state.diverged_at, np.int32(at))
     run.states[i] = state.replace(loss_sum=np.zeros_like(state.loss_sum), diverged_at=diverged_at)
     found = {name: np.where(diverged_at < 0, values, np.float32(np.nan)) for name, values in metrics.items()}
@@ -434,7 +438,8 @@ def models_table(run: Run) -> Table:
 
 def divergences(run: Run) -> str:
     """One line on the models that have diverged; nothing if none has."""
-    gone = [f"model {i} at step {step}" for i, step in enumerate(run.diverged_at.tolist()) if step is not None]
+    numbers = model_columns(run.sweep)["model"].tolist()
+    gone = [f"model {i} at step {step}" for i, step in zip(numbers, run.diverged_at.tolist(), strict=True) if step is not None]
     if not gone:
         return ""
     names = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
@@ -451,7 +456,9 @@ def history_table(run: Run) -> Table:
 
 
 def model_columns(sweep: Sweep) -> Table:
-    """The axes of every model, [M] each; betas as beta1 and beta2."""
+    """The axes of every model, [M] each; betas as beta1 and beta2. Those of a part of a sweep are its rows of the whole's."""
+    if sweep.part_of is not None:
+        return select(model_columns(sweep.part_of), np.array(sweep.numbers, int))
     columns: Table = {"model": np.arange(len(sweep.models))}
     for name in (*TRACED, *STATIC):
         values = [getattr(model, name) for model in sweep.models]

@@ -76,6 +76,7 @@ def test_depth_and_training_gates_are_ablated_too():
         ),
         (dict(ablations=("mean VE",)), "VE is no row of scores; expected terms of EE EP PE PP BE BP"),
         (dict(ablations=("random EP",), encoder="text"), "'random EP' needs one block"),
+        (dict(ablations=("vision:EP=0;vision.h0:EP=1",)), "'EP=0' and 'vision.h0:EP=1' set the same gate"),
         (dict(ablations=("EP=x",)), "'x' is not a finite number"),
         (dict(ablations=("EP=",)), "expected `none`, or clauses"),
         (dict(heads=[2]), "--heads: head 2 is out of range; expected 0..1"),

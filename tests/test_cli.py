@@ -133,6 +133,12 @@ def bad(tmp, folder):
         ("ablate_ep", [f"--ckpt={folder}", "--heads=a"], "--heads=a: expected whole numbers"),
         ("ablate_ep", [f"--ckpt={folder}", "--labels=4,4", f"--out={tmp}/made"], "--labels=4,4: repeats a number; give each once"),
         ("ablate_ep", ["--ckpt="], "--ckpt=: expected a workdir of experiments.sweep, its checkpoints, or one step"),
+        (
+            "factors",
+            [f"--ckpt={folder}/checkpoints/10"],
+            "/checkpoints/10: is unfinished (step 10 of 20); train it to its end with",
+        ),
+        ("sweep", [new, "--config.gates=EP=1>0@5000-6000"], "gates: 'EP=1>0@5000-6000' never acts in 3000 steps; start it earlier"),
         ("ablate_ep", [f"--ckpt={folder}", "--labels=15"], "--labels=15: no model has so many labels; expected some of 4, 6"),
         ("ablate_ep", [f"--ckpt={folder}", "--encoder=txt"], "--encoder=txt: does not exist (did you mean 'text'?)"),
         ("ablate_ep", [f"--ckpt={folder}", "--ablations=EP+XX"], "--ablations: term 'XX' does not exist"),
@@ -182,6 +188,14 @@ def test_an_analysis_prints_and_writes_its_answer(swept, tmp_path, name, tables,
     assert set(figures) <= {p.stem for p in (tmp_path / "figures").iterdir()}
     assert all(p.suffix == ".svg" and p.stat().st_size > 5000 for p in (tmp_path / "figures").iterdir())
     assert {"model", "n_labels", "seed"} <= set(read(tmp_path / "analysis" / f"{tables[0]}.csv")[0])
+
+
+def test_what_an_unfinished_sweep_has_no_answer_to_is_said(swept, tmp_path):
+    step = swept[0] / "checkpoints" / "10"
+    commands = [(name, [f"--ckpt={step}", "--labels=4", f"--out={tmp_path}"]) for name in ("gradient", "decompose")]
+    for done in many_commands(tmp_path, commands):
+        assert done.returncode == 0, done.stderr
+        assert f": --ckpt={step}: is unfinished (step 10 of 20); train it to its end with experiments.sweep --resume" in done.stdout
 
 
 def test_every_analysis_opens_its_checkpoint_through_one_door():

@@ -154,13 +154,12 @@ def test_a_mixed_sweep_is_asked_of_one_shape():
     run = untrained(tiny_model(), tiny_model(n_layers_vision=2, seed=1), tiny_model(n_layers_vision=2, n_labels=9))
     deeper = models.where(run, ["n_layers_vision=2"])
     np.testing.assert_array_equal(ablate(deeper, ("none", "vision.L1:EP=0"), sets=("unseen_pair",))["model"], [1, 1, 2, 2])
-    np.testing.assert_array_equal(models.choose(deeper, [9]), [2])
-    np.testing.assert_array_equal(answers.models_of(deeper, None)["model"], [1, 2])
-    assert models.members(depth.deep(models.where(run, ["n_layers_vision=1"]), "vision")) == [], "no model has paths"
+    np.testing.assert_array_equal(answers.models_of(deeper)["model"], [1, 2])
+    assert depth.deep(models.where(run, ["n_layers_vision=1"]), "vision").programs == (), "no model has paths"
     for field, told in (
         ("n_layers_vision=3", "--where=n_layers_vision=3: no model has it; expected n_layers_vision=1 or 2"),
         ("n_layer_vision=2", "--where=n_layer_vision=2: is no such field (did you mean 'n_layers_vision'?)"),
-        ("", "--where=: is no such field; expected NAME=VALUE of a field that decides shapes, such as n_layers_vision=2"),
+        ("", "--where=: is no such field; expected NAME=VALUE of a field of the models, such as n_layers_vision=2"),
     ):
         with pytest.raises(InputError) as error:
             models.where(run, [field])

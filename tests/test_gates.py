@@ -1,10 +1,16 @@
+import importlib
+
 import jax
 import numpy as np
 import pytest
 
+from conftest import tiny_model, tiny_sweep
+from lrjax import config
 from lrjax.attention import GATES
 from lrjax.errors import InputError
-from lrjax.gates import parse_gates
+from lrjax.gates import canonical, in_steps, parse_gates
+from lrjax.report.encoder_claims import LATE, RETRAINED
+from lrjax.report.study import sweep_of
 
 LAYERS = {"vision": 2, "text": 1}
 EP, PP = GATES.index("EP"), GATES.index("PP")
@@ -57,3 +63,56 @@ def test_bad_gates_are_named(text, says):
     with pytest.raises(InputError) as error:
         parse_gates(text, LAYERS, 3)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("form", "texts"),
+    [
+        ("none", ["none ", " none"]),
+        ("EP=0", ["EP=0 ", "EP = 0.0", "vision:EP=-0", "EP=0e3", "EP=0>0@3-5", "EP+EP=0"]),
+        ("EP+PP=0.5", ["PP+EP=.5", "PP=0.50;EP=5e-1", " EP=0.5 ; vision : PP=0.5"]),
+        ("EP=0;text:PP=0", ["text:PP=0;EP=0"]),
+        ("vision.L1.h0.h2:EP=0.25", ["vision.h2.L1.h0:EP=0.25", "vision.h0.h2.h0.L1:EP=0.25"]),
+        ("EP=1>0@5-10", ["EP=1.0>0.0@05-10"]),
+        ("EP=0;VP=1>0@5-10", ["VP=1>0@5-10;EP=0"]),
+    ],
+)
+def test_equal_gates_are_one_value(form, texts):
+    assert canonical(form) == form
+    for text in texts:
+        assert canonical(text) == form and config.Model(gates=text) == config.Model(gates=form), text
+        jax.tree.map(np.testing.assert_array_equal, gates_at(text, 7), gates_at(form, 7))
+        with pytest.raises(InputError, match=r"config.gates: .* repeats a value; give each value once"):
+            tiny_sweep(gates=(form, text))
+
+
+def test_gates_of_shipped_configs_and_claims_stand_in_that_form():
+    for name in ("training_ablation", "pruned"):
+        wanted = importlib.import_module(f"experiments.configs.{name}").get_config()
+        assert all(canonical(text) == text for text in wanted.gates)
+        quick = sweep_of(wanted, 8, 8, quick=True)
+        assert len({model.gates for model in quick.models}) == len(wanted.gates), "a trial has schedules that act in it"
+    assert canonical(RETRAINED) == RETRAINED and canonical(LATE) == LATE
+    assert in_steps("EP=1>0@2000-2500;text:PP=0", 0.01) == "EP=1>0@20-25;text:PP=0" and in_steps("none", 0.1) == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("EP=1>0@2000-2500", "gates: 'EP=1>0@2000-2500' never acts in 20 steps; start it earlier, or leave it out"),
+        ("PP=0;text:EP=1>0.5@20-30", "gates: 'text:EP=1>0.5@20-30' never acts in 20 steps; start it earlier, or leave it out"),
+        ("EP=1", "gates: 'EP=1' never acts: a gate is 1 if nothing sets it; leave it out"),
+        ("EP=0;EP=0.5", "gates: 'EP=0' and 'EP=0.5' set the same gate; give each gate once"),
+        ("EP+PP=0;vision.h1:PP=1", "gates: 'EP+PP=0' and 'vision.h1:PP=1' set the same gate; give each gate once"),
+        ("vision.h0.h1:EP=0;vision.h1.L0:EP=0", "gates: 'vision.h0.h1:EP=0' and 'vision.L0.h1:EP=0' set the same gate"),
+    ],
+)
+def test_gates_that_never_act_or_contradict_are_refused(text, says):
+    with pytest.raises(InputError) as error:
+        tiny_sweep(gates=text)
+    assert str(error.value).startswith(says)
+
+
+def test_gates_that_act_are_accepted():
+    for text in ("EP=1>0@19-30", "EP=0.5>1@50-60", "EP=0;text:EP=0.5", "vision.h0:EP=0;vision.h1:EP=0.5", "vision.L0:EP=0"):
+        assert tiny_sweep(gates=text).models[0] == tiny_model(n_labels=4, gates=text)

@@ -28,13 +28,13 @@ import numpy as np
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import POSITION_TERMS, readout_form, readout_scores
 from lrjax.analysis.grid import extent_of, parts, position_rows
-from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, row_of, tidy, traced
+from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
 from lrjax.clip import CLIP, shapes, stream
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError, suggest
 from lrjax.evaluate import evaluate, metric_names
-from lrjax.gates import NONE, Gates, check_heads, parse_gates, parse_terms
+from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
 from lrjax.positions import WITHOUT_P
 from lrjax.splits import Splits
 from lrjax.stats import Table
@@ -101,6 +101,7 @@ class Ablate:
                 parse_terms(names, "--ablations")
                 where = ".".join([self.encoder, *(f"h{h}" for h in heads)])
                 gates = f"{where}:{names}={dose if scaled else 0}"
+            once(clauses(gates))
             rows.append(parse_gates(gates, layers, static.n_heads).g0)
             if control:
                 self._check_control(static, text, control, names, layers)
@@ -172,13 +173,12 @@ def ablate(
     ablation, so that its effect is that of the terms alone. Raises InputError on what does not exist.
     """
     check_encoder(encoder)
+    run = of_labels(run, n_labels)
     question = Ablate(tuple(ablations), encoder, None if heads is None else tuple(heads), tuple(sets), frozen)
     for program in run.programs:  # bad input fails before any work
         question.worlds(program.static)
     metrics = list(dict.fromkeys(name for program in run.programs for name in metric_names(program.static, question.sets)))
-    answer = of_models(
-        run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": question.ablations}, n_labels
-    )
+    answer = of_models(run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": question.ablations})
     table = tidy(answer)
     if "unseen_pair" in sets:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -220,8 +220,8 @@ def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = 
 
 def ablate_each(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None) -> Table:
     """`ablate`'s table of `each`, on unseen pairs, of models of any depth and number of heads."""
-    ask = lambda part: ablate(part, each(part.programs[0].static, encoder), encoder, n_labels=n_labels, sets=("unseen_pair",))
-    return merged([ask(part) for part in by_shape(run, n_labels, *TERMS_BY)])
+    ask = lambda part: ablate(part, each(part.programs[0].static, encoder), encoder, sets=("unseen_pair",))
+    return merged([ask(part) for part in by_shape(of_labels(run, n_labels), *TERMS_BY)])
 
 
 def ablate_terms(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None, frozen: bool = False) -> Table:
@@ -230,6 +230,6 @@ def ablate_terms(run: Run, encoder: str = "vision", n_labels: Sequence[int] | No
     def ask(part: Run) -> Table:
         there = existing(part.programs[0].static, encoder)
         names = tuple(name for name in VARIANT_ABLATIONS if name == NONE or set(name.split("+")) & set(there))
-        return ablate(part, names, encoder, n_labels=n_labels, sets=("unseen_pair",), frozen=frozen)
+        return ablate(part, names, encoder, sets=("unseen_pair",), frozen=frozen)
 
-    return merged([ask(part) for part in by_shape(run, n_labels, *TERMS_BY)])
+    return merged([ask(part) for part in by_shape(of_labels(run, n_labels), *TERMS_BY)])

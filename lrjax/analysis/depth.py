@@ -28,7 +28,7 @@ import xarray as xr
 from lrjax.analysis.ablate import TERMS_BY, ablate, of_position
 from lrjax.analysis.decompose import traces, unseen_sequences
 from lrjax.analysis.gradient import readout_form
-from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_models, row_of, some_of, traced
+from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_labels, of_models, row_of, some_of, traced
 from lrjax.analysis.values import decided
 from lrjax.attention import GATES, TERMS, attend
 from lrjax.clip import CLIP, embed_captions, embed_images, shapes
@@ -77,6 +77,7 @@ def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False
 
     Raises InputError for tasks that are no row.
     """
+    run = of_labels(run, n_labels)
     for program in run.programs:
         row_of(program.static, "depth")
     dims = {"gradient": ("layer", "term", "head")} | dict.fromkeys(("position_gradient", "steadiness"), ("layer", "head"))
@@ -84,7 +85,7 @@ def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False
     def coords(static):
         return {"layer": range(depth_of(static, encoder)), "term": TERMS, "head": range(static.n_heads)}
 
-    return of_models(run, _LAYERS[check_encoder(encoder), alone], dims, coords, n_labels)
+    return of_models(run, _LAYERS[check_encoder(encoder), alone], dims, coords)
 
 
 def patched(
@@ -162,7 +163,7 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
 
 def deep(run: Run, encoder: str) -> Run:
     """The models of a run with two layers or more in an encoder."""
-    return some_of(run, [k for k, program in enumerate(run.programs) if depth_of(program.static, encoder) > 1])
+    return some_of(run, [getattr(model, f"n_layers_{encoder}") > 1 for model in run.sweep.models])
 
 
 def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
@@ -174,9 +175,9 @@ def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
         static = part.programs[0].static
         terms = of_position(static)
         names = (NONE, terms, *(f"vision.L{layer}:{terms}=0" for layer in range(static.n_layers_vision)))
-        return ablate(part, names, n_labels=n_labels, sets=("unseen_pair",), frozen=frozen)
+        return ablate(part, names, sets=("unseen_pair",), frozen=frozen)
 
-    return merged([ask(part) for part in by_shape(run, n_labels, *TERMS_BY)])
+    return merged([ask(part) for part in by_shape(of_labels(run, n_labels), *TERMS_BY)])
 
 
 def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
@@ -184,6 +185,7 @@ def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
 
     Raises InputError for encoders of one layer, which have no paths, and for LayerNorm and MLP, which this does not follow.
     """
+    run = of_labels(run, n_labels)
     for program in run.programs:
         s = program.static
         if traced(s, encoder, "paths") < 2 or s.layer_norm or s.mlp_ratio:
@@ -198,7 +200,7 @@ def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
         return {"exchanged": exchanged(static, encoder), "layer": layers, "sender": heads, "receiver": heads, "via": VIA}
 
     dims = {"order": (), "change": ("exchanged", "layer", "sender", "receiver", "via")}
-    return of_models(run, _PATHS[check_encoder(encoder)], dims, coords, n_labels)
+    return of_models(run, _PATHS[check_encoder(encoder)], dims, coords)
 
 
 # One object an encoder, made once: equal questions compile once.

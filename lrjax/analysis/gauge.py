@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import choose, contrastive, members, of_models, some_of
+from lrjax.analysis.models import contrastive, of_labels, of_models, some_of
 from lrjax.clip import CLIP, init_clip
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
@@ -49,10 +49,10 @@ def move_cls(run: Run, share: float) -> Run:
 
 def moved(run: Run, n_labels=None) -> Table:
     """`ablate`'s table of ABLATIONS on unseen pairs for every place of the CLS vector in PLACES: column `cls`."""
-    _check(run, n_labels)
-    parts = []
+    run, parts = of_labels(run, n_labels), []
+    _check(run)
     for place, share in PLACES.items():
-        table = ablate(run if share is None else move_cls(run, share), ABLATIONS, n_labels=n_labels, sets=("unseen_pair",))
+        table = ablate(run if share is None else move_cls(run, share), ABLATIONS, sets=("unseen_pair",))
         parts.append(table | {"cls": np.full(len(table["model"]), place)})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -78,25 +78,24 @@ def law(run: Run, n_labels=None) -> xr.Dataset:
 
     The law holds for one vision block with learned positions and gates of 1. Raises InputError for others.
     """
-    _check(run, n_labels)
-    for model in members(run, n_labels):
+    run = of_labels(run, n_labels)
+    _check(run)
+    for model in run.sweep.models:
         if model.gates != NONE:
             raise InputError(f"gauge: gates={model.gates!r}; expected {NONE!r}: the law is of training with all gates 1")
         if not model.decay_cls:
             raise InputError("gauge: decay_cls=False; expected True: the law is of E_cls and P_0 that decay alike")
-    names, chosen = dict.fromkeys(("shrunk", "deviation", "E_cls", "P_0"), ()), choose(run, n_labels)
-    parts = []
-    for step in sorted(set(run.at)):
-        programs = [k for k, p in enumerate(run.programs) if run.at[k] == step and np.isin(p.rows, chosen).any()]
-        if programs:
-            parts.append(of_models(some_of(run, programs), Law(step), names, n_labels=n_labels))
+    names, steps = dict.fromkeys(("shrunk", "deviation", "E_cls", "P_0"), ()), np.zeros(len(run.sweep.models), int)
+    for program, at in zip(run.programs, run.at, strict=True):
+        steps[program.rows] = at
+    parts = [of_models(some_of(run, steps == step), Law(step), names) for step in sorted(set(steps.tolist()))]
     return xr.concat(parts, "model").sortby("model")
 
 
-def _check(run: Run, n_labels=None) -> None:
+def _check(run: Run) -> None:
     for program in run.programs:
         contrastive(program.static, "gauge")
-    for model in members(run, n_labels):
+    for model in run.sweep.models:
         if model.positions != "learned":
             raise InputError(f"gauge: positions={model.positions!r}; expected 'learned', where P_0 is trained beside E_cls")
         if model.n_layers_vision != 1:

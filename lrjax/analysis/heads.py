@@ -21,7 +21,7 @@ import xarray as xr
 from lrjax import encoder as towers
 from lrjax.analysis.ablate import TESTED, ablate
 from lrjax.analysis.decompose import unseen_sequences
-from lrjax.analysis.models import by_shape, label_names, merged, of_models, row_of, tidy, traced
+from lrjax.analysis.models import by_shape, label_names, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.attention import VALUES
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
@@ -145,10 +145,10 @@ def pruning(run: Run, answer: xr.Dataset, n_labels: Sequence[int] | None = None)
     All subsets of all models are one program; models that differ in n_heads have subsets of their own.
     """
     parts = []
-    for part in by_shape(run, n_labels, "n_heads"):
+    for part in by_shape(of_labels(run, n_labels), "n_heads"):
         n_heads = part.programs[0].static.n_heads
         kept_by_text = {keep(kept, n_heads): kept for kept in subsets(n_heads)}
-        table = ablate(part, tuple(kept_by_text), n_labels=n_labels)
+        table = ablate(part, tuple(kept_by_text))
         parts.append(_with_bias(table, kept_by_text, answer.head_bias))
     return merged(parts)
 

@@ -19,15 +19,17 @@ from jax.sharding import Mesh
 
 from lrjax import devices, surroundings
 from lrjax.clip import CLIP, as_read, model_splits
-from lrjax.config import STATIC, Hyper, Model, Static
+from lrjax.config import Hyper, Model, Static
 from lrjax.errors import InputError, suggest
-from lrjax.gates import ENCODERS
+from lrjax.gates import ENCODERS, canonical
 from lrjax.positions import LEARNED
 from lrjax.scenes import label_name
 from lrjax.stats import Table
-from lrjax.sweep import Measure, Run, model_columns
+from lrjax.sweep import History, Measure, Program, Run, model_columns
 from lrjax.tasks.base import Task
 from lrjax.tasks.row import Row
+
+FIELDS = {field.name: field.type for field in dataclasses.fields(Model)}
 
 
 @surroundings.pinned()
@@ -43,18 +45,16 @@ def of_models(
     The gates are those in force at the step of each model, and E is as the encoders read it (`clip.as_read`). Equal questions
     (hashable: a function, a frozen dataclass) compile once. Where programs differ in shape, what a model does not have is NaN.
     """
-    chosen, columns, parts = choose(run, n_labels), model_columns(run.sweep), []
+    run, parts = of_labels(run, n_labels), []
+    columns = model_columns(run.sweep)
     for program, state, at in zip(run.programs, run.states, run.at, strict=True):
-        rows = np.flatnonzero(np.isin(program.rows, chosen))
-        if not len(rows):
-            continue
         devices.make_room()
-        mesh = devices.mesh()
+        mesh, rows = devices.mesh(), np.arange(len(program.rows))
         padded = np.append(rows, rows[-1:].repeat(-len(rows) % mesh.size))
         hyper, params = devices.place(jax.tree.map(lambda x: x[padded], (program.hyper, state.params)), mesh)
         found = devices.fetch(_ask(question, program.static, mesh, hyper, params, devices.replicate(np.int32(at), mesh)))
         data = {name: (("model", *dims[name]), value[: len(rows)]) for name, value in found.items()}
-        axes = {name: ("model", column[program.rows[rows]]) for name, column in columns.items()}
+        axes = {name: ("model", column[program.rows]) for name, column in columns.items()}
         named = {dim: list(values) for dim, values in coords(program.static).items() if any(dim in d for d in dims.values())}
         parts.append(xr.Dataset(data, axes | named))
     if len(parts) == 1:
@@ -75,52 +75,94 @@ def _ask(question: Measure, static: Static, mesh: Mesh, hyper: Hyper, params: CL
     return devices.over_models(local, mesh, replicated=1)(hyper, params, step)
 
 
-def choose(run: Run, n_labels: Sequence[int] | None) -> np.ndarray:
-    """Numbers of a run's models with these N (None: all). Raises InputError if no model has one."""
-    rows = np.array(sorted(row for program in run.programs for row in program.rows.tolist()), int)
-    of_model = np.array([run.sweep.models[row].n_labels for row in rows.tolist()])
-    available = sorted(set(of_model.tolist()))
+def of_labels(run: Run, n_labels: Sequence[int] | None) -> Run:
+    """The part of a run whose models have one of these N (None: all). Raises InputError if no model has one."""
+    found = [model.n_labels for model in run.sweep.models]
     for n in n_labels or ():
-        if n not in available:
-            raise InputError(f"--labels={n}: no model has so many labels; expected some of {', '.join(map(str, available))}")
-    return rows[np.isin(of_model, n_labels or available)]
-
-
-def members(run: Run, n_labels: Sequence[int] | None = None) -> list[Model]:
-    """The models of a run's programs (with these N), in the order of the sweep: all of them, or those of `some_of` its programs."""
-    return [run.sweep.models[row] for row in choose(run, n_labels).tolist()]
+        if n not in found:
+            expected = ", ".join(map(str, sorted(set(found))))
+            raise InputError(f"--labels={n}: no model has so many labels; expected some of {expected}")
+    return some_of(run, np.isin(found, n_labels or found))
 
 
 def where(run: Run, fields: Sequence[str]) -> Run:
-    """The part of a run whose models have these static fields, each "name=value". Raises InputError if there is no such model."""
+    """The part of a run whose models have these fields, each "name=value". Raises InputError if there is no such model."""
     for text in fields:
-        name, is_given, value = text.partition("=")
-        if name not in STATIC or not is_given:
-            expected = "NAME=VALUE of a field that decides shapes, such as n_layers_vision=2"
-            raise InputError(f"--where={text}: is no such field{suggest(name, STATIC)}; expected {expected}")
-        values = [str(getattr(program.static, name)) for program in run.programs]
-        if value not in values:
-            raise InputError(f"--where={text}: no model has it; expected {name}={' or '.join(sorted(set(values)))}")
-        run = some_of(run, [k for k, found in enumerate(values) if found == value])
+        name, is_given, value = (part.strip() for part in text.partition("="))
+        if name not in FIELDS or not is_given:
+            expected = "NAME=VALUE of a field of the models, such as n_layers_vision=2 or weight_decay=0.1"
+            raise InputError(f"--where={text}: is no such field{suggest(name, FIELDS)}; expected {expected}")
+        found = [getattr(model, name) for model in run.sweep.models]
+        wanted = canonical(value) if name == "gates" else _of_text(FIELDS[name], value)
+        if wanted not in found:
+            values = sorted(set(found))
+            expected = " or ".join(map(str, values[:8])) + (" or another" if len(values) > 8 else "")
+            raise InputError(f"--where={text}: no model has it; expected {name}={expected}")
+        run = some_of(run, [value == wanted for value in found])
     return run
 
 
-def some_of(run: Run, programs: Sequence[int]) -> Run:
-    """The run of some of its programs, by number."""
-    pick = lambda values: [values[k] for k in programs]
-    parts = {name: pick(getattr(run, name)) for name in ("states", "at", "evaluated")}
-    return dataclasses.replace(run, programs=tuple(pick(run.programs)), **parts)
+def healthy(run: Run) -> Run:
+    """The part of a run whose models have not diverged: what is asked. Raises InputError if none is left."""
+    keep = np.ma.getmaskarray(run.diverged_at)
+    if not keep.any():
+        raise InputError(f"--ckpt: all {len(keep)} models have diverged: there is nothing to ask; train with a lower lr")
+    return some_of(run, keep)
 
 
-def by_shape(run: Run, n_labels: Sequence[int] | None, *fields: str) -> list[Run]:
-    """The run in parts whose models agree in these static fields, of the models chosen: what is named by layer or head is asked of
-    each part by itself.
+def fields_of(text: str) -> list[str]:
+    """The fields of a --where, in one order: `n_heads=4;gates=EP=0;text:EP=0` has two, as gates may hold a `;` too."""
+    fields: list[str] = []
+    for part in text.split(";"):
+        if fields and fields[-1].startswith("gates=") and part.partition("=")[0].strip() not in FIELDS:
+            fields[-1] += f";{part}"
+        else:
+            fields.append(part.strip())
+    return sorted(fields)
+
+
+def _of_text(kind: type, text: str):
+    """The value of a field that `text` tells; None if it tells none."""
+    try:
+        if kind is bool:
+            return {"True": True, "False": False}[text]
+        if kind == tuple[float, float]:
+            return tuple(float(number) for number in text.strip("()").split(","))
+        return kind(text)
+    except (ValueError, KeyError):
+        return None
+
+
+def some_of(run: Run, keep: Sequence[bool]) -> Run:
+    """The run of those of its models for which `keep` [M] is true: its sweep, programs, states and history have them alone.
+
+    Tables of a part have the rows that the whole's have of these models: the same columns, and their numbers in `model`, so that
+    they join. A part is there to be asked: what is to be trained on is a sweep of its own.
     """
-    chosen, parts = choose(run, n_labels), {}
-    for k, program in enumerate(run.programs):
-        if np.isin(program.rows, chosen).any():
-            parts.setdefault(tuple(getattr(program.static, name) for name in fields), []).append(k)
-    return [some_of(run, programs) for _, programs in sorted(parts.items())]
+    if all(keep):
+        return run
+    kept, programs, states, at, evaluated = np.flatnonzero(keep), [], [], [], []
+    for i, (program, state) in enumerate(zip(run.programs, run.states, strict=True)):
+        rows = np.flatnonzero(np.isin(program.rows, kept))
+        if not len(rows):
+            continue
+        padded = np.append(rows, rows[-1:].repeat(-len(rows) % jax.device_count()))
+        hyper = jax.tree.map(lambda x, rows=padded: x[rows], program.hyper)
+        programs.append(Program(program.static, np.searchsorted(kept, program.rows[rows]), hyper, program.evaluated_at))
+        states.append(jax.tree.map(lambda x, rows=rows: x[rows], state))
+        at.append(run.at[i])
+        evaluated.append(run.evaluated[i])
+    models, numbers = tuple(run.sweep.models[row] for row in kept), model_columns(run.sweep)["model"][kept].tolist()
+    part = dataclasses.replace(run.sweep, models=models, part_of=run.sweep.part_of or run.sweep, numbers=tuple(numbers))
+    of_kept = lambda arrays: [array[kept] for array in arrays]
+    history = History(run.history.metrics, of_kept(run.history.steps), of_kept(run.history.values))
+    return Run(part, run.slab, tuple(programs), states, at, evaluated, history)
+
+
+def by_shape(run: Run, *fields: str) -> list[Run]:
+    """The run in parts whose models agree in these fields: what is named by layer or head is asked of each by itself."""
+    keys = [tuple(getattr(model, name) for name in fields) for model in run.sweep.models]
+    return [some_of(run, [key == of_part for key in keys]) for of_part in sorted(set(keys))]
 
 
 def merged(parts: Sequence[Table]) -> Table:

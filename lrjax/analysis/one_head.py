@@ -75,6 +75,7 @@ def confirmed(history: Table, steps: np.ndarray, per: int) -> Table:
         top1 = history["unseen_pair"][own]
         mean, low, high = mean_interval(top1, ACCURACY)
         rate, rate_low, rate_high = share_interval(top1 > GENERALISES)
-        lines.append((i, step, len(top1), mean, low, high, rate, rate_low, rate_high, np.mean(history["unseen_pair_order"][own])))
+        order = np.nanmean(history["unseen_pair_order"][own])
+        lines.append((i, step, len(top1), mean, low, high, rate, rate_low, rate_high, order))
     names = ("configuration", "step", "seeds", "top1", "low", "high", "succeed", "succeed_low", "succeed_high", "order")
     return {name: np.array(column) for name, column in zip(names, zip(*lines, strict=True), strict=True)}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lrjax import cli, sweep
 from lrjax.analysis import gradient, heads, one_head
-from lrjax.analysis.models import tidy
+from lrjax.analysis.models import healthy, tidy
 from lrjax.config import Sweep
 from lrjax.evaluate import ends
 from lrjax.figures import encoders as figures
@@ -45,8 +45,9 @@ def confirm(folder: Path, trained: Sweep, full: Table, n: int, every: int) -> No
     models, steps = one_head.chosen(trained, full, n, one_head.FRESH), full["step"][:n]
     run = cli.train_in(folder / "confirm", Sweep(tuple(models), int(steps.max()), every, SLAB), (gradient.columns,))
     tell(folder, "confirm", one_head.confirmed(sweep.history_table(run), steps, len(one_head.FRESH)))
-    found = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
-    found = joined(found, tidy(heads.heads(run)[["head_bias"]]), ["head_bias"])
+    asked = healthy(run)
+    found = gradient.carried(tidy(gradient.strongest(gradient.gradient(asked))))
+    found = joined(found, tidy(heads.heads(asked)[["head_bias"]]), ["head_bias"])
     table = joined(sweep.models_table(run), found, [name for name in (*HOW, "head_bias") if name in found])
     ONE_HEAD.write(folder, "how", table)
     print(

@@ -27,9 +27,10 @@ from lrjax.analysis.ablate import (
     ablate_terms,
 )
 from lrjax.analysis.factors import explained
-from lrjax.analysis.models import by_shape, tidy
+from lrjax.analysis.models import healthy, tidy, where
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
+from lrjax.gates import in_steps
 from lrjax.stats import Table
 from lrjax.sweep import Run, history_table, model_columns, models_table
 
@@ -46,7 +47,7 @@ def monotone(run: Run) -> Table:
     rows = ep.isel(head=best).values
     rank = [abs(spearmanr(np.arange(row.size), row).statistic) for row in rows]
     table = tidy(strength.isel(head=best).drop_vars("head").to_dataset(name="gradient_EP"))
-    return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"][table["model"]]}
+    return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"]}
 
 
 def rise(run: Run) -> Table:
@@ -60,8 +61,8 @@ def rise(run: Run) -> Table:
 
 def pruned_of(run: Run, n_heads: int) -> Table:
     """Every subset of heads kept, at N = 15, of the models of a run with so many heads (each number of heads has 2^n subsets)."""
-    (part,) = [part for part in by_shape(run, [15], "n_heads") if part.programs[0].static.n_heads == n_heads]
-    return heads.pruning(part, heads.heads(part), [15])
+    part = where(run, ["n_labels=15", f"n_heads={n_heads}"])
+    return heads.pruning(part, heads.heads(part))
 
 
 # Answer -> what makes it. Ablations are of vision, evaluated on unseen pairs (and single objects where that is asked).
@@ -254,6 +255,7 @@ class Study:
         """Make the answers that are not there, or were computed from anything else than what is there; returns their names."""
         missing = [name for name in names if not results.holds(*self._result(part, name))]
         run, checkpoint = workdir.restore_identified(self.path(part)) if missing else (None, "")
+        run = healthy(run) if run else None
         for name in missing:
             path, record = self._result(part, name, checkpoint)
             with self.clock(f"{part}: {name}"):
@@ -341,5 +343,6 @@ def sweep_of(config, seeds: int, most_seeds: int, quick: bool) -> Sweep:
     if quick:
         small = {"batch_size": 64, "d_model": 32, "d_embed": 32}
         changes = {"seeds": 2, "steps": 60, "eval_every": 20}
+        changes["gates"] = tuple(in_steps(text, changes["steps"] / config["steps"]) for text in config["gates"])
         changes |= {name: value for name, value in small.items() if not isinstance(config[name], tuple)}
     return make_sweep(dict(config) | changes)
