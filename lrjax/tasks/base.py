@@ -273,6 +273,15 @@ def words_of(task: Task, captions: tuple[tuple[Form, Slots], ...]) -> jax.Array:
     return jnp.concatenate([pad(fill(*caption)) for caption in captions])
 
 
+def combinations(*sizes: int) -> tuple[jax.Array, ...]:
+    """All combinations of numbers below `sizes`, the last one fastest: an array [n] each.
+
+    They are never one array, as `jnp.indices` makes it: of rows of a stack that is reshaped, XLA (jaxlib 0.10.2) makes Triton
+    kernels for an NVIDIA GPU that do not compile.
+    """
+    return tuple(x.reshape(-1) for x in jnp.meshgrid(*map(jnp.arange, sizes), indexing="ij"))
+
+
 def token_of(task: Task, label: jax.Array) -> jax.Array:
     """The token of a label, none of an absent one (below 0)."""
     return jnp.where(label < 0, EMPTY, label + task.n_first)

@@ -12,7 +12,7 @@ import numpy as np
 
 from lrjax.scenes import Scene, Slots, pair_slots, single_scene, swapped
 from lrjax.splits import Splits, at_draw, draw_label, draw_together, make_splits
-from lrjax.tasks.base import Batch, Captions, Questions, Task
+from lrjax.tasks.base import Batch, Captions, Questions, Task, combinations
 
 SAMPLE = 2048  # seen-pair images during training
 # above so many (54 labels of a row of 10, 33 of a grid of 4 x 4) the final evaluation samples too: FINAL_SAMPLE images
@@ -124,7 +124,7 @@ class Pairs(Task):
 
     def captions(self, hyper) -> Captions:
         A, R = self.n_names, len(self.words)
-        word, first, second = jnp.indices((R, A, A)).reshape(3, -1)
+        word, first, second = combinations(R, A, A)
         exists = jnp.arange(A) < self.n_heldout + hyper.n_labels
         every = jnp.arange(A)
         names = jnp.concatenate([jnp.stack([every, every]), jnp.stack([first, second])], 1)
@@ -138,12 +138,12 @@ class Pairs(Task):
 
     def questions(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, Questions]:
         h, N = self.n_heldout, self.n_labels_max
-        label, rank = jnp.indices((self.n_names, self.n_places)).reshape(2, -1)
+        label, rank = combinations(self.n_names, self.n_places)
         single = single_scene(label, splits.positions[label, rank].astype(jnp.int32), self.n_places)
         single_weight = (rank >= splits.trained_positions(hyper.n1, label)) & (label < h + hyper.n_labels)
 
         if exhaustive and N * N * self.n_layouts <= EXHAUSTIVE_LIMIT:
-            u, v, rank = jnp.indices((N, N, self.n_layouts)).reshape(3, -1)
+            u, v, rank = combinations(N, N, self.n_layouts)
             seen_weight = (rank >= splits.trained_layouts(hyper.n2, u, v)) & (u != v) & (u < hyper.n_labels) & (v < hyper.n_labels)
         else:
             n = FINAL_SAMPLE if exhaustive else SAMPLE

@@ -16,7 +16,7 @@ from lrjax.finite_set import first_appearance_ranks
 from lrjax.scenes import EMPTY, EOT, LEFT_OF, PAIR_CAPTION, Form, Slots, image_form, pair_slots
 from lrjax.splits import Splits, at_draw, draw_label, draw_together, make_splits, order, ranks_seen
 from lrjax.surroundings import PRNG
-from lrjax.tasks.base import Batch, Captions, Questions, Task, token_of
+from lrjax.tasks.base import Batch, Captions, Questions, Task, combinations, token_of
 
 CHAIN_CAPTION = Form((EMPTY, LEFT_OF, EMPTY, LEFT_OF, EMPTY, EOT), EMPTY, readout=5)
 TOLD = ((0, 1), (1, 2), (0, 2))  # the pairs of the three objects, from left to right
@@ -168,19 +168,18 @@ class Three(Task):
     def captions(self, hyper) -> Captions:
         A = self.n_names
         exists = jnp.arange(A) < self.n_heldout + hyper.n_labels
-        every, pairs, triples = jnp.arange(A), jnp.indices((A, A)).reshape(2, -1), jnp.indices((A, A, A)).reshape(3, -1)
-        x, y, z = triples
-        is_pair = exists[pairs].all(0) & (pairs[0] != pairs[1])
-        is_triple = exists[triples].all(0) & (x != y) & (y != z) & (x != z)
-        names = [jnp.stack([every] * 3), jnp.stack([*pairs, pairs[0]]), triples]
-        return Captions(
-            (self.pair(*pairs), self.chain(triples)), jnp.concatenate([exists, is_pair, is_triple]), jnp.concatenate(names, 1)
-        )
+        every, (first, second), (x, y, z) = jnp.arange(A), combinations(A, A), combinations(A, A, A)
+        is_pair = exists[first] & exists[second] & (first != second)
+        is_triple = exists[x] & exists[y] & exists[z] & (x != y) & (y != z) & (x != z)
+        triples = jnp.stack([x, y, z])
+        names = [jnp.stack([every] * 3), jnp.stack([first, second, first]), triples]
+        said = self.pair(first, second), self.chain(triples)
+        return Captions(said, jnp.concatenate([exists, is_pair, is_triple]), jnp.concatenate(names, 1))
 
     def questions(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, Questions]:
         A, h = self.n_names, self.n_heldout
         of_pairs, of_chains = (0, A + A * A), (A + A * A, None)
-        label, rank = jnp.indices((A, self.L)).reshape(2, -1)
+        label, rank = combinations(A, self.L)
         place = splits.positions[label, rank].astype(jnp.int32)
         weight = (rank >= splits.trained_positions(hyper.n1, label)) & (label < h + hyper.n_labels)
         images = self.single(label, place)
