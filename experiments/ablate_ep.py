@@ -9,7 +9,7 @@ from absl import flags
 from lrjax import answers, cli
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, TERMS_BY, ablate, each
 from lrjax.analysis.models import by_shape, merged
-from lrjax.config import Static
+from lrjax.config import Static, depths
 from lrjax.errors import InputError
 from lrjax.evaluate import MEASURES, SETS
 from lrjax.figures import ablation as figures
@@ -100,7 +100,7 @@ def cautions(static: Static, encoder: str) -> str:
     if encoder == "text" and static.positions in LEARNED:
         return "EOT stands where captions end, at two positions: there is no gauge between EP and PP."
     if static.positions in LEARNED:
-        one_block = static.n_layers_vision == 1 and static.positions != "learned_no_cls"
+        one_block = depths(static)["vision"] == 1 and static.positions != "learned_no_cls"
         return GAUGE if one_block else "Several layers, or no P_0: there is no gauge between EP and PP."
     return WITHOUT_P.get(static.positions, "P is fixed: EP and PP are what initial scales make of it.")
 

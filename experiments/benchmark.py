@@ -55,7 +55,8 @@ def main() -> None:
     if min(sizes) < 1:
         raise InputError(f"--models={','.join(map(str, sizes))}: expected 1 or more models")
     table = make_sweep(dict(CONFIG.value) | {"seeds": max(sizes)})
-    for name, plain in (("positions", "learned"), ("layer_norm", False), ("mlp_ratio", 0)):
+    plain_fields = {"positions": "learned", "layer_norm": False, "mlp_ratio": 0, "n_repeats": 1, "dropout": 0, "projection": "both"}
+    for name, plain in plain_fields.items():
         if other := [getattr(m, name) for m in table.models if getattr(m, name) != plain]:
             raise InputError(f"config.{name}: {other[0]!r}; the baselines that lrjax is timed against have only {plain!r}")
     device = f"{jax.devices()[0].device_kind} x {jax.device_count()}, {os.cpu_count()} CPU cores, jax {jax.__version__}"

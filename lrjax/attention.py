@@ -6,16 +6,17 @@ position key. A *gate* multiplies each term of each head; values are split the s
 
 EB, PB and BB are constant along a row of scores, so softmax ignores them: they stand in `term_logits`, and are not added in
 `attn_scores` (b_K then has no gradient, instead of rounding noise that Adam would amplify). Not so under rotary positions, where
-they depend on the offset, nor under LayerNorm in depth, whose scale varies along the row: there they are added.
+they depend on the offset, nor under LayerNorm in depth, whose scale varies along the row, nor in depth in training with dropout,
+which varies too: there they are added.
 
 LayerNorm is linear once its scale is given: each origin is centred, scaled and weighed by itself, and the norm's bias is of origin
-B. So with the scale as it is in the forward pass (*frozen*, when something is taken away upstream) the terms stay exact. An MLP is
-not linear: what it writes has no origin.
+B. So with the scale as it is in the forward pass (*frozen*, when something is taken away upstream) the terms stay exact, whether it
+stands before attention or after it. An MLP is not linear: what it writes has no origin.
 
 Axes: o, c origins of query and key, q, t query and key tokens, h heads, k d_head, d d_model, v token ids, m width of the MLP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,8 @@ class MLP:
 @struct.dataclass
 class Block:
     """Parameters of one block: W_Q, W_K, W_V [d, h, k]; W_O [h, k, d]; b_Q, b_K, b_V [h, k]; b_O [d]. Where the encoder has them:
-    the LayerNorm before attention, an MLP, and the LayerNorm before it.
+    the LayerNorm before attention, an MLP, and the LayerNorm before it; or `after`, the LayerNorm of the stream that attention has
+    written to, and `mlp_after`, of the one that the MLP has.
     """
 
     W_Q: jax.Array
@@ -73,6 +75,8 @@ class Block:
     norm: LayerNorm | None = None
     mlp: MLP | None = None
     mlp_norm: LayerNorm | None = None
+    after: LayerNorm | None = None
+    mlp_after: LayerNorm | None = None
 
 
 @struct.dataclass
@@ -110,6 +114,14 @@ def apply_mlp(block: Block, x: jax.Array, scale: jax.Array | None = None) -> jax
     return jax.nn.gelu(hidden) @ block.mlp.W_out + block.mlp.b_out
 
 
+def dropper(key: jax.Array, rate: float, sites: int, T: int, d: int) -> Callable[..., jax.Array]:
+    """Dropout of one sequence of T tokens at so many sites: drop(site, x [o, q, d], rows), where x are some rows of the T. A share
+    `rate` of the entries is 0, the same of every origin; the others are over 1 - rate.
+    """
+    kept = jax.random.bernoulli(key, 1 - rate, (sites, T, d))  # at once: to draw is most of what compiling a step of dropout costs
+    return lambda site, x, rows=EVERY: jnp.where(kept[site, rows], x / (1 - rate), 0)
+
+
 def project(streams: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax.Array:
     """Queries, keys or values of every origin: streams [o, t, d] -> [o, t, h, k]; the bias belongs to the last origin."""
     projected = jnp.einsum("otd,dhk->othk", streams, W)
@@ -137,7 +149,7 @@ def gated_queries(q: jax.Array, gates: jax.Array, n_keys: int) -> jax.Array:
 
 def key_origins(block: Block, geometry: Geometry) -> int:
     """How many origins of keys make a difference: not B, where what it adds is constant along a row."""
-    return 2 if geometry.angles_t is None and block.norm is None else 3
+    return 2 if geometry.angles_t is None and block.norm is None and block.after is None else 3
 
 
 def key_bias(block: Block, geometry: Geometry) -> jax.Array | None:
@@ -153,17 +165,19 @@ def attend(
     rows: slice = EVERY,
     scale: jax.Array | None = None,
     looked_up: Sequence[jax.Array] = (),
+    drop: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[jax.Array, Trace | None]:
     """Attention with residual: the definition that `encoder.read_tables` contracts.
 
     streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace is None.
     gates [h, 12]; geometry [q, t], where q are the `rows` of the queries wanted; `scale` [t] in place of LayerNorm's own.
-    `looked_up`: q, k, v [1, t, h, k] of a merged stream, without b_K. Returns streams [o, q, d] and the trace.
+    `looked_up`: q, k, v [1, t, h, k] of a merged stream, without b_K. `drop`: dropout of what is written [o, q, d]. Returns streams
+    [o, q, d] and the trace.
     """
     split, x = len(streams) == 3, normalise(block.norm, streams, scale)
     q = project(x[:, rows], block.W_Q, block.b_Q) if not looked_up else looked_up[0][:, rows]
     if split:
-        k = project(x[: key_origins(block, geometry)], block.W_K)
+        k = project(x[: key_origins(block, geometry) if drop is None else len(ORIGINS)], block.W_K)
         if (bias := key_bias(block, geometry)) is not None:
             k = k.at[-1].add(bias)
         bias = None if geometry.bias is None else geometry.bias * gates[:, GATES.index("PP"), None, None]
@@ -189,4 +203,4 @@ def attend(
     trace = None
     if split:
         trace = Trace(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
-    return streams[:, rows] + written, trace
+    return streams[:, rows] + (written if drop is None else drop(written)), trace

@@ -14,12 +14,12 @@ from lrjax import encoder, supervision, surroundings
 from lrjax import positions as places
 from lrjax.config import Hyper, Model, Static, make_hyper, make_static
 from lrjax.encoder import Encoder, Shape
-from lrjax.gates import Gates
+from lrjax.gates import ENCODERS, Gates
 from lrjax.scenes import Form, Slots
 from lrjax.splits import Splits
 
 MAX_LOG_SCALE = np.log(100.0)
-STREAMS = ("init", "splits", "batches", "evaluation", "noise", "items")
+STREAMS = ("init", "splits", "batches", "evaluation", "noise", "items", "dropout")
 
 
 @struct.dataclass
@@ -42,12 +42,13 @@ def stream(seed: jax.Array, name: str) -> jax.Array:
 
 def shapes(static: Static) -> dict[str, Shape]:
     """The shapes of both towers."""
-    names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio")
+    names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio", "n_repeats", "norm", "dropout")
     task, common = static.world, {name: getattr(static, name) for name in names}
+    of_vision = {"projects": static.projection == "both"}
     seen, spoken = len(task.image.template), task.n_words
     said, layers = task.n_first + task.n_names, (static.n_layers_vision, static.n_layers_text)
     if static.objective != "contrastive":  # vision writes tokens, text reads them and what is said (`reader`)
-        vision, text = common | {"d_embed": static.d_model}, common | {"d_embed": said}
+        vision, text = common | of_vision | {"d_embed": static.d_model}, common | {"d_embed": said}
         return {
             "vision": Shape(task.n_tokens, seen, layers[0], causal=False, **vision),
             "text": Shape(task.n_tokens, seen - 1 + spoken, layers[1], causal=True, **text),
@@ -56,7 +57,7 @@ def shapes(static: Static) -> dict[str, Shape]:
     if static.positions == "row_column":  # learned, and laid out by `tower`
         common["positions"], rows = "learned", 1 + sum(task.extent)
     return {
-        "vision": Shape(task.n_tokens, seen, layers[0], causal=False, position_rows=rows, **common),
+        "vision": Shape(task.n_tokens, seen, layers[0], causal=False, position_rows=rows, **common, **of_vision),
         "text": Shape(said, spoken, layers[1], causal=True, **common),
     }
 
@@ -112,17 +113,28 @@ def tower(static: Static, params: CLIP, name: str) -> Encoder:
     return found
 
 
+def own_key(dropout_key: jax.Array | None, name: str) -> jax.Array | None:
+    """The key of the dropout of one tower in a training step; None if there is none."""
+    return None if dropout_key is None else jax.random.fold_in(dropout_key, ENCODERS.index(name))
+
+
 def embed_images(
-    static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True, frozen_at: Gates | None = None
+    static: Static,
+    params: CLIP,
+    gates: Gates,
+    images: Slots,
+    split: bool = True,
+    frozen_at: Gates | None = None,
+    dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """Unit embeddings [..., e] of images, slots [S, ...]. Without `split`, gates in depth count as 1 (see `encoder.run`).
 
-    frozen_at: the gates under which LayerNorm's scales are taken.
+    frozen_at: the gates under which LayerNorm's scales are taken. dropout_key: of a training step (None: no dropout).
     """
     batch, shape = (static.world.image, images), shapes(static)["vision"]
-    at = None if frozen_at is None else frozen_at.vision
+    more = dict(split=split, frozen_at=None if frozen_at is None else frozen_at.vision, dropout_key=own_key(dropout_key, "vision"))
     vision = tower(static, params, "vision")
-    return encoder.encode(vision, gates.vision, (batch,), shape, split=split, shift=gates.vision_shift, frozen_at=at)[0]
+    return encoder.encode(vision, gates.vision, (batch,), shape, shift=gates.vision_shift, **more)[0]
 
 
 def embed_captions(
@@ -132,7 +144,8 @@ def embed_captions(
     captions: tuple[tuple[Form, Slots], ...],
     split: bool = True,
     frozen_at: Gates | None = None,
+    dropout_key: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
-    """Unit embeddings [..., e] of captions, each a form and its slots [S, ...]."""
-    at = None if frozen_at is None else frozen_at.text
-    return encoder.encode(params.text, gates.text, captions, shapes(static)["text"], split=split, frozen_at=at)
+    """Unit embeddings [..., e] of captions, each a form and its slots [S, ...]; see `embed_images`."""
+    more = dict(split=split, frozen_at=None if frozen_at is None else frozen_at.text, dropout_key=own_key(dropout_key, "text"))
+    return encoder.encode(params.text, gates.text, captions, shapes(static)["text"], **more)

@@ -380,8 +380,12 @@ def _validate_world(m: Model, world: tasks.Task) -> None:
 
 def gate_schedule(model: Model) -> GateSchedule:
     """The gates of one model, from their text."""
-    layers = {"vision": model.n_layers_vision, "text": model.n_layers_text}
-    return parse_gates(model.gates, layers, model.n_heads)
+    return parse_gates(model.gates, depths(model), model.n_heads)
+
+
+def depths(of: Model | Static) -> dict[str, int]:
+    """How many blocks a sequence passes in each encoder: its layers, as often as they are repeated."""
+    return {"vision": of.n_layers_vision * of.n_repeats, "text": of.n_layers_text * of.n_repeats}
 
 
 def make_static(models: Sequence[Model]) -> Static:

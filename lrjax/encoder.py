@@ -9,6 +9,7 @@ Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S slots
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -29,6 +30,7 @@ from lrjax.attention import (
     Trace,
     apply_mlp,
     attend,
+    dropper,
     gated_queries,
     key_bias,
     key_origins,
@@ -41,19 +43,22 @@ from lrjax.scenes import FIRST_SLOT_TOKEN, Form, Slots, fill
 
 @struct.dataclass
 class Encoder:
-    """Parameters of a tower: E [v, d], P [p, d], blocks, W_proj [d, e]; the LayerNorm of the readout, where it has one."""
+    """Parameters of a tower: E [v, d], P [p, d], blocks, W_proj [d, e] (None: the embedding is what the readout token holds); the
+    LayerNorm of the readout, where it has one.
+    """
 
     E: jax.Array
     P: jax.Array
     blocks: tuple[Block, ...]
-    W_proj: jax.Array
+    W_proj: jax.Array | None
     norm: LayerNorm | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
     """The static side of a tower. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model.
-    position_rows: how many rows P is trained with (0: one a position).
+    position_rows: how many rows P is trained with (0: one a position). n_repeats: how often the layers run, with the same weights.
+    norm: `pre`, LayerNorm before attention, MLP and readout; `post`, after each residual (then the readout is of norm already).
     """
 
     n_tokens: int
@@ -68,6 +73,19 @@ class Shape:
     layer_norm: bool = False
     mlp_ratio: int = 0
     position_rows: int = 0
+    n_repeats: int = 1
+    norm: str = "pre"
+    dropout: float = 0.0
+    projects: bool = True
+
+    @property
+    def depth(self) -> int:
+        """How many blocks a sequence passes: the layers of the first pass, then those of the second, ..."""
+        return self.n_layers * self.n_repeats
+
+    def drops(self, dropout_key: jax.Array | None) -> bool:
+        """Whether there is dropout: in training, with a key, at a rate above 0."""
+        return dropout_key is not None and self.dropout > 0
 
     @property
     def k(self) -> int:
@@ -75,8 +93,8 @@ class Shape:
         return self.d_head or self.d_model // self.n_heads
 
     def unit_gates(self) -> jax.Array:
-        """All gates 1: [n_layers, n_heads, 12]."""
-        return jnp.ones((self.n_layers, self.n_heads, len(GATES)))
+        """All gates 1: [depth, n_heads, 12]."""
+        return jnp.ones((self.depth, self.n_heads, len(GATES)))
 
     def geometry(self, q: jax.Array, t: jax.Array) -> places.Geometry:
         """What places q of queries and t of keys add to attention."""
@@ -95,6 +113,7 @@ def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -
     d, h, k = shape.d_model, shape.n_heads, shape.k
     bound = d**-0.5
     norm = LayerNorm(jnp.ones(d), jnp.zeros(d)) if shape.layer_norm else None
+    before, after = (norm, None) if shape.norm == "pre" else (None, norm)
 
     def rows(key, n):
         return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (d,)))(jnp.arange(n))
@@ -109,8 +128,9 @@ def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -
         bias = jnp.zeros((h, k))
         attention = (*(w.reshape(d, h, k) for w in (W_Q, W_K, W_V)), W_O.reshape(h, k, d), bias, bias, bias, jnp.zeros(d))
         if not shape.mlp_ratio:
-            return Block(*attention, norm=norm)
-        return Block(*attention, norm=norm, mlp=mlp(jax.random.fold_in(key, 1)), mlp_norm=norm)
+            return Block(*attention, norm=before, after=after)
+        norms = dict(norm=before, mlp_norm=before, after=after, mlp_after=after)
+        return Block(*attention, mlp=mlp(jax.random.fold_in(key, 1)), **norms)
 
     key_E, key_P, key_proj, key_blocks = (jax.random.fold_in(key, i) for i in range(4))
     drawn = rows(key_P, shape.position_rows or shape.n_positions)
@@ -118,15 +138,25 @@ def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -
         E=e_scale * rows(key_E, shape.n_tokens),
         P=places.initial(shape.positions, drawn, e_scale, p_scale, has_cls=not shape.causal),
         blocks=tuple(block(jax.random.fold_in(key_blocks, i)) for i in range(shape.n_layers)),
-        W_proj=bound * jax.random.normal(key_proj, (d, shape.d_embed)),
-        norm=norm,
+        W_proj=bound * jax.random.normal(key_proj, (d, shape.d_embed)) if shape.projects else None,
+        norm=before,
     )
+
+
+def passes(params: Encoder, shape: Shape) -> tuple[Block, ...]:
+    """The blocks in the order in which they run, [depth]."""
+    return params.blocks * shape.n_repeats
+
+
+def projected(params: Encoder, x: jax.Array) -> jax.Array:
+    """What the readout token holds [..., d] -> the embedding before it is made a unit vector [..., e]."""
+    return x if params.W_proj is None else x @ params.W_proj
 
 
 @struct.dataclass
 class Scales:
-    """LayerNorm's scales in one sequence: of every block before attention [t] and before its MLP [t] (None if there is none), and
-    at the readout [1].
+    """LayerNorm's scales in one sequence: of every block before (or after) attention [t] and its MLP [t] (None if there is none),
+    and at the readout [1].
     """
 
     attention: tuple[jax.Array | None, ...]
@@ -157,13 +187,16 @@ def run(
     rows: slice = EVERY,
     frozen: Scales | None = None,
     gated: jax.Array | None = None,
+    dropout_key: jax.Array | None = None,
 ) -> Pass:
-    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E; gates [n_layers, h, 12]. See
+    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E; gates [depth, h, 12]. See
     `run_tokens`.
     """
     n_tokens, d_model = params.E.shape
-    tabled = not split and ids.ndim == 1 and params.blocks[0].norm is None and n_tokens <= d_model  # more would cost more
-    more = dict(split=split, rows=rows, frozen=frozen, gated=gated, looked_up=look_up(params, ids) if tabled else ())
+    as_they_are = params.blocks[0].norm is None and not shape.drops(dropout_key)  # rows of E and P, as the first block reads them
+    tabled = not split and ids.ndim == 1 and as_they_are and n_tokens <= d_model  # more would cost more
+    more = dict(split=split, rows=rows, frozen=frozen, gated=gated, dropout_key=dropout_key)
+    more["looked_up"] = look_up(params, ids) if tabled else ()
     return run_tokens(params, gates, tokens_of(params, ids), shape, readout, **more)
 
 
@@ -190,6 +223,11 @@ def of_origin_E(tokens: jax.Array) -> jax.Array:
     return jnp.pad(tokens[None], [(0, 2), (0, 0), (0, 0)])
 
 
+def scale_of(norm: LayerNorm | None, streams: jax.Array, given: jax.Array | None) -> jax.Array | None:
+    """The scale [t] of a LayerNorm, if there is one: the one given, or the streams' own."""
+    return None if norm is None else norm_scale(streams) if given is None else given
+
+
 def run_tokens(
     params: Encoder,
     gates: jax.Array,
@@ -202,36 +240,43 @@ def run_tokens(
     frozen: Scales | None = None,
     gated: jax.Array | None = None,
     looked_up: Sequence[jax.Array] = (),
+    dropout_key: jax.Array | None = None,
 ) -> Pass:
-    """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin; gates [n_layers, h, 12].
+    """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin; gates [depth, h, 12].
 
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
     merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
     it, and gates beyond are not read. `rows`: which of the last block are computed, the readout among them. `frozen`: LayerNorm's
     scales, in place of the stream's own. `gated` [q, t]: where gates act (see `positions.Geometry`). `looked_up`: see `look_up`.
+    `dropout_key`: what this sequence's dropout is drawn from, in training (None: there is none).
     """
-    T, last = tokens.shape[-2], len(params.blocks) - 1
+    T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
+    drop = dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model) if drops else lambda site, x, rows=EVERY: x
     streams = of_origin_E(tokens) if tokens.ndim == 2 else tokens
     streams = streams.at[1].add(params.P[:T])
-    streams = streams if split else streams.sum(0, keepdims=True)
+    streams = drop(0, streams if split else streams.sum(0, keepdims=True))
     geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=gated)
-    own = lambda norm, x, given: None if norm is None else norm_scale(x) if given is None else given
-    of_block = lambda layer, part: None if frozen is None else getattr(frozen, part)[layer]
     traces, attention, mlps = [], [], []
-    for layer, block in enumerate(params.blocks):
+    for layer, block in enumerate(passes(params, shape)):
         wanted, given = rows if layer == last else EVERY, looked_up if layer == 0 else ()
-        attention.append(own(block.norm, streams, of_block(layer, "attention")))
-        streams, trace = attend(block, gates[layer], streams, geometry.of_queries(wanted), wanted, attention[-1], given)
-        mlps.append(own(block.mlp_norm, streams, of_block(layer, "mlp")))
+        of_attention, of_mlp = (None, None) if frozen is None else (frozen.attention[layer], frozen.mlp[layer])
+        scale = scale_of(block.norm, streams, of_attention)
+        dropped = partial(drop, 1 + 2 * layer, rows=wanted) if drops else None
+        streams, trace = attend(block, gates[layer], streams, geometry.of_queries(wanted), wanted, scale, given, dropped)
+        attention.append(scale_of(block.after, streams, of_attention) if block.norm is None else scale)
+        streams = normalise(block.after, streams, attention[-1])
+        mlps.append(scale_of(block.mlp_norm, streams, of_mlp))
         if block.mlp is not None:
-            written = apply_mlp(block, streams.sum(0), mlps[-1])
+            written = drop(2 + 2 * layer, apply_mlp(block, streams.sum(0), mlps[-1]), wanted)
             streams = streams.at[-1].add(written)
             streams = streams if layer == last else streams.sum(0, keepdims=True)
+            mlps[-1] = scale_of(block.mlp_after, streams, of_mlp) if block.mlp_norm is None else mlps[-1]
+            streams = normalise(block.mlp_after, streams, mlps[-1])
             trace = trace and trace.replace(mlp=written)
         traces.append(trace)
     x = streams.sum(0)[None, readout - rows.indices(T)[0]]
-    at_readout = own(params.norm, x[None], None if frozen is None else frozen.readout)
-    embedding = unit(normalise(params.norm, x[None], at_readout)[0, 0] @ params.W_proj)
+    at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
+    embedding = unit(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
     return Pass(embedding, tuple(t for t in traces if t is not None), streams, Scales(tuple(attention), tuple(mlps), at_readout))
 
 
@@ -254,7 +299,7 @@ class Tables:
 
 def is_linear(params: Encoder) -> bool:
     """Whether nothing but the projection follows attention in a one-block encoder."""
-    return params.norm is None and params.blocks[0].mlp is None
+    return params.norm is None and params.blocks[0].mlp is None and params.blocks[0].after is None
 
 
 def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
@@ -271,7 +316,8 @@ def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Fo
     """Contract the one block of `params`; gates [1, h, 12]. One set of tables a form: they differ in query, not in values."""
     (block,), gate = params.blocks, gates[0]
     E, P, B, scale = first_rows(params)
-    out = jnp.einsum("hkd,de->hke", block.W_O, params.W_proj) if is_linear(params) else block.W_O
+    linear = is_linear(params)
+    out = jnp.einsum("hkd,de->hke", block.W_O, params.W_proj) if linear and params.W_proj is not None else block.W_O
     VE, VP, VB = gate[:, VALUE_GRID].T[:, :, None]
     n_tokens, rows = len(E), jnp.concatenate([E, P])
     value_gate = jnp.where(jnp.arange(len(rows)) < n_tokens, VE, VP)  # [h, v + p]
@@ -289,7 +335,7 @@ def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Fo
             position_scores=position_scores,
             token_values=values[:, :n_tokens],
             position_values=values[:, n_tokens:],
-            constant=(constant @ params.W_proj if is_linear(params) else constant) + bias,
+            constant=(projected(params, constant) if linear else constant) + bias,
             scale=scale,
         )
 
@@ -385,12 +431,16 @@ def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> ja
 
 
 def finish(params: Encoder, x: jax.Array) -> jax.Array:
-    """What `read_tables` read [b, x] -> unit embeddings [b, e]: MLP, the readout's LayerNorm and projection, if not yet done."""
+    """What `read_tables` read [b, x] -> unit embeddings [b, e]: MLP, LayerNorm after or at the readout, and projection, if not yet
+    done.
+    """
     if is_linear(params):
         return unit(x)
     block = params.blocks[0]
-    x = x if block.mlp is None else x + apply_mlp(block, x)
-    return unit(normalise(params.norm, x[None])[0] @ params.W_proj)
+    after = lambda norm, x: x if norm is None else normalise(norm, x[None])[0]
+    x = after(block.after, x)
+    x = x if block.mlp is None else after(block.mlp_after, x + apply_mlp(block, x))
+    return unit(projected(params, normalise(params.norm, x[None])[0]))
 
 
 def encode(
@@ -402,25 +452,19 @@ def encode(
     split: bool = True,
     shift: jax.Array | None = None,
     frozen_at: jax.Array | None = None,
+    dropout_key: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
     """Embeddings of batches of sequences, each a form and its slots [S, ...] -> [..., e]: by tables if there is one block.
 
-    shift [h, p], of one block only, is added to the readout row of scores. frozen_at: gates [n_layers, h, 12] under which
-    LayerNorm's scales are taken, in place of those under `gates`.
+    shift [h, p], of one block only, is added to the readout row of scores. frozen_at: gates [depth, h, 12] under which LayerNorm's
+    scales are taken, in place of those under `gates`. dropout_key: in training, what each sequence's own dropout is drawn from.
     """
-    scaled = shape.layer_norm and any(form.adds for form, _ in batches)  # the scale of a sum is in no table
-    if len(params.blocks) > 1 or scaled or (frozen_at is not None and shape.layer_norm):
+    scaled = params.blocks[0].norm is not None and any(form.adds for form, _ in batches)  # the scale of a sum is in no table
+    drops = shape.drops(dropout_key)  # then a token is another in every sequence
+    if shape.depth > 1 or scaled or drops or (frozen_at is not None and shape.layer_norm):
         if shift is not None:
             raise ValueError("a row of scores can be shifted in a one-block encoder only")
-
-        def one(ids, form):
-            at = shape, form.readout
-            only = slice(form.readout, form.readout + 1)
-            given = None if frozen_at is None else run(params, frozen_at, ids, *at, rows=only).scales
-            return run(params, gates, ids, *at, split=split, rows=only, frozen=given).embedding
-
-        over = lambda form: jnp.vectorize(partial(one, form=form), signature="(t,c)->(e)" if form.adds else "(t)->(e)")
-        return tuple(over(form)(fill(form, slots)) for form, slots in batches)
+        return encode_sequences(params, gates, batches, shape, split, frozen_at, dropout_key if drops else None)
     embeddings = []
     forms = tuple(form for form, _ in batches)
     for tables, (form, slots) in zip(make_tables(params, gates, shape, forms), batches, strict=True):
@@ -429,6 +473,34 @@ def encode(
         flat = jax.tree.map(lambda x: x.reshape(len(x), -1), slots)
         flat = finish(params, read_tables(tables, form, flat, causal=shape.causal))
         embeddings.append(flat.reshape(*slots.tokens.shape[1:], -1))
+    return tuple(embeddings)
+
+
+def encode_sequences(
+    params: Encoder,
+    gates: jax.Array,
+    batches: tuple[tuple[Form, Slots], ...],
+    shape: Shape,
+    split: bool,
+    frozen_at: jax.Array | None,
+    dropout_key: jax.Array | None,
+) -> tuple[jax.Array, ...]:
+    """`encode` by the definition, sequence by sequence."""
+
+    def one(form, ids, *number):
+        at = shape, form.readout
+        only = slice(form.readout, form.readout + 1)
+        given = None if frozen_at is None else run(params, frozen_at, ids, *at, rows=only).scales
+        key = jax.random.fold_in(dropout_key, *number) if number else None
+        return run(params, gates, ids, *at, split=split, rows=only, frozen=given, dropout_key=key).embedding
+
+    embeddings, first = [], 0
+    for form, slots in batches:
+        shaped = slots.tokens.shape[1:]
+        numbers = () if dropout_key is None else (first + jnp.arange(math.prod(shaped)).reshape(shaped),)
+        signature = ("(t,c)" if form.adds else "(t)") + ",()" * len(numbers) + "->(e)"
+        embeddings.append(jnp.vectorize(partial(one, form), signature=signature)(fill(form, slots), *numbers))
+        first += math.prod(shaped)
     return tuple(embeddings)
 
 

@@ -31,7 +31,8 @@ ENCODERS = ("vision", "text")
 
 @struct.dataclass
 class Gates:
-    """Gates of both encoders, each [n_layers, n_heads, 12] in the order of `attention.GATES`.
+    """Gates of both encoders, each [n_layers, n_heads, 12] in the order of `attention.GATES`. Layers that run several times with
+    the same weights (`n_repeats`) have gates of their own each time: those of the first pass, then of the second, ...
 
     vision_shift [n_heads, L + 1]: what is added to the CLS row of scores of a one-block vision encoder, by key position. With a
     gate of 0 it puts another row in a term's place: a control.
@@ -84,7 +85,8 @@ class Clause(NamedTuple):
 
 
 def parse_gates(text: str, n_layers: dict[str, int], n_heads: int) -> GateSchedule:
-    """The schedule that `text` describes, as NumPy arrays, for encoders of `n_layers[encoder]` layers and n_heads heads.
+    """The schedule that `text` describes, as NumPy arrays, for encoders of n_heads heads and `n_layers[encoder]` layers, counted as
+    often as they run.
 
     Raises InputError if the text, a term, a layer, a head or a value is not one.
     """

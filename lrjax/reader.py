@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from lrjax import encoder
-from lrjax.clip import CLIP, shapes, stream, tower
+from lrjax.clip import CLIP, own_key, shapes, stream, tower
 from lrjax.config import Hyper, Static
-from lrjax.gates import Gates
+from lrjax.gates import ENCODERS, Gates
 from lrjax.scenes import BACKGROUND, CLS, EMPTY, EOT, Slots, fill
 from lrjax.splits import Splits
 from lrjax.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
@@ -36,35 +36,46 @@ def suffixes(name: str) -> tuple[str, ...]:
     return SUFFIXES[:1] if name == "single" else SUFFIXES
 
 
-def prefix(static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True) -> jax.Array:
+def prefix(
+    static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True, dropout_keys: jax.Array | None = None
+) -> jax.Array:
     """What the reader sees of images, slots [S, n]: ids of raw tokens, [n, I] or [n, I, c], or what a vision encoder makes of them
     by origin, [n, 3, I, d], so that what its tokens know of their place is P's in the reader too (its patterns, which depend on
     place as well, being what they are); its biases, which are no reader's, are E's. Without `split` gates count as 1 (see
-    `encoder.run_tokens`), and all is of the first origin.
+    `encoder.run_tokens`), and all is of the first origin. `dropout_keys` [n]: in training, see `encoder.run_tokens`.
     """
     ids = fill(static.world.image, images)
     if static.objective == "autoregressive_raw":
         return ids[:, 1:]
     vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
 
-    def one(image):
-        streams = encoder.run(vision, gates.vision, image, shape, 1, split=split, rows=slice(1, None)).streams
-        seen = encoder.normalise(vision.norm, streams) @ vision.W_proj
+    def one(image, key):
+        at = dict(split=split, rows=slice(1, None), dropout_key=key)
+        streams = encoder.run(vision, gates.vision, image, shape, 1, **at).streams
+        seen = encoder.projected(vision, encoder.normalise(vision.norm, streams))
         if len(seen) == 1:  # merged
             return encoder.of_origin_E(seen[0])
         return jnp.stack([seen[0] + seen[2], seen[1], jnp.zeros_like(seen[2])])
 
-    return jax.vmap(one)(ids)
+    return jax.vmap(one)(ids, dropout_keys)
 
 
-def run(static: Static, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True) -> encoder.Pass:
+def run(
+    static: Static,
+    params: CLIP,
+    gates: Gates,
+    seen: jax.Array,
+    words: jax.Array,
+    split: bool = True,
+    dropout_key: jax.Array | None = None,
+) -> encoder.Pass:
     """The reader where the words [W] of a caption are to be said, each after those before it, of an image as `prefix` sees it."""
     before = jnp.concatenate([jnp.array([CLS]), words[:-1]])
     raw = jnp.issubdtype(seen.dtype, jnp.integer)
     n = seen.shape[0 if raw else 1]
     at = jnp.arange(n + len(words))
     looks = (at[:, None] >= n) & (at < n)  # a word at an image token
-    rest = dict(shape=shapes(static)["text"], readout=n, split=split, rows=slice(n, None), gated=looks)
+    rest = dict(shape=shapes(static)["text"], readout=n, split=split, rows=slice(n, None), gated=looks, dropout_key=dropout_key)
     if raw:
         before = before if seen.ndim == 1 else jnp.pad(before[:, None], [(0, 0), (0, seen.shape[1] - 1)], constant_values=EMPTY)
         return encoder.run(params.text, gates.text, jnp.concatenate([seen, before]), **rest)
@@ -72,9 +83,17 @@ def run(static: Static, params: CLIP, gates: Gates, seen: jax.Array, words: jax.
     return encoder.run_tokens(params.text, gates.text, tokens, **rest)
 
 
-def read(static: Static, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True) -> jax.Array:
+def read(
+    static: Static,
+    params: CLIP,
+    gates: Gates,
+    seen: jax.Array,
+    words: jax.Array,
+    split: bool = True,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
     """Scores [W, v] of what may be said at each of the words [W] of a caption, see `run`."""
-    streams = run(static, params, gates, seen, words, split).streams
+    streams = run(static, params, gates, seen, words, split, dropout_key).streams
     return encoder.normalise(params.text.norm, streams.sum(0)[None])[0] @ params.text.W_proj
 
 
@@ -84,23 +103,33 @@ def sayable(static: Static, hyper: Hyper) -> jax.Array:
 
 
 def log_likelihood(
-    static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.Array, words: jax.Array, split: bool = True
+    static: Static,
+    hyper: Hyper,
+    params: CLIP,
+    gates: Gates,
+    seen: jax.Array,
+    words: jax.Array,
+    split: bool = True,
+    dropout_keys: jax.Array | None = None,
 ) -> jax.Array:
     """The log-probabilities [n, W] of captions [n, W] of images as `prefix` sees them; 0 beyond its end."""
 
-    def one(seen, words):
-        logits = jnp.where(sayable(static, hyper), read(static, params, gates, seen, words, split), -jnp.inf)
+    def one(seen, words, key):
+        logits = jnp.where(sayable(static, hyper), read(static, params, gates, seen, words, split, key), -jnp.inf)
         said = jnp.take_along_axis(jax.nn.log_softmax(logits), words[:, None], 1)[:, 0]
         return jnp.where(words == BACKGROUND, 0, said)
 
-    return jax.vmap(one)(seen, words)
+    return jax.vmap(one)(seen, words, dropout_keys)
 
 
-def loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch) -> jax.Array:
+def loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
     """The mean cross-entropy of the words of a batch's captions."""
     words = batch_words(static.world, batch)
-    seen = prefix(static, params, gates, batch.images, static.gated)
-    found = log_likelihood(static, hyper, params, gates, seen, words, static.gated)
+    of_images, of_words = (
+        None if dropout_key is None else jax.random.split(own_key(dropout_key, name), len(words)) for name in ENCODERS
+    )
+    seen = prefix(static, params, gates, batch.images, static.gated, of_images)
+    found = log_likelihood(static, hyper, params, gates, seen, words, static.gated, of_words)
     return -found.sum() / (words != BACKGROUND).sum()
 
 

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from lrjax import devices, surroundings, train
 from lrjax.benchmark import counts
 from lrjax.clip import as_read, model_splits, n_parameters, shaped
-from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, gate_schedule, make_hyper, make_static
+from lrjax.config import STATIC, TRACED, Hyper, Model, Static, Sweep, depths, gate_schedule, make_hyper, make_static
 from lrjax.errors import InputError
 from lrjax.evaluate import METRICS, evaluate
 from lrjax.gates import NONE, Gates
@@ -298,8 +298,8 @@ def chunk_steps(program: Program) -> int:
 @surroundings.pinned()
 def bytes_of_model(model: Model) -> int:
     """Memory of one model in training, counted: parameters, gradient, optimiser state and a copy of all; activations kept for the
-    backward pass (the B x B logits, embeddings, attention mass over table rows, slot by slot; full sequences beyond the first layer
-    and in a reader); splits.
+    backward pass (the B x B logits, embeddings, attention mass over table rows, slot by slot; full sequences beyond the first
+    layer, under dropout and in a reader); splits.
     """
     static = make_static([model])
     splits = jax.tree.leaves(jax.eval_shape(partial(model_splits, static), make_hyper(model)))
@@ -307,9 +307,10 @@ def bytes_of_model(model: Model) -> int:
     seen, said = len(task.image.template), task.n_words
     rows = task.n_tokens + seen + said + 1
     activations = 6 * B**2 + 16 * B * model.d_embed + (4 + 2 * task.n_slots) * B * h * rows
-    dense = [(model.n_layers_vision, seen), (model.n_layers_text, said + reads * seen)]
+    dense = zip(depths(model).values(), (seen, said + reads * seen), strict=True)
     for layers, length in dense:
-        activations += 3 * (layers - (not reads)) * B * length * (8 * d + 4 * h * length)
+        layers -= not (reads or model.dropout)
+        activations += layers * B * length * (3 * (8 * d + 4 * h * length) + 4 * model.mlp_ratio * d)
     return 4 * (6 * n_parameters(shaped(model)) + activations) + sum(x.size * x.dtype.itemsize for x in splits)
 
 

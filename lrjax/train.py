@@ -59,19 +59,22 @@ def init_state(static: Static, hyper: Hyper) -> TrainState:
     return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0), jnp.int32(-1))
 
 
-def batch_loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch) -> jax.Array:
+def batch_loss(
+    static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch, dropout_key: jax.Array | None = None
+) -> jax.Array:
     """The loss of one batch: contrastive, and with a head that is asked where objects are its own, each with its weight."""
     if static.objective != "contrastive":
-        return reader.loss(static, hyper, params, gates, batch)
+        return reader.loss(static, hyper, params, gates, batch, dropout_key)
     task, split = static.world, static.gated
-    images = embed_images(static, params, gates, batch.images, split)
-    # a one-object caption is a function of its label: there are fewer labels than captions
-    captions = (of_one(task), *zip(task.said, batch.said, strict=True))
+    images = embed_images(static, params, gates, batch.images, split, dropout_key=dropout_key)
+    # a one-object caption is a function of its label, and of nothing else without dropout: there are fewer labels than captions
+    captions = (of_one(task, None if dropout_key is None else batch.label), *zip(task.said, batch.said, strict=True))
     if static.hard_negatives:
         captions += tuple(zip(task.said, batch.wrong, strict=True))
-    by_label, *said = embed_captions(static, params, gates, captions, split)
+    of_label, *said = embed_captions(static, params, gates, captions, split, dropout_key=dropout_key)
     said, wrong = said[: len(task.said)], said[len(task.said) :]
-    captions = of_kind(batch.kind, [jax.nn.one_hot(batch.label, task.n_names) @ by_label, *said])
+    of_label = jax.nn.one_hot(batch.label, task.n_names) @ of_label if dropout_key is None else of_label
+    captions = of_kind(batch.kind, [of_label, *said])
     wrong, has_wrong = hard_negatives(batch.kind, wrong) if wrong else (None, None)
     same = repeats(task, batch) if static.mask_repeats else None
     if static.pair_loss == "sigmoid":
@@ -108,10 +111,10 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     """
     batch = batch_at(static, hyper, splits, step)
     gates = hyper.gates.at(step)
+    dropout_key = jax.random.fold_in(stream(hyper.seed, "dropout"), step) if static.dropout else None
     with jax.default_matmul_precision(static.matmul_precision):
-        loss, grads = jax.value_and_grad(lambda params: batch_loss(static, hyper, as_read(hyper, params), gates, batch))(
-            state.params
-        )
+        loss_of = lambda params: batch_loss(static, hyper, as_read(hyper, params), gates, batch, dropout_key)
+        loss, grads = jax.value_and_grad(loss_of)(state.params)
     updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
     updates = keep_positions(static, updates)
     healthy = jnp.isfinite(loss) & (state.diverged_at < 0)

@@ -54,6 +54,8 @@ VARIANTS = {
     "alibi": {"positions": "alibi"},
     "LayerNorm": {"layer_norm": True},
     "MLP": {"mlp_ratio": 2},
+    "LayerNorm after": {"layer_norm": True, "norm": "post"},
+    "LayerNorm after, MLP": {"layer_norm": True, "norm": "post", "mlp_ratio": 2},
     "all": {"positions": "rotary", "layer_norm": True, "mlp_ratio": 4, "d_head": 6},
 }
 CASES = [(name, gated, "baseline") for name in FORMS for gated in (True, False)]

@@ -62,7 +62,10 @@ def test_the_full_block_is_flaxs_own_in_value_and_gradient(variant, split):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=5e-5), without_b_K(one), without_b_K(other))
 
 
-@pytest.mark.parametrize("variant", [{}, {"positions": "rotary"}, {"positions": "alibi"}, {"layer_norm": True}], ids=str)
+NORMS = [{"layer_norm": True}, {"layer_norm": True, "norm": "post"}]
+
+
+@pytest.mark.parametrize("variant", [{}, {"positions": "rotary"}, {"positions": "alibi"}, *NORMS], ids=str)
 def test_terms_sum_to_the_scores_in_every_layer_and_origins_to_the_stream(variant):
     """What is added to the scores and what is not (row-constant terms) differ by one number a row. Depth 3."""
     tower, shape, ids = make(n_layers=3, **variant)
@@ -169,7 +172,7 @@ def test_ablations_with_frozen_scales_are_others_where_layernorm_reads_what_was_
 
 def test_terms_that_exist_are_those_that_change_something():
     """Every term that `each` asks of changes the embedding in some layer, and no other term does."""
-    for variant in ({}, {"layer_norm": True}, *({"positions": kind} for kind in POSITIONS if kind != "row_column")):
+    for variant in ({}, *NORMS, {"n_repeats": 2}, *({"positions": kind} for kind in POSITIONS if kind != "row_column")):
         for layers in (1, 2):
             static = config.make_static([tiny_model(n_layers_vision=layers, **variant)])
             tower, shape, ids = make(n_layers=layers, **variant)
@@ -185,9 +188,12 @@ def test_terms_that_exist_are_those_that_change_something():
 
 def test_a_variant_is_saved_and_restored(tmp_path):
     """Parts that an encoder does not have are no part of its checkpoint."""
-    wanted = config.Sweep((tiny_model(**FULL), tiny_model(positions="rotary", d_head=4, logit_scale=5.0)), steps=1, eval_every=1)
+    printed = tiny_model(**FULL, norm="post", n_repeats=2, dropout=0.1, projection="text")
+    wanted = config.Sweep(
+        (tiny_model(**FULL), printed, tiny_model(positions="rotary", d_head=4, logit_scale=5.0)), steps=1, eval_every=1
+    )
     run = untrained(*wanted.models)
-    run.history = sweep.History(("loss",), [0], [np.zeros((2, 1), np.float32)])
+    run.history = sweep.History(("loss",), [0], [np.zeros((3, 1), np.float32)])
     workdir.save(tmp_path, run)
     again = workdir.restore(tmp_path)
     assert again.sweep == wanted

@@ -31,7 +31,7 @@ from lrjax.analysis.grid import extent_of, parts, position_rows
 from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
 from lrjax.clip import CLIP, shapes, stream
-from lrjax.config import Hyper, Static
+from lrjax.config import Hyper, Static, depths
 from lrjax.errors import InputError, suggest
 from lrjax.evaluate import evaluate, metric_names
 from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
@@ -52,7 +52,7 @@ DOSES = (
 DIRECTIONS = ("across", "down")
 CONTROL = ("mean", "random", *DIRECTIONS)
 # Static fields that decide which layers, heads and terms exist.
-TERMS_BY = ("n_heads", "n_layers_vision", "n_layers_text", "mlp_ratio", "positions", "layer_norm")
+TERMS_BY = ("n_heads", "n_layers_vision", "n_layers_text", "n_repeats", "mlp_ratio", "positions", "layer_norm")
 TESTED = ("single", "unseen_pair")  # sets of images that an ablation is evaluated on by default
 READOUT_TERMS = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
@@ -82,10 +82,10 @@ class Ablate:
         return jax.lax.map(one, worlds)
 
     def worlds(self, static: Static) -> tuple[Gates, dict[str, np.ndarray]]:
-        """Factors on the gates [a, n_layers, h, 12] of both encoders; for every kind of CONTROL weights [a, h, 6] of READOUT_TERMS.
+        """Factors on the gates [a, depth, h, 12] of both encoders; for every kind of CONTROL weights [a, h, 6] of READOUT_TERMS.
         Raises InputError on what does not exist.
         """
-        layers = {"vision": static.n_layers_vision, "text": static.n_layers_text}
+        layers = depths(static)
         heads = list(check_heads(range(static.n_heads) if self.heads is None else self.heads, static.n_heads, "--heads"))
         if static.objective != "contrastive" and self.frozen:
             raise InputError(f"--frozen: objective={static.objective!r}: has no frozen scales; leave it out")

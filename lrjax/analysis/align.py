@@ -29,8 +29,8 @@ import xarray as xr
 from lrjax.analysis.models import of_models, row_of
 from lrjax.attention import GATES
 from lrjax.clip import CLIP, embed_captions, embed_images, stream
-from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder
+from lrjax.config import Hyper, Static, depths
+from lrjax.encoder import Encoder, projected
 from lrjax.evaluate import TIE
 from lrjax.gates import Gates
 from lrjax.scenes import single_scene
@@ -73,12 +73,12 @@ def written(tower: Encoder, gates: jax.Array, n_first: int) -> jax.Array:
     """
     (block,), VE = tower.blocks, gates[0, :, GATES.index("VE")]
     values = jnp.einsum("ad,dhk->ahk", tower.E[n_first:], block.W_V) * VE[:, None]
-    return jnp.einsum("ahk,hkd->ad", values, block.W_O) @ tower.W_proj
+    return projected(tower, jnp.einsum("ahk,hkd->ad", values, block.W_O))
 
 
 def spaces(static: Static) -> tuple[str, ...]:
     """The spaces that models of these shapes have."""
-    linear = static.n_layers_vision == static.n_layers_text == 1 and not (static.layer_norm or static.mlp_ratio)
+    linear = set(depths(static).values()) == {1} and not (static.layer_norm or static.mlp_ratio)
     return ("E", "OV", "embedding") if linear else ("E", "embedding")
 
 

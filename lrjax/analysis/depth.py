@@ -28,12 +28,23 @@ import xarray as xr
 from lrjax.analysis.ablate import TERMS_BY, ablate, of_position
 from lrjax.analysis.decompose import traces, unseen_sequences
 from lrjax.analysis.gradient import readout_form
-from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_labels, of_models, row_of, some_of, traced
+from lrjax.analysis.models import (
+    by_shape,
+    check_encoder,
+    depth_of,
+    layers_told,
+    merged,
+    of_labels,
+    of_models,
+    row_of,
+    some_of,
+    traced,
+)
 from lrjax.analysis.values import decided
 from lrjax.attention import GATES, TERMS, attend
 from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder, Shape, unit
+from lrjax.encoder import Encoder, Shape, passes, projected, unit
 from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, NONE, Gates
 from lrjax.scenes import captions_of, fill, pair_caption_slots, swapped
@@ -94,22 +105,22 @@ def patched(
     """One sequence ids [T] and its counterpart `other` [T]: its embedding [e], and those with every path patched from the
     counterpart [l - 1, sender, receiver, via, e].
     """
-    places = jnp.arange(len(ids))
+    places, blocks = jnp.arange(len(ids)), passes(tower, shape)
     geometry = shape.geometry(places, places)
 
     def block(layer, streams):
         """The streams after a block, and its pattern and values: apart, to be crossed."""
-        after, trace = attend(tower.blocks[layer], gates[layer], streams, geometry)
+        after, trace = attend(blocks[layer], gates[layer], streams, geometry)
         return after, trace.pattern, trace.values
 
     def write(layer, pattern, values):
         """What each head writes [h, o, t, d]."""
-        return jnp.einsum("hqt,othk,hkd->hoqd", pattern, values, tower.blocks[layer].W_O)
+        return jnp.einsum("hqt,othk,hkd->hoqd", pattern, values, blocks[layer].W_O)
 
     def rest(layer, streams):
-        for deeper in range(layer, len(tower.blocks)):
+        for deeper in range(layer, len(blocks)):
             streams = block(deeper, streams)[0]
-        return unit(streams.sum(0)[readout] @ tower.W_proj)
+        return unit(projected(tower, streams.sum(0)[readout]))
 
     def receive(layer, streams, change):
         """Embeddings [receiver, via, e] when `change` [o, t, d] is added to what one head of a block reads."""
@@ -120,7 +131,7 @@ def patched(
     begin = lambda ids: jnp.stack([tower.E[ids], tower.P[: len(ids)], jnp.zeros_like(tower.P[: len(ids)])])
     here, there, found = begin(ids), begin(other), []
     clean = rest(0, here)
-    for layer in range(len(tower.blocks) - 1):
+    for layer in range(len(blocks) - 1):
         (here, *own), (there, *others) = block(layer, here), block(layer, there)
         changes = write(layer, *others) - write(layer, *own)  # [sender, o, t, d]
         found.append(jax.lax.map(lambda change, layer=layer, here=here: receive(layer + 1, here, change), changes))
@@ -174,7 +185,7 @@ def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
     def ask(part: Run) -> Table:
         static = part.programs[0].static
         terms = of_position(static)
-        names = (NONE, terms, *(f"vision.L{layer}:{terms}=0" for layer in range(static.n_layers_vision)))
+        names = (NONE, terms, *(f"vision.L{layer}:{terms}=0" for layer in range(depth_of(static, "vision"))))
         return ablate(part, names, sets=("unseen_pair",), frozen=frozen)
 
     return merged([ask(part) for part in by_shape(of_labels(run, n_labels), *TERMS_BY)])
@@ -190,7 +201,7 @@ def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
         s = program.static
         if traced(s, encoder, "paths") < 2 or s.layer_norm or s.mlp_ratio:
             raise InputError(
-                f"paths: n_layers_{encoder}={depth_of(s, encoder)}, layer_norm={s.layer_norm}, mlp_ratio={s.mlp_ratio}: "
+                f"paths: {layers_told(s, encoder)}, layer_norm={s.layer_norm}, mlp_ratio={s.mlp_ratio}: "
                 "expected two layers or more of attention alone, where heads read what heads wrote"
             )
 

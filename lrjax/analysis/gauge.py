@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import contrastive, of_labels, of_models, some_of
+from lrjax.analysis.models import contrastive, layers_told, of_labels, of_models, some_of
 from lrjax.clip import CLIP, init_clip
-from lrjax.config import Hyper, Static
+from lrjax.config import Hyper, Static, depths
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
 from lrjax.scenes import CLS
@@ -98,5 +98,5 @@ def _check(run: Run) -> None:
     for model in run.sweep.models:
         if model.positions != "learned":
             raise InputError(f"gauge: positions={model.positions!r}; expected 'learned', where P_0 is trained beside E_cls")
-        if model.n_layers_vision != 1:
-            raise InputError(f"gauge: n_layers_vision={model.n_layers_vision}; expected 1, where E_cls and P_0 enter as their sum")
+        if depths(model)["vision"] != 1:
+            raise InputError(f"gauge: {layers_told(model, 'vision')}; expected 1, where E_cls and P_0 enter as their sum")

@@ -29,7 +29,7 @@ def extent_of(static: Static, who: str) -> tuple[int, int]:
     """Rows and columns of tokens. Raises InputError that names the analysis if the task has no two dimensions."""
     if static.world.extent is None:
         raise InputError(f"{who}: task={static.task!r}: has one dimension; expected a sweep of task 'grid'")
-    if static.layer_norm and static.world.image.adds:
+    if static.layer_norm and static.norm == "pre" and static.world.image.adds:
         raise InputError(f"{who}: layer_norm=True, task={static.task!r}: with LayerNorm a patch's scores are no sum; leave it out")
     contrastive(static, who)
     return static.world.extent

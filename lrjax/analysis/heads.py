@@ -21,7 +21,7 @@ import xarray as xr
 from lrjax import encoder as towers
 from lrjax.analysis.ablate import TESTED, ablate
 from lrjax.analysis.decompose import unseen_sequences
-from lrjax.analysis.models import by_shape, label_names, merged, of_labels, of_models, row_of, tidy, traced
+from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.attention import VALUES
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
@@ -84,7 +84,7 @@ def heads(run: Run, n_labels: Sequence[int] | None = None) -> xr.Dataset:
     def coords(static):
         names = label_names(static)[: static.n_heldout]
         axes = {"distance": range(1, static.L)} | dict.fromkeys(PAIR, names)
-        return {"layer": range(static.n_layers_vision), "head": range(static.n_heads)} | axes
+        return {"layer": range(depth_of(static, "vision")), "head": range(static.n_heads)} | axes
 
     return of_models(run, in_images, dims, coords, n_labels)
 

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from lrjax import devices, surroundings
 from lrjax.clip import CLIP, as_read, model_splits
-from lrjax.config import Hyper, Model, Static
+from lrjax.config import Hyper, Model, Static, depths
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS, canonical
 from lrjax.positions import LEARNED
@@ -180,16 +180,22 @@ def check_encoder(encoder: str) -> str:
 
 
 def depth_of(static: Static, encoder: str) -> int:
-    """How many blocks an encoder has."""
-    return {"vision": static.n_layers_vision, "text": static.n_layers_text}[encoder]
+    """How many blocks an encoder runs, one after another: its layers, counted as often as they are repeated."""
+    return depths(static)[encoder]
+
+
+def layers_told(static: Static | Model, encoder: str) -> str:
+    """How messages give an encoder's depth."""
+    repeated = f", n_repeats={static.n_repeats}" if static.n_repeats > 1 else ""
+    return f"n_layers_{encoder}={getattr(static, f'n_layers_{encoder}')}{repeated}"
 
 
 def traced(static: Static, encoder: str, who: str) -> int:
-    """How many blocks an encoder has, if all have terms. Raises InputError that names the analysis if they do not."""
+    """`depth_of` an encoder, if all its blocks have terms. Raises InputError that names the analysis if they do not."""
     depth = depth_of(static, encoder)
     if static.mlp_ratio and depth > 1:
         raise InputError(
-            f"{who}: n_layers_{encoder}={depth} with mlp_ratio={static.mlp_ratio}: what an MLP writes has no origin, so later "
+            f"{who}: {layers_told(static, encoder)} with mlp_ratio={static.mlp_ratio}: what an MLP writes has no origin, so later "
             "blocks have no terms; expected one block, or no MLP"
         )
     return depth

@@ -22,7 +22,7 @@ import xarray as xr
 
 from lrjax import encoder as towers
 from lrjax.analysis.heads import prefers
-from lrjax.analysis.models import of_models, position_names, row_of, tidy, traced
+from lrjax.analysis.models import depth_of, of_models, position_names, row_of, tidy, traced
 from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
 from lrjax.gates import Gates
@@ -83,7 +83,7 @@ def attention(run: Run, n_labels: Sequence[int] | None = None) -> xr.Dataset:
 
     def coords(static):
         words = [f"{word}-of" for word in static.world.words]
-        axes = {"set": SETS, "layer": range(static.n_layers_text), "word": words}
+        axes = {"set": SETS, "layer": range(depth_of(static, "text")), "word": words}
         return axes | {"head": range(static.n_heads), "token": position_names(static, "text")}
 
     return of_models(run, in_captions, dims, coords, n_labels)

@@ -53,20 +53,27 @@ def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array
     Returns what heads did not read (see `fixed_parts`) [part], heads [l, h, o, t], and the norm [] of the embedding.
     """
     found = towers.run(tower, gates, ids, shape, readout)
-    back, constant = tower.W_proj @ d, []
-    if tower.norm is not None:
-        constant = [tower.norm.beta @ back]
-        back = tower.norm.gamma * back
-        back = found.scales.readout * (back - back.mean())
-    x = found.streams.sum(0)[None, readout]
-    heads = [
-        jnp.einsum("ht,othk,hk->hot", trace.pattern[:, readout], trace.values, block.W_O @ back)
-        for block, trace in zip(tower.blocks, found.traces, strict=True)
-    ]
-    fixed = [(tower.E[ids[readout]] + tower.P[readout]) @ back, *(block.b_O @ back for block in tower.blocks)]
-    fixed += [trace.mlp[readout] @ back for trace in found.traces if trace.mlp is not None]
-    y = normalise(tower.norm, x[None], found.scales.readout)[0, 0]
-    return jnp.stack(fixed + constant), jnp.stack(heads), jnp.linalg.norm(y @ tower.W_proj)
+    blocks, scales, beta, b_O, mlp, heads = towers.passes(tower, shape), found.scales, [], [], [], []
+
+    def before(norm, scale, back, at=readout):
+        """`back` [d], of what a LayerNorm gives, as that of what it is given."""
+        if norm is None:
+            return back
+        beta.append(norm.beta @ back)
+        weighed = norm.gamma * back
+        return scale[at] * (weighed - weighed.mean())
+
+    back = before(tower.norm, scales.readout, d if tower.W_proj is None else tower.W_proj @ d, 0)
+    for layer, (block, trace) in reversed(list(enumerate(zip(blocks, found.traces, strict=True)))):
+        back = before(block.mlp_after, scales.mlp[layer], back)
+        mlp += [trace.mlp[readout] @ back] if block.mlp is not None else []
+        back = before(block.after, scales.attention[layer], back)
+        heads.append(jnp.einsum("ht,othk,hk->hot", trace.pattern[:, readout], trace.values, block.W_O @ back))
+        b_O.append(block.b_O @ back)
+    fixed = [(tower.E[ids[readout]] + tower.P[readout]) @ back, *b_O[::-1], *mlp[::-1]]
+    y = normalise(tower.norm, found.streams.sum(0)[None, None, readout], scales.readout)[0, 0]
+    fixed = jnp.stack([*fixed, sum(beta)] if beta else fixed)
+    return fixed, jnp.stack(heads[::-1]), jnp.linalg.norm(towers.projected(tower, y))
 
 
 def fixed_parts(encoder: str, static: Static) -> list[str]:

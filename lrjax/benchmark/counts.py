@@ -15,9 +15,10 @@ lrjax, one block (`encoder.make_tables`, `read_tables`), per tower, with r = v +
            per form: constant               (1, d, e)
   reading  per sequence of T tokens, S slots: h(T + S) rows of values weighted and summed, 2e each; softmax 5 per score;
            one-object captions once per label
-dense (any depth), per layer and sequence of T tokens:
+dense (any depth), per layer, as often as it runs, and sequence of T tokens:
            Q, K, V, O                       4 (T, d, d)
            scores and attention             2 h (T, k, T), softmax 5 per score
+           dropout                          2 per entry of E + P, of what attention and of what the MLP writes
            projection, readout only         (1, d, e)
 both       contrastive: (B, e, B), and 9 per logit forward (scale, two log-sum-exps), 6 backward (two softmaxes, their sum)
            AdamW: 16 per parameter (two moments 7, bias corrections 2, root, eps, ratio 3, decay and step 4); 7 floats moved
@@ -62,7 +63,7 @@ def pointwise(size: int, flops: int, floats: int) -> Count:
 
 
 def lrjax_counts(static: Static) -> dict[str, Count]:
-    """The parts of a step of lrjax's program; a tower of several blocks is counted as dense."""
+    """The parts of a step of lrjax's program; a tower of several blocks, or with dropout, is counted as dense."""
     half, parts = static.batch_size // 2, {}
     towers = shapes(static)
     task = static.world
@@ -70,7 +71,7 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
     captions = ((static.n_names, SINGLE_CAPTION.readout + 1, 1),)
     captions += tuple((half // len(task.said), form.readout + 1, form.template.count(EMPTY)) for form in task.said)
     for name, reads in (("vision", images), ("text", captions)):
-        if towers[name].n_layers > 1 or static.objective != "contrastive":
+        if towers[name].depth > 1 or static.dropout or static.objective != "contrastive":
             _both_ways(parts, f"{name} dense", dense_tower(towers[name], static.batch_size))
         else:
             _both_ways(parts, f"{name} tables", tables(towers[name], forms=len(reads)))
@@ -97,9 +98,10 @@ def tables(shape: Shape, forms: int) -> Count:
     """Contracting one block to the tables of `forms` readout tokens, forward."""
     h, d, e, rows = shape.n_heads, shape.d_model, shape.d_embed, shape.n_tokens + shape.n_positions
     k = shape.k
-    values = contraction(k, d, e, batch=h) + contraction(rows, d, h * k) + contraction(rows, k, e, batch=h)
+    values = contraction(rows, d, h * k) + contraction(rows, k, e, batch=h)
+    values = values + contraction(k, d, e, batch=h) if shape.projects else values
     query = contraction(2, d, h * k) + contraction(2, k, d, batch=h) + contraction(h, d, rows)
-    return values + (query + contraction(1, d, e)) * forms
+    return values + (query + projection(shape, 1)) * forms
 
 
 def reading(shape: Shape, n: int, T: int, S: int) -> Count:
@@ -114,7 +116,15 @@ def dense_tower(shape: Shape, n: int) -> Count:
     h, d, k, T = shape.n_heads, shape.d_model, shape.k, shape.n_positions
     block = contraction(n * T, d, h * k) * 4 + contraction(T, k, T, batch=n * h) * 2 + pointwise(n * h * T * T, flops=5, floats=2)
     block = block + mlp(shape, n * T)
-    return block * shape.n_layers + contraction(n, d, shape.d_embed) + pointwise(n * shape.d_embed, flops=3, floats=2)
+    dropped = (
+        pointwise(n * T * d, flops=2, floats=0) * (1 + shape.depth * (2 if shape.mlp_ratio else 1)) if shape.dropout else Count()
+    )
+    return block * shape.depth + dropped + projection(shape, n) + pointwise(n * shape.d_embed, flops=3, floats=2)
+
+
+def projection(shape: Shape, n: int) -> Count:
+    """n readout tokens to embeddings, forward; nothing where the embedding is what the token holds."""
+    return contraction(n, shape.d_model, shape.d_embed) if shape.projects else Count()
 
 
 def mlp(shape: Shape, n: int) -> Count:
@@ -144,9 +154,9 @@ def n_parameters(static: Static) -> int:
 
     def tower(s: Shape) -> int:
         d, hk, m = s.d_model, s.n_heads * s.k, s.mlp_ratio * s.d_model
-        norms = (1 + s.n_layers * (2 if m else 1)) * 2 * d if s.layer_norm else 0
+        norms = ((s.norm == "pre") + s.n_layers * (2 if m else 1)) * 2 * d if s.layer_norm else 0
         blocks = s.n_layers * (4 * d * hk + 3 * hk + d + (2 * d * m + m + d if m else 0))
-        return (s.n_tokens + s.n_positions + s.d_embed) * d + blocks + norms
+        return (s.n_tokens + s.n_positions + s.projects * s.d_embed) * d + blocks + norms
 
     return sum(map(tower, shapes(static).values())) + 1
 
