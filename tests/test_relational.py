@@ -15,6 +15,7 @@ from lrjax.clip import as_read, shapes, unit_gates
 from lrjax.errors import InputError
 from lrjax.figures import relational as figures
 from lrjax.gates import parse_gates
+from lrjax.report.study import ANSWERS
 
 NO_PLACE, NO_LABEL = "EP+PP+BP=0", "EE+PE+BE=0"
 
@@ -124,6 +125,13 @@ def test_attention_is_that_of_heads(shaken):
     answer = relational.relational(shaken)
     assert answer.relational_right.dims == ("model", "measure", "head") and answer.measure.values.tolist() == ["printed", "sums"]
     np.testing.assert_allclose(answer.attends_right, heads.heads(shaken).head_bias.isel(layer=0), atol=1e-6)
+
+
+def test_a_study_can_ask_it(shaken):
+    table = ANSWERS["relational"](shaken)
+    assert len(table["model"]) == 4 * 2 and {"relational_printed", "relational_sums", "difference", "leans"} <= set(table)
+    ratios = ANSWERS["std_shares"](shaken)
+    assert {"std_ratio_all", "std_ratio_learned_all", "rows", "term"} <= set(ratios)
 
 
 def test_images_of_one_model_make_its_shares(shaken):
