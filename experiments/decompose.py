@@ -6,7 +6,7 @@ python -m experiments.decompose --ckpt=runs/diversity [--labels=15] [--where=n_h
 
 from absl import flags
 
-from lrjax import answers, cli, sweep
+from lrjax import answers, cli
 from lrjax.analysis import decompose
 from lrjax.analysis.models import tidy
 from lrjax.attention import TERMS
@@ -16,7 +16,6 @@ from lrjax.stats import conditions, format_interval, format_table, groups
 
 answers.define_flags()
 LAYER = flags.DEFINE_integer("layer", 0, "which layer the figures show; the tables have all", lower_bound=0)
-GENERALISES, FAILS = 0.8, 0.6  # top-1 on unseen pairs of the two models that are drawn side by side
 
 
 def main() -> None:
@@ -27,7 +26,7 @@ def main() -> None:
         raise InputError(
             f"--layer={LAYER.value}: the {encoder} encoder has {answer.sizes['layer']}; expected 0..{answer.sizes['layer'] - 1}"
         )
-    shares = tidy(answer[["share", "share_all"]])
+    shares = tidy(answer[[*decompose.SHARES]])
     print_shares(answer)
     answers.write_table("shares", shares)
     answers.write_table("term_maps", tidy(answer[["scores"]].mean("query") if answer.sizes["model"] > 64 else answer[["scores"]]))
@@ -35,7 +34,7 @@ def main() -> None:
     here = answer.sel(layer=LAYER.value)
     answers.draw("terms_mean", figures.maps, here.mean("model"), f"mean over {answer.sizes['model']} models")
     tables = by_token(run, encoder) if LAYER.value == 0 else None
-    for kind, row, title in chosen(run, here):
+    for kind, row, title in answers.examples(run):
         answers.draw(f"terms_{kind}", figures.maps, here.isel(model=row), title)
         if tables is not None:
             answers.draw(f"EP_by_label_{kind}", figures.by_label, tables.isel(model=row), encoder, title)
@@ -51,33 +50,26 @@ def by_token(run, encoder):
         return None
 
 
-def chosen(run, here):
-    """(kind, row, title) of the model that generalises most and of the one that fails most, if there are such."""
-    if so_far := answers.unfinished(run):
-        print(f"No model that generalises, or fails, is drawn: {so_far}")
-        return
-    accuracy = sweep.models_table(run)["unseen_pair"]
-    for kind, row in zip(("generalises", "fails"), decompose.examples(accuracy, GENERALISES, FAILS), strict=True):
-        if row is None:
-            print(f"no model {kind}: none is drawn")
-        else:
-            of = here.isel(model=row)
-            yield kind, row, f"the model that {kind} most, N = {int(of.n_labels)}, seed {int(of.seed)}, top-1 {accuracy[row]:.2f}"
-
-
 def print_shares(answer) -> None:
-    names = [*TERMS, "(E+P)W(E+P)"]
-    rows = []
     columns = {str(name): answer[name].values for name in answer.coords if answer[name].dims == ("model",)}
     by = conditions(columns, columns)
-    for key, models in groups(columns, by).items():
-        for layer in answer.layer.values:
-            for which in answer.rows.values:
-                share = answer.share_all.isel(model=models).sel(layer=layer, rows=which)
-                cells = [format_interval(share.sel(term=term)) for term in TERMS]
-                rows.append([*key, layer, which, *cells, format_interval(share.sel(term=list(decompose.LEARNED)).sum("term"))])
-    print("share of the variance of scores, Cov(term, total) / Var(total), all heads; mean over seeds [95 % interval]")
-    print(format_table([*by, "layer", "rows", *names], rows))
+    kinds = {
+        "share of the variance of scores, Cov(term, total) / Var(total)": (
+            answer.share_all,
+            answer.share_all.sel(term=list(decompose.LEARNED)).sum("term"),
+        ),
+        "ratio of standard deviations, std(term) / std(total)": (answer.std_ratio_all, answer.std_ratio_learned_all),
+    }
+    for kind, (of_term, of_learned) in kinds.items():
+        rows = []
+        for key, models in groups(columns, by).items():
+            for layer in answer.layer.values:
+                for which in answer.rows.values:
+                    here = dict(layer=layer, rows=which)
+                    cells = [format_interval(of_term.isel(model=models).sel(here | {"term": term})) for term in TERMS]
+                    rows.append([*key, layer, which, *cells, format_interval(of_learned.isel(model=models).sel(here))])
+        print(f"{kind}, all heads, scores centred per row; mean over seeds [95 % interval]")
+        print(format_table([*by, "layer", "rows", *TERMS, "(E+P)W(E+P)"], rows))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ question never overwrites an answer.
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import flags
 
 from lrjax import checkpoint, cli, results, workdir
-from lrjax.analysis import depth
+from lrjax.analysis import decompose, depth
 from lrjax.analysis.ablate import ablate, ablate_each
 from lrjax.analysis.models import check_encoder, fields_of, healthy, of_labels, tidy, where
 from lrjax.errors import InputError
@@ -30,6 +30,7 @@ from lrjax.stats import Table, format_interval, format_table, groups, least
 from lrjax.sweep import Run, divergences, models_table
 
 FORMATS = ("png", "svg", "pdf")
+GENERALISES, FAILS = 0.8, 0.6  # top-1 on unseen pairs of the two models that are drawn side by side
 SHORT = {
     "labels": "N",
     "heads": "h",
@@ -93,6 +94,23 @@ def chosen_by() -> list[str]:
 def models_of(run: Run) -> Table:
     """A row per model: its axes and its trained accuracies; those of this step where training has not ended."""
     return models_table(run) if run.finished else ablate(run, (NONE,))
+
+
+def examples(run: Run) -> Iterator[tuple[str, int, str]]:
+    """(kind, row, title) of the model that generalises most and of the one that fails most on unseen pairs, for figures of a model
+    each; a line is printed in the place of one that is not there.
+    """
+    if so_far := unfinished(run):
+        print(f"No model that generalises, or fails, is drawn: {so_far}")
+        return
+    models = models_table(run)
+    accuracy = models["unseen_pair"]
+    for kind, row in zip(("generalises", "fails"), decompose.examples(accuracy, GENERALISES, FAILS), strict=True):
+        if row is None:
+            print(f"no model {kind}: none is drawn")
+        else:
+            of = f"N = {models['n_labels'][row]}, seed {models['seed'][row]}, top-1 {accuracy[row]:.2f}"
+            yield kind, row, f"the model that {kind} most, {of}"
 
 
 def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str], changes: bool = False) -> None:

@@ -72,7 +72,7 @@ def test_the_ablation_needs_nothing_but_the_checkpoint(swept):
 
 
 ANALYSES = "align decompose factors gauge gradient heads ratio text values ablate_ep".split()
-ANALYSES += "training_ablation left_right depth variants grid reader".split()
+ANALYSES += "training_ablation left_right depth variants grid reader relational".split()
 
 
 def bad(tmp, folder):

@@ -1,6 +1,7 @@
 """Maps and shares of the terms: what they sum to, and what they are on towers made by hand."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -23,6 +24,31 @@ def test_shares_sum_to_one_and_what_softmax_ignores_has_none(shaken, encoder):
     np.testing.assert_allclose(answer.share_all.sum("term"), 1, atol=1e-5)
     np.testing.assert_allclose(answer.share.sel(term=list(ROW_CONSTANT)), 0, atol=1e-5)
     assert (abs(answer.share.sel(term=["EE", "EP", "PE", "PP", "BE", "BP"])) > 1e-5).any("model").all()
+
+
+@pytest.mark.parametrize("encoder", ["vision", "text"])
+def test_ratios_of_standard_deviations_are_those_of_the_scores(shaken, encoder):
+    """By numpy, from the traces of one model: scores centred per row, over what the query may attend to."""
+    answer = decompose.decompose(shaken, encoder).isel(model=1, layer=0)
+    static = shaken.programs[0].static
+    params = jax.tree.map(lambda x: x[1], getattr(shaken.states[0].params, encoder))
+    gates = np.ones((1, static.n_heads, 12), np.float32)
+    (trace,) = decompose.traces(params, gates, static, encoder, decompose.unseen_sequences(static, encoder))
+    terms, T = np.asarray(trace.terms, np.float64), trace.terms.shape[-1]  # [n, term, h, q, t]
+    readout = T - 1 if encoder == "text" else 0
+    for which, queries in (("readout", [readout]), ("all", range(T))):
+        rows = [terms[..., q, : q + 1 if encoder == "text" else T] for q in queries]
+        centred = np.concatenate([row - row.mean(-1, keepdims=True) for row in rows], -1)  # [n, term, h, q t]
+        std = lambda x, axes: np.sqrt((x**2).mean(axes))
+        total, learned = (
+            centred.sum(1, keepdims=True),
+            centred[:, [TERMS.index(t) for t in decompose.LEARNED]].sum(1, keepdims=True),
+        )
+        own = answer.sel(rows=which)
+        for kind, axes in (("", (0, 3)), ("_all", (0, 2, 3))):  # of each head, over all heads
+            close = partial(np.testing.assert_allclose, rtol=2e-3, atol=1e-5)
+            close(own[f"std_ratio{kind}"], std(centred, axes) / std(total, axes))
+            close(own[f"std_ratio_learned{kind}"], (std(learned, axes) / std(total, axes))[0])
 
 
 def test_the_readout_row_of_the_maps_is_the_analysis_of_the_gradient(shaken):

@@ -3,8 +3,9 @@
 `tables`: each term of the first block between every pair of what it reads: EP is token query x position key, E W_QK P^T over
 sqrt(d_head). They hold everything: per label (rows and columns are tokens) and whole (not the readout alone).
 `scores`: the terms as they stand in scenes, averaged over all unseen pairs (captions of all unseen pairs in text), in every layer.
-`shares`: Cov(term, total) / Var(total) over the same scenes, scores centred per row; the shares of all terms sum to 1, and so the
-share of (E+P) W_QK (E+P)^T is that of EE + EP + PE + PP.
+`share`: Cov(term, total) / Var(total) over the same scenes, scores centred per row; the shares of all terms sum to 1, and so the
+share of (E+P) W_QK (E+P)^T is that of EE + EP + PE + PP. `std_ratio`: the standard deviation of a term's scores over the total's,
+centred likewise, as the paper's App D has it. Ratios do not sum to 1, so that of (E+P) W_QK (E+P)^T stands apart, `_learned`.
 
 Axes: h heads, q, t query and key positions, v tokens, n scenes.
 """
@@ -30,6 +31,7 @@ from lrjax.splits import Splits
 from lrjax.sweep import Run
 
 LEARNED = ("EE", "EP", "PE", "PP")  # what (E+P) W_QK (E+P)^T is made of
+SHARES = ("share", "share_all", "std_ratio", "std_ratio_all", "std_ratio_learned", "std_ratio_learned_all")
 
 
 def unseen_sequences(static: Static, encoder: str) -> jax.Array:
@@ -50,8 +52,9 @@ def traces(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: 
 
 
 def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
-    """The question: `scores` [layer, term, h, q, t] over scenes; `pattern` [layer, h, q, t]; `share` and, over all heads,
-    `share_all` of the scores, [layer, rows, term, h] and [layer, rows, term], with rows the readout's and all.
+    """The question: `scores` [layer, term, h, q, t] over scenes; `pattern` [layer, h, q, t]; `share`, `std_ratio` and, over all
+    heads, `share_all`, `std_ratio_all` of the scores, [layer, rows, term, h] and [layer, rows, term], with rows the readout's and
+    all; `std_ratio_learned` [layer, rows, h] and `std_ratio_learned_all` [layer, rows], of EE + EP + PE + PP.
     """
     tower, gate = getattr(params, encoder), getattr(gates, encoder)
     found = traces(tower, gate, static, encoder, unseen_sequences(static, encoder))
@@ -64,17 +67,30 @@ def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
         terms = trace.terms * term_gate  # [n, term, h, q, t]
         centred = jnp.where(seen, terms - _row_mean(terms, seen), 0)
         total = centred.sum(1, keepdims=True)
-        moment = (centred * total).sum((0, -1))  # [term, h, q]
-        by_rows = jnp.stack([moment[..., readout].sum(-1), moment.sum(-1)])  # [rows, term, h]
+        learned = centred[:, [TERMS.index(term) for term in LEARNED]].sum(1, keepdims=True)
+        by_rows = _by_rows(centred * total, readout)
+        squares = jnp.concatenate([_by_rows(x * x, readout) for x in (centred, learned, total)], 1)  # [rows, term + 2, h]
+        std, std_all = jnp.sqrt(squares), jnp.sqrt(squares.sum(-1))
+        std, std_all = std[:, :-1] / std[:, -1:], std_all[:, :-1] / std_all[:, -1:]
         layers.append(
             {
                 "scores": jnp.where(seen, terms.mean(0), jnp.nan),
                 "pattern": trace.pattern.mean(0),
                 "share": by_rows / by_rows.sum(1, keepdims=True),
                 "share_all": by_rows.sum(-1) / by_rows.sum((1, -1))[:, None],
+                "std_ratio": std[:, :-1],
+                "std_ratio_all": std_all[:, :-1],
+                "std_ratio_learned": std[:, -1],
+                "std_ratio_learned_all": std_all[:, -1],
             }
         )
     return jax.tree.map(lambda *x: jnp.stack(x), *layers)
+
+
+def _by_rows(products: jax.Array, readout: np.ndarray) -> jax.Array:
+    """Sums [rows, term, h] of [n, term, h, q, t]: over the readout's row of scores, and over all rows."""
+    of_queries = products.sum((0, -1))  # [term, h, q]
+    return jnp.stack([of_queries[..., readout].sum(-1), of_queries.sum(-1)])
 
 
 def _row_mean(terms: jax.Array, seen: np.ndarray) -> jax.Array:
@@ -82,14 +98,16 @@ def _row_mean(terms: jax.Array, seen: np.ndarray) -> jax.Array:
 
 
 def decompose(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
-    """`in_scenes` of all models: scores, pattern, share, share_all [model, layer, ...]."""
+    """`in_scenes` of all models: scores, pattern, share, share_all, std_ratio, ... [model, layer, ...]."""
     places = ("query", "key")
     dims = {
         "scores": ("layer", "term", "head", *places),
         "pattern": ("layer", "head", *places),
-        "share": ("layer", "rows", "term", "head"),
-        "share_all": ("layer", "rows", "term"),
+        "std_ratio_learned": ("layer", "rows", "head"),
+        "std_ratio_learned_all": ("layer", "rows"),
     }
+    dims |= dict.fromkeys(("share", "std_ratio"), ("layer", "rows", "term", "head"))
+    dims |= dict.fromkeys(("share_all", "std_ratio_all"), ("layer", "rows", "term"))
 
     def coords(static):
         names = position_names(static, encoder)

@@ -20,13 +20,13 @@ import xarray as xr
 
 from lrjax import encoder as towers
 from lrjax.analysis.ablate import TESTED, ablate
-from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_labels, of_models, row_of, tidy, traced
-from lrjax.attention import VALUES
+from lrjax.attention import EVERY, VALUES
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
+from lrjax.scenes import Scene, fill
 from lrjax.splits import Splits
 from lrjax.stats import Table, groups, select
 from lrjax.sweep import Run
@@ -42,17 +42,9 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
     """The question: head_bias and the mean attention to the left and the right object [l, h]; bias_by_distance [l, h, L - 1] and
     bias_by_labels [l, h, x, y] of held-out labels x left of y, NaN at x = y.
     """
-    row = row_of(static, "heads")
-    scenes, readout = row.unseen(), row.image.readout
-    shape, _ = shapes(static)["vision"], traced(static, "vision", "heads")
-
-    def one(image):
-        ids, places = image
-        traces = towers.run(params.vision, gates.vision, ids, shape, readout).traces
-        return jnp.stack([trace.pattern[:, readout, places] for trace in traces])  # [l, h, 2]
-
-    places = jnp.stack([scenes.i, scenes.j], -1) + 1
-    attention = jax.lax.map(one, (unseen_sequences(static, "vision"), places), batch_size=min(BATCH, len(places)))
+    row, _ = row_of(static, "heads"), traced(static, "vision", "heads")
+    scenes = row.unseen()
+    attention = object_attention(static, params, gates, scenes)  # [n, l, h, 2]
     to_right = prefers(attention[..., 1], attention[..., 0])  # [n, l, h]
 
     distance = (scenes.j - scenes.i)[:, None] == jnp.arange(1, static.L)
@@ -66,6 +58,19 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
         "bias_by_distance": jnp.einsum("nlh,nd->lhd", to_right, 1.0 * distance) / distance.sum(0),
         "bias_by_labels": jnp.moveaxis(by_labels, (0, 1), (2, 3)),
     }
+
+
+def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, layers: slice = EVERY) -> jax.Array:
+    """CLS's attention to the left and the right object of scenes [n] of two objects, from the pattern: [n, l, h, 2]."""
+    row, (shape, readout) = static.world, (shapes(static)["vision"], static.world.image.readout)
+
+    def one(image):
+        ids, places = image
+        traces = towers.run(params.vision, gates.vision, ids, shape, readout).traces[layers]
+        return jnp.stack([trace.pattern[:, readout, places] for trace in traces])  # [l, h, 2]
+
+    slots = row.image_slots(scenes)
+    return jax.lax.map(one, (fill(row.image, slots), slots.positions.T), batch_size=min(BATCH, len(scenes.i)))
 
 
 def prefers(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.patches import Rectangle
 
+from lrjax.analysis.decompose import LEARNED
 from lrjax.attention import ROW_CONSTANT, TERMS
 from lrjax.figures.style import COLOURS, line, save, styled, subplots
 from lrjax.stats import groups
@@ -74,17 +75,25 @@ def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path) -> Path:
 
 @styled
 def shares(answer: xr.Dataset, path: Path) -> Path:
-    """Share of each term in the scores' variance against N: the readout row and all rows; seeds as dots."""
-    figure, axes = subplots(1, 2, figsize=(9, 3.4), sharey=True)
+    """What each term holds of the scores, against N: its share of the variance (above), and the ratio of standard deviations
+    (below); of the readout row and of all rows; seeds as dots. (E+P)W(E+P) is EE + EP + PE + PP.
+    """
+    figure, axes = subplots(2, 2, figsize=(9, 6.2), sharex=True, sharey="row")
     names = {"readout": "readout row", "all": "all rows"}
     by_n = groups({"n": answer.n_labels.values}, ("n",))
-    for axis, (rows, name) in zip(axes, names.items(), strict=True):
-        for k, term in enumerate(SHOWN):
-            share = answer.share_all.sel(rows=rows, term=term).values
-            line(axis, [n for (n,) in by_n], [share[i] for i in by_n.values()], k, term)
-        axis.axhline(0, color="0.6", lw=0.8)
-        axis.set(title=name, xlabel="number of training labels N")
-        axis.set_xticks([n for (n,) in by_n])
-    axes[0].set_ylabel("share of the scores' variance")
-    axes[1].legend(ncols=2, fontsize=8)
+    learned = answer.share_all.sel(term=list(LEARNED)).sum("term")
+    kinds = ((answer.share_all, learned), (answer.std_ratio_all, answer.std_ratio_learned_all))
+    for row, (of_term, of_learned) in zip(axes, kinds, strict=True):
+        for axis, rows in zip(row, names, strict=True):
+            lines = {term: of_term.sel(term=term) for term in SHOWN} | {"(E+P)W(E+P)": of_learned}
+            for k, (term, share) in enumerate(lines.items()):
+                values = share.sel(rows=rows).values
+                line(axis, [n for (n,) in by_n], [values[i] for i in by_n.values()], k, term)
+            axis.axhline(0, color="0.6", lw=0.8)
+            axis.set_xticks([n for (n,) in by_n])
+    for above, below, name in zip(*axes, names.values(), strict=True):
+        above.set(title=name), below.set(xlabel="number of training labels N")
+    axes[0, 0].set_ylabel("share of the scores' variance")
+    axes[1, 0].set_ylabel("ratio of standard deviations")
+    axes[0, 1].legend(ncols=2, fontsize=8)
     return save(figure, path)

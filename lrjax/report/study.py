@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax import cli, results, stats, workdir
-from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, text, values
+from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, relational, text, values
 from lrjax.analysis.ablate import (
     ABLATIONS,
     CONTROLS,
@@ -77,8 +77,10 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "law": lambda run: tidy(gauge.law(run)),
     "monotone": monotone,
     "shares": lambda run: tidy(decompose.decompose(run)[["share_all"]]),
+    "std_shares": lambda run: tidy(decompose.decompose(run)[["std_ratio_all", "std_ratio_learned_all"]]),
     "gradient": lambda run: tidy(gradient.gradient(run)),
     "strongest": lambda run: tidy(gradient.strongest(gradient.gradient(run))),
+    "relational": lambda run: relational.head_table(relational.relational(run)),
     "heads": lambda run: heads.head_table(heads.heads(run)),
     "pruning": lambda run: heads.pruning(run, heads.heads(run)),
     "text": lambda run: text.head_table(text.attention(run)),
