@@ -1,4 +1,4 @@
-"""The paper's full model (its Fig 3): two blocks run twice with tied weights, LayerNorm, an MLP and dropout, under its printed recipe.
+"""The paper's full model (its Fig 3): two blocks run twice with tied weights, LayerNorm, an MLP and dropout, the printed recipe.
 
 What the paper does not print is as in `paper_mechanism.py`; besides, LayerNorm stands before attention and MLP, as in the code base
 that the paper starts from (`--config.norm=post`: after them). An accelerator's job: a step costs some 50 times that of the
