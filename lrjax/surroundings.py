@@ -24,8 +24,8 @@ PINNED = {
     "jax_default_prng_impl": PRNG,
     "jax_random_seed_offset": 0,
     "jax_default_matmul_precision": "float32",
-    # "strict" raises where float32 meets integers or booleans, as lrjax's counts and weights do; a cast in each would hide the sums.
-    # Rank promotion is not pinned: lrjax does none, so that "raise" of a user is of the user's own questions alone.
+    # "strict" raises where float32 meets integers or booleans, as lrjax's counts and weights do: casts would hide the sums.
+    # Rank promotion is not pinned. lrjax does none, so that a user's "raise" is of the user's own questions alone.
     "jax_numpy_dtype_promotion": "standard",
     "jax_softmax_custom_jvp": False,
     "jax_accurate_erf_inv": False,  # jax 0.12: of normal numbers
