@@ -105,13 +105,13 @@ def normalise(norm: LayerNorm | None, streams: jax.Array, scale: jax.Array | Non
         return streams
     scale = norm_scale(streams) if scale is None else scale
     centred = streams - streams.mean(-1, keepdims=True)
-    return (centred * scale[:, None] * norm.gamma).at[-1].add(norm.beta)
+    return (centred * scale[None, :, None] * norm.gamma[None, None]).at[-1].add(norm.beta)
 
 
 def apply_mlp(block: Block, x: jax.Array, scale: jax.Array | None = None) -> jax.Array:
     """What a block's MLP writes to the stream x [t, d], after attention."""
-    hidden = normalise(block.mlp_norm, x[None], scale)[0] @ block.mlp.W_in + block.mlp.b_in
-    return jax.nn.gelu(hidden) @ block.mlp.W_out + block.mlp.b_out
+    hidden = normalise(block.mlp_norm, x[None], scale)[0] @ block.mlp.W_in + block.mlp.b_in[None]
+    return jax.nn.gelu(hidden) @ block.mlp.W_out + block.mlp.b_out[None]
 
 
 def dropper(key: jax.Array, rate: float, sites: int, T: int, d: int) -> Callable[..., jax.Array]:

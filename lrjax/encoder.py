@@ -303,8 +303,9 @@ def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Ar
     if norm is None:
         return E, P, jnp.zeros_like(P[0]), None
     E, P = (x - x.mean(-1, keepdims=True) for x in (E, P))
-    variance = ((E * E).sum(-1)[:, None] + 2 * E @ P.T + (P * P).sum(-1)) / E.shape[-1]
-    return E * norm.gamma, P * norm.gamma, norm.beta, jax.lax.rsqrt(variance + NORM_EPS)
+    variance = ((E * E).sum(-1)[:, None] + 2 * E @ P.T + (P * P).sum(-1)[None]) / E.shape[-1]
+    gamma = norm.gamma[None]
+    return E * gamma, P * gamma, norm.beta, jax.lax.rsqrt(variance + NORM_EPS)
 
 
 def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Form, ...]) -> tuple[Tables, ...]:
@@ -348,7 +349,7 @@ def readout_tables(block: Block, gate: jax.Array, shape: Shape, form: Form, E, P
     position_scores = jnp.einsum("hqd,pd->hqp", back[1], P)
     position_scores = position_scores[:, 0] if query.shape[1] == 1 else jnp.diagonal(position_scores, axis1=1, axis2=2)
     if scale is not None:
-        token_scores, position_scores = (token_scores + position_scores[:, None]) * scale, jnp.zeros_like(position_scores)
+        token_scores, position_scores = (token_scores + position_scores[:, None]) * scale[None], jnp.zeros_like(position_scores)
     if (b_K := key_bias(block, geometry)) is not None:
         position_scores += back[2] @ B + jnp.einsum("qhk,hk->hq", query[2], b_K)
     if geometry.bias is not None:
@@ -361,9 +362,11 @@ MANY_TOKENS = 500  # slots x tokens beyond which these are looked up by number: 
 
 def by_one_hot(v: int):
     """How tables of v tokens are read and masses [h, b] of slots put to their tokens [b], none of them v: as one-hots."""
-    one_hot = lambda token: (token == jnp.arange(v)[:, None]).astype(jnp.float32)
+    one_hot = lambda token: jax.nn.one_hot(token, v, dtype=jnp.float32, axis=0)  # [v, b]
     take = lambda table, token: jnp.einsum("hvp,vb->hpb", table, one_hot(token))
-    return take, lambda masses, tokens: sum(mass[:, None] * one_hot(token) for mass, token in zip(masses, tokens, strict=True))
+    return take, lambda masses, tokens: sum(
+        mass[:, None] * one_hot(token)[None] for mass, token in zip(masses, tokens, strict=True)
+    )
 
 
 def by_number(v: int):
@@ -398,9 +401,9 @@ def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> ja
 
     v = n_tokens - FIRST_SLOT_TOKEN
     take, put = by_number(v) if len(slots.tokens) * v > MANY_TOKENS else by_one_hot(v)
-    # a slot's token, none if it is the one that it replaces; its place as a mask [T, b]
+    # a slot's token, none if it is the one that it replaces; its place as a mask [1, T, b]
     tokens = [jnp.where(token < FIRST_SLOT_TOKEN, v, token - FIRST_SLOT_TOKEN) for token in slots.tokens]
-    places = [position == jnp.arange(T)[:, None] for position in slots.positions]
+    places = [jax.nn.one_hot(position, T, dtype=bool, axis=0)[None] for position in slots.positions]
 
     def along(table):  # a table [h, v, 1 or p] read along the sequences: [h, T, b]
         table = table[:, :, :T]

@@ -119,19 +119,20 @@ def retrieve(
     def order(a, b):
         return jnp.where(abs(a - b) <= TIE, 0.5, jnp.where(a > b, 1.0, 0.0))
 
-    counts = (weight > 0) & asked.holds & exists[true]  # [R, n]
+    counts = (weight > 0)[None] & asked.holds & exists[true]  # [R, n]
 
     def mean(credit, of=None):  # [R, n] or [n], over all captions or some; a model that is not a number has no accuracy
-        weights = weight * (counts if credit.ndim == 2 else 1)
+        weights = weight[None] * counts if credit.ndim == 2 else weight
         weights = weights if of is None else weights * jnp.array(of)[:, None]
         value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
         return jnp.where(jnp.isfinite(jnp.where(counts, own, 0)).all(), value, jnp.nan)
 
-    best = lambda x, counted: ((x >= best_caption - TIE) & counted).sum(0) / jnp.maximum(ties, 1)
-    differs = asked.wrong != true  # one object has no order
-    names_all = counts | ((weight > 0) & exists[true] & differs[0])  # whatever the word: it may be one that does not hold
-    hits, hits_set, hits_wrong = best(own, counts), best(own, names_all), best(wrong, names_all & differs).sum(0)
-    by_way = order(own, wrong)  # [F, R, n]
+    best = lambda x, counted: ((x >= best_caption[None] - TIE) & counted).sum(0) / jnp.maximum(ties, 1)
+    differs = asked.wrong != true[None]  # one object has no order
+    names_all = counts | ((weight > 0)[None] & exists[true] & differs[0])  # whatever the word: it may be one that does not hold
+    hits, hits_set = best(own, counts), best(own, names_all)
+    hits_wrong = jax.vmap(best, 1)(wrong, names_all[None] & differs).sum(0)
+    by_way = order(own[None], wrong)  # [F, R, n]
     of_images = lambda x, caption, counted: share((x >= best_image[caption] - TIE) & counted, caption)
     set_images = of_images(own, true, names_all)
     for x, caption, differ in zip(wrong, asked.wrong, differs, strict=True):
@@ -167,7 +168,7 @@ def _compare(flat: jax.Array, exists: jax.Array, names: jax.Array, asked: Questi
     )
 
     def similarities(images, used):  # [block, c]: to captions that exist, of images that count
-        return jnp.where(used[:, None] & exists, embed(last(images)) @ flat.T, -jnp.inf)
+        return jnp.where(used[:, None] & exists[None], embed(last(images)) @ flat.T, -jnp.inf)
 
     def best(block):
         similarity = similarities(*block[:2])
@@ -180,10 +181,10 @@ def _compare(flat: jax.Array, exists: jax.Array, names: jax.Array, asked: Questi
         (images, used, mirrored, labels, true, wrong), best_caption = args
         similarity = similarities(images, used)
         wins = similarity >= best_caption[:, None] - TIE
-        found = [(names == label[:, None, None]).any(1) for label in labels.T]  # a label of each image [block, c]
+        found = [(names[None] == label[:, None, None]).any(1) for label in labels.T]  # a label of each image [block, c]
         named = (wins * (1.0 * sum(found))).sum(1) / jnp.maximum(wins.sum(1), 1) / len(found)
         of = lambda caption: jnp.take_along_axis(similarity, caption.reshape(len(caption), -1), 1).reshape(caption.shape)
-        ties = wins.sum(1), named, (similarity >= best_image - TIE).sum(0)
+        ties = wins.sum(1), named, (similarity >= best_image[None] - TIE).sum(0)
         return *ties, of(true), of(wrong), jnp.einsum("be,bre->br", embed(last(mirrored)), flat[true])
 
     ties, named, ties_image, *rest = jax.lax.map(compare, (blocks, best_caption))

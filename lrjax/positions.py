@@ -45,13 +45,13 @@ class Geometry:
 
 def geometry(positions: str, n_heads: int, d_head: int, q: jax.Array, t: jax.Array, causal: bool) -> Geometry:
     """The geometry between query positions q [Q] and key positions t [T]."""
-    offset = q[:, None] - t
+    offset = q[:, None] - t[None]
     allowed = offset >= 0 if causal else jnp.ones_like(offset, bool)
     if positions == "alibi":
         slope = 2.0 ** (-8 * (np.arange(n_heads) + 1) / n_heads)
-        return Geometry(allowed, bias=-slope[:, None, None].astype(np.float32) * jnp.abs(offset))
+        return Geometry(allowed, bias=-slope[:, None, None].astype(np.float32) * jnp.abs(offset)[None])
     if positions == "rotary":
-        rate = (BASE ** -(np.arange(d_head // 2) / (d_head // 2))).astype(np.float32)
+        rate = (BASE ** -(np.arange(d_head // 2) / (d_head // 2))).astype(np.float32)[None]
         return Geometry(allowed, angles_q=q[:, None] * rate, angles_t=t[:, None] * rate)
     return Geometry(allowed)
 
@@ -71,7 +71,8 @@ def rotate(x: jax.Array, angles: jax.Array | None) -> jax.Array:
     if angles is None:
         return x
     a, b = jnp.split(x, 2, -1)
-    cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]
+    angles = jnp.expand_dims(angles[:, None], tuple(range(x.ndim - 3)))
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
 
 

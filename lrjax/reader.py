@@ -74,7 +74,7 @@ def run(
     raw = jnp.issubdtype(seen.dtype, jnp.integer)
     n = seen.shape[0 if raw else 1]
     at = jnp.arange(n + len(words))
-    looks = (at[:, None] >= n) & (at < n)  # a word at an image token
+    looks = (at[:, None] >= n) & (at < n)[None]  # a word at an image token
     rest = dict(shape=shapes(static)["text"], readout=n, split=split, rows=slice(n, None), gated=looks, dropout_key=dropout_key)
     if raw:
         before = before if seen.ndim == 1 else jnp.pad(before[:, None], [(0, 0), (0, seen.shape[1] - 1)], constant_values=EMPTY)
@@ -172,7 +172,7 @@ def others(task: Task, hyper: Hyper, labels: jax.Array) -> jax.Array:
     def beside(way):
         found = step(labels, way)
         for _ in labels:
-            seen = (found[:, None] == labels).any(1) & (found != labels)
+            seen = (found[:, None] == labels[None]).any(1) & (found != labels)
             found = jnp.where(seen, step(found, way), found)
         return found
 
@@ -183,33 +183,36 @@ def answer(
     static: Static, hyper: Hyper, params: CLIP, gates: Gates, asked: Questions, words: jax.Array, alone: jax.Array, split: bool
 ) -> dict[str, jax.Array]:
     """Accuracies of one set of images, by suffix; words [c, W] of the captions by number, `alone` [A, W] of those of one object."""
-    counts = (asked.weight > 0) & asked.holds  # [R, n]
+    counts = (asked.weight > 0)[None] & asked.holds  # [R, n]
     token = lambda label: static.world.n_first + label[..., None, None]
+
+    def above(own, other):  # [R] over [..., R]; a tie counts 1/2
+        own = jnp.broadcast_to(own, other.shape)
+        return jnp.where(jnp.abs(own - other) <= TIE, 0.5, own > other)
 
     def one(images, true, wrong, labels):  # one image: slots [S], numbers [R] and [F, R], labels [k]
         seen = prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images), split)
         said = decode(static, hyper, params, gates, seen, words.shape[1], split)[0]
-        every = words[jnp.append(true, wrong)]
-        renamed = jnp.where(words[true] == token(labels), token(others(static.world, hyper, labels)), words[true])  # [2, k, R, W]
+        every, of_true = words[jnp.append(true, wrong)], words[true][None]  # [1, R, W]
+        renamed = jnp.where(of_true == token(labels), token(others(static.world, hyper, labels)), of_true)  # [2, k, R, W]
         asked_of = jnp.concatenate([every, renamed.reshape(-1, words.shape[1])])
         likely = log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(asked_of), 0), asked_of, split).sum(-1)
         own, other, of_renamed = jnp.split(likely, [len(true), len(every)])
-        above = lambda other: jnp.where(jnp.abs(own - other) <= TIE, 0.5, own > other)
-        order = above(other.reshape(wrong.shape)).mean(0)
-        is_other = (renamed != words[true]).any(-1)  # a caption of two of three labels keeps one
-        named = (above(of_renamed.reshape(is_other.shape)) * is_other).sum((0, 1)) / is_other.sum((0, 1))
-        is_said = (every == said).all(-1)
+        order = above(own, other.reshape(wrong.shape)).mean(0)
+        is_other = (renamed != of_true[None]).any(-1)  # a caption of two of three labels keeps one
+        named = (above(own, of_renamed.reshape(is_other.shape)) * is_other).sum((0, 1)) / is_other.sum((0, 1))
+        is_said = (every == said[None]).all(-1)
         mixed = is_said[len(true) :].reshape(wrong.shape).any(0)
-        of_one = (alone[labels] == said).all(-1).any()
+        of_one = (alone[labels] == said[None]).all(-1).any()
         return is_said[: len(true)], mixed, order, named, of_one, jnp.isfinite(likely[: len(every)]).all()
 
     args = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (asked.images, asked.true, asked.wrong, asked.labels))
     right, mixed, order, named, of_one, finite = jax.lax.map(lambda args: one(*args), args, batch_size=BLOCK)
-    of_pair = (asked.wrong != asked.true).any(0)
+    of_pair = (asked.wrong != asked.true[None]).any(0)
     label_set = ((right.T | mixed.T) & of_pair | right.T & counts).any(0)  # whatever the word: it may be one that does not hold
 
     def mean(credit):  # [n] or [R, n]
-        weights = asked.weight * (counts if credit.ndim == 2 else 1)
+        weights = asked.weight[None] * counts if credit.ndim == 2 else asked.weight
         value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
         return jnp.where(jnp.where(asked.weight > 0, finite, True).all(), value, jnp.nan)
 

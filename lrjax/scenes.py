@@ -62,7 +62,7 @@ class Slots:
 def fill(form: Form, slots: Slots) -> jax.Array:
     """The whole sequences of one form: slots [S, ...] -> ids [..., T]; of one that adds [..., T, 1 + S], EMPTY where nothing is."""
     ids, T = jnp.asarray(form.template), len(form.template)
-    at = lambda token, position: (position[..., None] == jnp.arange(T)) & (token[..., None] >= 0)
+    at = lambda token, position: jax.nn.one_hot(position, T, dtype=bool) & (token[..., None] >= 0)
     filled = [(at(*slot), slot[0][..., None]) for slot in zip(slots.tokens, slots.positions, strict=True)]
     if form.adds:
         ids = jnp.broadcast_to(ids, (*slots.tokens.shape[1:], T))

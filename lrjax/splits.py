@@ -101,12 +101,12 @@ def draw_together(key: jax.Array, k: int, shape: tuple[int, ...], n_labels, zipf
             label += label >= other
         uniform.append(label)
         often.append(_weighted(jax.random.fold_in(one, 1), shape, weight))
-        weight = weight * (often[-1][..., None] != jnp.arange(n_max))
+        weight = jnp.where(jax.nn.one_hot(often[-1], n_max, dtype=bool), 0, weight)
     return jnp.where(zipf > 0, jnp.stack(often), jnp.stack(uniform))
 
 
 def _weighted(key: jax.Array, shape: tuple[int, ...], weight: jax.Array) -> jax.Array:
     """Indices of `shape`, drawn in proportion to weight [..., n]; never one of weight 0."""
-    below = jnp.cumsum(weight, -1)
+    below = jnp.broadcast_to(jnp.cumsum(weight, -1), (*shape, weight.shape[-1]))
     u = (1 - jax.random.uniform(key, shape)) * below[..., -1]  # in (0, sum]
     return jnp.argmax(below >= u[..., None], -1)

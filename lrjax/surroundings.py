@@ -24,8 +24,9 @@ PINNED = {
     "jax_default_prng_impl": PRNG,
     "jax_random_seed_offset": 0,
     "jax_default_matmul_precision": "float32",
-    "jax_numpy_dtype_promotion": "standard",  # this and the next decide what raises, and lrjax is not written for "raise"
-    "jax_numpy_rank_promotion": "allow",
+    # "strict" raises where float32 meets integers or booleans, as lrjax's counts and weights do: casts would hide the sums.
+    # Rank promotion is not pinned. lrjax does none, so that a user's "raise" is of the user's own questions alone.
+    "jax_numpy_dtype_promotion": "standard",
     "jax_softmax_custom_jvp": False,
     "jax_accurate_erf_inv": False,  # jax 0.12: of normal numbers
 }

@@ -28,6 +28,7 @@ import pytest  # noqa: E402
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+jax.config.update("jax_numpy_rank_promotion", "raise")  # arrays of different rank meet where a line says so, or not at all
 
 from lrjax import config, devices, sweep, workdir  # noqa: E402
 from lrjax.clip import init_clip, model_splits  # noqa: E402

@@ -40,9 +40,9 @@ def flax_attention(block, x, mask):
 
 def jax_attention(block, x, mask):
     """The same through jax.nn.dot_product_attention."""
-    q, k, v = (jnp.einsum("td,dhk->thk", x, getattr(block, f"W_{n}")) + getattr(block, f"b_{n}") for n in "QKV")
+    q, k, v = (jnp.einsum("td,dhk->thk", x, getattr(block, f"W_{n}")) + getattr(block, f"b_{n}")[None] for n in "QKV")
     z = jax.nn.dot_product_attention(q[None], k[None], v[None], mask=mask[None, None])[0]
-    return x + jnp.einsum("thk,hkd->td", z, block.W_O) + block.b_O
+    return x + jnp.einsum("thk,hkd->td", z, block.W_O) + block.b_O[None]
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -74,8 +74,8 @@ def test_gates_at_one_equal_plain_attention_in_value_and_gradient(block, streams
 def test_nine_terms_sum_to_qk(block, streams, mask):
     _, trace = attend(block, ONES, streams, MASKS[mask])
     x = streams.sum(0)
-    q = jnp.einsum("td,dhk->thk", x, block.W_Q) + block.b_Q
-    k = jnp.einsum("td,dhk->thk", x, block.W_K) + block.b_K
+    q = jnp.einsum("td,dhk->thk", x, block.W_Q) + block.b_Q[None]
+    k = jnp.einsum("td,dhk->thk", x, block.W_K) + block.b_K[None]
     expected = jnp.einsum("qhk,thk->hqt", q, k) / np.sqrt(K)
     assert trace.terms.shape == (9, H, T, T)
     np.testing.assert_allclose(trace.terms.sum(0), expected, rtol=1e-5, atol=2e-5)
@@ -121,7 +121,7 @@ def test_a_gate_multiplies_its_term_in_its_head(block, streams, term):
 def test_a_pruned_head_writes_nothing_and_b_o_stays(block, streams):
     values = [GATES.index(v) for v in ("VE", "VP", "VB")]
     out, _ = attend(block, ONES.at[:, values].set(0), streams, MASKS["causal"])
-    np.testing.assert_allclose(out.sum(0), streams.sum(0) + block.b_O, atol=1e-5)
+    np.testing.assert_allclose(out.sum(0), streams.sum(0) + block.b_O[None], atol=1e-5)
 
 
 def test_values_are_split_by_origin(block, streams):
@@ -130,7 +130,7 @@ def test_values_are_split_by_origin(block, streams):
     v = project(streams, block.W_V, block.b_V)
     for o in range(3):
         z = jnp.einsum("hqt,thk->qhk", trace.pattern, v[o])
-        written = jnp.einsum("qhk,hkd->qd", z, block.W_O) + (block.b_O if o == 2 else 0)
+        written = jnp.einsum("qhk,hkd->qd", z, block.W_O) + (block.b_O[None] if o == 2 else 0)
         np.testing.assert_allclose(full[o] - streams[o], written, atol=2e-5)
 
 

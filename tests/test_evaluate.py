@@ -49,7 +49,7 @@ def retrieve(captions, valid, s, weight, embed):
     asked = task.question(s, weight)
     every = jnp.arange(A)
     flat = lambda x: jnp.concatenate([x[0, every, every], x.reshape(-1, *x.shape[3:])])
-    pairs = valid & (jnp.arange(A)[:, None] != jnp.arange(A))
+    pairs = valid & ~jnp.eye(A, dtype=bool)[None]
     exists = jnp.concatenate([valid[0, every, every], pairs.reshape(-1)])
     found = task.captions(Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=A - 2))
     asked = asked.replace(images=s, mirrored=scenes.swapped(s))  # what `embed` takes

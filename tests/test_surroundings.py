@@ -12,6 +12,7 @@ from conftest import ENVIRONMENT, HOSTILE, many_commands, tiny_sweep
 from lrjax import clip, devices, notebook, surroundings, sweep, workdir, xla
 from lrjax.analysis.models import of_models
 from lrjax.errors import InputError
+from lrjax.report.tasks import true_captions
 
 # Settings that change no random stream, and no number beyond its last bits, by why.
 HARMLESS = {
@@ -26,6 +27,7 @@ HARMLESS = {
         jax_error_checking_behavior_oob jax_experimental_unsafe_xla_runtime_errors jax_explain_cache_misses jax_explicit_x64_dtypes
         jax_hlo_source_file_canonicalization_regex jax_include_debug_info_in_dumps jax_include_full_tracebacks_in_locations
         jax_log_checkpoint_residuals jax_log_compiles jax_logging_level jax_mutable_array_checks jax_no_execution jax_no_tracing
+        jax_numpy_rank_promotion
         jax_pprint_use_color jax_raise_persistent_cache_errors jax_send_traceback_to_runtime jax_source_url_schema jax_thread_guard
         jax_traceback_filtering jax_traceback_in_locations_limit jax_tracer_error_num_traceback_frames jax_transfer_guard
         jax_transfer_guard_device_to_device jax_transfer_guard_device_to_host jax_transfer_guard_host_to_device
@@ -97,6 +99,15 @@ def test_settings_of_jax_change_no_bit(trained, tmp_path):
         np.testing.assert_array_equal(found.history.values, expected.history.values)
     np.testing.assert_array_equal(answer.norm, of_models(expected, norms, {"norm": ()}).norm)
     assert answer.norm.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("task", "relations", "expected"), [("row", "left+right", 2), ("grid:height=2,width=2", "left+above", 4 / 3)]
+)
+def test_a_page_counts_true_captions_under_strict_settings(task, relations, expected):
+    """It computes outside of any program: nothing may move to a device unasked, and no rank be promoted."""
+    with hostile(), surroundings.pinned():
+        np.testing.assert_allclose(true_captions(task, relations), expected)
 
 
 def test_a_question_runs_under_the_settings_of_lrjax_and_the_users_stay(trained):

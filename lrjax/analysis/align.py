@@ -52,7 +52,7 @@ def procrustes(X: jax.Array, Y: jax.Array, weight: jax.Array, n: jax.Array) -> t
     (Q_x, R_x), (Q_y, R_y) = (jnp.linalg.qr((rows * weight[:, None]).T) for rows in (X, Y))
     U, singular, Vt = jnp.linalg.svd(R_x @ R_y.T)
     keep = (singular > CUT * singular[0]) & (jnp.arange(len(singular)) < n - 1)
-    return (Q_x @ (U * keep)) @ (Vt @ Q_y.T), keep
+    return (Q_x @ (U * keep[None])) @ (Vt @ Q_y.T), keep
 
 
 def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -72,7 +72,7 @@ def written(tower: Encoder, gates: jax.Array, n_first: int) -> jax.Array:
     encoder.
     """
     (block,), VE = tower.blocks, gates[0, :, GATES.index("VE")]
-    values = jnp.einsum("ad,dhk->ahk", tower.E[n_first:], block.W_V) * VE[:, None]
+    values = jnp.einsum("ad,dhk->ahk", tower.E[n_first:], block.W_V) * VE[None, :, None]
     return projected(tower, jnp.einsum("ahk,hkd->ad", values, block.W_O))
 
 
@@ -144,7 +144,7 @@ class Align:
         shuffled = permutations(static, hyper, self.count)
         found = []
         for X, Y in rows(static, params, gates).values():
-            X, Y = (rows - (rows * is_trained[:, None]).sum(0) / hyper.n_labels for rows in (X, Y))
+            X, Y = (rows - (rows * is_trained[:, None]).sum(0, keepdims=True) / hyper.n_labels for rows in (X, Y))
             R, keep = procrustes(X, Y, is_trained, hyper.n_labels)
 
             def control(order, X=X, Y=Y):

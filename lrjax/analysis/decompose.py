@@ -63,7 +63,7 @@ def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     readout = np.arange(T) == readout_form(static, encoder).readout
     layers = []
     for layer, trace in enumerate(found):
-        term_gate = gate[layer][:, [GATES.index(term) for term in TERMS]].T[:, :, None, None]
+        term_gate = gate[layer][:, [GATES.index(term) for term in TERMS]].T[None, :, :, None, None]
         terms = trace.terms * term_gate  # [n, term, h, q, t]
         centred = jnp.where(seen, terms - _row_mean(terms, seen), 0)
         total = centred.sum(1, keepdims=True)
@@ -94,7 +94,7 @@ def _by_rows(products: jax.Array, readout: np.ndarray) -> jax.Array:
 
 
 def _row_mean(terms: jax.Array, seen: np.ndarray) -> jax.Array:
-    return jnp.where(seen, terms, 0).sum(-1, keepdims=True) / seen.sum(-1)[:, None]
+    return jnp.where(seen, terms, 0).sum(-1, keepdims=True) / seen.sum(-1)[None, None, None, :, None]
 
 
 def decompose(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:

@@ -73,7 +73,7 @@ def in_layers(
     found = []
     for layer, trace in enumerate(traces(tower, gate, static, encoder, ids)):
         factor = gate[layer][:, [GATES.index(term) for term in TERMS]].T
-        row = trace.terms[:, :, :, readout] * factor[:, :, None]  # [n, term, h, t]
+        row = trace.terms[:, :, :, readout] * factor[None, :, :, None]  # [n, term, h, t]
         at = lambda place, row=row: jnp.take_along_axis(row, place[:, None, None, None], -1)[..., 0]
         steps = at(second) - at(first)  # [n, term, h]
         total = steps.sum(1)

@@ -47,7 +47,7 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
     attention = object_attention(static, params, gates, scenes)  # [n, l, h, 2]
     to_right = prefers(attention[..., 1], attention[..., 0])  # [n, l, h]
 
-    distance = (scenes.j - scenes.i)[:, None] == jnp.arange(1, static.L)
+    distance = (scenes.j - scenes.i)[:, None] == jnp.arange(1, static.L)[None]
     x, y = (labels.reshape(-1, row.n_layouts)[:, 0] for labels in (scenes.left, scenes.right))
     by_pair = to_right.reshape(len(x), -1, *to_right.shape[1:]).mean(1)  # [ordered pair, l, h]
     by_labels = jnp.full((static.n_heldout, static.n_heldout, *to_right.shape[1:]), jnp.nan).at[x, y].set(by_pair)
@@ -55,7 +55,7 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
         "head_bias": to_right.mean(0),
         "attention_left": attention[..., 0].mean(0),
         "attention_right": attention[..., 1].mean(0),
-        "bias_by_distance": jnp.einsum("nlh,nd->lhd", to_right, 1.0 * distance) / distance.sum(0),
+        "bias_by_distance": jnp.einsum("nlh,nd->lhd", to_right, 1.0 * distance) / distance.sum(0)[None, None],
         "bias_by_labels": jnp.moveaxis(by_labels, (0, 1), (2, 3)),
     }
 

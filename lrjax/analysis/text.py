@@ -57,7 +57,7 @@ def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gate
     found["prefers_first"] = prefers(found["attention"][..., 0], found["attention"][..., 2])
     trained = (label >= static.n_heldout) & (label < static.n_heldout + hyper.n_labels)
     member = jnp.stack([label < static.n_heldout, trained]).astype(jnp.float32)  # [set, label]
-    weight = member[:, :, None] * member[:, None] * (label[:, None] != label)
+    weight = member[:, :, None] * member[:, None] * (label[:, None] != label[None])[None]
     weight = weight / weight.sum((1, 2), keepdims=True)
 
     def mean(values):  # labels beyond the model's own are finite too, and weigh nothing

@@ -114,7 +114,7 @@ def roles(encoder: str, static: Static, scenes: Scene, word: jax.Array) -> jax.A
     if encoder == "text":
         left_of = (word == 0)[:, None]
         return jnp.where(left_of, jnp.array([0, 2, 1, 3]), jnp.array([1, 2, 0, 3]))
-    at = lambda pixel: place == pixel[:, None] + 1
+    at = lambda pixel: place[None] == pixel[:, None] + 1
     return jnp.where(place == 0, 0, jnp.where(at(scenes.i), 1, jnp.where(at(scenes.j), 2, 3)))
 
 
@@ -129,7 +129,7 @@ def attribute(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     one = lambda ids, d: contributions(getattr(params, encoder), getattr(gates, encoder), ids, d, shape, readout)
     *parts, norm = jax.vmap(one)(ids, d)
     fixed, heads = (x / norm.reshape(-1, *(1,) * (x.ndim - 1)) for x in parts)  # to cosines
-    is_role = role[..., None] == jnp.arange(len(ROLES[encoder]))  # [s, t, c]
+    is_role = jax.nn.one_hot(role, len(ROLES[encoder]), dtype=bool)  # [s, t, c]
     sources = jnp.einsum("slhot,stc->slhoc", heads, is_role)
     whole = fixed.sum(1) + heads.sum((1, 2, 3, 4))
     columns = [whole[:, None], fixed, heads.sum((3, 4)).reshape(len(ids), -1)]

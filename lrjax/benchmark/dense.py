@@ -54,7 +54,7 @@ def embed(static: Static, tower: Encoder, ids: jax.Array, readout: jax.Array, ca
     """Unit embeddings [B, e] of sequences ids [B, T], read out at tokens [B]."""
     attention = linen.MultiHeadDotProductAttention(static.n_heads)
     mask = linen.make_causal_mask(ids) if causal else None
-    x = tower.E[ids] + tower.P[: ids.shape[1]]
+    x = tower.E[ids] + tower.P[None, : ids.shape[1]]
     for b in tower.blocks:
         inputs = (("query", b.W_Q, b.b_Q), ("key", b.W_K, b.b_K), ("value", b.W_V, b.b_V), ("out", b.W_O, b.b_O))
         params = {name: {"kernel": kernel, "bias": bias} for name, kernel, bias in inputs}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from lrjax import tasks
@@ -196,7 +197,9 @@ def true_captions(text: str, relations: str) -> float:
     """How many captions are true of an image of two objects, on average over layouts."""
     task = tasks.make(text, n_heldout=5, n_labels_max=MANY, L=10, relations=relations)
     i, j = task.layouts.T
-    return float(task.facts(Scene(np.zeros_like(i), np.ones_like(i), i, j))[2].sum(0).mean())
+    scenes = Scene(np.zeros_like(i), np.ones_like(i), i, j)
+    # in one program, and fetched: nothing moves between host and device unasked (JAX_TRANSFER_GUARD)
+    return float(jax.device_get(jax.jit(lambda: task.facts(scenes)[2].sum(0).mean())()))
 
 
 def effective_labels(z: float, n: int) -> float:

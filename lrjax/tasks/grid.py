@@ -109,9 +109,10 @@ class Grid(Pairs):
 
     def image_slots(self, scene: Scene) -> Slots:
         pixel = np.array(list(itertools.product(range(self.size), range(self.size))))  # of an object, [size^2, 2]
+        scene = jax.tree.map(lambda x: jnp.asarray(x)[None], scene)  # each field [1, ...], beside the pixels
         tokens, positions = [], []
         for label, place in ((scene.left, scene.i), (scene.right, scene.j)):
-            y, x = (jnp.asarray(self.corners[:, axis])[place] + pixel[:, axis, *(None,) * jnp.ndim(place)] for axis in (0, 1))
+            y, x = (jnp.asarray(self.corners[:, axis])[place] + pixel[:, axis, *(None,) * (place.ndim - 1)] for axis in (0, 1))
             within = y % self.patch * self.patch + x % self.patch
             tokens.append(jnp.where(label < 0, EMPTY, self.n_first + label * self.patch**2 + within))
             positions.append(1 + y // self.patch * self.extent[1] + x // self.patch)

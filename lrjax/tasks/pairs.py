@@ -70,7 +70,7 @@ class Pairs(Task):
         pairs = self.scenes(splits, x, y, jax.random.randint(keys[3], half, 0, hyper.n2))
         holds = self.facts(pairs)[2]
         rank = jax.random.randint(keys[4], half, 0, holds.sum(0))
-        word = jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank + 1), 0)
+        word = jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank[None] + 1), 0)
         return single_scene(label, place, self.n_places), pairs, word
 
     def batch(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> Batch:
@@ -116,7 +116,7 @@ class Pairs(Task):
             return jnp.zeros_like(number)
         u = jax.vmap(lambda item: jax.random.uniform(jax.random.fold_in(key, item)))(number)
         rank = jnp.floor(u * holds.sum(0)).astype(jnp.int32)
-        return jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank + 1), 0)
+        return jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank[None] + 1), 0)
 
     def caption_slots(self, first: jax.Array, second: jax.Array, word: jax.Array) -> Slots:
         """The three slots of captions of two labels, said with words (numbers of `words`)."""

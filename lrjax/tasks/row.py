@@ -67,7 +67,7 @@ class Row(Pairs):
             return slots
         n = slots.tokens.shape[1]
         place_key, kind_key = jax.random.split(key)
-        at = slots.positions[..., None] == jnp.arange(1, self.L + 1)
+        at = jax.nn.one_hot(slots.positions - 1, self.L, dtype=bool)
         taken = (at & (slots.tokens >= 0)[..., None]).any(0)  # [n, L]
         free = jnp.where(taken, -1.0, jax.random.uniform(place_key, taken.shape))
         positions = 1 + jax.lax.top_k(free, self.distractors)[1].T
