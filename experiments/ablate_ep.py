@@ -7,11 +7,11 @@ python -m experiments.ablate_ep --ckpt=runs/diversity [--labels=15] [--where=n_h
 from absl import flags
 
 from lrjax import answers, cli
-from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, TERMS_BY, ablate, each
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GIVEN_SET, TERMS_BY, ablate, each
 from lrjax.analysis.models import by_shape, merged
 from lrjax.config import Static, depths
 from lrjax.errors import InputError
-from lrjax.evaluate import MEASURES, SETS
+from lrjax.evaluate import MEASURES, SETS, tabled
 from lrjax.figures import ablation as figures
 from lrjax.gates import NONE
 from lrjax.positions import LEARNED
@@ -30,7 +30,7 @@ IMAGES = flags.DEFINE_list("images", ["single", "unseen_pair"], f"sets of images
 RECOGNITION = {
     "unseen_pair_label_set": "label set",
     "unseen_pair_labels": "single labels",
-    "unseen_pair_order_in_set": "order, given the set",
+    GIVEN_SET: "order, given the set",
 }
 GAUGE = """\
 Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their sum, so how the position gradient divides between
@@ -66,7 +66,7 @@ def main() -> None:
     measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES
     which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
     where = f"{encoder} encoder, {which}, step {run.step}"
-    print_tables(table, tuple(model_columns(run.sweep)), where, measures)
+    print_tables(table, tuple(model_columns(run.sweep)), where, measures if measures is RECOGNITION else tabled(table))
     print(*dict.fromkeys(cautions(program.static, encoder) for program in run.programs), sep="\n")
 
     answers.write_table("ablate_ep", table)

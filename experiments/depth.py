@@ -12,7 +12,7 @@ from lrjax import answers, cli
 from lrjax.analysis import depth
 from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
-from lrjax.evaluate import MEASURES
+from lrjax.evaluate import tabled
 from lrjax.figures import encoders as figures
 from lrjax.stats import conditions, least
 from lrjax.sweep import model_columns
@@ -29,7 +29,7 @@ def main() -> None:
     models = answers.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    answers.tell_by(models, by, MEASURES)
+    answers.tell_by(models, by, tabled(models))
     found = tidy(in_layers[["position_gradient", "steadiness"]])
     answers.write_table("depth_layers", found)
     # a value a model: heads and paths of one model are no sample
@@ -40,7 +40,7 @@ def main() -> None:
     if encoder == "vision":
         zeroed = depth.by_layer(run, frozen=frozen)
         answers.write_table("depth_by_layer", zeroed)
-        answers.tell_by(zeroed, (*by, "ablation"), MEASURES)
+        answers.tell_by(zeroed, (*by, "ablation"), tabled(zeroed))
     answers.tell_causes("depth", run, encoder, by)
 
 

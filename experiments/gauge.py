@@ -6,7 +6,7 @@ python -m experiments.gauge --ckpt=runs/diversity [--labels=15] [--where=n_heads
 from lrjax import answers, cli
 from lrjax.analysis import gauge
 from lrjax.analysis.models import tidy
-from lrjax.evaluate import MEASURES
+from lrjax.evaluate import tabled
 from lrjax.figures import ablation as figures
 from lrjax.stats import ACCURACY, conditions, format_interval, format_table, groups
 from lrjax.sweep import model_columns
@@ -22,16 +22,16 @@ def main() -> None:
     answers.write_table("gauge_law", law)
 
     table = gauge.moved(run)
-    rows = []
+    rows, shown = [], tabled(table)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     for key, chosen in groups(table, (*by, "cls", "ablation")).items():
-        cells = [format_interval(table[name][chosen], within=ACCURACY) for name in MEASURES]
+        cells = [format_interval(table[name][chosen], within=ACCURACY) for name in shown]
         rows.append([*key, *cells])
     order = {name: i for i, name in enumerate((*gauge.PLACES, *gauge.ABLATIONS))}
     at = len(by)
     rows.sort(key=lambda row: (row[:at], order[row[at]], order[row[at + 1]]))
-    print(format_table([*by, "CLS vector", "zero", *MEASURES.values()], rows))
+    print(format_table([*by, "CLS vector", "zero", *shown.values()], rows))
     answers.write_table("gauge", table)
     answers.draw("gauge", figures.gauge, table)
 

@@ -7,7 +7,7 @@ from lrjax import answers, cli
 from lrjax.analysis import grid
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS, ablate
 from lrjax.analysis.models import tidy
-from lrjax.evaluate import MEASURES
+from lrjax.evaluate import tabled
 from lrjax.figures import worlds as figures
 from lrjax.stats import conditions, joined
 from lrjax.sweep import model_columns
@@ -25,12 +25,12 @@ def main() -> None:
     answers.write_table("grid", joined(models, heads, ("ratio_across", "ratio_down", "apart")))
     answers.write_table("grid_heads", by_head := tidy(found[["gradient_across", "gradient_down", "label_spread"]]))
     apart = [name for name in models if name.startswith("unseen_pair_order_") and not name.endswith("_t2i")]
-    answers.tell_by(models, by, MEASURES | {name: name.removeprefix("unseen_pair_") for name in apart})
+    answers.tell_by(models, by, tabled(models) | {name: name.removeprefix("unseen_pair_") for name in apart})
     answers.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "apart"})
     table = ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",))
     answers.write_table("grid_ablate", table)
     told = {name: name.removeprefix("unseen_pair_") for name in apart}
-    answers.tell_by(table, (*by, "ablation"), MEASURES | told)
+    answers.tell_by(table, (*by, "ablation"), tabled(table) | told)
     answers.write_table("grid_maps", maps := grid.best_maps(found, models))
     answers.draw("grid_taken", figures.taken, table)
     answers.draw("grid_maps", figures.maps, maps)

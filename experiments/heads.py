@@ -11,7 +11,7 @@ from lrjax.analysis import heads
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import prediction
 from lrjax.analysis.models import tidy
-from lrjax.evaluate import MEASURES
+from lrjax.evaluate import MEASURES, tabled
 from lrjax.figures import heads as figures
 from lrjax.gates import NONE
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
@@ -75,12 +75,12 @@ def print_prediction(together, accuracy: Table) -> None:
 
 
 def print_pruning(grouped: Table, by: tuple[str, ...]) -> None:
-    lines = []
+    lines, shown = [], tabled(grouped)
     for key, rows in groups(grouped, (*by, "n_kept", "directions")).items():
         part = select(grouped, rows)
-        accuracies = (format_interval(part[name], within=ACCURACY) for name in MEASURES)
+        accuracies = (format_interval(part[name], within=ACCURACY) for name in shown)
         lines.append([*key, len(rows), int(np.sum(part["subsets"])), *accuracies])
-    print(format_table([*by, "kept", "ways they lean", "models", "subsets", *MEASURES.values()], lines))
+    print(format_table([*by, "kept", "ways they lean", "models", "subsets", *shown.values()], lines))
     print("Subsets of heads kept; unseen pairs; mean over models of a model's mean [95 % interval over models].\n")
 
 

@@ -4,7 +4,7 @@ python -m experiments.left_right --ckpt=runs/left_right [--labels=15] [--where=n
 """
 
 from lrjax import answers, cli
-from lrjax.evaluate import MEASURES
+from lrjax.evaluate import tabled
 from lrjax.figures import encoders as figures
 from lrjax.stats import conditions
 from lrjax.sweep import model_columns
@@ -18,7 +18,7 @@ def main() -> None:
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     of_words = {f"unseen_pair_order_{word}": f"order of {word}" for word in ("left", "right")}
-    answers.tell_by(models, by, MEASURES | {name: told for name, told in of_words.items() if name in models})
+    answers.tell_by(models, by, tabled(models) | {name: told for name, told in of_words.items() if name in models})
     answers.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
     answers.tell_causes("left_right", run, "text", by)
 

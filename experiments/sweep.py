@@ -10,7 +10,7 @@ from absl import flags
 from lrjax import cli, devices, results, sweep, workdir
 from lrjax.analysis import gradient
 from lrjax.config import AXES, STATIC, make_sweep
-from lrjax.evaluate import ends
+from lrjax.evaluate import ends, tabled
 from lrjax.figures import training
 from lrjax.stats import counted, format_interval, format_table, groups, varying
 
@@ -18,7 +18,7 @@ CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 WORKDIR = cli.define_path("workdir", None, "folder for everything that the sweep writes", required=True)
 RESUME = flags.DEFINE_bool("resume", False, "continue the unfinished run of this workdir from its newest checkpoint that verifies")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "remove the sweep that is in this workdir and start again")
-SHOWN = ("loss", "single", "seen_pair", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
+SHOWN = ("loss", "single", "seen_pair", "unseen_pair", "unseen_pair_in_set", "unseen_pair_order", "unseen_pair_label_set")
 
 
 def main() -> None:
@@ -48,12 +48,14 @@ def main() -> None:
 
 def print_table(table) -> None:
     by = ("n_labels", *(name for name in varying(table, (*AXES, "beta1", "beta2", *STATIC)) if name != "n_labels"))
+    there = tabled(table)
+    shown = [name for name in SHOWN if name in there or not name.endswith("_in_set")]
     rows = [
-        [*key, counted(table[SHOWN[0]][rows]), *(format_interval(table[metric][rows], within=ends(metric)) for metric in SHOWN)]
+        [*key, counted(table["loss"][rows]), *(format_interval(table[metric][rows], within=ends(metric)) for metric in shown)]
         for key, rows in groups(table, by).items()
     ]
     print("mean over seeds [95 % interval]")
-    print(format_table([*by, "seeds", *SHOWN], rows))
+    print(format_table([*by, "seeds", *shown], rows))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from lrjax import answers, cli, sweep
 from lrjax.analysis import gradient
 from lrjax.analysis.models import tidy
-from lrjax.evaluate import MEASURES
+from lrjax.evaluate import tabled
 from lrjax.figures import encoders as figures
 from lrjax.stats import joined
 
@@ -26,7 +26,7 @@ def main() -> None:
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     table = joined(joined(models, skilled, ["skilled_at"]), carried, ["position_gradient", "label_spread", "ratio", *SHARES])
     by = ("n_labels", "gates")
-    answers.tell_by(table, by, MEASURES | {"skilled_at": "order .8 at step"})
+    answers.tell_by(table, by, tabled(table) | {"skilled_at": "order .8 at step"})
     answers.tell_by(table | {"size": abs(table["position_gradient"])}, by, {"size": "|gradient|"} | SHARES)
     answers.write_table("training_ablation", table)
     answers.draw("training_ablation", figures.accuracies, table, ("gates",), "Gates in training")

@@ -13,7 +13,7 @@ from lrjax.analysis import gradient
 from lrjax.analysis.ablate import ablate_terms
 from lrjax.analysis.models import tidy
 from lrjax.attention import TERMS
-from lrjax.evaluate import MEASURES
+from lrjax.evaluate import MEASURES, tabled
 from lrjax.figures import ablation
 from lrjax.figures import encoders as figures
 from lrjax.stats import conditions, joined
@@ -26,7 +26,7 @@ def main() -> None:
     columns = sweep.model_columns(run.sweep)
     by = conditions(columns, columns)
     models = answers.models_of(run)
-    answers.tell_by(models, by, MEASURES)
+    answers.tell_by(models, by, tabled(models))
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     shares = {f"share_{term}": term for term in TERMS if abs(carried[f"gradient_{term}"]).max() > 1e-6}
     answers.tell_by(carried | {"size": abs(carried["position_gradient"])}, by, {"size": "|gradient|", "ratio": "ratio"} | shares)
@@ -34,7 +34,7 @@ def main() -> None:
     answers.write_table("variants", joined(models, carried, measured))
     answers.draw("variants", figures.accuracies, models, by[1:] or ("n_labels",), "Other encoders")
     table = ablate_terms(run, frozen=flags.FLAGS.frozen)
-    answers.tell_by(table, (*by, "ablation"), MEASURES)
+    answers.tell_by(table, (*by, "ablation"), tabled(table))
     answers.write_table("variants_ablate", table)
     answers.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", MEASURES)
 

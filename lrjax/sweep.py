@@ -61,10 +61,18 @@ class History:
     values: list[np.ndarray]
 
     def record(self, i: int, rows: np.ndarray, step: int, found: dict[str, np.ndarray]) -> None:
-        """The metrics [m] of models `rows` at their i-th evaluation. Raises InputError if a metric is new after the first one."""
-        if i and (new := sorted(found.keys() - set(self.metrics))):
-            raise InputError(f"measures: the run so far has metrics {self.metrics}, not {new[0]}; resume with the same measures")
-        if not i:
+        """The metrics [m] of models `rows` at their i-th evaluation.
+
+        A metric of METRICS that is new after the first one (an older version began this run) is NaN in the evaluations before.
+        Raises InputError if a measure of the caller's is new.
+        """
+        new = found.keys() - set(self.metrics)
+        if i and (own := sorted(new - set(METRICS))):
+            had = sorted(set(self.metrics) - {"loss", *METRICS})
+            raise InputError(
+                f"measures: {own[0]} is new, the run so far has {', '.join(had) or 'none'}; resume with the same measures"
+            )
+        if new or not i:
             self._widen(found)
         if i == len(self.steps):
             self.steps.append(np.zeros(self.steps[0].shape, np.int64))
@@ -74,13 +82,14 @@ class History:
             self.values[i][rows, self.metrics.index(name)] = column
 
     def _widen(self, names) -> None:
-        """Make room for metrics that programs evaluated before did not have, each column where it belongs."""
+        """Make room for metrics that evaluations before did not have, each column where it belongs."""
         known = {"loss", *METRICS}
         metrics = ("loss", *METRICS, *sorted((set(self.metrics) | set(names)) - known))
-        wide = np.full((len(self.steps[0]), len(metrics)), np.nan, np.float32)
-        for k, name in enumerate(self.metrics):
-            wide[:, metrics.index(name)] = self.values[0][:, k]
-        self.metrics, self.values[0] = metrics, wide
+        at = [metrics.index(name) for name in self.metrics]
+        for s, values in enumerate(self.values):
+            self.values[s] = np.full((len(values), len(metrics)), np.nan, np.float32)
+            self.values[s][:, at] = values
+        self.metrics = metrics
 
 
 @dataclasses.dataclass

@@ -90,6 +90,16 @@ def test_what_does_not_exist_is_named(trained, arguments, says):
     assert says in str(error.value)
 
 
+def test_tables_show_both_kinds_of_candidates_where_there_are_two(shaken):
+    table = ablate(shaken, ("none",), sets=("unseen_pair",))
+    shown = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
+    both = evaluate.tabled(table)
+    assert [*both.values()] == ["order", "top-1", "top-1 in set", "label set"] and set(both) == {*shown, "unseen_pair_in_set"}
+    assert (table["unseen_pair_in_set"] >= table["unseen_pair"]).all()
+    nothing = np.full(4, np.nan)
+    assert evaluate.tabled(table | {"unseen_pair_in_set": nothing}) == shown == evaluate.tabled(shown), "readers, older versions"
+
+
 def test_figures_are_drawn(trained, tmp_path):
     _, run = trained
     table, history = sweep.models_table(run), sweep.history_table(run)
@@ -109,6 +119,8 @@ def test_fig_3_has_a_line_for_each_number_of_layouts(trained, monkeypatch):
     fig3(both, None)
     for axis in drawn[0].axes:
         assert [text for text in axis.get_legend_handles_labels()[1]] == ["n2 = 5", "n2 = 20"]
+        in_set = sum(line.get_linestyle() == ":" for line in axis.get_lines())
+        assert in_set == (0 if "order" in axis.get_title() else 2), axis.get_title()
 
 
 def order(table, name):
@@ -163,6 +175,6 @@ def test_order_within_the_right_set(shaken):
     with np.errstate(invalid="ignore", divide="ignore"):
         expected = table["unseen_pair"] / table["unseen_pair_label_set"]
     known = table["unseen_pair_label_set"] > 0
-    np.testing.assert_allclose(table["unseen_pair_order_in_set"][known], expected[known], rtol=1e-6)
-    assert np.isnan(table["unseen_pair_order_in_set"][~known]).all()
+    np.testing.assert_allclose(table["unseen_pair_order_given_set"][known], expected[known], rtol=1e-6)
+    assert np.isnan(table["unseen_pair_order_given_set"][~known]).all()
     assert (table["unseen_pair_labels"] >= table["unseen_pair_label_set"] - 1e-6).all(), "a right set names both labels"

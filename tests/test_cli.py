@@ -24,13 +24,13 @@ def test_a_sweep_writes_and_prints_what_it_says(swept):
     assert (folder / "figures/fig3.png").stat().st_size > 10_000 and (folder / "figures/phases.png").stat().st_size > 10_000
     models, history = read(folder / "models.csv"), read(folder / "history.csv")
     assert len(models) == 4 and len(history) == 4 * 3
-    columns = "loss single seen_pair seen_pair_order unseen_pair unseen_pair_order unseen_pair_label_set".split()
+    columns = "loss single seen_pair seen_pair_order unseen_pair unseen_pair_in_set unseen_pair_order unseen_pair_label_set".split()
     assert {*columns, "seed", "n_labels", "n2", "lr", "gates", "single_t2i", "unseen_pair_order_t2i"} <= set(models[0])
     assert {*columns, "step", "model"} <= set(history[0])
     assert json.loads((folder / "config.json").read_text())["versions"]["jax"] == version("jax")
     for n in ("4", "6"):  # a line of the printed table
         own = [row for row in models if row["n_labels"] == n]
-        expected = [stats.format_interval([float(row[name]) for row in own], within=stats.ACCURACY) for name in columns[4:6]]
+        expected = [stats.format_interval([float(row[name]) for row in own], within=stats.ACCURACY) for name in columns[4:7]]
         assert any(line.split()[0] == n and all(text in line for text in expected) for line in printed.splitlines() if line)
     assert "step 20/20" in printed and "model-steps/s" in printed and "fig3.png" in printed
 

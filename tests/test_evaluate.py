@@ -10,6 +10,7 @@ from lrjax.config import Hyper
 from lrjax.encoder import unit
 from lrjax.scenes import FIRST_LABEL, Scene
 from lrjax.tasks import pairs
+from lrjax.tasks.base import Questions
 from lrjax.tasks.row import Row
 
 A = 5
@@ -51,9 +52,10 @@ def retrieve(captions, valid, s, weight, embed):
     flat = lambda x: jnp.concatenate([x[0, every, every], x.reshape(-1, *x.shape[3:])])
     pairs = valid & ~jnp.eye(A, dtype=bool)[None]
     exists = jnp.concatenate([valid[0, every, every], pairs.reshape(-1)])
+    in_set = exists & (jnp.arange(len(exists)) >= A)  # the captions of all pairs
     found = task.captions(Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=A - 2))
     asked = asked.replace(images=s, mirrored=scenes.swapped(s))  # what `embed` takes
-    return evaluate.retrieve(flat(captions), exists, found.names, asked, embed)
+    return evaluate.retrieve(flat(captions), exists, in_set, found.names, asked, embed)
 
 
 def brute_force(captions, valid, s, weight, embed):
@@ -63,13 +65,18 @@ def brute_force(captions, valid, s, weight, embed):
     names = [(r, x, y) for r in range(R) for x in range(A) for y in range(A) if valid[r, x, y]]
     table = np.stack([captions[n] for n in names])
     used = [b for b in range(len(weight)) if weight[b] > 0]
+    in_set = [x != y for _, x, y in names]
     out = {name: [] for name in ("", "_order", "_label_set", "_labels", "_t2i", "_order_t2i", "_label_set_t2i")}
+    out |= {"_in_set": [], "_label_set_in_set": []}
     for b in used:
         x, y = int(s.left[b]), int(s.right[b])
         _, tx, ty = names[int(np.argmax(table @ images[b]))]
         out[""].append((tx, ty) == (x, y))
         out["_label_set"].append({tx, ty} == {x, y})
         out["_labels"].append(len({tx, ty} & {x, y}) / 2)
+        _, tx, ty = names[int(np.argmax(np.where(in_set, table @ images[b], -np.inf)))]
+        out["_in_set"].append((tx, ty) == (x, y))
+        out["_label_set_in_set"].append({tx, ty} == {x, y})
         for r in range(R):
             true, false = captions[r, x, y], captions[r, y, x]
             out["_order"].append(images[b] @ true > images[b] @ false)
@@ -124,6 +131,60 @@ def test_a_model_blind_to_order_is_at_one_half_exactly():
     assert found["_label_set"] == found["_label_set_t2i"] == 1
 
 
+# 0 and 1 in the image, (0, 1) and (1, 0), which are the set's own, and (0, 2) and (2, 0)
+NAMES = np.array([[0, 1, 0, 1, 0, 2], [0, 1, 1, 0, 2, 0]])
+OWN = np.array([False, False, True, True, False, False])
+SIMILARITIES = np.array(
+    [  # the true caption, and what is expected: top-1, top-1 in set, label set, label set in set
+        [0.9, 0.0, 0.5, 0.1, 0.0, 0.0],  # (0, 1): 0 1 0 1
+        [0.0, 0.0, 0.5, 0.6, 0.7, 0.0],  # (0, 1): 0 0 0 1
+        [0.0, 0.0, 0.5, 0.5, 0.1, 0.1],  # (1, 0): 1/2 1/2 1 1
+        [0.0, 0.0, 0.0, 0.8, 0.8, 0.0],  # (1, 0): 1/2 1 1/2 1
+        [0.0, 0.9, 0.0, 0.1, 0.0, 0.0],  # (0, 1), an image that does not count
+    ],
+    np.float32,
+)
+TRUE = np.array([2, 2, 3, 3, 2])
+
+
+def retrieve_known(similarities):
+    """`evaluate.retrieve` of images whose similarities to six captions are known."""
+    number = jnp.arange(len(TRUE))
+    asked = Questions(
+        images=number,
+        mirrored=number,
+        weight=jnp.array([1.0, 1, 1, 1, 0]),
+        labels=jnp.array([[0] * 5, [1] * 5]),
+        true=jnp.array(TRUE)[None],
+        holds=jnp.ones((1, 5), bool),
+        wrong=jnp.array(5 - TRUE)[None, None],
+    )
+    exists = jnp.ones(6, bool)
+    return evaluate.retrieve(jnp.eye(6), exists, jnp.array(OWN), jnp.array(NAMES), asked, lambda image: similarities[image])
+
+
+def test_both_kinds_of_candidates_on_known_similarities():
+    found = retrieve_known(jnp.array(SIMILARITIES))
+    expected = dict.fromkeys(("", "_in_set", "_label_set", "_label_set_in_set"), 0.0)
+    right_set = (np.sort(NAMES, 0) == np.array([[0], [1]])).all(0)
+    for row, true in zip(SIMILARITIES[:4], TRUE[:4], strict=True):
+        for suffix, candidates in {"": np.ones(6, bool), "_in_set": OWN}.items():
+            best = candidates & (row == row[candidates].max())
+            expected[suffix] += best[true] / best.sum() / 4
+            expected[f"_label_set{suffix}"] += (best & right_set).sum() / best.sum() / 4
+    assert expected == {"": 0.25, "_in_set": 0.625, "_label_set": 0.375, "_label_set_in_set": 1.0}
+    assert {name: float(found[name]) for name in expected} == expected
+
+
+def test_fewer_candidates_never_make_it_worse():
+    """Similarities that differ by parts of what counts as a tie too, so that ties are no equivalence."""
+    steps = jax.random.randint(jax.random.key(0), (500, *SIMILARITIES.shape), 0, 6)
+    found = jax.jit(jax.vmap(retrieve_known))(steps * 0.4 * evaluate.TIE)
+    for name in ("", "_label_set"):
+        less, more = found[name], found[f"{name}_in_set"]
+        assert (more >= less).all() and (more > less).any() and (less > 0).any()
+
+
 def test_captions_of_labels_a_model_does_not_have_are_no_candidates():
     """A caption of a padded label is nearer to every image than the true one; it must not be asked."""
     captions, s = random_captions(), all_pairs()
@@ -132,7 +193,8 @@ def test_captions_of_labels_a_model_does_not_have_are_no_candidates():
     keep = (s.left == 0) & (s.right == 1)
     embed = lambda s: jnp.broadcast_to(image, (*s.left.shape, 8))
     for labels, right in ((4, 1), (5, 0)):
-        assert retrieve(captions, valid_for(labels), s, keep.astype(float), embed)[""] == right
+        found = retrieve(captions, valid_for(labels), s, keep.astype(float), embed)
+        assert found[""] == found["_in_set"] == right
 
 
 def test_a_collapsed_model_is_at_chance():
@@ -143,6 +205,7 @@ def test_a_collapsed_model_is_at_chance():
     n_captions, n_pairs = 25, 20
     expected = {"": 1 / n_captions, "_label_set": 2 / n_captions, "_t2i": 1 / n_pairs, "_label_set_t2i": 2 / n_pairs}
     expected |= {"_labels": 2 * 9 / n_captions / 2}  # a label is in 9 of the 25 captions
+    expected |= {"_in_set": 1 / n_pairs, "_label_set_in_set": 2 / n_pairs}
     for name, value in (expected | {"_order": 0.5, "_order_t2i": 0.5}).items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
@@ -183,6 +246,11 @@ def test_an_untrained_model_is_at_chance(relations):
         return evaluate.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
 
     metrics = jax.jit(jax.vmap(one))(jnp.arange(64, dtype=jnp.uint32))
+    for name in ("seen_pair", "unseen_pair"):  # of 20 ordered pairs, said with each word
+        for suffix, chance in {"_in_set": 1 / 20, "_label_set_in_set": 1 / 10}.items():
+            values = metrics[name + suffix]
+            assert abs(values.mean() - chance) < 5 * values.std() / 8, name + suffix
+            assert (values >= metrics[name + suffix.removesuffix("_in_set")]).all()
     of_words = {f"{name}_order_{word}" for name in ("seen_pair", "unseen_pair") for word in ("left", "right")}
     assert set(metrics) == {*evaluate.METRICS, *(of_words if relations == "left+right" else ())}
     for name, values in metrics.items():

@@ -310,6 +310,29 @@ def test_measures_become_columns():
     assert list(table)[-1] == "text_norm" and (table["text_norm"] > 0).all()
 
 
+def test_a_run_of_a_version_that_measured_less_goes_on(trained):
+    """What it did not measure is empty in the evaluations before; all else is the same to the bit."""
+    stopped = sweep.advance(sweep.start(tiny_sweep()), stop=lambda: True)
+    arrays, meta = saved.run_to_arrays(stopped)
+    before = [name for name in meta["metrics"] if "_in_set" not in name]
+    values = arrays["history"]["values"][..., [meta["metrics"].index(name) for name in before]]
+    history = arrays["history"] | {"values": values}
+    run = saved.run_from_arrays(arrays | {"history": history}, meta | {"metrics": before})
+    found, expected = sweep.history_table(sweep.advance(run)), sweep.history_table(trained[1])
+    assert list(found) == list(expected)
+    for name, column in expected.items():
+        new = "_in_set" in name
+        np.testing.assert_array_equal(found[name][4 * new :], column[4 * new :])
+        assert not new or np.isnan(found[name][:4]).all()
+
+
+def test_a_measure_that_is_new_in_the_middle_is_named(trained):
+    history = trained[1].history
+    with pytest.raises(InputError) as error:
+        history.record(1, np.arange(4), 10, {"ratio": np.zeros(4)})
+    assert str(error.value) == "measures: ratio is new, the run so far has none; resume with the same measures"
+
+
 def test_training_tells_its_progress():
     told = []
     sweep.advance(sweep.start(tiny_sweep()), on_chunk=lambda steps, loss: told.append((steps, loss)))

@@ -417,6 +417,23 @@ def test_all_captions_of_questions_exist_among_the_candidates(world):
             assert exists[numbers[..., used]].all()
 
 
+def test_candidates_of_a_set_are_the_captions_that_are_true_of_some_image(world):
+    """Of unseen pairs and chains exactly those of the images that are asked; a sample of seen ones has the same as all."""
+    for name, asked in world.asked.items():
+        among = slice(*asked.among)
+        named = world.captions.names[:, among]
+        in_set = np.asarray(world.captions.exists[among] & world.task.of_set(name, named))
+        true = np.zeros(len(in_set), bool)
+        true[np.asarray(asked.true)[np.asarray(asked.holds & (asked.weight > 0))]] = True
+        assert not (true & ~in_set).any(), "the caption of an image is a candidate"
+        if not name.startswith("seen"):
+            np.testing.assert_array_equal(in_set, true)
+        else:
+            labels = {frozenset(range(HELD_OUT, HELD_OUT + N))}
+            several = [len(names(claims)) > 1 and names(claims) <= set(*labels) for claims in world.sentences[among]]
+            np.testing.assert_array_equal(in_set, several & np.asarray(world.captions.exists[among]))
+
+
 def test_questions_name_the_labels_that_are_seen(world):
     for asked in world.asked.values():
         used = np.nonzero(asked.weight > 0)[0][::11]
@@ -527,7 +544,8 @@ def retrieve_near(world, name, target):
     images = encoder.unit(captions[target(asked)] + 0.4 * jax.random.normal(jax.random.key(4), (len(used), 8)))
     exists, named = world.captions.exists[among], world.captions.names[:, among]
     of_words, ways = world.task.apart(name), world.task.WRONG.get(name, ())
-    found = jax.jit(lambda: evaluate.retrieve(captions, exists, named, asked, lambda image: images[image], of_words, ways))()
+    in_set, embed = exists & world.task.of_set(name, named), lambda image: images[image]
+    found = jax.jit(lambda: evaluate.retrieve(captions, exists, in_set, named, asked, embed, of_words, ways))()
     return asked, np.where(exists, images @ captions.T, -np.inf), [names(claims) for claims in world.sentences[among]], found
 
 
@@ -593,7 +611,10 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     suffixes += ("_told",) if "supervision" in fields else ()
     orders = {f"{name}_order{suffix}" for name, apart in sets.items() for suffix in (*suffixes, *(f"_{one}" for one in apart))}
     assert {name for name in metrics if "order" in name} == orders
-    assert set(evaluate.METRICS) <= set(metrics) or "objective" in fields, "a reader has no text -> image"
+    if "objective" in fields:
+        assert not any(name.endswith(("_t2i", "_in_set")) for name in metrics), "a reader has no candidates"
+    else:
+        assert set(evaluate.METRICS) <= set(metrics)
     for name, values in metrics.items():
         assert ((values >= 0) & (values <= 1)).all(), name
         if "order" in name:
@@ -610,6 +631,12 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     if text != "three":  # where a pair names but two of an image's labels
         set_of = 2 * len(static.world.words) / n_captions
         assert metrics["unseen_pair_label_set"].mean() < set_of + error("unseen_pair_label_set")
+    if "objective" not in fields:  # among the captions of 3 x 2 ordered pairs; of three objects all are of an image's labels
+        of_set = {"unseen_pair_label_set_in_set": 1 if text == "three" else 1 / 3}
+        of_set |= {"unseen_chain_in_set": 1 / 6} if text == "three" else {}
+        of_set |= {"unseen_pair_in_set": 1 / 2 if text == "three" else 1 / 6} if len(static.world.words) == 1 else {}
+        for name, chance in of_set.items():
+            assert abs(metrics[name].mean() - chance) < error(name), name
     if "unseen_pair_t2i" in metrics:
         assert abs(metrics["unseen_pair_t2i"].mean() - of_images[true[counts]].mean() / n) < error("unseen_pair_t2i")
 

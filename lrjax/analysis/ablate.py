@@ -54,6 +54,7 @@ CONTROL = ("mean", "random", *DIRECTIONS)
 # Static fields that decide which layers, heads and terms exist.
 TERMS_BY = ("n_heads", "n_layers_vision", "n_layers_text", "n_repeats", "mlp_ratio", "positions", "layer_norm")
 TESTED = ("single", "unseen_pair")  # sets of images that an ablation is evaluated on by default
+GIVEN_SET = "unseen_pair_order_given_set"
 READOUT_TERMS = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
 
@@ -169,7 +170,7 @@ def ablate(
     frozen: bool = False,
 ) -> Table:
     """A row per model and ablation: the model's axes, `ablation`, `encoder`, `heads`, and the metrics of `sets`, exhaustive; and
-    unseen_pair_order_in_set, top-1 where the label set is right. `frozen`: LayerNorm's scales stay as they are without the
+    unseen_pair_order_given_set, top-1 where the label set is right. `frozen`: LayerNorm's scales stay as they are without the
     ablation, so that its effect is that of the terms alone. Raises InputError on what does not exist.
     """
     check_encoder(encoder)
@@ -183,10 +184,10 @@ def ablate(
     if "unseen_pair" in sets:
         with np.errstate(invalid="ignore", divide="ignore"):
             inside = table["unseen_pair"] / table["unseen_pair_label_set"]
-        table["unseen_pair_order_in_set"] = np.where(table["unseen_pair_label_set"] > 0, inside, np.nan).astype(np.float32)
+        table[GIVEN_SET] = np.where(table["unseen_pair_label_set"] > 0, inside, np.nan).astype(np.float32)
     n = len(table["model"])
     where = {"encoder": np.full(n, encoder), "heads": np.full(n, "all" if heads is None else "+".join(map(str, heads)))}
-    axes = {name: column for name, column in table.items() if name not in metrics and name != "unseen_pair_order_in_set"}
+    axes = {name: column for name, column in table.items() if name not in metrics and name != GIVEN_SET}
     return axes | where | {name: table[name] for name in table if name not in axes}
 
 

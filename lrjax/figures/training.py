@@ -18,20 +18,27 @@ PANELS = {
 
 @styled
 def fig3(models: Table, path: Path) -> Path:
-    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies)."""
+    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies), and dotted the mean of
+    the same among the captions of the set alone, where the table has it.
+    """
     figure, axes = subplots(1, 5, figsize=(15, 3.1), sharey=True)
     conditions = conditions_of(models)
+    in_set = [name for name in PANELS if not np.isnan(models.get(f"{name}_in_set", np.nan)).all()]
     for axis, (metric, (title, y_label)) in zip(axes, PANELS.items(), strict=True):
         for k, (name, chosen) in enumerate(conditions.items()):
             rows = select(models, chosen)
             by_n = groups(rows, ("n_labels",))
             line(axis, [n for (n,) in by_n], [rows[metric][i] for i in by_n.values()], k, name, ACCURACY)
+            if metric in in_set:
+                means = [mean_interval(rows[f"{metric}_in_set"][i])[0] for i in by_n.values()]
+                axis.plot([n for (n,) in by_n], means, color=COLOURS[k % 7], ls=":", lw=1.6)
         finish(axis, "number of training labels N", y_label, title, 0.5 if metric.endswith("order") else None)
         axis.set_xticks(sorted(set(models["n_labels"].tolist())))
     if len(conditions) > 1:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(conditions), 6))
     title = "Accuracy against label diversity: mean over seeds, 95 % interval, seeds as dots"
-    figure.suptitle(title + left_out(models), size=10)
+    dotted = "; dotted: among the captions of the set alone" if in_set else ""
+    figure.suptitle(title + dotted + left_out(models), size=10)
     return save(figure, path)
 
 

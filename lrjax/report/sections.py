@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES
-from lrjax.evaluate import MEASURES
+from lrjax.evaluate import tabled
 from lrjax.report.claims import TOP1, Verdict
 from lrjax.report.page import Page
 from lrjax.report.study import Study
@@ -36,11 +36,11 @@ def section(page: Page, part: str, figures, verdicts: dict[str, list[Verdict]], 
 
 def summary(models: Table, by: tuple[str, ...], more: tuple[str, ...] = ()) -> Table:
     """Mean accuracies on unseen pairs, the share of models that generalise, both with intervals, and `more` means, by condition."""
-    lines = []
+    lines, accuracies = [], tabled(models)
     for key, rows in groups(models, by).items():
         line = dict(zip(by, key, strict=True)) | {"models": len(rows)}
-        line |= {metric: np.nanmean(models[metric][rows]) for metric in (*MEASURES, *more)}
-        for metric in MEASURES:
+        line |= {metric: np.nanmean(models[metric][rows]) for metric in (*accuracies, *more)}
+        for metric in accuracies:
             line[f"{metric}_low"], line[f"{metric}_high"] = mean_interval(models[metric][rows], ACCURACY)[1:]
         share, low, high = mean_interval(models[TOP1][rows] > GENERALISES)
         lines.append(line | {"generalise": share, "generalise_low": low, "generalise_high": high})

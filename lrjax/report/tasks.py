@@ -52,12 +52,14 @@ MEASURED = {  # what figures of accuracies show where it is not MEASURES
     "three_hard": OF_CHAINS,
     "supervision_alone": {"unseen_pair_order_told": "order told", "unseen_pair_place": "places told"},
 }
+IN_SET = f"N = {MANY}, in set"  # a column: among the captions of the set alone
 WIDE = 200  # d_model of configs/autoregressive_wide.py
 CHANCE = (
     "Chance: order .5, also told by a head or by likelihood. Top-1 among the C captions of a model with A = N + 5 labels and R "
     "words, C = A + R A (A - 1): the number of true ones over C (1 with one word); label set 2 R / C; in text -> image the share "
     "of a set's images of which a caption is true. Three objects: a pair 3 / (A + A (A - 1)), its label set twice that, and of "
-    "an image's three labels a pair names two at most; a chain 1 / (A (A - 1) (A - 2)), its label set six times that. A place: "
+    "an image's three labels a pair names two at most; a chain 1 / (A (A - 1) (A - 2)), its label set six times that. In set: "
+    "among the captions of unseen pairs alone C = 20 R, among those of unseen chains 60. A place: "
     "1 in their number, and .5 for a head that sees both places and not which is whose. Greedy decoding, which may say any "
     "token, is below 1 / C. A task generalises from N on if the mean of its measure over seeds is .8 or more there and at more "
     "labels; ablations and the gradient are asked of the seeds whose order is .8 or more. Accuracies are means of the last "
@@ -210,8 +212,8 @@ def effective_labels(z: float, n: int) -> float:
 
 
 def table(study: Study) -> list[dict[str, str]]:
-    """A row per task and condition: mean top-1 over seeds by N, and from how many labels on it generalises; how much it still rose
-    in the last 30 % of training; then `mechanism`.
+    """A row per task and condition: mean top-1 over seeds by N, at most labels in set too, and from how many labels on it
+    generalises; how much it still rose in the last 30 % of training; then `mechanism`.
     """
     rows = []
     for part in TITLES:
@@ -228,9 +230,13 @@ def table(study: Study) -> list[dict[str, str]]:
             row = {"task": TITLES[part], "condition": ", ".join(f"{name}={value}" for name, value in where.items())}
             row["measure"] = MEASURES.get(metric, metric.removeprefix("unseen_"))
             row |= {f"N = {n}": f"{by_n[n]:.2f}" if n in by_n else "" for n in (FEW, 15, MANY)}
+            in_set = own.get(f"{metric}_in_set", np.full(len(index), np.nan))[own["n_labels"] == MANY]
+            row[IN_SET] = "" if np.isnan(in_set).all() else f"{np.nanmean(in_set):.2f}"
             row["generalises from N"] = "-" if len(by_n) == 1 else str(generalises[0]) if generalises else "none"
             row["rose at the end"] = f"{np.nanmean(asked('rise', metric, MANY, **where)(study, part)):+.2f}"
             rows.append(row | mechanism(study, part, where))
+    if not any(row[IN_SET] for row in rows):  # tables of an older version
+        rows = [{name: cell for name, cell in row.items() if name != IN_SET} for row in rows]
     return rows
 
 

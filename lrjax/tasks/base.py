@@ -206,6 +206,17 @@ class Task:
         """All captions, and which of them a model has."""
         raise NotImplementedError
 
+    def of_set(self, name: str, names: jax.Array) -> jax.Array:
+        """Which captions [c] are true of some image of an evaluation set, by the labels [k, c] that they name: one label in
+        `single`, several trained ones in seen sets, several held-out ones in unseen sets. Places do not count, so a sample of
+        images has the captions of the whole set. Which forms of captions are meant `Questions.among` says.
+        """
+        of_one = (names == names[0]).all(0)
+        if name == "single":
+            return of_one
+        heldout = names < self.n_heldout
+        return (heldout if name.startswith("unseen") else ~heldout).all(0) & ~of_one
+
     def questions(self, key: jax.Array, splits: Any, hyper: Any, exhaustive: bool) -> dict[str, Questions]:
         """The evaluation sets, SETS. Not `exhaustive`: a fixed sample, drawn with `key`, where all are many."""
         raise NotImplementedError
