@@ -41,6 +41,7 @@ def study(tmp_path_factory):
         "relational": ({"head": range(4)}, ("relational_printed", "relational_sums", "attends_right", "attends_left")),
         "pruning": (pairs, ("unseen_pair",)),
         "text": ({"set": ("heldout",), "layer": (0,), "word": ("left-of",), "head": range(2), "whatever": ("first",)}, ()),
+        "align": ({"space": ("E",), "fit": ("before", "rotation")}, ("retrieval",)),
         "monotone": ({}, ("monotone",)),
         "strongest": ({}, NAMES),
     }
@@ -74,7 +75,7 @@ def test_every_claim_finds_its_models_in_its_sweep(study):
 def test_what_the_main_report_asks_too_has_its_thresholds():
     keys = {(name, claim.key.removeprefix(f"{name}_")): claim for claim in CLAIMS for name in SHARED}
     asked = [(SHARED[name], claim) for (name, ending), claim in keys.items() if ending in MULTIPLIERS]
-    assert len(asked) == 2 * 24
+    assert len(asked) == 2 * 25
     for of_main, claim in asked:
         assert (claim.low, claim.high, claim.paper) == (of_main.low, of_main.high, of_main.paper)
     assert LAW == 0.01, "within 1 %"

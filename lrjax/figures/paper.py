@@ -33,16 +33,16 @@ def phase_diagram(models: Table, path: Path) -> Path:
 
 
 @styled
-def in_training(curves: Table, path: Path, x: str = "step") -> Path:
-    """Top-1 on unseen pairs against `x`, steps or epochs: a panel per N, a line a condition."""
+def in_training(curves: Table, path: Path) -> Path:
+    """Top-1 on unseen pairs against steps: a panel per N, a line a condition."""
     labels, named = sorted(set(curves["n_labels"].tolist())), conditions_of(curves)
     figure, axes = subplots(1, len(labels), figsize=(3 * len(labels) + 0.6, 3.5), sharey=True, squeeze=False)
     for axis, n in zip(axes[0], labels, strict=True):
         for k, (name, rows) in enumerate(named.items()):
             panel = select(curves, rows[curves["n_labels"][rows] == n])
-            if by_x := groups(panel, (x,)):
-                line(axis, [at for (at,) in by_x], [panel["unseen_pair"][i] for i in by_x.values()], k, name, ACCURACY)
-        finish(axis, f"training {x}", "top-1, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels")
+            if by_step := groups(panel, ("step",)):
+                line(axis, [at for (at,) in by_step], [panel["unseen_pair"][i] for i in by_step.values()], k, name, ACCURACY)
+        finish(axis, "training step", "top-1, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels")
     if len(named) > 1:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(named), 4))
     figure.suptitle("In training: mean over seeds, 95 % interval, seeds as dots", size=10)

@@ -16,6 +16,7 @@ from lrjax.report.contrasts import KEPT, LEARNED, Values, at, kept, zeroed
 from lrjax.report.paper_values import (
     FEW,
     MANY,
+    aligned,
     asked,
     best_pair,
     clock,
@@ -92,10 +93,12 @@ def mechanism(ending: str) -> list[Claim]:
         "one_head": of_subsets(1, np.mean, **m),
         "two_heads": best_pair(**m),
         "text_first": reads_first(**m),
+        "align": aligned(20, **m),
         "phases": skills_in_order(**m),
     }
     contrasts = {
         "diversity": "top-1 at N = 15 less top-1 at N = 5, paired by seed",
+        "align": "retrieval of held-out labels after the rotation less before, N = 20",
         "phases": "share of models in this order, of those that reach .8 in unseen pairs, N = 15",
     }
     return [shared(key, of, "paper_mechanism", ending, said, contrasts.get(key, "")) for key, of in values.items()]

@@ -172,6 +172,16 @@ def reads_first(**where) -> Values:
     return values
 
 
+def aligned(n: int, **where) -> Values:
+    """Retrieval of held-out labels across encoders after the rotation less before it."""
+
+    def values(study, part):
+        found = rows_with(study.answer(part, "align"), n_labels=n, space="E", **where)
+        return less(*(by_seed(found, "retrieval", fit=fit) for fit in ("rotation", "before")))
+
+    return values
+
+
 def skills_in_order(**where) -> Values:
     """Whether a model reaches .8 in single objects, then in seen pairs, then (strictly) in unseen pairs; of the models that reach
     it in unseen pairs.

@@ -163,7 +163,7 @@ TASKS: dict[str, Part] = {
 }
 
 # The paper as printed. Its own measures of Section 5 and App D are asked where there is an answer of that name.
-PRINTED = ("curves", "ablate", "routes", "gauge", "law", "monotone", "shares", "strongest", "heads", "pruning", "text")
+PRINTED = ("curves", "ablate", "routes", "gauge", "law", "monotone", "shares", "strongest", "heads", "pruning", "text", "align")
 PRINTED += tuple(name for name in ("relational", "std_shares") if name in ANSWERS)
 PAPER: dict[str, Part] = {
     "paper_mechanism": Part("paper_mechanism", PRINTED, 16),
