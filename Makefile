@@ -44,6 +44,9 @@ sweep: $(SETUP)  ## train the label-diversity sweep, evaluate it and draw Fig 3
 benchmark: $(SETUP)  ## time lrjax against one model at a time, a dense baseline and eager PyTorch (if torch is installed)
 	$(PYTHON) -m experiments.benchmark $(ARGS)
 
+paper: $(SETUP)  ## the paper's own experiment as printed, and what it depends on: report/paper.html (ARGS=--epochs=1000)
+	$(PYTHON) -m experiments.paper $(ARGS)
+
 reproduce: $(SETUP)  ## re-measure the paper: sweeps, analyses, report/index.html (ARGS=--seeds=4, ARGS=--quick)
 	$(PYTHON) -m experiments.reproduce $(ARGS)
 
@@ -89,4 +92,4 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: given help sweep benchmark reproduce encoders tasks regime test lint test-floor clean
+.PHONY: given help sweep benchmark paper reproduce encoders tasks regime test lint test-floor clean

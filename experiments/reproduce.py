@@ -6,6 +6,7 @@ What is there is not made again: a second call goes on where the first was stopp
 """
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -39,11 +40,13 @@ def study_of(name: str, parts: dict[str, Part], *more: str) -> Study:
     return Study(Path(STUDY.value or f"runs/{name}" + ("_quick" if QUICK.value else "")), parts)
 
 
-def make(study: Study, seeds: int) -> None:
-    """Train the sweeps that are wanted of a study and not there yet, and ask what is asked of them."""
-    wanted = {name: part for name, part in study.parts.items() if name in (ONLY.value or study.parts)}
+def make(study: Study, seeds: int, epochs: int = 0, left_out: Sequence[str] = ()) -> None:
+    """Train the sweeps that are wanted of a study and not there yet, and ask what is asked of them. `epochs`: as of `sweep_of`;
+    `left_out`: sweeps that are made only if --only names them.
+    """
+    wanted = {name: part for name, part in study.parts.items() if name in (ONLY.value or study.parts.keys() - set(left_out))}
     configs = {name: importlib.import_module(f"experiments.configs.{part.config}").get_config() for name, part in wanted.items()}
-    sweeps = {name: sweep_of(configs[name], seeds, part.most_seeds, QUICK.value) for name, part in wanted.items()}
+    sweeps = {name: sweep_of(configs[name], seeds, part.most_seeds, QUICK.value, epochs) for name, part in wanted.items()}
     for name, sweep in sweeps.items():
         study.train(name, sweep)
     for name, part in wanted.items():

@@ -30,40 +30,12 @@ from lrjax.analysis.factors import explained
 from lrjax.analysis.models import healthy, tidy, where
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
-from lrjax.gates import in_steps
+from lrjax.gates import NONE, in_steps
+from lrjax.report.measures import curves, monotone, pruned_of, rise
 from lrjax.stats import Table
-from lrjax.sweep import Run, history_table, model_columns, models_table
+from lrjax.sweep import Run, models_table
 
-
-def monotone(run: Run) -> Table:
-    """Is the CLS row of EP monotone from left to right? A row per model: Spearman's |rank correlation| with the pixel, and the
-    strength of EP's gradient, of the head whose EP gradient is greatest; the model's top-1.
-    """
-    from scipy.stats import spearmanr
-
-    ep = decompose.tables(run).EP.sel(query_token="CLS").isel(key_position=slice(1, None))  # [model, head, pixel]
-    strength = abs(gradient.gradient(run).gradient_EP)
-    best = strength.argmax("head")
-    rows = ep.isel(head=best).values
-    rank = [abs(spearmanr(np.arange(row.size), row).statistic) for row in rows]
-    table = tidy(strength.isel(head=best).drop_vars("head").to_dataset(name="gradient_EP"))
-    return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"]}
-
-
-def rise(run: Run) -> Table:
-    """By how much each metric rose in the last 30 % of training: a row per model."""
-    history = history_table(run)
-    last = int(history["evaluation"].max())
-    rows = lambda evaluation: stats.select(history, history["evaluation"] == evaluation)
-    before, end, columns = rows(round(0.7 * last)), rows(last), model_columns(run.sweep)
-    return columns | {name: end[name] - before[name] for name in history if name not in ("step", "evaluation", *columns)}
-
-
-def pruned_of(run: Run, n_heads: int) -> Table:
-    """Every subset of heads kept, at N = 15, of the models of a run with so many heads (each number of heads has 2^n subsets)."""
-    part = where(run, ["n_labels=15", f"n_heads={n_heads}"])
-    return heads.pruning(part, heads.heads(part))
-
+ROUTES = (NONE, "EP", "PP", "EP+PP", "EP+PP+BP", "VP", "EP+PP+BP+VP")  # places known by attending to them, and by reading there
 
 # Answer -> what makes it. Ablations are of vision, evaluated on unseen pairs (and single objects where that is asked).
 ANSWERS: dict[str, Callable[[Run], Table]] = {
@@ -113,6 +85,10 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "text_variant": lambda run: ablate_terms(run, "text"),
     "text_layers": lambda run: tidy(depth.layers(run, "text")[["position_gradient", "steadiness"]]),
     "rows": lambda run: tidy(gradient.rows_of_best(run)),
+    # of the paper as printed
+    "curves": curves,
+    "routes": lambda run: ablate(run, ROUTES, sets=("unseen_pair",)),
+    "law_decayed": lambda run: tidy(gauge.law(where(run, ["decay_cls=True"]))),
 }
 
 
@@ -186,6 +162,21 @@ TASKS: dict[str, Part] = {
         "zipf": ALONG_ROW,
         "distractors": ALONG_ROW,
     }.items()
+}
+
+# The paper as printed. Its own measures of Section 5 and App D are asked where there is an answer of that name.
+PRINTED = ("curves", "ablate", "routes", "gauge", "law", "monotone", "shares", "strongest", "heads", "pruning", "text", "align")
+PRINTED += tuple(name for name in ("relational", "std_shares") if name in ANSWERS)
+PAPER: dict[str, Part] = {
+    "paper_mechanism": Part("paper_mechanism", PRINTED, 16),
+    "initial_values": Part("initial_values", ("curves", "routes", "strongest"), 4),
+    "forgetting": Part("forgetting", ("curves",), 4),
+    "forgetting_scales": Part("forgetting_scales", ("curves",), 4),
+    "confounds": Part("confounds", ("curves",), 8),
+    "confounds_images": Part("confounds_images", ("curves",), 8),
+    "multiplier": Part("multiplier", ("curves", "ratio", "gauge", "law_decayed", "strongest"), 4),
+    "paper": Part("paper", ("curves",), 4),
+    "paper_layouts": Part("paper_layouts", ("curves",), 4),
 }
 
 
@@ -335,16 +326,23 @@ def _columns(times: dict[str, float]) -> Table:
 
 def _read(path: Path) -> Table:
     if not path.is_file():
-        raise InputError(f"{path}: is not there; run `make reproduce` (or `make encoders`, `make tasks`) first")
+        raise InputError(f"{path}: is not there; run `make reproduce` (or `make paper`, `make encoders`, `make tasks`) first")
     return stats.read_csv(path)
 
 
-def sweep_of(config, seeds: int, most_seeds: int, quick: bool) -> Sweep:
-    """The sweep of a config with so many seeds; `quick`: 2 seeds, few steps, to see that all works (its numbers mean nothing)."""
+def sweep_of(config, seeds: int, most_seeds: int, quick: bool, epochs: int = 0) -> Sweep:
+    """The sweep of a config with so many seeds; `quick`: 2 seeds, few steps, to see that all works (its numbers mean nothing);
+    `epochs`: how many, if not 0, where the length is a number of epochs.
+    """
     changes = {"seeds": min(seeds, most_seeds)}
+    if config["epochs"] and epochs:
+        changes["epochs"] = epochs
     if quick:
-        small = {"batch_size": 64, "d_model": 32, "d_embed": 32}
+        small = {"d_model": 32, "d_embed": 32} | ({"batch_size": 64} if config["data"] == "resampled" else {})
         changes = {"seeds": 2, "steps": 60, "eval_every": 20}
-        changes["gates"] = tuple(in_steps(text, changes["steps"] / config["steps"]) for text in config["gates"])
+        if config["epochs"]:
+            changes = {"seeds": 2, "epochs": 2, "evaluations": 3}
+        else:
+            changes["gates"] = tuple(in_steps(text, changes["steps"] / config["steps"]) for text in config["gates"])
         changes |= {name: value for name, value in small.items() if not isinstance(config[name], tuple)}
     return make_sweep(dict(config) | changes)

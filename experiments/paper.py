@@ -1,0 +1,37 @@
+"""The paper's own experiment as printed, and what it depends on: trains the sweeps, asks, writes report/paper.html.
+
+python -m experiments.paper [--seeds=8] [--epochs=10000] [--quick] [--study=runs/paper_study] [--report=report] [--only=multiplier]
+
+(or: make paper). What is there is not made again: a second call goes on where the first was stopped. Tables go to
+report/paper/NAME; a sweep that is not trained here is shown from there. The full model (`--only=paper,paper_layouts`) takes days
+on a CPU and is left out unless it is named.
+"""
+
+import dataclasses
+
+from absl import flags
+
+from experiments import reproduce
+from lrjax import cli
+from lrjax.report import paper
+from lrjax.report.study import PAPER
+
+EPOCHS = flags.DEFINE_integer(
+    "epochs", None, "epochs of the sweeps that are as long as the paper's (default: its 10,000); the same when going on", 1
+)
+FULL = ("paper", "paper_layouts")
+
+
+def main() -> None:
+    study = reproduce.study_of("paper_study", PAPER)
+    report = reproduce.report_of(study)
+    study = dataclasses.replace(study, kept=report / "paper")  # sweeps that are not trained here keep their place in the page
+    reproduce.make(study, reproduce.SEEDS.value or 8, EPOCHS.value or 0, left_out=FULL)
+    study.keep()
+    for part in filter(study.archived, study.parts):
+        print(f"{part}: its tables are the archived ones of {study.kept / part}")
+    reproduce.tell(paper.build(study, report, study.times()))
+
+
+if __name__ == "__main__":
+    cli.run(main)
