@@ -167,7 +167,7 @@ def attend(
     looked_up: Sequence[jax.Array] = (),
     drop: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[jax.Array, Trace | None]:
-    """Attention with residual: the definition that `encoder.read_tables` contracts.
+    """Attention with residual: the definition that `lookup_tables.read_tables` contracts.
 
     streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace is None.
     gates [h, 12]; geometry [q, t], where q are the `rows` of the queries wanted; `scale` [t] in place of LayerNorm's own.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax import encoder, supervision, surroundings
+from lrjax import encoder, lookup_tables, supervision, surroundings
 from lrjax import positions as places
 from lrjax.config import Hyper, Model, Static, make_hyper, make_static
 from lrjax.encoder import Encoder, Shape
@@ -134,7 +134,7 @@ def embed_images(
     batch, shape = (static.world.image, images), shapes(static)["vision"]
     more = dict(split=split, frozen_at=None if frozen_at is None else frozen_at.vision, dropout_key=own_key(dropout_key, "vision"))
     vision = tower(static, params, "vision")
-    return encoder.encode(vision, gates.vision, (batch,), shape, shift=gates.vision_shift, **more)[0]
+    return lookup_tables.encode(vision, gates.vision, (batch,), shape, shift=gates.vision_shift, **more)[0]
 
 
 def embed_captions(
@@ -148,4 +148,4 @@ def embed_captions(
 ) -> tuple[jax.Array, ...]:
     """Unit embeddings [..., e] of captions, each a form and its slots [S, ...]; see `embed_images`."""
     more = dict(split=split, frozen_at=None if frozen_at is None else frozen_at.text, dropout_key=own_key(dropout_key, "text"))
-    return encoder.encode(params.text, gates.text, captions, shapes(static)["text"], **more)
+    return lookup_tables.encode(params.text, gates.text, captions, shapes(static)["text"], **more)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import shake
-from lrjax import encoder, scenes
+from lrjax import encoder, lookup_tables, scenes
 from lrjax.attention import GATES
 from lrjax.tasks.row import Row
 
@@ -71,7 +71,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(name, gated, variant)
     weight = jax.random.normal(jax.random.key(6), (slots.tokens.shape[1], 12))
 
     def by_tables(params, gates):
-        return encoder.encode(params, gates, ((form, slots),), shape)[0]
+        return lookup_tables.encode(params, gates, ((form, slots),), shape)[0]
 
     def by_definition(params, gates):
         return definition(params, gates, form, slots, shape)
@@ -100,9 +100,9 @@ def test_depth_uses_gates_in_every_layer():
     form, causal = FORMS["pair caption"]
     shape, params, _ = make(2, form, causal)
     slots, ones = slots_of("pair caption"), shape.unit_gates()
-    base = encoder.encode(params, ones, ((form, slots),), shape)[0]
+    base = lookup_tables.encode(params, ones, ((form, slots),), shape)[0]
     for layer in range(2):
-        gated = encoder.encode(params, ones.at[layer, :, GATES.index("EP")].set(0), ((form, slots),), shape)[0]
+        gated = lookup_tables.encode(params, ones.at[layer, :, GATES.index("EP")].set(0), ((form, slots),), shape)[0]
         assert np.abs(gated - base).max() > 1e-3
 
 
@@ -121,7 +121,7 @@ def test_encode_keeps_batch_axes_and_unit_norm():
     shape, params, gates = make(1, form, causal)
     flat = slots_of("image")
     shaped = jax.tree.map(lambda x: x.reshape(2, 4, 3, -1), flat)
-    out = encoder.encode(params, gates, ((form, shaped),), shape)[0]
+    out = lookup_tables.encode(params, gates, ((form, shaped),), shape)[0]
     assert out.shape == (4, 3, 2, 12)
     np.testing.assert_allclose(jnp.linalg.norm(out, axis=-1), 1, atol=1e-6)
 
@@ -156,4 +156,6 @@ def test_tokens_are_looked_up_by_number_as_by_one_hot():
         return jnp.stack([take(table, token) for token in tokens]), put(list(masses), tokens)
 
     for ask in (both, lambda way, *given: jax.grad(lambda *x: sum((y**3).sum() for y in both(way, *x)), (0, 1))(*given)):
-        chex.assert_trees_all_close(ask(encoder.by_number, *given), ask(encoder.by_one_hot, *given), rtol=1e-5, atol=1e-5)
+        chex.assert_trees_all_close(
+            ask(lookup_tables.by_number, *given), ask(lookup_tables.by_one_hot, *given), rtol=1e-5, atol=1e-5
+        )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model, untrained
-from lrjax import config, encoder, scenes, train
+from lrjax import config, encoder, lookup_tables, scenes, train
 from lrjax.analysis import align, decompose, depth, gauge, models, values
 from lrjax.analysis.ablate import Ablate, ablate, each
 from lrjax.attention import GATES, NORM_EPS
@@ -123,7 +123,7 @@ def steady(rate, **variant):
 def test_dropout_of_rate_0_adds_no_operation():
     tower, shape = make(n_layers=2)
     form, slots = scenes.image_form(10), scenes.Slots(jnp.full((2, 3), 7), jnp.array([[1, 2, 3], [5, 6, 7]]))
-    embed = lambda key, tower: encoder.encode(tower, shape.unit_gates(), ((form, slots),), shape, dropout_key=key)[0]
+    embed = lambda key, tower: lookup_tables.encode(tower, shape.unit_gates(), ((form, slots),), shape, dropout_key=key)[0]
     with_key, without = (str(jax.make_jaxpr(partial(embed, key))(tower)) for key in (jax.random.key(0), None))
     assert with_key == without
     static, hyper, *_ = one()
@@ -254,7 +254,7 @@ def test_tables_and_definition_agree_without_a_projection(variant):
     tower, shape = make(projects=False, d_embed=16, **variant)
     slots = scenes.Slots(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
     form, gates = scenes.image_form(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
-    found = encoder.encode(tower, gates, ((form, slots),), shape)[0]
+    found = lookup_tables.encode(tower, gates, ((form, slots),), shape)[0]
     runs = [encoder.run(tower, gates, ids, shape, 0) for ids in scenes.fill(form, slots)]
     np.testing.assert_allclose(found, [run.embedding for run in runs], atol=2e-6)
     if not variant:

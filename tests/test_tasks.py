@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model, tiny_sweep
-from lrjax import clip, config, encoder, evaluate, scenes, supervision, sweep, tasks, train, workdir
+from lrjax import clip, config, encoder, evaluate, lookup_tables, scenes, supervision, sweep, tasks, train, workdir
 from lrjax.attention import GATES
 from lrjax.config import Hyper
 from lrjax.errors import InputError
@@ -655,7 +655,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(kind):
     weight = jax.random.normal(jax.random.key(6), (BATCH // 4, 12))
 
     def by_tables(params, gates):
-        return encoder.encode(params, gates, ((form, images),), shape)[0]
+        return lookup_tables.encode(params, gates, ((form, images),), shape)[0]
 
     def by_definition(params, gates):
         return jax.vmap(lambda ids: encoder.run(params, gates, ids, shape, form.readout).embedding)(scenes.fill(form, images))

@@ -23,9 +23,10 @@ from lrjax.analysis.models import check_encoder, depth_of, of_models, position_n
 from lrjax.attention import GATES, ROW_CONSTANT, TERMS, Trace, project, term_logits
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder, first_rows
+from lrjax.encoder import Encoder
 from lrjax.errors import InputError
 from lrjax.gates import Gates
+from lrjax.lookup_tables import first_rows
 from lrjax.scenes import fill, pair_caption_slots
 from lrjax.splits import Splits
 from lrjax.sweep import Run

@@ -8,7 +8,7 @@ contractions of the same three shapes, so exactly twice that, in FLOPs and in by
 What is counted is the algorithm, not the code: what a one-hot adds, or a gather saves, is the code's affair. Hence "share of the
 ceiling" is of useful work.
 
-lrjax, one block (`encoder.make_tables`, `read_tables`), per tower, with r = v + p rows of E and P, F caption or image forms:
+lrjax, one block (`lookup_tables.make_tables`, `read_tables`), per tower, with r = v + p rows of E and P, F caption or image forms:
   tables   W_O W_proj per head              h (k, d, e)
            values of all rows               (r, d, d), then h (r, k, e)
            per form: the readout's query    (2, d, d), back through W_K h (2, k, d), against E and P (h, d, v + p)
