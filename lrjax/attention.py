@@ -184,7 +184,7 @@ def attend(
         scored = gated_queries(q, gates, len(k))
     else:
         k = project(x, block.W_K) if not looked_up else looked_up[1]
-        k = k if (b_K := key_bias(block, geometry)) is None else k + b_K
+        k = k if (b_K := key_bias(block, geometry)) is None else k + b_K[None, None]
         bias, scored = geometry.bias, q / np.sqrt(q.shape[-1])
     scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
     scores = scores if bias is None else scores + bias

@@ -211,7 +211,7 @@ class Task:
         `single`, several trained ones in seen sets, several held-out ones in unseen sets. Places do not count, so a sample of
         images has the captions of the whole set. Which forms of captions are meant `Questions.among` says.
         """
-        of_one = (names == names[0]).all(0)
+        of_one = (names == names[:1]).all(0)
         if name == "single":
             return of_one
         heldout = names < self.n_heldout
