@@ -424,7 +424,7 @@ def test_candidates_of_a_set_are_the_captions_that_are_true_of_some_image(world)
         named = world.captions.names[:, among]
         in_set = np.asarray(world.captions.exists[among] & world.task.of_set(name, named))
         true = np.zeros(len(in_set), bool)
-        true[np.asarray(asked.true)[np.asarray(asked.holds & (asked.weight > 0))]] = True
+        true[np.asarray(asked.true)[np.asarray(asked.holds & (asked.weight > 0)[None])]] = True
         assert not (true & ~in_set).any(), "the caption of an image is a candidate"
         if not name.startswith("seen"):
             np.testing.assert_array_equal(in_set, true)
@@ -622,7 +622,7 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
             assert abs(values.mean() - 0.5) < 5 * error, name
     hyper = config.make_hyper(model)
     asked = static.world.questions(jax.random.key(0), clip.model_splits(static, hyper), hyper, False)["unseen_pair"]
-    true, counts = np.asarray(asked.true), np.asarray(asked.holds & (asked.weight > 0))
+    true, counts = np.asarray(asked.true), np.asarray(asked.holds & (asked.weight > 0)[None])
     of_images, n = np.bincount(true[counts]), int((asked.weight > 0).sum())
     n_captions = len(static.world.words) * 6 * 5  # of 3 + 3 labels
     error = lambda name: 5 * metrics[name].std() / 24**0.5 + 1e-3
