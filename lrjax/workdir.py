@@ -212,8 +212,10 @@ def identity(path: Path) -> str:
 
 
 def _stamp(step: Path) -> tuple[Path, int]:
-    digests = step / checkpoint.DIGESTS
-    return step, digests.stat().st_mtime_ns if digests.is_file() else 0
+    try:
+        return step, (step / checkpoint.DIGESTS).stat().st_mtime_ns
+    except OSError:  # not there, or not to be read, which `checkpoint.load` says
+        return step, 0
 
 
 def _evaluations(path: Path) -> list[Path]:

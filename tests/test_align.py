@@ -102,7 +102,7 @@ def test_padding_is_inert(trained):
     n = FIRST_LABEL + program.static.n_heldout + 4
     params = jax.tree.map(lambda x: x[:1], state.params)
     params = params.replace(**{e: getattr(params, e).replace(E=getattr(params, e).E[:, :n]) for e in ("vision", "text")})
-    alone.states, alone.step = [state.replace(params=params)], run.step
+    alone.states, alone.at = [state.replace(params=params)], run.at
     alone = align(alone).sel(model=0)
     for name in (*MEASURES, "rank", "inside", "above_control"):
         np.testing.assert_allclose(together[name], alone[name], atol=1e-3, err_msg=name)

@@ -213,7 +213,7 @@ def test_a_newer_format_is_refused(saved, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 7)
     checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
     monkeypatch.undo()
-    with pytest.raises(InputError, match="written in format 7, newer than 2, this lrjax's; upgrade lrjax"):
+    with pytest.raises(InputError, match="written in format 7, newer than 3, this lrjax's; upgrade lrjax"):
         checkpoint.load(saved / "checkpoints" / "40")
 
 
