@@ -419,11 +419,12 @@ def _axis(name: str, value: Any) -> tuple:
 
 def _scales(pairs: Any, axes: Mapping[str, tuple]) -> list[dict[str, float]]:
     """The pairs of initial scales of a config as fields of models; none if the axes e_scale and p_scale say."""
-    if not pairs:
+    many = isinstance(pairs, (tuple, list))
+    if many and not pairs:
         return []
+    cast = [_cast("scales", pair, tuple[float, float]) for pair in ((pairs,) if not many or _is_pair(pairs) else pairs)]
     for name in ("e_scale", "p_scale"):
         _require(name, axes[name], axes[name] == (getattr(Model, name),), "the default beside config.scales, which has both")
-    cast = [_cast("scales", pair, tuple[float, float]) for pair in ((pairs,) if _is_pair(pairs) else pairs)]
     if len(set(cast)) < len(cast):
         raise InputError(f"config.scales: {pairs!r} repeats a value; give each value once")
     return [{"e_scale": e, "p_scale": p} for e, p in cast]

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from conftest import TINY, tiny_sweep
 from lrjax import checkpoint, saved, sweep, workdir
-from lrjax.config import AXES, OBJECTIVES, RUN, STATIC, make_sweep, validate
+from lrjax.config import AXES, DATA, NORMS, OBJECTIVES, PROJECTIONS, RUN, STATIC, make_sweep, validate
 from lrjax.errors import InputError
 from lrjax.loss import LOSSES
 from lrjax.positions import POSITIONS
 
-FIELDS = ("seeds", "first_seed", *RUN, *AXES, *STATIC)
+FIELDS = ("seeds", "first_seed", "scales", *RUN, *AXES, *STATIC)
 TASKS = ("row", "row:distractors=2", "grid", "grid:height=6,size=2,patch=2", "grid:size=9", "three", "nearer")
 EXAMPLES, SHAPES = int(os.environ.get("LRJAX_FUZZ", 100)), 3
 TABLE = tiny_sweep(betas=((0.9, 0.98), (0.5, 0.6)))
@@ -59,11 +59,20 @@ likely = {  # values that are often possible, so that the accepted are many and 
     },
     **{name: st.integers(0, 20) for name in ("d_head", "mlp_ratio")},
     "positions": st.one_of(st.sampled_from(POSITIONS), texts),
-    **{name: st.booleans() for name in ("layer_norm", "hard_negatives")},
+    **{name: st.booleans() for name in ("layer_norm", "hard_negatives", "distinct", "decay_cls")},
     **{name: st.floats(0, 2) for name in ("zipf", "caption_noise", "contrastive", "supervision")},
     "task": st.one_of(st.sampled_from(TASKS), st.from_regex(r"(row|grid|three):[a-z]{1,6}=[-0-9a-z²]{0,5}", fullmatch=True), texts),
     "objective": st.one_of(st.sampled_from(OBJECTIVES), texts),
     "pair_loss": st.one_of(st.sampled_from(LOSSES), texts),
+    **{
+        name: st.one_of(st.sampled_from(known), texts)
+        for name, known in (("data", DATA), ("norm", NORMS), ("projection", PROJECTIONS))
+    },
+    "scales": st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), max_size=2),
+    "token_multiplier": st.floats(0, 12),
+    "dropout": st.floats(0, 1),
+    "n_repeats": st.integers(1, 4),
+    "single_caption_length": st.integers(2, 5),
     "logit_scale": st.floats(0, 120),
     **{name: st.floats(0, 1) for name in ("weight_decay", "lr", "e_scale", "p_scale", "eps")},
     **{name: st.integers(1, 4) for name in ("n_layers_vision", "n_layers_text", "seeds", "first_seed")},
