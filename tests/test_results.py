@@ -1,6 +1,7 @@
 """A result is read only as what it was computed from: this checkpoint, this question, this code."""
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 import sys
@@ -223,7 +224,7 @@ def test_the_version_changes_with_any_code_that_can_influence_a_result_and_with_
     import fakelab.table
 
     def versions():
-        for cached in (results.code_of, results.code_of_modules, results._file, results._imports):
+        for cached in (results.code_of, results.code_of_modules, results._package, results._imports):
             cached.cache_clear()
         return np.array([results.code_of(fakelab.table.TABLE[name]) for name in ("one", "two")])
 
@@ -241,6 +242,41 @@ def test_the_version_changes_with_any_code_that_can_influence_a_result_and_with_
     assert (versions() == at_first).all()
     for name in [name for name in sys.modules if name.startswith("fakelab")]:
         del sys.modules[name]
+
+
+def test_an_edit_during_a_run_changes_no_record_of_that_run(tmp_path, monkeypatch):
+    """What a process runs is what was there when it began. Asked for early or late, its version is the same."""
+    lab = tmp_path / "editlab"
+    lab.mkdir()
+    source = "TABLE = {\n    'one': lambda run: run,\n}\ndef two(run):\n    return 2\n"
+    for name, text in (("__init__", ""), ("table", source), ("first", "def first(run):\n    return 1\n")):
+        (lab / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    import editlab.first
+    import editlab.table
+
+    results.code_of(editlab.first.first)  # the package is known from here on
+    cached = (results.code_of, results.code_of_modules, results._imports)
+    told = lambda: (
+        results.told(editlab.table.TABLE["one"]),
+        *map(results.code_of, (editlab.table.two, editlab.table.TABLE["one"])),
+    )
+    (lab / "table.py").write_text("import os\n" + source.replace("return 2", "return 3").replace("run: run", "run: 5"))
+    late = told()
+    assert late[0] == {"function": "'one': lambda run: run,"}
+    (lab / "table.py").write_text(source)
+    for function in (*cached, results._package):
+        function.cache_clear()
+    assert told() == late, "as if nobody had edited"
+    for name in [name for name in sys.modules if name.startswith("editlab")]:
+        del sys.modules[name]
+
+
+def test_the_code_of_this_process_is_read_when_it_begins():
+    spec = importlib.util.spec_from_file_location("results_anew", results.__file__)
+    spec.loader.exec_module(anew := importlib.util.module_from_spec(spec))
+    assert anew._package.cache_info().currsize, "before anything is asked"
+    assert {"lrjax", "lrjax.results", "lrjax.tasks.grid"} <= set(anew._package("lrjax"))
 
 
 def test_the_version_of_an_analysis_is_of_the_model_and_not_of_figures_or_pages():
