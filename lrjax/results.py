@@ -18,6 +18,7 @@ import inspect
 import io
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import CodeType
@@ -30,6 +31,7 @@ from lrjax.stats import Table, csv_text, table_of
 
 FOLDERS = ("analysis", "study", "figures")  # of a workdir: results of commands, results of studies, figures
 SUFFIX = ".json"  # a record is named like its file, with this
+WAITS = (0.1, 0.2)  # seconds until a file and its record that do not belong together are read again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +114,27 @@ def remove(workdir: Path) -> list[Path]:
 def _look(path: Path, record: Record) -> tuple[bytes, str]:
     """The content of a file, and why it is not what `record` describes ("" if it is)."""
     try:
-        content = path.read_bytes()
+        content, there = _pair(path)
     except OSError as error:
         return b"", f"cannot be read ({error.strerror})" if path.exists() else "is not there"
-    there = _record_of(path)
-    if there is None or there["digest"] != _digest(content):
+    if there is None:
         return content, "has no record of what it was computed from"
     wanted = _plain(dataclasses.asdict(record))
     other = [name for name in wanted if there.get(name) != wanted[name]]
     return content, f"was computed from another {', another '.join(other)}" if other else ""
+
+
+def _pair(path: Path) -> tuple[bytes, dict | None]:
+    """The content of a file, and its record if one describes it as it is. A writer replaces the file, then the record: they are
+    read again, in case one is between the two. Raises OSError if the file cannot be read.
+    """
+    for wait in (0, *WAITS):
+        if wait:
+            time.sleep(wait)
+        content, there = path.read_bytes(), _record_of(path)
+        if there and there["digest"] == _digest(content):
+            return content, there
+    return content, None
 
 
 def _record_of(path: Path) -> dict | None:

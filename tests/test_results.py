@@ -202,6 +202,21 @@ def test_a_place_that_another_question_has_is_not_overwritten(tmp_path):
     assert len(list(tmp_path.glob("*.csv"))) == 3 and results.holds(path, first) and not results.holds(path, later)
 
 
+def test_a_table_that_is_being_replaced_is_read_when_its_record_is_there(tmp_path, monkeypatch):
+    """A writer replaces a table, then its record. Between the two a reader waits; what never gets its record is never read."""
+    path, record = tmp_path / "t.csv", results.Record("step 1, a", "one", {}, "c")
+    results.write(path, {"x": np.arange(2)}, record)
+    content = stats.csv_text(table := {"x": np.arange(3)}).encode()
+    path.write_bytes(content)
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    with pytest.raises(InputError, match="has no record"):
+        results.read(path, record)
+    monkeypatch.setattr("time.sleep", lambda seconds: results.sign(path, record, content))
+    np.testing.assert_array_equal(results.read(path, record)["x"], table["x"])
+    assert waited
+
+
 # ---- the version of an analysis ----
 
 
