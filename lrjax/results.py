@@ -11,6 +11,7 @@ so that a table and another table's record are never taken for one. Figures have
 """
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -26,7 +27,7 @@ from typing import NamedTuple
 
 import lrjax
 from lrjax import files
-from lrjax.errors import InputError
+from lrjax.errors import InputError, warn
 from lrjax.stats import Table, csv_text, table_of
 
 FOLDERS = ("analysis", "study", "figures")  # of a workdir: results of commands, results of studies, figures
@@ -81,15 +82,34 @@ def holds(path: Path, record: Record) -> bool:
     return not _look(path, record)[1]
 
 
-def place(path: Path, record: Record) -> Path:
-    """Where to write a result: `path`, or, if another analysis or other arguments have a result there, a name of its own beside
-    it. So two questions never overwrite each other's answers.
+def place(path: Path, record: Record, any_checkpoint: bool = True) -> Path:
+    """Where to write a result: `path`, or a name of its own beside it where something else is: the result of another analysis or of
+    other arguments, that of another checkpoint unless `any_checkpoint`, or a file that no record describes as it is, which is the
+    user's and of which a line says that it is kept. So nothing is ever overwritten but an earlier answer to the same question.
     """
-    there = _record_of(path)
-    if there is None or record.same_question(there):
-        return path
-    question = json.dumps([record.analysis, _plain(record.arguments)], sort_keys=True)
-    return path.with_name(f"{path.stem}_{_digest(question.encode())[:12]}{path.suffix}")
+    asked = [record.analysis, _plain(record.arguments), *([] if any_checkpoint else [record.checkpoint])]
+    taken = path
+    while not _free(taken, record, any_checkpoint):
+        own = _digest(json.dumps([asked, taken.name], sort_keys=True).encode())[:12]
+        taken = path.with_name(f"{path.stem}_{own}{path.suffix}")
+    return taken
+
+
+def _free(path: Path, record: Record, any_checkpoint: bool) -> bool:
+    """Whether a result may be written to a path. A line says so if a user's own file is there."""
+    if not path.exists() and not _beside(path).exists():
+        return True
+    there = None
+    with contextlib.suppress(OSError):  # of a folder, or of a file that may not be read: neither is ours
+        there = _pair(path)[1] if path.exists() else _record_of(path)
+    if there is None:
+        warn(f"{path}: kept, no record says that lrjax made it; the result is written beside it")
+        return False
+    return _same(there, record, any_checkpoint)
+
+
+def _same(there: Mapping, record: Record, any_checkpoint: bool) -> bool:
+    return record.same_question(there) and (any_checkpoint or there["checkpoint"] == record.checkpoint)
 
 
 def remove(workdir: Path) -> list[Path]:

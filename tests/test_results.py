@@ -202,6 +202,56 @@ def test_a_place_that_another_question_has_is_not_overwritten(tmp_path):
     assert len(list(tmp_path.glob("*.csv"))) == 3 and results.holds(path, first) and not results.holds(path, later)
 
 
+def test_a_place_that_another_checkpoint_has_is_not_overwritten_outside_the_workdir(tmp_path):
+    """In a folder of --out several sweeps may answer; each has its own files there, and finds them again."""
+    table, path = {"x": np.arange(2)}, tmp_path / "t.csv"
+    first = results.Record("step 1, a", "one", {}, "c")
+    results.write(path, table, first)
+    other = dataclasses.replace(first, checkpoint="step 2, b")
+    there = results.place(path, other, any_checkpoint=False)
+    assert there != path and results.place(path, first, any_checkpoint=False) == path
+    results.write(there, table, other)
+    assert results.place(path, other, any_checkpoint=False) == there and results.holds(path, first)
+    third = results.place(path, dataclasses.replace(first, checkpoint="step 3, c"), any_checkpoint=False)
+    assert third not in (path, there)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_users_own_file_is_kept_and_a_line_says_so(recorded, tmp_path, capsys, monkeypatch):
+    """One without a record, or with that of the table that was there before it was changed by hand."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    table, path, record = {"x": np.arange(2)}, tmp_path / "t.csv", results.Record("step 1, a", "one", {}, "c")
+    if recorded:
+        results.write(path, table, record)
+    path.write_text("mine")
+    there = results.place(path, record)
+    assert there != path and there.suffix == ".csv"
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{path}: kept, no record says that lrjax made it" in error
+    results.write(there, table, record)
+    assert results.place(path, record) == there and path.read_text() == "mine" and results.holds(there, record)
+
+
+def test_what_is_written_to_out_never_replaces_the_answer_of_another_checkpoint(tmp_path, monkeypatch):
+    """In the workdir a later checkpoint's answer does."""
+    given = flags.FlagValues()
+    for name in ("ckpt", "out", "where"):
+        flags.DEFINE_string(name, None, "", flag_values=given, module_name="lrjax.answers")
+    given.mark_as_parsed()
+    monkeypatch.setattr(flags, "FLAGS", given)
+    monkeypatch.setattr(workdir, "root", lambda path: path)
+    placed = {}
+    for out in (None, str(tmp_path / "a"), str(tmp_path / "oo")):
+        for n in (1, 2):
+            given.ckpt, given.out = str(tmp_path / "a"), out
+            monkeypatch.setattr(answers, "_checkpoint", f"step {n}, x")
+            path, record = answers.place("analysis", "shares", "csv")
+            results.write(path, {"x": np.arange(n)}, record)
+            placed[out, n] = path
+    assert placed[None, 1] == placed[None, 2] == placed[str(tmp_path / "a"), 2] == tmp_path / "a/analysis/shares.csv"
+    assert placed[str(tmp_path / "oo"), 1] != placed[str(tmp_path / "oo"), 2]
+
+
 def test_a_table_that_is_being_replaced_is_read_when_its_record_is_there(tmp_path, monkeypatch):
     """A writer replaces a table, then its record. Between the two a reader waits; what never gets its record is never read."""
     path, record = tmp_path / "t.csv", results.Record("step 1, a", "one", {}, "c")
