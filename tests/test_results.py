@@ -102,15 +102,42 @@ def test_a_record_is_readable_and_says_what_was_asked_of_what(made):
     assert set(found) == {"checkpoint", "analysis", "arguments", "code", "version", "digest"}
 
 
-def test_an_archive_is_read_as_one_and_only_where_the_own_tables_are_not_whole(made, later, tmp_path):
+def test_an_archive_is_read_as_one_and_only_where_the_folder_has_no_sweep_of_that_part(made, later, tmp_path):
     archive = dataclasses.replace(made, kept=tmp_path / "kept")
     archive.keep()
-    assert not archive.archived("default") and not list((tmp_path / "kept").rglob("*.json"))
+    assert not archive.archived("default") and not list(archive.told_of_archive())
+    made_from = json.loads((tmp_path / "kept/default/made_from.json").read_text())
+    assert made_from == {"checkpoint": workdir.identity(made.path("default"))}
     replace(made.path("default"), later)
-    assert archive.archived("default") and set(archive.answer("default", "strongest")["seed"].tolist()) == {0, 1}
-    assert not made.has("default"), "what is archived is nobody's own"
+    assert not archive.has("default") and not archive.archived("default") and archive.tables("default") == made.path("default")
+    with pytest.raises(InputError, match=r"strongest.csv: is not there"):
+        archive.answer("default", "strongest")
+    assert [line.endswith("kept/default is not read") for line in archive.told_of_archive()] == [True]
+    gone = dataclasses.replace(archive, folder=tmp_path / "nothing")
+    for _ in range(2):  # archives of earlier versions do not say what they were made from
+        assert gone.archived("default") and set(gone.answer("default", "strongest")["seed"].tolist()) == {0, 1}
+        assert [line.endswith("the archived ones of " + str(tmp_path / "kept/default")) for line in gone.told_of_archive()] == [
+            True
+        ]
+        (tmp_path / "kept/default/made_from.json").unlink(missing_ok=True)
     archive.make("default", PARTS["default"].answers)
     assert not archive.archived("default") and set(archive.answer("default", "strongest")["seed"].tolist()) == {50, 51}
+
+
+def test_an_archive_is_not_read_of_a_part_that_is_begun_here(tmp_path):
+    """By hand-made tables: another sweep, with other seeds, was begun in the folder and stopped."""
+    begun = Study(tmp_path / "own", {"part": Part("diversity", ("rise",))}, tmp_path / "kept")
+    for path in ("models.csv", "analysis/rise.csv"):
+        stats.write_csv(tmp_path / "kept/part" / path, {"seed": np.arange(2), "unseen_pair": np.ones(2)})
+    assert begun.archived("part") and begun.has("part")
+    (begun.path("part")).mkdir(parents=True)
+    (begun.path("part") / "config.json").write_text("{}")
+    assert not begun.archived("part") and not begun.has("part")
+    with pytest.raises(InputError, match=r"own/part"):
+        begun.models("part")
+    with pytest.raises(InputError, match=r"own/part"):
+        begun.answer("part", "rise")
+    assert len(list(begun.told_of_archive())) == 1
 
 
 def test_the_tables_of_a_finished_sweep_are_those_of_its_checkpoint(made):
