@@ -28,8 +28,8 @@ def main() -> None:
     study = dataclasses.replace(study, kept=report / "paper")  # sweeps that are not trained here keep their place in the page
     reproduce.make(study, reproduce.SEEDS.value or 8, EPOCHS.value or 0, left_out=FULL)
     study.keep()
-    for part in filter(study.archived, study.parts):
-        print(f"{part}: its tables are the archived ones of {study.kept / part}")
+    for line in study.told_of_archive():
+        print(line)
     reproduce.tell(paper.build(study, report, study.times()))
 
 

@@ -20,8 +20,8 @@ def main() -> None:
     study = dataclasses.replace(study, kept=report / "tasks")  # sweeps that are not trained here keep their place in the page
     reproduce.make(study, reproduce.SEEDS.value or 8)
     study.keep()
-    for part in filter(study.archived, study.parts):
-        print(f"{part}: its tables are the archived ones of {study.kept / part}")
+    for line in study.told_of_archive():
+        print(line)
     reproduce.tell(tasks.build(study, report, study.times()))
 
 

@@ -8,7 +8,7 @@
 
 An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir (or of --out), each with a record of what
 it was computed from (`results`). Every flag that is given, and the step where --ckpt names one, is part of a file's name: another
-question never overwrites an answer.
+question never overwrites an answer, nor does another checkpoint in the folder of --out, nor anything a file of the user's.
 """
 
 import re
@@ -137,7 +137,9 @@ def place(folder: str, name: str, suffix: str) -> tuple[Path, results.Record]:
     file = "_".join(filter(None, parts)).replace(" ", "-").replace("/", "-")
     script = getattr(sys.modules["__main__"].__spec__, "name", __name__)
     record = results.Record(_checkpoint, f"command: {name}", given(), results.code_of_modules((script,)))
-    return results.place(workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out) / folder / f"{file}.{suffix}", record), record
+    output = workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)
+    own = output.resolve() == workdir.root(Path(flags.FLAGS.ckpt)).resolve()  # elsewhere, several sweeps may answer
+    return results.place(output / folder / f"{file}.{suffix}", record, any_checkpoint=own), record
 
 
 def tell_causes(name: str, run: Run, encoder: str, by: tuple[str, ...]) -> None:

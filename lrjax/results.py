@@ -5,28 +5,34 @@
     results.read(folder / "analysis/gradient.csv", record)           # the table; InputError if it was computed from anything else
 
 A record names the checkpoint by its arrays, the analysis, its arguments, and the source code that can influence its numbers, which
-is found by following imports: when code changes, so does the record that a reader expects. It holds the digest of its table too,
+is found by following imports: when code changes, so does the record that a reader expects. The code is the one that was there when
+the process began: an edit during a long run changes no record of that run. It holds the digest of its table too,
 so that a table and another table's record are never taken for one. Figures have records as well; they say which files are ours.
 """
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import inspect
+import io
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import CodeType
+from typing import NamedTuple
 
 import lrjax
 from lrjax import files
-from lrjax.errors import InputError
+from lrjax.errors import InputError, warn
 from lrjax.stats import Table, csv_text, table_of
 
 FOLDERS = ("analysis", "study", "figures")  # of a workdir: results of commands, results of studies, figures
 SUFFIX = ".json"  # a record is named like its file, with this
+WAITS = (0.1, 0.2)  # seconds until a file and its record that do not belong together are read again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +82,34 @@ def holds(path: Path, record: Record) -> bool:
     return not _look(path, record)[1]
 
 
-def place(path: Path, record: Record) -> Path:
-    """Where to write a result: `path`, or, if another analysis or other arguments have a result there, a name of its own beside
-    it. So two questions never overwrite each other's answers.
+def place(path: Path, record: Record, any_checkpoint: bool = True) -> Path:
+    """Where to write a result: `path`, or a name of its own beside it where something else is: the result of another analysis or of
+    other arguments, that of another checkpoint unless `any_checkpoint`, or a file that no record describes as it is, which is the
+    user's and of which a line says that it is kept. So nothing is ever overwritten but an earlier answer to the same question.
     """
-    there = _record_of(path)
-    if there is None or record.same_question(there):
-        return path
-    question = json.dumps([record.analysis, _plain(record.arguments)], sort_keys=True)
-    return path.with_name(f"{path.stem}_{_digest(question.encode())[:12]}{path.suffix}")
+    asked = [record.analysis, _plain(record.arguments), *([] if any_checkpoint else [record.checkpoint])]
+    taken = path
+    while not _free(taken, record, any_checkpoint):
+        own = _digest(json.dumps([asked, taken.name], sort_keys=True).encode())[:12]
+        taken = path.with_name(f"{path.stem}_{own}{path.suffix}")
+    return taken
+
+
+def _free(path: Path, record: Record, any_checkpoint: bool) -> bool:
+    """Whether a result may be written to a path. A line says so if a user's own file is there."""
+    if not path.exists() and not _beside(path).exists():
+        return True
+    there = None
+    with contextlib.suppress(OSError):  # of a folder, or of a file that may not be read: neither is ours
+        there = _pair(path)[1] if path.exists() else _record_of(path)
+    if there is None:
+        warn(f"{path}: kept, no record says that lrjax made it; the result is written beside it")
+        return False
+    return _same(there, record, any_checkpoint)
+
+
+def _same(there: Mapping, record: Record, any_checkpoint: bool) -> bool:
+    return record.same_question(there) and (any_checkpoint or there["checkpoint"] == record.checkpoint)
 
 
 def remove(workdir: Path) -> list[Path]:
@@ -109,15 +134,27 @@ def remove(workdir: Path) -> list[Path]:
 def _look(path: Path, record: Record) -> tuple[bytes, str]:
     """The content of a file, and why it is not what `record` describes ("" if it is)."""
     try:
-        content = path.read_bytes()
+        content, there = _pair(path)
     except OSError as error:
         return b"", f"cannot be read ({error.strerror})" if path.exists() else "is not there"
-    there = _record_of(path)
-    if there is None or there["digest"] != _digest(content):
+    if there is None:
         return content, "has no record of what it was computed from"
     wanted = _plain(dataclasses.asdict(record))
     other = [name for name in wanted if there.get(name) != wanted[name]]
     return content, f"was computed from another {', another '.join(other)}" if other else ""
+
+
+def _pair(path: Path) -> tuple[bytes, dict | None]:
+    """The content of a file, and its record if one describes it as it is. A writer replaces the file, then the record: they are
+    read again, in case one is between the two. Raises OSError if the file cannot be read.
+    """
+    for wait in (0, *WAITS):
+        if wait:
+            time.sleep(wait)
+        content, there = path.read_bytes(), _record_of(path)
+        if there and there["digest"] == _digest(content):
+            return content, there
+    return content, None
 
 
 def _record_of(path: Path) -> dict | None:
@@ -148,7 +185,7 @@ def _plain(value):
 
 def told(function: Callable) -> dict[str, str]:
     """A function for a record's arguments: the source of a lambda, which holds them, or its name."""
-    return {"function": inspect.getsource(function).strip() if function.__name__ == "<lambda>" else function.__qualname__}
+    return {"function": _source_of(function).strip() if function.__name__ == "<lambda>" else function.__qualname__}
 
 
 @functools.cache
@@ -161,7 +198,7 @@ def code_of(function: Callable) -> str:
     module, own = function.__module__, ""
     roots = [module]
     if function.__name__ == "<lambda>":
-        own, imported = inspect.getsource(function), _imports(module)
+        own, imported = _source_of(function), _imports(module)
         roots = sorted(
             {imported.get(name, module) for name in _names(function.__code__) if name in {*function.__globals__, *imported}}
         )
@@ -180,33 +217,57 @@ def sources(modules: Iterable[str]) -> dict[str, str]:
     found, todo = {}, list(modules)
     while todo:
         name = todo.pop()
-        if name in found or name.partition(".")[0] not in packages or not (path := _file(name)):
+        if name in found or name.partition(".")[0] not in packages or not (file := _file(name)):
             continue
-        found[name] = _digest(path.read_bytes())
+        found[name] = _digest(file.content)
         todo += [*_imports(name).values(), name.rpartition(".")[0]]
         if "importlib" in _imports(name).values():  # it may import any module of its package, by name
-            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            todo += [f"{package}.{other.stem}" for other in path.parent.glob("*.py")]
+            package = name if file.is_package else name.rpartition(".")[0]
+            todo += [other for other in _package(package.partition(".")[0]) if other.rpartition(".")[0] == package]
     return found
 
 
+class _File(NamedTuple):
+    """A source file, as it was when it was read. is_package: it is an `__init__.py`."""
+
+    content: bytes
+    is_package: bool
+
+
 @functools.cache
-def _file(module: str) -> Path | None:
-    """The source of a module, found beside its package's; None if there is none."""
-    package, *names = module.split(".")
-    top = getattr(sys.modules.get(package), "__path__", None)
-    for path in [Path(folder).joinpath(*names) for folder in top or ()]:
-        for file in (path.with_name(path.name + ".py") if names else None, path / "__init__.py"):
-            if file and file.is_file():
-                return file
-    return None
+def _package(name: str) -> dict[str, _File]:
+    """The sources of all modules of a package, by module; none if it is not imported. They are read once for a process."""
+    found = {}
+    for folder in getattr(sys.modules.get(name), "__path__", ()):
+        for path in Path(folder).rglob("*.py"):
+            names = path.relative_to(folder).with_suffix("").parts
+            if path.is_file() and not any(part.startswith(".") for part in names):  # hidden ones are copies that editors keep
+                is_package = names[-1] == "__init__"
+                module = ".".join((name, *names[: len(names) - is_package]))
+                if is_package or module not in found:
+                    found[module] = _File(path.read_bytes(), is_package)
+    return found
+
+
+def _file(module: str) -> _File | None:
+    """The source of a module; None if there is none."""
+    package = module.partition(".")[0]
+    return _package(package).get(module) if package in sys.modules else None
+
+
+def _source_of(function: Callable) -> str:
+    """The source of a function, as it was when the process began if it is in a package."""
+    if not (file := _file(function.__module__)):
+        return inspect.getsource(function)
+    lines = io.StringIO(file.content.decode(), newline=None).readlines()
+    return "".join(inspect.getblock(lines[function.__code__.co_firstlineno - 1 :]))
 
 
 @functools.cache
 def _imports(module: str) -> dict[str, str]:
     """What a module imports, wherever it does: the name that it has there -> the module that it comes from."""
-    found, path = {}, _file(module)
-    for node in ast.walk(ast.parse(path.read_bytes())) if path else ():
+    found, file = {}, _file(module)
+    for node in ast.walk(ast.parse(file.content)) if file else ():
         if isinstance(node, ast.Import):
             found |= {name.asname or name.name.partition(".")[0]: name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -221,3 +282,9 @@ def _names(code: CodeType) -> Iterable[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
+
+
+# Now, before anyone edits what this process runs. Any other package is read when it is first asked for.
+for _name in ("lrjax", "experiments"):
+    if _name in sys.modules:
+        _package(_name)

@@ -1,6 +1,7 @@
 """A result is read only as what it was computed from: this checkpoint, this question, this code."""
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 import sys
@@ -101,15 +102,42 @@ def test_a_record_is_readable_and_says_what_was_asked_of_what(made):
     assert set(found) == {"checkpoint", "analysis", "arguments", "code", "version", "digest"}
 
 
-def test_an_archive_is_read_as_one_and_only_where_the_own_tables_are_not_whole(made, later, tmp_path):
+def test_an_archive_is_read_as_one_and_only_where_the_folder_has_no_sweep_of_that_part(made, later, tmp_path):
     archive = dataclasses.replace(made, kept=tmp_path / "kept")
     archive.keep()
-    assert not archive.archived("default") and not list((tmp_path / "kept").rglob("*.json"))
+    assert not archive.archived("default") and not list(archive.told_of_archive())
+    made_from = json.loads((tmp_path / "kept/default/made_from.json").read_text())
+    assert made_from == {"checkpoint": workdir.identity(made.path("default"))}
     replace(made.path("default"), later)
-    assert archive.archived("default") and set(archive.answer("default", "strongest")["seed"].tolist()) == {0, 1}
-    assert not made.has("default"), "what is archived is nobody's own"
+    assert not archive.has("default") and not archive.archived("default") and archive.tables("default") == made.path("default")
+    with pytest.raises(InputError, match=r"strongest.csv: is not there"):
+        archive.answer("default", "strongest")
+    assert [line.endswith("kept/default is not read") for line in archive.told_of_archive()] == [True]
+    gone = dataclasses.replace(archive, folder=tmp_path / "nothing")
+    for _ in range(2):  # archives of earlier versions do not say what they were made from
+        assert gone.archived("default") and set(gone.answer("default", "strongest")["seed"].tolist()) == {0, 1}
+        assert [line.endswith("the archived ones of " + str(tmp_path / "kept/default")) for line in gone.told_of_archive()] == [
+            True
+        ]
+        (tmp_path / "kept/default/made_from.json").unlink(missing_ok=True)
     archive.make("default", PARTS["default"].answers)
     assert not archive.archived("default") and set(archive.answer("default", "strongest")["seed"].tolist()) == {50, 51}
+
+
+def test_an_archive_is_not_read_of_a_part_that_is_begun_here(tmp_path):
+    """By hand-made tables: another sweep, with other seeds, was begun in the folder and stopped."""
+    begun = Study(tmp_path / "own", {"part": Part("diversity", ("rise",))}, tmp_path / "kept")
+    for path in ("models.csv", "analysis/rise.csv"):
+        stats.write_csv(tmp_path / "kept/part" / path, {"seed": np.arange(2), "unseen_pair": np.ones(2)})
+    assert begun.archived("part") and begun.has("part")
+    (begun.path("part")).mkdir(parents=True)
+    (begun.path("part") / "config.json").write_text("{}")
+    assert not begun.archived("part") and not begun.has("part")
+    with pytest.raises(InputError, match=r"own/part"):
+        begun.models("part")
+    with pytest.raises(InputError, match=r"own/part"):
+        begun.answer("part", "rise")
+    assert len(list(begun.told_of_archive())) == 1
 
 
 def test_the_tables_of_a_finished_sweep_are_those_of_its_checkpoint(made):
@@ -201,6 +229,71 @@ def test_a_place_that_another_question_has_is_not_overwritten(tmp_path):
     assert len(list(tmp_path.glob("*.csv"))) == 3 and results.holds(path, first) and not results.holds(path, later)
 
 
+def test_a_place_that_another_checkpoint_has_is_not_overwritten_outside_the_workdir(tmp_path):
+    """In a folder of --out several sweeps may answer; each has its own files there, and finds them again."""
+    table, path = {"x": np.arange(2)}, tmp_path / "t.csv"
+    first = results.Record("step 1, a", "one", {}, "c")
+    results.write(path, table, first)
+    other = dataclasses.replace(first, checkpoint="step 2, b")
+    there = results.place(path, other, any_checkpoint=False)
+    assert there != path and results.place(path, first, any_checkpoint=False) == path
+    results.write(there, table, other)
+    assert results.place(path, other, any_checkpoint=False) == there and results.holds(path, first)
+    third = results.place(path, dataclasses.replace(first, checkpoint="step 3, c"), any_checkpoint=False)
+    assert third not in (path, there)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_users_own_file_is_kept_and_a_line_says_so(recorded, tmp_path, capsys, monkeypatch):
+    """One without a record, or with that of the table that was there before it was changed by hand."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    table, path, record = {"x": np.arange(2)}, tmp_path / "t.csv", results.Record("step 1, a", "one", {}, "c")
+    if recorded:
+        results.write(path, table, record)
+    path.write_text("mine")
+    there = results.place(path, record)
+    assert there != path and there.suffix == ".csv"
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{path}: kept, no record says that lrjax made it" in error
+    results.write(there, table, record)
+    assert results.place(path, record) == there and path.read_text() == "mine" and results.holds(there, record)
+
+
+def test_what_is_written_to_out_never_replaces_the_answer_of_another_checkpoint(tmp_path, monkeypatch):
+    """In the workdir a later checkpoint's answer does."""
+    given = flags.FlagValues()
+    for name in ("ckpt", "out", "where"):
+        flags.DEFINE_string(name, None, "", flag_values=given, module_name="lrjax.answers")
+    given.mark_as_parsed()
+    monkeypatch.setattr(flags, "FLAGS", given)
+    monkeypatch.setattr(workdir, "root", lambda path: path)
+    placed = {}
+    for out in (None, str(tmp_path / "a"), str(tmp_path / "oo")):
+        for n in (1, 2):
+            given.ckpt, given.out = str(tmp_path / "a"), out
+            monkeypatch.setattr(answers, "_checkpoint", f"step {n}, x")
+            path, record = answers.place("analysis", "shares", "csv")
+            results.write(path, {"x": np.arange(n)}, record)
+            placed[out, n] = path
+    assert placed[None, 1] == placed[None, 2] == placed[str(tmp_path / "a"), 2] == tmp_path / "a/analysis/shares.csv"
+    assert placed[str(tmp_path / "oo"), 1] != placed[str(tmp_path / "oo"), 2]
+
+
+def test_a_table_that_is_being_replaced_is_read_when_its_record_is_there(tmp_path, monkeypatch):
+    """A writer replaces a table, then its record. Between the two a reader waits; what never gets its record is never read."""
+    path, record = tmp_path / "t.csv", results.Record("step 1, a", "one", {}, "c")
+    results.write(path, {"x": np.arange(2)}, record)
+    content = stats.csv_text(table := {"x": np.arange(3)}).encode()
+    path.write_bytes(content)
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    with pytest.raises(InputError, match="has no record"):
+        results.read(path, record)
+    monkeypatch.setattr("time.sleep", lambda seconds: results.sign(path, record, content))
+    np.testing.assert_array_equal(results.read(path, record)["x"], table["x"])
+    assert waited
+
+
 # ---- the version of an analysis ----
 
 
@@ -223,7 +316,7 @@ def test_the_version_changes_with_any_code_that_can_influence_a_result_and_with_
     import fakelab.table
 
     def versions():
-        for cached in (results.code_of, results.code_of_modules, results._file, results._imports):
+        for cached in (results.code_of, results.code_of_modules, results._package, results._imports):
             cached.cache_clear()
         return np.array([results.code_of(fakelab.table.TABLE[name]) for name in ("one", "two")])
 
@@ -241,6 +334,41 @@ def test_the_version_changes_with_any_code_that_can_influence_a_result_and_with_
     assert (versions() == at_first).all()
     for name in [name for name in sys.modules if name.startswith("fakelab")]:
         del sys.modules[name]
+
+
+def test_an_edit_during_a_run_changes_no_record_of_that_run(tmp_path, monkeypatch):
+    """What a process runs is what was there when it began. Asked for early or late, its version is the same."""
+    lab = tmp_path / "editlab"
+    lab.mkdir()
+    source = "TABLE = {\n    'one': lambda run: run,\n}\ndef two(run):\n    return 2\n"
+    for name, text in (("__init__", ""), ("table", source), ("first", "def first(run):\n    return 1\n")):
+        (lab / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    import editlab.first
+    import editlab.table
+
+    results.code_of(editlab.first.first)  # the package is known from here on
+    cached = (results.code_of, results.code_of_modules, results._imports)
+    told = lambda: (
+        results.told(editlab.table.TABLE["one"]),
+        *map(results.code_of, (editlab.table.two, editlab.table.TABLE["one"])),
+    )
+    (lab / "table.py").write_text("import os\n" + source.replace("return 2", "return 3").replace("run: run", "run: 5"))
+    late = told()
+    assert late[0] == {"function": "'one': lambda run: run,"}
+    (lab / "table.py").write_text(source)
+    for function in (*cached, results._package):
+        function.cache_clear()
+    assert told() == late, "as if nobody had edited"
+    for name in [name for name in sys.modules if name.startswith("editlab")]:
+        del sys.modules[name]
+
+
+def test_the_code_of_this_process_is_read_when_it_begins():
+    spec = importlib.util.spec_from_file_location("results_anew", results.__file__)
+    spec.loader.exec_module(anew := importlib.util.module_from_spec(spec))
+    assert anew._package.cache_info().currsize, "before anything is asked"
+    assert {"lrjax", "lrjax.results", "lrjax.tasks.grid"} <= set(anew._package("lrjax"))
 
 
 def test_the_version_of_an_analysis_is_of_the_model_and_not_of_figures_or_pages():

@@ -2,19 +2,20 @@
 
 A study is a folder with a workdir per sweep; an answer is `<sweep>/study/<name>.csv`, with its record (`results`). An answer that
 was computed from the sweep's checkpoint by the code that is here is not made again; any other is never read. The tables alone can
-be archived elsewhere, so that a page can be made again where the sweeps are not: an archive has no records, and is read only where
-a sweep's own tables are not whole.
+be archived elsewhere, so that a page can be made again where the sweeps are not. Where the folder has a sweep of a part, which may
+be another one than the archive's, the archive is not read.
 """
 
 import contextlib
 import dataclasses
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lrjax import cli, results, stats, workdir
+from lrjax import cli, files, results, stats, workdir
 from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, relational, text, values
 from lrjax.analysis.ablate import (
     ABLATIONS,
@@ -101,21 +102,8 @@ class Part:
     most_seeds: int = 100_000
 
 
-WHOLE = (
-    "ablate",
-    "each",
-    "controls",
-    "doses",
-    "text_ablate",
-    "gauge",
-    "law",
-    "monotone",
-    "shares",
-    "gradient",
-    "strongest",
-    "heads",
-)
-WHOLE += ("pruning", "text", "swap", "align", "values")
+WHOLE = ("ablate", "each", "controls", "doses", "text_ablate", "gauge", "law", "monotone", "shares", "gradient", "strongest")
+WHOLE += ("heads", "pruning", "text", "swap", "align", "values")
 PARTS: dict[str, Part] = {
     "default": Part("diversity", WHOLE),
     "paper_like": Part("paper_like", WHOLE),
@@ -125,7 +113,6 @@ PARTS: dict[str, Part] = {
     "phases": Part("phases"),
     "align": Part("align", ("align",), 4),
 }
-
 
 # Other encoders: each sweep holds its own baseline.
 ENCODERS: dict[str, Part] = {
@@ -199,10 +186,16 @@ class Study:
         return self._whole(part) or self.archived(part)
 
     def archived(self, part: str) -> bool:
-        """Whether a sweep's tables are read from the archive: it has them, and the sweep's own are not whole."""
-        if self.kept is None or self._whole(part) or not _trained(self.kept / part):
-            return False
-        return all(self._in_archive(part, name).is_file() for name in self.parts[part].answers)
+        """Whether a sweep's tables are read from the archive: it has them, and the folder has no sweep of this part."""
+        return self._is_kept(part) and not (self.path(part) / "config.json").is_file() and not self._whole(part)
+
+    def told_of_archive(self) -> Iterator[str]:
+        """A line for each part of which the archive is read, or is not read because of a sweep that is not whole."""
+        for part in filter(self._is_kept, self.parts):
+            if self.archived(part):
+                yield f"{part}: its tables are the archived ones of {self.kept / part}"
+            elif not self._whole(part):
+                yield f"{part}: {self.path(part)} holds a sweep without all its answers; the archive {self.kept / part} is not read"
 
     def tables(self, part: str) -> Path:
         """The folder of a sweep's tables: its workdir, or the archive's."""
@@ -256,12 +249,16 @@ class Study:
         return missing
 
     def keep(self) -> None:
-        """Copy the tables of every sweep that is whole in the folder to the archive `kept`, and the times."""
+        """Copy the tables of every sweep that is whole in the folder to the archive `kept`, and the times. Beside a sweep's tables
+        made_from.json says of which checkpoint they are.
+        """
         times = self.times()
         for part in (part for part in self.parts if self._whole(part)):
+            (made_from := self.kept / part / "made_from.json").unlink(missing_ok=True)  # the tables change first
             stats.write_csv(self.kept / part / "models.csv", _models(self.path(part)))
             for name in self.parts[part].answers:
                 stats.write_csv(self._in_archive(part, name), results.read(*self._result(part, name)))
+            files.write_atomically(made_from, json.dumps({"checkpoint": workdir.identity(self.path(part))}) + "\n")
         if times:
             stats.write_csv(self.kept / "times.csv", times)
 
@@ -284,6 +281,11 @@ class Study:
         of_kept = {what: seconds for what, seconds in kept.items() if what.split(":")[0] in elsewhere}
         table = of_kept | {what: s for what, s in _times(self.folder).items() if what.split(":")[0] not in elsewhere}
         return _columns(table) if table else None
+
+    def _is_kept(self, part: str) -> bool:
+        """Whether the archive has a sweep's tables."""
+        there = self.kept is not None and _trained(self.kept / part)
+        return there and all(self._in_archive(part, name).is_file() for name in self.parts[part].answers)
 
     def _whole(self, part: str) -> bool:
         """Whether a sweep is trained here and has all its answers."""
