@@ -106,6 +106,12 @@ def joined(table: Table, other: Table, names) -> Table:
     return table | {name: pick(other[name]) for name in names}
 
 
+def undiverged(history: Table, columns) -> Table:
+    """The rows of the models that have not diverged: a diverged one has NaN in every measure, here `columns`, from then on."""
+    gone = np.all([np.isnan(history[name]) for name in columns], 0)
+    return select(history, ~np.isin(history["model"], history["model"][gone]))
+
+
 def varying(table: Table, columns) -> tuple[str, ...]:
     """Those of `columns` that take more than one value."""
     return tuple(name for name in columns if name in table and len(set(table[name].tolist())) > 1)

@@ -3,6 +3,7 @@
 import collections
 
 import numpy as np
+import xarray as xr
 
 from lrjax.analysis import text
 from lrjax.gates import NONE
@@ -63,12 +64,13 @@ def afterwards(study: Study) -> str:
     part = "training_ablation"
     if not study.has(part):
         return ""
-    wait, never = waits(study, part), int(np.isnan(reached(study, part, "EP=0")).sum())
+    wait, without_ep = waits(study, part), reached(study, part, "EP=0")
+    never = int(np.isnan(without_ep).sum())
     without = lambda metric, n: format_interval(at(metric, n, gates="EP=0", less={"gates": NONE})(study, part), signed=True)
     lost = lambda term, n, gates: format_interval(zeroed(term, ORDER, n, gates=gates)(study, part), signed=True)
     return (
-        f"Found after the run: without EP {never} of {len(wait)} models never reach an order of .8 at 15 labels, and the median "
-        f"wait of all is {np.median(wait):.0f} steps; the label set changes by {without(SET, 5)} at 5 labels and by "
+        f"Found after the run: without EP {never} of {len(without_ep)} models never reach an order of .8 at 15 labels, and the "
+        f"median wait of all is {np.median(wait):.0f} steps; the label set changes by {without(SET, 5)} at 5 labels and by "
         f"{without(SET, 25)} at 25, top-1 by {without(TOP1, 5)} and {without(TOP1, 25)}; PP at zero then changes order by "
         f"{lost('PP', N, 'EP=0')} at 15 labels, and PE at zero by {lost('PE', N, 'EP=0')} (trained with EP: "
         f"{lost('PE', N, NONE)}). With EP and PP off BP at zero changes it by {lost('BP', 25, 'EP+PP=0')} at 25."
@@ -131,9 +133,11 @@ def transfer(study: Study) -> str:
     told = []
     for n in (N, 25):
         where = {"n_labels": n, "positions": "rotary"}
-        order = of(study.models("positions"), ORDER, **where)
-        steady = per_model(study.answer("positions", "text_layers"), "steadiness", np.max, **where)
-        ratio = of(study.answer("positions", "strongest"), "ratio", **where)
+        order, steady, ratio = xr.align(  # answers lack models that diverged
+            of(study.models("positions"), ORDER, **where),
+            per_model(study.answer("positions", "text_layers"), "steadiness", np.max, **where),
+            of(study.answer("positions", "strongest"), "ratio", **where),
+        )
         told.append(
             f"{spearmanr(order, steady).statistic:.2f} ({n} labels; with vision's ratio {spearmanr(order, ratio).statistic:.2f})"
         )
@@ -156,7 +160,7 @@ def deciding(study: Study) -> str:
             continue
         counts, where = collections.Counter(), {"answer": "by_layer", "n_layers_vision": n_layers}
         left = [kept(f"vision.L{layer}:EP+PP+BP=0", n, floor="EP+PP+BP", **where)(study, "depth") for layer in range(n_layers)]
-        for of_model in np.array(left).T:
+        for of_model in np.array(xr.align(*left)).T:
             layers = " and ".join(f"layer {layer}" for layer in np.flatnonzero(of_model <= KEPT))
             counts["not learned" if np.isnan(of_model).any() else layers or "no layer alone"] += 1
         nothing = format_interval(zeroed("EP+PP+BP", ORDER, n, change=False, **where)(study, "depth"), within=ACCURACY)
@@ -181,9 +185,9 @@ def together(study: Study) -> str:
     for n_layers, n in groups(layers, ("n_layers_vision", "n_labels")):
         if n_layers == 1:
             continue
-        size = greatest(layers, n_layers, n)
+        size = np.array(xr.align(*greatest(layers, n_layers, n)))
         both = (size[-1] > 1) & (size[:-1] > 1).any(0)
-        gone = ", ".join(f"{share:.3f}" for share in compounds(n_layers, n)(study, "depth")[both])
+        gone = ", ".join(f"{share:.3f}" for share in compounds(n_layers, n)(study, "depth").values[both])
         told.append(
             f"{n_layers} layers, N = {n}: {both.sum()} of {size.shape[1]}" + f" (of the last's is gone: {gone})" * bool(gone)
         )

@@ -257,10 +257,10 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
     ratio = "" if source else " (order alone)"
     if source and not np.isnan(left).all():
         spread = asked(source, RATIO[source], MANY, **where)(study, part)
-        there &= spread > 1
-        mean, low, high = mean_interval(np.where(np.isnan(left), np.nan, spread))  # of the same models
+        there = there & (spread > 1)
+        mean, low, high = mean_interval(spread.where(left.notnull()))  # of the same models
         ratio = f"; over label spread {mean:.1f} [{low:.1f}, {high:.1f}]"
-    return row | {"gradient": f"in {there.sum()} of {(~np.isnan(left)).sum()}{ratio}"}
+    return row | {"gradient": f"in {int(there.sum())} of {int(left.notnull().sum())}{ratio}"}
 
 
 def special(models: Table) -> tuple[str, ...]:
