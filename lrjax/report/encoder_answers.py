@@ -11,7 +11,7 @@ from lrjax.report.claims import ORDER, SET, TOP1, N, Verdict, of, per_model, row
 from lrjax.report.contrasts import KEPT, at, compounds, greatest, kept, reached, waits, zeroed
 from lrjax.report.page import Page
 from lrjax.report.study import Study
-from lrjax.stats import ACCURACY, format_interval, groups, select
+from lrjax.stats import ACCURACY, format_interval, format_share, groups, select
 
 
 def answer(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None:
@@ -64,13 +64,12 @@ def afterwards(study: Study) -> str:
     part = "training_ablation"
     if not study.has(part):
         return ""
-    wait, without_ep = waits(study, part), reached(study, part, "EP=0")
-    never = int(np.isnan(without_ep).sum())
+    wait, never = waits(study, part), format_share(reached(study, part, "EP=0").isnull())
     without = lambda metric, n: format_interval(at(metric, n, gates="EP=0", less={"gates": NONE})(study, part), signed=True)
     lost = lambda term, n, gates: format_interval(zeroed(term, ORDER, n, gates=gates)(study, part), signed=True)
     return (
-        f"Found after the run: without EP {never} of {len(without_ep)} models never reach an order of .8 at 15 labels, and the "
-        f"median wait of all is {np.median(wait):.0f} steps; the label set changes by {without(SET, 5)} at 5 labels and by "
+        f"Found after the run: without EP {never} models never reach an order of .8 at 15 labels, and the median "
+        f"wait of all is {np.median(wait):.0f} steps; the label set changes by {without(SET, 5)} at 5 labels and by "
         f"{without(SET, 25)} at 25, top-1 by {without(TOP1, 5)} and {without(TOP1, 25)}; PP at zero then changes order by "
         f"{lost('PP', N, 'EP=0')} at 15 labels, and PE at zero by {lost('PE', N, 'EP=0')} (trained with EP: "
         f"{lost('PE', N, NONE)}). With EP and PP off BP at zero changes it by {lost('BP', 25, 'EP+PP=0')} at 25."
@@ -97,9 +96,9 @@ def turning(study: Study) -> str:
     first = left["prefers_first"] >= text.WHATEVER, right["prefers_first"] >= text.WHATEVER
     second = left["prefers_first"] <= 1 - text.WHATEVER, right["prefers_first"] <= 1 - text.WHATEVER
     turns = first[0] & second[1] | second[0] & first[1]
-    models = np.unique(left["model"])
+    turning_models = np.isin(np.unique(left["model"]), left["model"][turns])
     return (
-        f"Found after the run: in {len(np.unique(left['model'][turns]))} of {len(models)} models of 15 labels a head of layer 1 "
+        f"Found after the run: in {format_share(turning_models)} models of 15 labels a head of layer 1 "
         f"prefers the label named first in {text.WHATEVER:.0%} or more of the held-out captions with one word, and the one named "
         f"second in as many with the other."
     )
@@ -115,8 +114,8 @@ def telling(study: Study) -> str:
     strongest = [rows[by_via["both"][rows].argmin()] for rows in models]
     change = {via: changes[strongest] for via, changes in by_via.items()}
     return (
-        f"Told the other word, the strongest path costs a tenth of the order or more in {(change['both'] <= -0.1).sum()} of them; "
-        f"it changes order by {format_interval(change['pattern'], signed=True)} through the pattern and by "
+        f"Told the other word, the strongest path costs a tenth of the order or more in {format_share(change['both'] <= -0.1)} of "
+        f"them; it changes order by {format_interval(change['pattern'], signed=True)} through the pattern and by "
         f"{format_interval(change['values'], signed=True)} through the values."
     )
 
