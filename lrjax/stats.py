@@ -106,6 +106,12 @@ def joined(table: Table, other: Table, names) -> Table:
     return table | {name: pick(other[name]) for name in names}
 
 
+def undiverged(history: Table, columns) -> Table:
+    """The rows of the models that have not diverged: a diverged one has NaN in every measure, here `columns`, from then on."""
+    gone = np.all([np.isnan(history[name]) for name in columns], 0)
+    return select(history, ~np.isin(history["model"], history["model"][gone]))
+
+
 def varying(table: Table, columns) -> tuple[str, ...]:
     """Those of `columns` that take more than one value."""
     return tuple(name for name in columns if name in table and len(set(table[name].tolist())) > 1)
@@ -180,3 +186,9 @@ def format_interval(values, signed: bool = False, within: tuple[float, float] | 
     """`0.870 [0.820, 0.910]`, or with signs for a difference. `within`: the ends of the scale, such as ACCURACY."""
     mean, low, high = (f"{x:+.3f}" if signed else f"{x:.3f}" for x in mean_interval(values, within))
     return mean if "nan" in low else f"{mean} [{low}, {high}]"
+
+
+def format_share(true) -> str:
+    """`7 of 8 (0.875 [0.529, 0.978])`: of how many models something is true, their share and its interval; `0 of 0` of none."""
+    true = np.asarray(true)
+    return f"{true.sum()} of {len(true)}" + (f" ({format_interval(true)})" if len(true) else "")

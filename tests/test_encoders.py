@@ -193,9 +193,9 @@ def test_a_head_that_turns_prefers_first_with_one_word_and_second_with_the_other
     paths = {"model": np.tile([0, 0, 1, 1], 3), "seed": np.tile([0, 0, 1, 1], 3), "via": np.repeat(list(change), 4)}
     paths |= {"exchanged": np.full(12, "word"), "n_layers_text": np.full(12, 2), "n_labels": np.full(12, 15)}
     paths |= {"change": np.concatenate(list(change.values()))}
-    assert "in 1 of 3 models" in encoder_answers.turning(study_of(text=table))
+    assert "in 1 of 3 (0.333 [0.061, 0.792]) models" in encoder_answers.turning(study_of(text=table))
     told = encoder_answers.telling(study_of(text_paths=paths))
-    assert "a tenth of the order or more in 1 of them" in told
+    assert "a tenth of the order or more in 1 of 2 (0.500 [0.095, 0.905]) of them" in told
     assert "-0.225 [" in told and "by -0.045 [" in told, "through pattern and values of the path that is strongest through both"
 
 

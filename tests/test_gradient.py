@@ -122,6 +122,22 @@ def test_auc_and_onsets_by_hand():
     assert (found["gradient_first_low"], found["gradient_first_high"]) == stats.share_interval(np.array([True, False]))[1:]
 
 
+def test_onsets_leave_diverged_models_out():
+    nan = np.nan
+    history = {
+        "model": np.repeat([0, 1], 3),
+        "n_labels": np.full(6, 5),
+        "step": np.array([0, 10, 20] * 2),
+        "position_gradient_h0": np.array([0, 8, 9, 0, nan, nan]),
+        "unseen_pair": np.array([0, 0.1, 0.9, 0, nan, nan]),
+        "unseen_pair_order": np.array([0.5, 0.5, 0.9, 0.5, nan, nan]),
+    }
+    found = gradient.onsets(history)
+    assert (found["models"], found["gradient"], found["top1"], found["gradient_first"]) == (1, 10, 20, 1)
+    with pytest.raises(InputError, match="all models have diverged"):
+        gradient.onsets(stats.select(history, history["model"] == 1))
+
+
 def test_an_encoder_that_does_not_exist_is_named(trained):
     with pytest.raises(InputError, match="--encoder=visoin: does not exist"):
         gradient.gradient(trained[1], "visoin")

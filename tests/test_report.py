@@ -12,6 +12,7 @@ from lrjax import config, stats, sweep, workdir
 from lrjax.analysis import gradient
 from lrjax.errors import InputError
 from lrjax.report import build, claims, encoder_claims, study, task_claims
+from lrjax.report import tasks as build_tasks
 from lrjax.report.claims import Claim, Estimate, judge, stated
 from lrjax.report.page import RULE, Page, measured
 from lrjax.report.study import Study
@@ -134,6 +135,9 @@ def test_the_committed_verdicts_are_those_of_the_committed_tables(tmp_path):
         if c.within and found.n and found.rule == stats.T:
             values = c.values(kept, c.part)
             assert np.nanmin(values) >= 0 and np.nanmax(values) <= 1, f"{c.key} is no accuracy"
+    shares = stats.read_csv(tables / "all.csv")["gradient"].tolist()
+    assert [row["gradient"] for row in build_tasks.table(kept)] == shares, "of models, with their intervals"
+    assert all(f" {share} |" in (ROOT / "report" / "tasks.md").read_text() for share in shares)
 
 
 def test_contrasts_are_paired_by_seed(tiny_study):

@@ -1,6 +1,7 @@
 """Other worlds: the claims on them and their page; gradients in two dimensions; where a reader looks."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -99,8 +100,8 @@ def test_a_sweep_that_is_gone_keeps_its_place_in_the_page(study, tmp_path, monke
 def test_sweeps_are_compared_by_the_seeds_that_both_have():
     one = {"seed": np.array([0, 1, 2, 3]), "n_labels": np.full(4, 25), "top1": np.array([0.0, 0.1, 0.2, 0.3])}
     other = {"seed": np.array([3, 5, 1, 1]), "n_labels": np.array([25, 25, 25, 5]), "top1": np.array([0.5, 0.6, 0.7, 0.8])}
-    mine, others = task_claims.paired("top1", 25, (one, {}), (other, {}))
-    np.testing.assert_array_equal([mine, others], [[0.1, 0.3], [0.7, 0.5]])
+    tables = SimpleNamespace(models={"one": one, "other": other}.get)
+    np.testing.assert_allclose(task_claims.less_of("top1", 25, "other", {})(tables, "one"), [0.1 - 0.7, 0.3 - 0.5])
 
 
 def test_grids_of_several_sizes_are_drawn_each_as_large_as_it_is(monkeypatch, tmp_path):

@@ -24,10 +24,11 @@ from lrjax.attention import GATES, TERMS, VALUES, normalise, project, term_logit
 from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
 from lrjax.encoder import Encoder, Shape
+from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.scenes import PAIR_CAPTION, Form
 from lrjax.splits import Splits
-from lrjax.stats import Table, groups, mean_interval
+from lrjax.stats import Table, groups, mean_interval, undiverged
 
 POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")
 GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as generalising
@@ -198,8 +199,11 @@ def onsets(history: Table, share: float = 0.5) -> Table:
     """Which comes first in training, the gradient or the skill? A row per N: medians over models of the first evaluation at which
     the greatest |position_gradient| of a head, and unseen-pair order and top-1, have gone `share` of their way from the first
     evaluation to the last; `gradient_first`, `gradient_last`: shares of models whose gradient is there strictly before (after)
-    top-1, with their intervals `_low`, `_high`.
+    top-1, with their intervals `_low`, `_high`. Diverged models are left out. Raises InputError if all have diverged.
     """
+    history = undiverged(history, recorded(history))
+    if not len(history["step"]):
+        raise InputError("history: all models have diverged: there is nothing to ask; train with a lower lr")
     strength = np.nanmax(np.abs([history[name] for name in recorded(history)]), 0)
     curves = {"gradient": strength, "order": history["unseen_pair_order"], "top1": history["unseen_pair"]}
     lines = []

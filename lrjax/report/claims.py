@@ -9,10 +9,11 @@ Default labels of a contrast: N = 15, as in the paper's figures.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from lrjax.analysis.decompose import LEARNED
 from lrjax.analysis.gradient import carried, onsets, prediction, scale_ratio
@@ -20,7 +21,7 @@ from lrjax.analysis.regime import in_order
 from lrjax.errors import InputError
 from lrjax.gates import NONE
 from lrjax.report.study import Study
-from lrjax.stats import ACCURACY, BOOTSTRAP, Table, cut, mean_interval, rule, select
+from lrjax.stats import ACCURACY, BOOTSTRAP, Table, cut, joined, mean_interval, rule, select, undiverged
 
 N = 15
 INF = float("inf")
@@ -51,7 +52,7 @@ class Claim:
     contrast: str
     low: float
     high: float
-    values: Callable[[Study, str], np.ndarray | Estimate] | None
+    values: Callable[[Study, str], np.ndarray | xr.DataArray | Estimate] | None
     part: str | None = None
     note: str = ""
 
@@ -97,6 +98,7 @@ def judge(claim: Claim, study: Study, part: str) -> Verdict:
     except InputError:  # the sweep or the answer is not there
         return nothing
     if not isinstance(values, Estimate):
+        values = np.asarray(values)
         values = Estimate(*mean_interval(values), int((~np.isnan(values)).sum()), rule(values))
     if values.n == 0:
         return nothing
@@ -118,7 +120,7 @@ def stated(verdict: Verdict) -> str:
     return f"{verdict.mean:.2f}" + (" [{:.2f}, {:.2f}]".format(*verdict.shown) if verdict.n > 1 else " (one model)")
 
 
-# ---- what is read from the answers: arrays in the order of seeds, so that differences are paired ----
+# ---- what is read from the tables, by seed: a difference is of the seeds that both have (answers lack diverged models) ----
 
 
 def rows_with(table: Table, **where) -> Table:
@@ -131,10 +133,16 @@ def rows_with(table: Table, **where) -> Table:
     return select(table, rows)
 
 
-def of(table: Table, metric: str, **where) -> np.ndarray:
-    """`metric` where the columns have these values, in the order of seeds."""
+def labelled(values: Sequence | np.ndarray, seeds: Sequence | np.ndarray) -> xr.DataArray:
+    """Values, one a seed, in the order of seeds. Arithmetic on two of them pairs by seed and keeps the seeds that both have."""
+    order = np.argsort(seeds, kind="stable")
+    return xr.DataArray(np.asarray(values)[order], {"seed": np.asarray(seeds)[order]}, ["seed"])
+
+
+def of(table: Table, metric: str, **where) -> xr.DataArray:
+    """`metric` where the columns have these values, by seed."""
     part = rows_with(table, **where)
-    return part[metric][np.argsort(part["seed"], kind="stable")]
+    return labelled(part[metric], part["seed"])
 
 
 def accuracy(metric: str, n: int = N):
@@ -168,13 +176,13 @@ def by_label_count(metric: str, few: int, many: int):
     return lambda study, part: of(study.models(part), metric, n_labels=many) - of(study.models(part), metric, n_labels=few)
 
 
-def layout_effect(study: Study, part: str) -> np.ndarray:
+def layout_effect(study: Study, part: str) -> xr.DataArray:
     """Top-1 at n2 = 40 less that at n2 = 1."""
     table = study.models("layouts")
     return of(table, "unseen_pair", n_labels=N, n2=40) - of(table, "unseen_pair", n_labels=N, n2=1)
 
 
-def decay_effect(study: Study, part: str) -> np.ndarray:
+def decay_effect(study: Study, part: str) -> xr.DataArray:
     """Top-1 with weight decay 0.1 less that without."""
     table = study.models("weight_decay")
     return of(table, "unseen_pair", weight_decay=0.1) - of(table, "unseen_pair", weight_decay=0.0)
@@ -190,13 +198,14 @@ def share_of(terms: tuple[str, ...], rows: str):
     return values
 
 
-def per_model(table: Table, column: str, measure: Callable[[np.ndarray], float | bool], **where) -> np.ndarray:
-    """`measure` of each model's values of a column, where the other columns have these values, in the order of seeds."""
+def per_model(table: Table, column: str, measure: Callable[[np.ndarray], float | bool], **where) -> xr.DataArray:
+    """`measure` of each model's values of a column, where the other columns have these values, by seed."""
     part = rows_with(table, **where)
-    return np.array([measure(part[column][part["seed"] == seed]) for seed in np.unique(part["seed"])])
+    seeds = np.unique(part["seed"])
+    return labelled([measure(part[column][part["seed"] == seed]) for seed in seeds], seeds)
 
 
-def leaning(study: Study, part: str) -> np.ndarray:
+def leaning(study: Study, part: str) -> xr.DataArray:
     """Whether a model has heads that lean left and heads that lean right (thresholds of `analysis.heads`)."""
     both = lambda leans: {"left", "right"} <= set(leans)
     return per_model(study.answer(part, "heads"), "leans", both, n_labels=N, layer=0)
@@ -208,23 +217,18 @@ def kept_heads(best_of: Callable[[Table], np.ndarray]):
     def values(study, part):
         table = study.answer(part, "pruning")
         table = select(table, table["n_labels"] == N)
-        some = select(table, best_of(table))
-        whole = select(table, table["n_kept"] == table["n_kept"].max())
-        if not len(some["seed"]):
-            raise InputError("report: no such subset")
-        seeds = np.unique(some["seed"])
-        best = np.array([some["unseen_pair"][some["seed"] == seed].max() for seed in seeds])
-        return best - np.array([whole["unseen_pair"][whole["seed"] == seed][0] for seed in seeds])
+        best = per_model(select(table, best_of(table)), "unseen_pair", np.max)
+        return best - of(table, "unseen_pair", n_kept=table["n_kept"].max(initial=0))
 
     return values
 
 
-def single_head_top1(study: Study, part: str) -> np.ndarray:
+def single_head_top1(study: Study, part: str) -> xr.DataArray:
     """Top-1 with one head kept, the mean over the heads of each model."""
     return per_model(study.answer(part, "pruning"), "unseen_pair", np.mean, n_labels=N, n_kept=1)
 
 
-def reads_first(study: Study, part: str) -> np.ndarray:
+def reads_first(study: Study, part: str) -> xr.DataArray:
     """Whether a head of a model's EOT prefers the label named first whatever the labels (`analysis.text`)."""
     first = lambda whatever: "first" in set(whatever)
     return per_model(study.answer(part, "text"), "whatever", first, n_labels=N, set="heldout", word="left-of")
@@ -242,24 +246,30 @@ def aligned(n: int):
 
 
 def phases_in_order(study: Study, part: str) -> np.ndarray:
-    """Whether a model reaches .8 in single objects, then in seen pairs, then (strictly) in unseen pairs."""
-    history = study.history("phases")
+    """Whether a model reaches .8 in single objects, then in seen pairs, then (strictly) in unseen pairs. Diverged ones are left
+    out.
+    """
+    history = undiverged(study.history("phases"), [TOP1])
+    if not len(history["step"]):
+        return np.array([], bool)
     return in_order(history)[history["step"] == history["step"].max()]
 
 
 def gradient_before_skill(study: Study, part: str) -> np.ndarray:
-    """Whether a model's gradient is half grown strictly before its unseen-pair top-1 is half way."""
-    history = study.history("phases")
-    share = lambda model: onsets(select(history, history["model"] == model))["gradient_first"]  # of one model: 0 or 1
-    return np.concatenate([share(model) for model in np.unique(history["model"])]) == 1
+    """Whether a model's gradient is half grown strictly before its unseen-pair top-1 is half way. Diverged ones are left out."""
+    history = undiverged(study.history("phases"), [TOP1])
+    share = lambda model: onsets(select(history, history["model"] == model))["gradient_first"][0]  # of one model: 0 or 1
+    return np.array([share(model) == 1 for model in np.unique(history["model"])], bool)
 
 
 def ratios(study: Study, part: str) -> tuple[np.ndarray, Table]:
-    """The best head's ratio, and the accuracies, of all models of a sweep and of the sweep of initial scales."""
-    parts = [(study.answer(sweep, "strongest"), study.models(sweep)) for sweep in (part, "ratio")]
-    names = ("n_labels", "unseen_pair_order", "unseen_pair", "unseen_pair_label_set")
-    models = {name: np.concatenate([table[name] for _, table in parts]) for name in names}
-    return np.concatenate([best["ratio"] for best, _ in parts]), models
+    """The best head's ratio, and the accuracies, of the models of a sweep and of the sweep of initial scales, joined by the number
+    of the model: the answer lacks those that diverged.
+    """
+    names = ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set")
+    parts = [joined(study.answer(sweep, "strongest"), study.models(sweep), names) for sweep in (part, "ratio")]
+    models = {name: np.concatenate([table[name] for table in parts]) for name in ("ratio", "n_labels", *names)}
+    return models.pop("ratio"), models
 
 
 def predicts(metric: str):

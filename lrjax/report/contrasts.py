@@ -1,21 +1,22 @@
 """Values of claims on a sweep of other encoders or worlds, a value a seed: what a claim compares with its threshold.
 
-A value is a function of a study and the name of its sweep. Contrasts are paired by seed.
+A value is a function of a study and the name of its sweep. Contrasts are paired by seed (`claims.labelled`).
 """
 
 from collections.abc import Callable
 
 import numpy as np
+import xarray as xr
 
 from lrjax.analysis.gradient import carried, first_step
 from lrjax.gates import NONE
-from lrjax.report.claims import ORDER, TOP1, Estimate, N, of, per_model, rows_with
+from lrjax.report.claims import ORDER, TOP1, Estimate, N, labelled, of, per_model, rows_with
 from lrjax.report.study import Study
-from lrjax.stats import T, Table, mean_interval, select
+from lrjax.stats import T, Table, groups, mean_interval, select, undiverged
 
 KEPT = 0.2  # the most that is left of the order above chance when what carries it is taken away
 LEARNED = 0.8  # the accuracy from which on something counts as learned: what was not cannot be taken away
-Values = Callable[[Study, str], np.ndarray]
+Values = Callable[[Study, str], np.ndarray | xr.DataArray]
 
 
 def at(metric: str, n: int = N, less: dict | None = None, **where) -> Values:
@@ -49,7 +50,7 @@ def zeroed(
         found = of(table, metric, n_labels=n, ablation=ablation, **where)
         whole = of(table, metric, n_labels=n, ablation=NONE, **where)
         learned = whole if of_metric is None else of(table, of_metric, n_labels=n, ablation=NONE, **where)
-        return np.where(learned >= least, found - whole if change else found, np.nan)
+        return (found - whole if change else found).where(learned >= least)
 
     return values
 
@@ -96,11 +97,11 @@ def compounds(depth: int, n: int = 25) -> Values:
     return values
 
 
-def greatest(layers: Table, depth: int, n: int) -> np.ndarray:
-    """The greatest |gradient| of a head of every layer, by seed [l, M], from the answer `layers` or `layers_alone`."""
+def greatest(layers: Table, depth: int, n: int) -> list[xr.DataArray]:
+    """The greatest |gradient| of a head of each layer, by seed, from the answer `layers` or `layers_alone`."""
     table = rows_with(layers, n_labels=n, n_layers_vision=depth)
     table |= {"size": np.abs(table["position_gradient"])}
-    return np.array([per_model(table, "size", np.max, layer=layer) for layer in range(depth)])
+    return [per_model(table, "size", np.max, layer=layer) for layer in range(depth)]
 
 
 def kept(ablation: str, n: int = N, metric: str = ORDER, answer: str = "variant", floor: str | None = None, **where) -> Values:
@@ -125,23 +126,24 @@ def strongest_path(answer: str, n: int, exchanged: str = "labels", **where) -> V
     return lambda study, part: per_model(study.answer(part, answer), "change", np.nanmin, **where)
 
 
-def reached(study: Study, part: str, gates: str) -> np.ndarray:
-    """The first evaluated step with an order of .8, N = 15, by model; NaN if there is none."""
-    history = study.history(part)
-    return first_step(select(history, (history["n_labels"] == N) & (history["gates"] == gates)), ORDER)
+def reached(study: Study, part: str, gates: str) -> xr.DataArray:
+    """The first evaluated step with an order of .8, N = 15, by seed; NaN if there is none. Diverged models are left out."""
+    history = undiverged(rows_with(study.history(part), n_labels=N, gates=gates), [ORDER])
+    seeds = [history["seed"][rows[0]] for rows in groups(history, ("model",)).values()]
+    return labelled(first_step(history, ORDER), seeds)
 
 
-def waits(study: Study, part: str) -> np.ndarray:
+def waits(study: Study, part: str) -> xr.DataArray:
     """Steps to an order of .8 without EP less those with it, N = 15, paired by seed; never counts as the last step."""
     last = study.history(part)["step"].max()
-    return np.nan_to_num(reached(study, part, "EP=0"), nan=last) - np.nan_to_num(reached(study, part, NONE), nan=last)
+    return reached(study, part, "EP=0").fillna(last) - reached(study, part, NONE).fillna(last)
 
 
 def differs_in_size(one: Values, other: Values) -> Callable:
     """|mean difference| of two values paired by seed, with the interval of its size: for claims that name no direction."""
 
     def values(study, part):
-        difference = one(study, part) - other(study, part)
+        difference = np.asarray(one(study, part) - other(study, part))
         mean, low, high = mean_interval(difference)
         ends = (0.0 if low <= 0 <= high else min(abs(low), abs(high))), max(abs(low), abs(high))
         return Estimate(abs(mean), *ends, int((~np.isnan(difference)).sum()), T)

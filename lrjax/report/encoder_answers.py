@@ -3,6 +3,7 @@
 import collections
 
 import numpy as np
+import xarray as xr
 
 from lrjax.analysis import text
 from lrjax.gates import NONE
@@ -10,7 +11,7 @@ from lrjax.report.claims import ORDER, SET, TOP1, N, Verdict, of, per_model, row
 from lrjax.report.contrasts import KEPT, at, compounds, greatest, kept, reached, waits, zeroed
 from lrjax.report.page import Page
 from lrjax.report.study import Study
-from lrjax.stats import ACCURACY, format_interval, groups, select
+from lrjax.stats import ACCURACY, format_interval, format_share, groups, select
 
 
 def answer(page: Page, verdicts: dict[str, list[Verdict]], study: Study) -> None:
@@ -63,11 +64,11 @@ def afterwards(study: Study) -> str:
     part = "training_ablation"
     if not study.has(part):
         return ""
-    wait, never = waits(study, part), int(np.isnan(reached(study, part, "EP=0")).sum())
+    wait, never = waits(study, part), format_share(reached(study, part, "EP=0").isnull())
     without = lambda metric, n: format_interval(at(metric, n, gates="EP=0", less={"gates": NONE})(study, part), signed=True)
     lost = lambda term, n, gates: format_interval(zeroed(term, ORDER, n, gates=gates)(study, part), signed=True)
     return (
-        f"Found after the run: without EP {never} of {len(wait)} models never reach an order of .8 at 15 labels, and the median "
+        f"Found after the run: without EP {never} models never reach an order of .8 at 15 labels, and the median "
         f"wait of all is {np.median(wait):.0f} steps; the label set changes by {without(SET, 5)} at 5 labels and by "
         f"{without(SET, 25)} at 25, top-1 by {without(TOP1, 5)} and {without(TOP1, 25)}; PP at zero then changes order by "
         f"{lost('PP', N, 'EP=0')} at 15 labels, and PE at zero by {lost('PE', N, 'EP=0')} (trained with EP: "
@@ -95,9 +96,9 @@ def turning(study: Study) -> str:
     first = left["prefers_first"] >= text.WHATEVER, right["prefers_first"] >= text.WHATEVER
     second = left["prefers_first"] <= 1 - text.WHATEVER, right["prefers_first"] <= 1 - text.WHATEVER
     turns = first[0] & second[1] | second[0] & first[1]
-    models = np.unique(left["model"])
+    turning_models = np.isin(np.unique(left["model"]), left["model"][turns])
     return (
-        f"Found after the run: in {len(np.unique(left['model'][turns]))} of {len(models)} models of 15 labels a head of layer 1 "
+        f"Found after the run: in {format_share(turning_models)} models of 15 labels a head of layer 1 "
         f"prefers the label named first in {text.WHATEVER:.0%} or more of the held-out captions with one word, and the one named "
         f"second in as many with the other."
     )
@@ -113,8 +114,8 @@ def telling(study: Study) -> str:
     strongest = [rows[by_via["both"][rows].argmin()] for rows in models]
     change = {via: changes[strongest] for via, changes in by_via.items()}
     return (
-        f"Told the other word, the strongest path costs a tenth of the order or more in {(change['both'] <= -0.1).sum()} of them; "
-        f"it changes order by {format_interval(change['pattern'], signed=True)} through the pattern and by "
+        f"Told the other word, the strongest path costs a tenth of the order or more in {format_share(change['both'] <= -0.1)} of "
+        f"them; it changes order by {format_interval(change['pattern'], signed=True)} through the pattern and by "
         f"{format_interval(change['values'], signed=True)} through the values."
     )
 
@@ -131,9 +132,11 @@ def transfer(study: Study) -> str:
     told = []
     for n in (N, 25):
         where = {"n_labels": n, "positions": "rotary"}
-        order = of(study.models("positions"), ORDER, **where)
-        steady = per_model(study.answer("positions", "text_layers"), "steadiness", np.max, **where)
-        ratio = of(study.answer("positions", "strongest"), "ratio", **where)
+        order, steady, ratio = xr.align(  # answers lack models that diverged
+            of(study.models("positions"), ORDER, **where),
+            per_model(study.answer("positions", "text_layers"), "steadiness", np.max, **where),
+            of(study.answer("positions", "strongest"), "ratio", **where),
+        )
         told.append(
             f"{spearmanr(order, steady).statistic:.2f} ({n} labels; with vision's ratio {spearmanr(order, ratio).statistic:.2f})"
         )
@@ -156,7 +159,7 @@ def deciding(study: Study) -> str:
             continue
         counts, where = collections.Counter(), {"answer": "by_layer", "n_layers_vision": n_layers}
         left = [kept(f"vision.L{layer}:EP+PP+BP=0", n, floor="EP+PP+BP", **where)(study, "depth") for layer in range(n_layers)]
-        for of_model in np.array(left).T:
+        for of_model in np.array(xr.align(*left)).T:
             layers = " and ".join(f"layer {layer}" for layer in np.flatnonzero(of_model <= KEPT))
             counts["not learned" if np.isnan(of_model).any() else layers or "no layer alone"] += 1
         nothing = format_interval(zeroed("EP+PP+BP", ORDER, n, change=False, **where)(study, "depth"), within=ACCURACY)
@@ -181,9 +184,9 @@ def together(study: Study) -> str:
     for n_layers, n in groups(layers, ("n_layers_vision", "n_labels")):
         if n_layers == 1:
             continue
-        size = greatest(layers, n_layers, n)
+        size = np.array(xr.align(*greatest(layers, n_layers, n)))
         both = (size[-1] > 1) & (size[:-1] > 1).any(0)
-        gone = ", ".join(f"{share:.3f}" for share in compounds(n_layers, n)(study, "depth")[both])
+        gone = ", ".join(f"{share:.3f}" for share in compounds(n_layers, n)(study, "depth").values[both])
         told.append(
             f"{n_layers} layers, N = {n}: {both.sum()} of {size.shape[1]}" + f" (of the last's is gone: {gone})" * bool(gone)
         )

@@ -5,10 +5,9 @@ taken away: claims on ablations are judged by the seeds whose accuracy without i
 import numpy as np
 
 from lrjax.gates import NONE
-from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, of, rows_with
+from lrjax.report.claims import INF, ORDER, SET, TOP1, Claim, of
 from lrjax.report.contrasts import LEARNED, Values, at, differs_in_size, zeroed
 from lrjax.report.study import TASKS
-from lrjax.stats import Table
 
 FEW, MANY = 5, 25
 NAMED = "unseen_pair_named"  # of readers, in place of the label set: greedy decoding may never say what was only seen alone
@@ -41,13 +40,6 @@ def taken(ablation: str, metric: str, n: int = MANY, change: bool = True, of: st
     return values
 
 
-def paired(column: str, n: int, mine: tuple[Table, dict], others: tuple[Table, dict]) -> tuple[np.ndarray, np.ndarray]:
-    """A column of the rows with these fields in each of two tables, of the seeds that both have, in one order."""
-    one, other = (rows_with(table, n_labels=n, **fields) for table, fields in (mine, others))
-    _, i, j = np.intersect1d(one["seed"], other["seed"], return_indices=True)
-    return one[column][i], other[column][j]
-
-
 def greater(column: str, n: int, less: tuple[str | None, dict], **where) -> Values:
     """log2 of |a column| of each model's best head (`gradient.strongest`), less that of the models of `less`: the name of a sweep
     (None: this one) and fields. The `ratio` of position gradient to label spread may grow by either.
@@ -55,15 +47,15 @@ def greater(column: str, n: int, less: tuple[str | None, dict], **where) -> Valu
 
     def values(study, part):
         other, fields = less
-        mine, others = ((study.answer(p, "strongest"), w) for p, w in ((part, where), (other or part, fields)))
-        return np.subtract(*(np.log2(np.abs(found)) for found in paired(column, n, mine, others)))
+        of_sweep = lambda sweep, fields: np.log2(np.abs(asked("strongest", column, n, **fields)(study, sweep)))
+        return of_sweep(part, where) - of_sweep(other or part, fields)
 
     return values
 
 
 def less_of(metric: str, n: int, sweep: str, fields: dict, **where) -> Values:
     """An accuracy less that of another sweep's models with `fields` and the same seeds."""
-    return lambda study, part: np.subtract(*paired(metric, n, (study.models(part), where), (study.models(sweep), fields)))
+    return lambda study, part: at(metric, n, **where)(study, part) - at(metric, n, **fields)(study, sweep)
 
 
 def needs_less(**where) -> Values:

@@ -22,7 +22,18 @@ from lrjax.report.sections import section, summary, trained
 from lrjax.report.study import Study
 from lrjax.report.task_claims import CHAIN, CLAIMS, FEW, MANY, NAMED, POSITION, SIZES, ablations, asked, taken
 from lrjax.scenes import Scene
-from lrjax.stats import ACCURACY, Table, conditions, format_interval, groups, mean_interval, select, varying, write_csv
+from lrjax.stats import (
+    ACCURACY,
+    Table,
+    conditions,
+    format_interval,
+    format_share,
+    groups,
+    mean_interval,
+    select,
+    varying,
+    write_csv,
+)
 
 TITLES = {
     "grid": "Grids",
@@ -242,7 +253,8 @@ def table(study: Study) -> list[dict[str, str]]:
 
 def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
     """The last columns of `table`, at N = 25: order; what EP, and all of the position gradient, at zero change in it and in the
-    label set; in how many of the models that order (.8 or more) the gradient is there: above the label spread, and carrying order.
+    label set; in how many of the models that order (.8 or more) the gradient is there: above the label spread, and carrying order;
+    their share has Wilson's interval.
     """
     metric, label_set = TOLD.get(part, (TOP1, ORDER))[1], SETS.get(part, SET)
     order = at(metric, MANY, **where)(study, part)
@@ -251,16 +263,16 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
         for what, measure in {"order": metric, "label set": label_set}.items():
             change = taken(terms, measure, of=metric, **where)(study, part) if measure else np.array([np.nan])
             row[f"{name}: {what}"] = "not learned" if np.isnan(change).all() else format_interval(change, signed=True)
-    left = kept(POSITION, MANY, metric, answer=ablations(part), **where)(study, part)
+    left = kept(POSITION, MANY, metric, answer=ablations(part), **where)(study, part).dropna("seed")
     there = abs(left) <= KEPT
     source = next((answer for answer in RATIO if answer in study.parts[part].answers), None)
-    ratio = "" if source else " (order alone)"
-    if source and not np.isnan(left).all():
+    ratio = "" if source else "; order alone"
+    if source and len(left):
         spread = asked(source, RATIO[source], MANY, **where)(study, part)
-        there &= spread > 1
-        mean, low, high = mean_interval(np.where(np.isnan(left), np.nan, spread))  # of the same models
+        there = there & (spread > 1)
+        mean, low, high = mean_interval(spread.sel(seed=there["seed"]))  # of the same models
         ratio = f"; over label spread {mean:.1f} [{low:.1f}, {high:.1f}]"
-    return row | {"gradient": f"in {there.sum()} of {(~np.isnan(left)).sum()}{ratio}"}
+    return row | {"gradient": f"in {format_share(there)}{ratio}"}
 
 
 def special(models: Table) -> tuple[str, ...]:
