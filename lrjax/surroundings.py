@@ -29,6 +29,9 @@ PINNED = {
     "jax_numpy_dtype_promotion": "standard",
     "jax_softmax_custom_jvp": False,
     "jax_accurate_erf_inv": False,  # jax 0.12: of normal numbers
+    # They raise at NaN and at infinity. NaN stands for what a model does not have, and a model that diverges is handled.
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
 }
 # The context manager of each that this version of jax has. Not all have a public name, and the public names move.
 _CONTEXTS = {name: jax.config._value_holders[name] for name in PINNED if name in jax.config.values}
