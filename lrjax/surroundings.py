@@ -73,6 +73,8 @@ def _cannot_start(error: Exception) -> str:
     settings = {"JAX_PLATFORMS": jax.config.jax_platforms, "JAX_PLATFORM_NAME": jax.config.values.get("jax_platform_name")}
     asked = " and ".join(f"{name}={value!r}" for name, value in settings.items() if value) or "JAX_PLATFORMS is not set"
     cause = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0].partition(" (you may need")[0]
+    if jax.config.values.get("jax_num_cpu_devices") == 0:
+        return f"JAX_NUM_CPU_DEVICES=0: jax cannot start ({cause}); expected 1 or more devices; give so many, or unset it"
     return (
         f"{asked}: jax cannot start ({cause or 'no such device is found'}); expected a platform that works here, such as cpu; set "
         'JAX_PLATFORMS=cpu, or install jax for your accelerator: pip install -e ".[cuda12]", ".[cuda13]" or ".[tpu]"'

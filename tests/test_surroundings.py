@@ -2,13 +2,15 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conftest import ENVIRONMENT, HOSTILE, many_commands, tiny_sweep
+from conftest import ENVIRONMENT, HOSTILE, ROOT, command, many_commands, tiny_sweep
 from lrjax import clip, devices, notebook, surroundings, sweep, workdir, xla
 from lrjax.analysis.models import of_models
 from lrjax.errors import InputError
@@ -174,6 +176,7 @@ def test_a_jax_that_cannot_start_is_said_in_one_line_and_a_choice_of_devices_sta
             "error: XLA_FLAGS: --xla_gpu_autotune_level=4: contradicts --deterministic, which needs --xla_gpu_autotune_level=0",
             "",
         ),
+        ([new], {"JAX_NUM_CPU_DEVICES": "0"}, f"error: JAX_NUM_CPU_DEVICES=0: {cannot}", ""),
         ([new, "--num_processes=two"], {}, "error: flag --num_processes=two: ", ""),
         ([new, *computes], {"JAX_PLATFORMS": " cpu , "}, stray, " devices float32"),
         ([new, *computes], {"JAX_NUM_CPU_DEVICES": "5"}, stray, "5 devices"),
@@ -189,6 +192,16 @@ def test_a_jax_that_cannot_start_is_said_in_one_line_and_a_choice_of_devices_sta
         assert [line.startswith("warning: Jax plugin configuration error") for line in warned] in ([], [True]), done.stderr
     assert "(RuntimeError: no such library)" in ended[0].stderr
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("JAX_NUM_CPU_DEVICES", "abc"), ("JAX_ENABLE_X64", "maybe")])
+def test_a_variable_that_jax_cannot_read_is_said_in_one_line(name, value, tmp_path):
+    env = ENVIRONMENT | {name: value}
+    done = command("sweep", f"--workdir={tmp_path}/new", env=env)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done
+    assert done.stderr.startswith("error: jax cannot be imported (") and name in done.stderr and value in done.stderr
+    done = subprocess.run([sys.executable, "-c", "import lrjax"], cwd=ROOT, capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("ImportError: jax cannot")
 
 
 def test_a_container_has_as_many_devices_as_its_quota(tmp_path, monkeypatch):
