@@ -132,7 +132,8 @@ def bad(tmp, folder):
         ("ablate_ep", [f"--ckpt={folder}", "--heads=4"], "--heads: head 4 is out of range; expected 0..3"),
         ("ablate_ep", [f"--ckpt={folder}", "--heads=a"], "--heads=a: expected whole numbers"),
         ("ablate_ep", [f"--ckpt={folder}", "--labels=4,4", f"--out={tmp}/made"], "--labels=4,4: repeats a number; give each once"),
-        ("ablate_ep", ["--ckpt="], "--ckpt=: expected a workdir of experiments.sweep, its checkpoints, or one step"),
+        ("ablate_ep", ["--ckpt="], "--ckpt=: the path is empty; give a folder or file"),
+        ("sweep", ["--workdir="], "--workdir=: the path is empty; give a folder or file"),
         (
             "factors",
             [f"--ckpt={folder}/checkpoints/10"],
