@@ -139,7 +139,11 @@ def bad(tmp, folder):
             [f"--ckpt={folder}/checkpoints/10"],
             "/checkpoints/10: is unfinished (step 10 of 20); train it to its end with",
         ),
-        ("sweep", [new, "--config.gates=EP=1>0@5000-6000"], "gates: 'EP=1>0@5000-6000' never acts in 3000 steps; start it earlier"),
+        (
+            "sweep",
+            [new, "--config.gates=EP=1>0@5000-6000"],
+            "gates: 'EP=1>0@5000-6000' never acts in 3000 steps of training; start it earlier",
+        ),
         ("ablate_ep", [f"--ckpt={folder}", "--labels=15"], "--labels=15: no model has so many labels; expected some of 4, 6"),
         ("ablate_ep", [f"--ckpt={folder}", "--encoder=txt"], "--encoder=txt: does not exist (did you mean 'text'?)"),
         ("ablate_ep", [f"--ckpt={folder}", "--ablations=EP+XX"], "--ablations: term 'XX' does not exist"),
