@@ -52,8 +52,8 @@ def main() -> None:
 
 
 def print_models(answer, by: tuple[str, ...]) -> None:
-    together = heads.of_a_model(answer)
-    together = tidy(together.assign(both=(together.n_left > 0) & (together.n_right > 0)))
+    together = tidy(heads.of_a_model(answer))  # a model has no row of a layer that it lacks
+    together["both"] = (together["n_left"] > 0) & (together["n_right"] > 0)
     lines = []
     for key, rows in groups(together, (*by, "layer")).items():
         lines.append([*key, len(rows), *(format_interval(together[name][rows]) for name in TOGETHER)])

@@ -22,7 +22,6 @@ from lrjax import checkpoint, cli, results, workdir
 from lrjax.analysis import decompose, depth
 from lrjax.analysis.ablate import ablate, ablate_each
 from lrjax.analysis.models import check_encoder, fields_of, healthy, of_labels, tidy, where
-from lrjax.errors import InputError
 from lrjax.evaluate import ends
 from lrjax.figures import encoders as figures
 from lrjax.gates import NONE
@@ -57,8 +56,6 @@ def restore() -> Run:
     """The run of --ckpt, or the part of it that --where and --labels choose, without the models that have diverged: which these are
     is printed. Raises InputError if there is no such thing.
     """
-    if not flags.FLAGS.ckpt:
-        raise InputError("--ckpt=: expected a workdir of experiments.sweep, its checkpoints, or one step")
     n_labels = cli.whole_numbers("labels", flags.FLAGS.labels, "5,15")
     check_encoder(getattr(flags.FLAGS, "encoder", "vision"))
     workdir.output(Path(flags.FLAGS.ckpt), flags.FLAGS.out)  # what cannot be written is said before any work

@@ -277,6 +277,8 @@ def _damaged(folder: Path, cause) -> InputError:
     here = place_of(folder) or (0, 0)
     older = [p.name for p in saved_steps(folder.parent) if place_of(p) < here and os.path.isfile(p / DIGESTS)]
     hint = f"an older step is there: {folder.parent / older[-1]}" if older else "no older step is there: bring back a copy"
+    if folder.is_dir() and not _files(folder):
+        return Unusable(f"{folder}: is empty: no checkpoint was finished there", hint)
     what = "cannot be read" if isinstance(cause, OSError) else "damaged checkpoint"
     return Unusable(f"{folder}: {what} ({_first_line(cause)})", hint)
 

@@ -32,11 +32,13 @@ class _Path(flags.ArgumentParser):
     syntactic_help = "a path; ~ is the home folder"
 
     def parse(self, argument: str) -> str:
+        if not argument:  # which would mean the folder that the command runs in
+            raise InputError("the path is empty; give a folder or file, such as runs/mine, or . for the folder you are in")
         return paths.expand(argument)
 
 
 def define_path(name: str, default: str | None, help: str, **kwargs) -> flags.FlagHolder:
-    """A flag that takes a path, in which `~` is expanded. `kwargs` as of absl's DEFINE, such as required=True."""
+    """A flag that takes a path, not an empty one, in which `~` is expanded. `kwargs` as of absl's DEFINE, such as required=True."""
     return flags.DEFINE(_Path(), name, default, help, serializer=flags.ArgumentSerializer(), **kwargs)
 
 

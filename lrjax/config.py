@@ -6,6 +6,7 @@ train. Config files are flat ConfigDicts with the same names, where the fields o
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -253,6 +254,7 @@ def make_sweep(config: Mapping[str, Any]) -> Sweep:
     models = tuple(Model(**dict(zip((*axes, "seed"), row, strict=True)) | scale) for scale, *row in rows)
     sweep = Sweep(models, **{name: _cast(name, config[name], int) for name in RUN})
     validate(sweep)
+    _refuse_equal_gates(models)
     return sweep
 
 
@@ -381,6 +383,18 @@ def _validate_world(m: Model, world: tasks.Task) -> None:
 def gate_schedule(model: Model) -> GateSchedule:
     """The gates of one model, from their text."""
     return parse_gates(model.gates, depths(model), model.n_heads)
+
+
+def _refuse_equal_gates(models: Sequence[Model]) -> None:
+    """Raise InputError that names two texts of gates, if they are the same gates in a model of the sweep."""
+    shape = ("n_heads", "n_layers_vision", "n_layers_text", "n_repeats")
+    found: dict[tuple, str] = {}
+    for model in {(m.gates, *(getattr(m, name) for name in shape)): m for m in models}.values():
+        sizes = tuple(getattr(model, name) for name in shape)
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in jax.tree.leaves(gate_schedule(model)))).digest()
+        if (other := found.setdefault((sizes, digest), model.gates)) != model.gates:
+            where = ", ".join(f"{name} = {size}" for name, size in zip(shape, sizes, strict=True))
+            raise InputError(f"config.gates: {other!r} and {model.gates!r} are the same in a model of {where}; give one of them")
 
 
 def depths(of: Model | Static) -> dict[str, int]:

@@ -137,8 +137,8 @@ def check_gates(text: str, steps: int) -> None:
         g0, g1, first, _ = clause.values
         if g0 == g1 == 1:
             raise InputError(f"gates: {str(clause)!r} never acts: a gate is 1 if nothing sets it; leave it out")
-        if g0 == 1 and first >= steps:
-            raise InputError(f"gates: {str(clause)!r} never acts in {steps} steps; start it earlier, or leave it out")
+        if g0 == 1 and first >= steps - 1:  # the steps are 0..steps - 1, and the first of a change still has g0
+            raise InputError(f"gates: {str(clause)!r} never acts in {steps} steps of training; start it earlier, or leave it out")
 
 
 def in_steps(text: str, share: float) -> str:

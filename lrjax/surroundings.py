@@ -29,6 +29,9 @@ PINNED = {
     "jax_numpy_dtype_promotion": "standard",
     "jax_softmax_custom_jvp": False,
     "jax_accurate_erf_inv": False,  # jax 0.12: of normal numbers
+    # They raise at NaN and at infinity. NaN stands for what a model does not have, and a model that diverges is handled.
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
 }
 # The context manager of each that this version of jax has. Not all have a public name, and the public names move.
 _CONTEXTS = {name: jax.config._value_holders[name] for name in PINNED if name in jax.config.values}
@@ -70,6 +73,8 @@ def _cannot_start(error: Exception) -> str:
     settings = {"JAX_PLATFORMS": jax.config.jax_platforms, "JAX_PLATFORM_NAME": jax.config.values.get("jax_platform_name")}
     asked = " and ".join(f"{name}={value!r}" for name, value in settings.items() if value) or "JAX_PLATFORMS is not set"
     cause = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0].partition(" (you may need")[0]
+    if jax.config.values.get("jax_num_cpu_devices") == 0:
+        return f"JAX_NUM_CPU_DEVICES=0: jax cannot start ({cause}); expected 1 or more devices; give so many, or unset it"
     return (
         f"{asked}: jax cannot start ({cause or 'no such device is found'}); expected a platform that works here, such as cpu; set "
         'JAX_PLATFORMS=cpu, or install jax for your accelerator: pip install -e ".[cuda12]", ".[cuda13]" or ".[tpu]"'

@@ -272,17 +272,23 @@ def root(path: Path) -> Path:
 
 def output(path: Path, out: str | None = None) -> Path:
     """Where an analysis of a --ckpt path writes: `out`, or the workdir; it is made when something is written there. Raises
-    InputError if it cannot be.
+    InputError if it cannot be, or if its folders of tables and of figures cannot.
     """
     folder = Path(out) if out else root(path)
+    for inside in ("", "analysis", "figures"):
+        if not _writable(folder / inside):
+            place = f"--out={out}{f': its {inside}' if inside else ':'}" if out else f"{folder / inside}:"
+            raise InputError(f"{place} cannot be written; give a folder that can with --out")
+    return folder
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a folder can be written, or be made if it is not there."""
     try:
         there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-        writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     except OSError:
-        writable = False
-    if not writable:
-        raise InputError(f"{f'--out={out}' if out else folder}: cannot be written; give a folder that can with --out")
-    return folder
+        return False
 
 
 def save(workdir: str | Path, run: Run) -> None:

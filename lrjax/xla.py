@@ -9,10 +9,27 @@ import contextlib
 import importlib.util
 import mmap
 import os
+import re
 import sys
 from pathlib import Path
 
 YNN = "xla_cpu_experimental_ynn_fusion_type"
+
+
+def import_jax() -> None:
+    """Import jax, which reads variables of the environment. One that it cannot read is said in one line: a command of `experiments`
+    ends with it, other code gets an ImportError.
+    """
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:
+        cause = re.sub(r"\bjax_\w+", lambda name: name[0].upper(), str(error))
+        said = f"jax cannot be imported ({cause}); give this variable of the environment a value that jax expects, or unset it"
+        command = getattr(sys.modules.get("__main__"), "__spec__", None)
+        if command and command.name.startswith("experiments."):
+            print("error:", said, file=sys.stderr)
+            sys.exit(2)
+        raise ImportError(said) from None
 
 
 def knows(flag: str) -> bool:

@@ -116,6 +116,8 @@ HOSTILE = {
     "jax_numpy_dtype_promotion": "strict",
     "jax_numpy_rank_promotion": "raise",
     "jax_transfer_guard": "disallow",
+    "jax_debug_nans": True,
+    "jax_debug_infs": True,
 }
 HOSTILE_VARIABLES = {name.upper(): str(value) for name, value in HOSTILE.items()}
 ENVIRONMENT = {**os.environ, **HOSTILE_VARIABLES, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}

@@ -70,6 +70,23 @@ def test_a_digest_is_of_a_file_in_the_checkpoint(saved):
             checkpoint.load(digests.parent)
 
 
+def test_a_step_that_is_empty_is_said_to_be_that(saved, trained, tmp_path, capsys):
+    """As a file system leaves it that makes folders at once and files later, or never."""
+    shutil.rmtree(saved / "checkpoints" / "30")
+    (saved / "checkpoints" / "30").mkdir()
+    said = f"{saved}/checkpoints/30: is empty: no checkpoint was finished there"
+    for _ in range(2):
+        with pytest.raises(Unusable) as error:
+            checkpoint.load(saved / "checkpoints" / "30")
+        assert str(error.value) == f"{said}; an older step is there: {saved}/checkpoints/20"
+        (saved / "checkpoints/30/.DS_Store").write_text("not ours")
+    shutil.copytree(trained[0], tmp_path / "w")
+    (tmp_path / "w/checkpoints/30").mkdir()
+    workdir.restore(tmp_path / "w")
+    said = f"warning: {tmp_path}/w/checkpoints/30: is empty: no checkpoint was finished there; skipped, step 20 is used\n"
+    assert capsys.readouterr().err == said
+
+
 @contextlib.contextmanager
 def without_privileges():
     """As a user to whom permissions apply."""

@@ -188,6 +188,23 @@ def test_two_sweeps_never_share_a_workdir_and_a_kill_leaves_no_lock(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.parametrize("name", ["analysis", "figures"])
+def test_a_folder_of_answers_that_cannot_be_written_is_said_before_any_work(name, tmp_path, monkeypatch):
+    """In the workdir or in --out, which themselves can be written."""
+    folder = tmp_path / "w"
+    (folder / "checkpoints/20").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    assert workdir.output(folder) == folder and workdir.output(folder, str(tmp_path / "out")) == tmp_path / "out"
+    (folder / name).mkdir()
+    (tmp_path / "out" / name).write_text("a file of the user's")
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != name and may(path, mode))
+    with pytest.raises(InputError, match=f"w/{name}: cannot be written; give a folder that can with --out$"):
+        workdir.output(folder)
+    with pytest.raises(InputError, match=f"^--out=.*out: its {name} cannot be written; give a folder that can with --out$"):
+        workdir.output(folder, str(tmp_path / "out"))
+
+
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_can_be_analysed(swept):
     """As a user who may read but not write, through a relative path with a space, a symbolic link and an umlaut."""

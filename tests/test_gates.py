@@ -99,8 +99,9 @@ def test_gates_of_shipped_configs_and_claims_stand_in_that_form():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("EP=1>0@2000-2500", "gates: 'EP=1>0@2000-2500' never acts in 20 steps; start it earlier, or leave it out"),
-        ("PP=0;text:EP=1>0.5@20-30", "gates: 'text:EP=1>0.5@20-30' never acts in 20 steps; start it earlier, or leave it out"),
+        ("EP=1>0@2000-2500", "gates: 'EP=1>0@2000-2500' never acts in 20 steps of training; start it earlier, or leave it out"),
+        ("PP=0;text:EP=1>0.5@20-30", "gates: 'text:EP=1>0.5@20-30' never acts in 20 steps of training; start it earlier, or leave"),
+        ("EP=1>0@19-2500", "gates: 'EP=1>0@19-2500' never acts in 20 steps of training; start it earlier"),  # the last is step 19
         ("EP=1", "gates: 'EP=1' never acts: a gate is 1 if nothing sets it; leave it out"),
         ("EP=0;EP=0.5", "gates: 'EP=0' and 'EP=0.5' set the same gate; give each gate once"),
         ("EP+PP=0;vision.h1:PP=1", "gates: 'EP+PP=0' and 'vision.h1:PP=1' set the same gate; give each gate once"),
@@ -113,6 +114,31 @@ def test_gates_that_never_act_or_contradict_are_refused(text, says):
     assert str(error.value).startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("other", "fields", "where"),
+    [
+        ("vision.L0:EP=0", {}, "n_heads = 2, n_layers_vision = 1"),
+        ("vision.h0.h1:EP=0", {}, "n_heads = 2"),
+        ("vision.h0:EP=0;vision.h1:EP=0", {"n_layers_vision": 2}, "n_heads = 2, n_layers_vision = 2"),
+        ("vision.h0.h1:EP=0", {"n_heads": (2, 4)}, "n_heads = 2"),
+        ("vision.L0.L1:EP=0", {"n_repeats": 2}, "n_repeats = 2"),
+        ("EP=1e-60", {}, "n_heads = 2"),  # in float32
+    ],
+)
+def test_texts_that_are_the_same_gates_in_a_model_are_refused(other, fields, where):
+    with pytest.raises(
+        InputError, match=f"^config.gates: 'EP=0' and '{other}' are the same in a model of .*{where}.*; give one"
+    ) as error:
+        tiny_sweep(gates=("none", "EP=0", other), **fields)
+    assert "\n" not in str(error.value)
+
+
+def test_texts_that_are_different_gates_in_every_model_are_accepted():
+    for gates in (("EP=0", "vision.h0:EP=0"), ("EP=0", "text:EP=0"), ("EP=0", "EP=1>0@5-10", "EP=1>0@5-11")):
+        assert len({model.gates for model in tiny_sweep(gates=gates).models}) == len(gates)
+    assert tiny_sweep(gates=("EP=0", "vision.L0:EP=0"), n_layers_vision=2)
+
+
 def test_gates_that_act_are_accepted():
-    for text in ("EP=1>0@19-30", "EP=0.5>1@50-60", "EP=0;text:EP=0.5", "vision.h0:EP=0;vision.h1:EP=0.5", "vision.L0:EP=0"):
+    for text in ("EP=1>0@18-30", "EP=0.5>1@50-60", "EP=0;text:EP=0.5", "vision.h0:EP=0;vision.h1:EP=0.5", "vision.L0:EP=0"):
         assert tiny_sweep(gates=text).models[0] == tiny_model(n_labels=4, gates=text)

@@ -7,8 +7,10 @@ import pytest
 from test_cli import command
 
 from conftest import tiny_model, untrained
+from experiments.heads import print_models
 from lrjax.analysis import heads
 from lrjax.analysis.ablate import ablate
+from lrjax.analysis.models import tidy
 from lrjax.clip import unit_gates
 from lrjax.errors import InputError
 from lrjax.figures import heads as figures
@@ -131,12 +133,24 @@ def test_depth_and_numbers_of_heads_may_differ(tmp_path):
     answer = heads.heads(run)
     assert np.isnan(answer.head_bias[0, 1]).all() and np.isfinite(answer.head_bias[1]).all()
     assert len(heads.head_table(answer)["model"]) == 1 + 4  # what a model does not have is no row
+    together = heads.of_a_model(answer)
+    assert np.isnan(together.n_left[0, 1]) and np.isnan(together.n_right[0, 1]) and np.isfinite(together.n_left[1]).all()
+    assert len(tidy(together)["model"]) == 1 + 2  # layers
     table = heads.pruning(run, answer)
     assert table["model"].tolist() == [0, 1, 1, 1] and table["kept"].tolist() == ["0", "0", "1", "0+1"]
     assert table["spread"][3] == pytest.approx(float(np.ptp(answer.head_bias[1].values)))  # over all layers
     assert heads.whole(table)["kept"].tolist() == ["0", "0+1"]
     assert heads.pruning(run, answer, [4])["model"].tolist() == [1, 1, 1]
     assert figures.bias(heads.head_table(answer), tmp_path / "bias.png").stat().st_size > 5000
+
+
+def test_models_that_lack_a_layer_are_not_counted_there(answer, capsys):
+    """Model 0 has one layer, whose heads lean left and right; model 1 has two."""
+    bias = np.array([[[0.1, 0.9], [np.nan, np.nan]], [[0.1, 0.9], [0.2, 0.8]]])
+    own = answer.head_bias.isel(model=[0, 1], layer=[0, 0]).copy(data=bias).assign_coords(layer=[0, 1])
+    print_models(own.to_dataset(name="head_bias"), ())
+    first, second = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()[:1] in ("0", "1")]
+    assert first[:2] == ["0", "2"] and second[:4] == ["1", "1", "1.000", "1.000"]
 
 
 def test_figures_are_drawn(run, answer, tmp_path):

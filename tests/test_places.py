@@ -71,15 +71,13 @@ def parsed(argument):
 def test_paths_are_expanded_as_in_a_shell(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert parsed(["--out=~/a run"]) == parsed(["--out", "~/a run"]) == "/home/me/a run" and parsed(["--out=~"]) == "/home/me"
-    assert (
-        parsed(["--out=./~/x"]) == "./~/x"
-        and parsed(["--out=a~/~"]) == "a~/~"
-        and parsed([]) == "runs/x"
-        and parsed(["--out="]) == ""
-    )
+    assert parsed(["--out=./~/x"]) == "./~/x" and parsed(["--out=a~/~"]) == "a~/~" and parsed([]) == "runs/x"
     assert parsed([f"--out=~{getpass.getuser()}/x"]) == f"{Path(f'~{getpass.getuser()}').expanduser()}/x"
     with pytest.raises(flags.IllegalFlagValueError, match="--out=~nobody-such-user/x: '~nobody-such-user': there is no such user"):
         parsed(["--out=~nobody-such-user/x"])
+    for empty in (["--out="], ["--out", ""]):  # a variable of the shell that is not set
+        with pytest.raises(flags.IllegalFlagValueError, match="--out=: the path is empty; give a folder or file, such as"):
+            parsed(empty)
     assert paths.as_path("~/x") == Path("/home/me/x") and paths.as_path(Path("~/x")) == Path("~/x")
     with pytest.raises(InputError, match="/home/me/runs: no such folder"):
         workdir.restore("~/runs")

@@ -2,13 +2,15 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conftest import ENVIRONMENT, HOSTILE, many_commands, tiny_sweep
+from conftest import ENVIRONMENT, HOSTILE, ROOT, command, many_commands, tiny_sweep
 from lrjax import clip, devices, notebook, surroundings, sweep, workdir, xla
 from lrjax.analysis.models import of_models
 from lrjax.errors import InputError
@@ -21,8 +23,8 @@ HARMLESS = {
     "raises, warns, logs or dumps, and computes the same": """
         check_vma jax_array_garbage_collection_guard jax_captured_constants_report_frames
         jax_captured_constants_warn_bytes jax_check_proxy_envs jax_check_static_indices jax_check_tracer_leaks
-        jax_compiler_detailed_logging_min_ops jax_debug_infs jax_debug_key_reuse jax_debug_leaked_clients_on_clear_backends
-        jax_debug_log_modules jax_debug_nans jax_disable_bwd_checks jax_disallow_mesh_context_manager jax_distributed_debug
+        jax_compiler_detailed_logging_min_ops jax_debug_key_reuse jax_debug_leaked_clients_on_clear_backends
+        jax_debug_log_modules jax_disable_bwd_checks jax_disallow_mesh_context_manager jax_distributed_debug
         jax_dump_ir_modes jax_dump_ir_to jax_enable_checks jax_error_checking_behavior_divide jax_error_checking_behavior_nan
         jax_error_checking_behavior_oob jax_experimental_unsafe_xla_runtime_errors jax_explain_cache_misses jax_explicit_x64_dtypes
         jax_hlo_source_file_canonicalization_regex jax_include_debug_info_in_dumps jax_include_full_tracebacks_in_locations
@@ -64,6 +66,9 @@ HARMLESS = {
         jax_ragged_dot_use_gpu_pallas_triton_lowering jax_ragged_dot_use_ragged_dot_instruction jax_use_emit_pipeline_primitive
         jax_use_magma""",
 }
+
+
+NOTHING = {"nothing": (), "most": ()}
 
 
 @contextlib.contextmanager
@@ -108,6 +113,13 @@ def test_a_page_counts_true_captions_under_strict_settings(task, relations, expe
     """It computes outside of any program: nothing may move to a device unasked, and no rank be promoted."""
     with hostile(), surroundings.pinned():
         np.testing.assert_allclose(true_captions(task, relations), expected)
+
+
+def test_nan_is_an_answer_where_jax_would_raise_at_it(trained):
+    """It stands for what a model does not have."""
+    with hostile():
+        answer = of_models(trained[1], lambda *_: {"nothing": jnp.log(jnp.float32(-1)), "most": jnp.exp(jnp.float32(100))}, NOTHING)
+    assert np.isnan(answer.nothing).all() and np.isinf(answer.most).all()
 
 
 def test_a_question_runs_under_the_settings_of_lrjax_and_the_users_stay(trained):
@@ -164,6 +176,7 @@ def test_a_jax_that_cannot_start_is_said_in_one_line_and_a_choice_of_devices_sta
             "error: XLA_FLAGS: --xla_gpu_autotune_level=4: contradicts --deterministic, which needs --xla_gpu_autotune_level=0",
             "",
         ),
+        ([new], {"JAX_NUM_CPU_DEVICES": "0"}, f"error: JAX_NUM_CPU_DEVICES=0: {cannot}", ""),
         ([new, "--num_processes=two"], {}, "error: flag --num_processes=two: ", ""),
         ([new, *computes], {"JAX_PLATFORMS": " cpu , "}, stray, " devices float32"),
         ([new, *computes], {"JAX_NUM_CPU_DEVICES": "5"}, stray, "5 devices"),
@@ -179,6 +192,16 @@ def test_a_jax_that_cannot_start_is_said_in_one_line_and_a_choice_of_devices_sta
         assert [line.startswith("warning: Jax plugin configuration error") for line in warned] in ([], [True]), done.stderr
     assert "(RuntimeError: no such library)" in ended[0].stderr
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("JAX_NUM_CPU_DEVICES", "abc"), ("JAX_ENABLE_X64", "maybe")])
+def test_a_variable_that_jax_cannot_read_is_said_in_one_line(name, value, tmp_path):
+    env = ENVIRONMENT | {name: value}
+    done = command("sweep", f"--workdir={tmp_path}/new", env=env)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done
+    assert done.stderr.startswith("error: jax cannot be imported (") and name in done.stderr and value in done.stderr
+    done = subprocess.run([sys.executable, "-c", "import lrjax"], cwd=ROOT, capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("ImportError: jax cannot")
 
 
 def test_a_container_has_as_many_devices_as_its_quota(tmp_path, monkeypatch):

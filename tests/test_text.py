@@ -125,6 +125,14 @@ def test_every_layer_and_word():
     assert np.isfinite(text.swap(run).cosine).all()
 
 
+def test_layers_that_a_model_lacks_have_no_count(run):
+    answer = text.attention(run)[["prefers_first"]]
+    model = answer.model.values
+    lacking = answer.where(answer.model > model[0])
+    together = text.of_a_model(lacking)
+    assert len(text.tidy(together)["model"]) * len(model) == len(text.tidy(text.of_a_model(answer))["model"]) * (len(model) - 1)
+
+
 def test_the_command_writes_what_it_says(trained):
     folder, _ = trained
     done = command("text", f"--ckpt={folder}", "--labels=4", "--format=svg")

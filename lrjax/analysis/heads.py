@@ -114,13 +114,14 @@ def distance_table(answer: xr.Dataset) -> Table:
 
 def of_a_model(answer: xr.Dataset) -> xr.Dataset:
     """What a model's heads are together, [model, layer]: how many lean left and right; complementarity; the strongest lean,
-    |head_bias - 1/2|, of one head.
+    |head_bias - 1/2|, of one head. NaN in a layer that a model does not have.
     """
     bias = answer.head_bias
+    has = bias.notnull().any("head")
     return xr.Dataset(
         {
-            "n_left": (bias < LEFT).sum("head"),
-            "n_right": (bias > RIGHT).sum("head"),
+            "n_left": (bias < LEFT).sum("head").where(has),
+            "n_right": (bias > RIGHT).sum("head").where(has),
             "complementarity": bias.max("head") - bias.min("head"),
             "strongest_lean": abs(bias - 0.5).max("head"),
         }

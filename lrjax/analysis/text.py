@@ -104,9 +104,12 @@ def head_table(answer: xr.Dataset) -> Table:
 
 
 def of_a_model(answer: xr.Dataset) -> xr.Dataset:
-    """How many of a model's heads prefer the first, and the second, label whatever the labels: [model, set, layer, word]."""
+    """How many of a model's heads prefer the first, and the second, label whatever the labels: [model, set, layer, word]. NaN where
+    a model does not have the layer or the word.
+    """
     first = answer.prefers_first
-    return xr.Dataset({"n_first": (first >= WHATEVER).sum("head"), "n_second": (first <= 1 - WHATEVER).sum("head")})
+    counts = {"n_first": (first >= WHATEVER).sum("head"), "n_second": (first <= 1 - WHATEVER).sum("head")}
+    return xr.Dataset(counts).where(first.notnull().any("head"))
 
 
 def facts_share(left: np.ndarray, right: np.ndarray) -> np.ndarray:
