@@ -193,7 +193,8 @@ def test_a_variant_is_saved_and_restored(tmp_path):
         (tiny_model(**FULL), printed, tiny_model(positions="rotary", d_head=4, logit_scale=5.0)), steps=1, eval_every=1
     )
     run = untrained(*wanted.models)
-    run.history = sweep.History(("loss",), [0], [np.zeros((3, 1), np.float32)])
+    run.history = sweep.History(("loss",), [np.zeros(3, np.int64)], [np.zeros((3, 1), np.float32)])
+    run.evaluated = [1] * len(run.programs)
     workdir.save(tmp_path, run)
     again = workdir.restore(tmp_path)
     assert again.sweep == wanted
