@@ -53,7 +53,7 @@ def sync_tree(folder: Path) -> None:
     """Bring everything in a folder to the disk, before the folder is renamed."""
     for place, _, names in os.walk(folder):
         for name in names:
-            with open(os.path.join(place, name), "rb") as file:
+            with open(os.path.join(place, name), "rb+") as file:  # Windows brings to the disk only what may be written
                 os.fsync(file.fileno())
         sync_folder(Path(place))
 

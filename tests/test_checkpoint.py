@@ -49,7 +49,7 @@ def test_an_empty_or_half_written_step_is_no_step(saved):
     left = [saved / "checkpoints" / name for name in ("40.unfinished", "50.unfinished.orbax-checkpoint-tmp", "30.replaced")]
     for folder in left:
         folder.mkdir()
-    with pytest.raises(InputError, match="not a complete checkpoint"):
+    with pytest.raises(InputError, match="is empty: no checkpoint was finished there"):
         checkpoint.load(saved / "checkpoints" / "99")
     assert set(checkpoint.leftovers(saved / "checkpoints")) == set(left)
     checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
