@@ -114,7 +114,7 @@ def test_where_such_a_name_cannot_be_used_it_is_the_name_that_is_blamed(trained,
     with pytest.raises(InputError, match=blames) as refused:
         workdir.restore(folder)
     assert type(refused.value) is InputError and "damaged" not in str(refused.value) and "copy" not in str(refused.value)
-    with pytest.raises(SaveError, match=blames):
+    with pytest.raises(SaveError, match="its name is not UTF-8"):  # the line is cut at 200 characters, the path may be long
         checkpoint.save(folder / "again", 1, {"a": np.arange(3)}, {})
 
 
