@@ -7,8 +7,6 @@ report/paper/NAME; a sweep that is not trained here is shown from there. The ful
 on a CPU and is left out unless it is named.
 """
 
-import dataclasses
-
 from absl import flags
 
 from experiments import reproduce
@@ -23,14 +21,7 @@ FULL = ("paper", "paper_layouts")
 
 
 def main() -> None:
-    study = reproduce.study_of("paper_study", PAPER)
-    report = reproduce.report_of(study)
-    study = dataclasses.replace(study, kept=report / "paper")  # sweeps that are not trained here keep their place in the page
-    reproduce.make(study, reproduce.SEEDS.value or 8, EPOCHS.value or 0, left_out=FULL)
-    study.keep()
-    for line in study.told_of_archive():
-        print(line)
-    reproduce.tell(paper.build(study, report, study.times()))
+    reproduce.make_kept("paper_study", PAPER, "paper", paper.build, epochs=EPOCHS.value or 0, left_out=FULL)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ python -m experiments.reproduce [--seeds=16] [--quick] [--study=runs/reproduce] 
 What is there is not made again: a second call goes on where the first was stopped. README says how long it takes.
 """
 
+import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -51,6 +52,21 @@ def make(study: Study, seeds: int, epochs: int = 0, left_out: Sequence[str] = ()
         study.train(name, sweep)
     for name, part in wanted.items():
         study.make(name, part.answers)
+
+
+def make_kept(name: str, parts: dict[str, Part], kept: str, build: Callable[..., list[Path]], **more) -> None:
+    """Make a study of 8 seeds whose tables are kept in a folder of the report, and its page. `more`: see `make`.
+
+    Sweeps that are not trained here keep their place in the page.
+    """
+    study = study_of(name, parts)
+    report = report_of(study)
+    study = dataclasses.replace(study, kept=report / kept)
+    make(study, SEEDS.value or 8, **more)
+    study.keep()
+    for line in study.told_of_archive():
+        print(line)
+    tell(build(study, report, study.times()))
 
 
 def report_of(study: Study) -> Path:

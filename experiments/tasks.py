@@ -6,8 +6,6 @@ python -m experiments.tasks [--seeds=8] [--quick] [--study=runs/tasks] [--report
 report/tasks/NAME; a sweep that is not trained here is shown from there.
 """
 
-import dataclasses
-
 from experiments import reproduce
 from lrjax import cli
 from lrjax.report import tasks
@@ -15,14 +13,7 @@ from lrjax.report.study import TASKS
 
 
 def main() -> None:
-    study = reproduce.study_of("tasks", TASKS)
-    report = reproduce.report_of(study)
-    study = dataclasses.replace(study, kept=report / "tasks")  # sweeps that are not trained here keep their place in the page
-    reproduce.make(study, reproduce.SEEDS.value or 8)
-    study.keep()
-    for line in study.told_of_archive():
-        print(line)
-    reproduce.tell(tasks.build(study, report, study.times()))
+    reproduce.make_kept("tasks", TASKS, "tasks", tasks.build)
 
 
 if __name__ == "__main__":
