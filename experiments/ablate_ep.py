@@ -6,19 +6,20 @@ python -m experiments.ablate_ep --ckpt=runs/diversity [--labels=15] [--where=n_h
 
 from absl import flags
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GIVEN_SET, TERMS_BY, ablate, each
 from lrjax.analysis.models import by_shape, merged
 from lrjax.config import Static, depths
 from lrjax.errors import InputError
-from lrjax.evaluate import MEASURES, SETS, tabled
-from lrjax.figures import ablation as figures
 from lrjax.gates import NONE
-from lrjax.positions import LEARNED
+from lrjax.models.positions import LEARNED
+from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, Table, conditions, counted, format_interval, format_table, groups, select
-from lrjax.sweep import model_columns
+from lrjax.training.retrieval import MEASURES, SETS, tabled
+from lrjax.training.sweep import model_columns
 
-answers.define_flags(frozen=True)
+common.define_flags(frozen=True)
 HEADS = flags.DEFINE_list("heads", None, "only these heads, such as 0,2")
 TERMS = flags.DEFINE_list(
     "ablations",
@@ -52,7 +53,7 @@ def main() -> None:
     if bad := [name for name in images if name not in SETS] or ([] if "unseen_pair" in images else ["unseen_pair is missing"]):
         raise InputError(f"--images={','.join(images)}: {bad[0]}; expected unseen_pair, and single or seen_pair if you like")
     encoder = flags.FLAGS.encoder
-    run = answers.restore()
+    run = common.restore()
 
     def of_part(part):
         named = {"controls": CONTROLS, "doses": DOSES, "recognition": ABLATIONS}
@@ -69,8 +70,8 @@ def main() -> None:
     print_tables(table, tuple(model_columns(run.sweep)), where, measures if measures is RECOGNITION else tabled(table))
     print(*dict.fromkeys(cautions(program.static, encoder) for program in run.programs), sep="\n")
 
-    answers.write_table("ablate_ep", table)
-    answers.draw("ablate_ep", figures.ablation, table, f"Terms taken away at inference: {where}", measures)
+    common.write_table("ablate_ep", table)
+    common.draw("ablate_ep", figures.ablation, table, f"Terms taken away at inference: {where}", measures)
 
 
 def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict[str, str]) -> None:

@@ -6,23 +6,24 @@ python -m experiments.align --ckpt=runs/diversity [--labels=25] [--where=n_heads
 `experiments/configs/align.py` is a sweep up to N = 200, where the rotation is determined.
 """
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis.align import FITS, align
 from lrjax.analysis.models import tidy
-from lrjax.figures import align as figures
+from lrjax.plotting import align as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
-from lrjax.sweep import model_columns
+from lrjax.training.sweep import model_columns
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 SCALES = {"cosine": None, "retrieval": ACCURACY, "retrieval_all": ACCURACY}  # measure -> ends of its scale
 
 
 def main() -> None:
-    run = answers.restore()
+    run = common.restore()
     table = tidy(align(run))
     print_tables(table, tuple(model_columns(run.sweep)), f"step {run.step}")
-    answers.write_table("align", table)
-    answers.draw("align", figures.alignment, table, run.sweep.models[0].n_heldout)
+    common.write_table("align", table)
+    common.draw("align", figures.alignment, table, run.sweep.models[0].n_heldout)
 
 
 def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:

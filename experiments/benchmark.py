@@ -19,9 +19,9 @@ from lrjax import cli
 from lrjax.benchmark import eager, measure
 from lrjax.config import make_sweep
 from lrjax.errors import InputError
-from lrjax.figures import style
-from lrjax.files import write_atomically
+from lrjax.plotting import style
 from lrjax.stats import format_table
+from lrjax.storage.files import write_atomically
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 MODELS = flags.DEFINE_list("models", None, "numbers of models (default: 1,4,16,64,256; on an accelerator also 1024)")
@@ -43,7 +43,7 @@ COLUMNS = {
     "peak MB/model": lambda r: _number(r.peak_mb, ".1f"),
     "x eager": lambda r: _number(r.times_eager, ".1f"),
 }
-NOTES = """GFLOP, MB: counted by hand per model-step (lrjax/benchmark/counts.py). Shares of a step's time: what these FLOPs take at
+NOTES = """GFLOP, MB: counted by hand per model-step (lrjax/training/flops.py). Shares of a step's time: what these FLOPs take at
 the rate of the batched contrastive products alone, and what the optimiser's bytes take at the rate of a streaming update.
 compile: trace, lower, compile, cold and from the persistent cache. peak: the compiler's memory plan.
 x eager: against the faster row of eager PyTorch, whose batches come ready (no sampling)."""

@@ -6,21 +6,22 @@ python -m experiments.decompose --ckpt=runs/diversity [--labels=15] [--where=n_h
 
 from absl import flags
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import decompose
 from lrjax.analysis.models import tidy
-from lrjax.attention import TERMS
 from lrjax.errors import InputError
-from lrjax.figures import decompose as figures
+from lrjax.models.attention import TERMS
+from lrjax.plotting import decompose as figures
 from lrjax.stats import conditions, format_interval, format_table, groups
 
-answers.define_flags()
+common.define_flags()
 LAYER = flags.DEFINE_integer("layer", 0, "which layer the figures show; the tables have all", lower_bound=0)
 
 
 def main() -> None:
     encoder = flags.FLAGS.encoder
-    run = answers.restore()
+    run = common.restore()
     answer = decompose.decompose(run, encoder)
     if LAYER.value not in answer.layer:
         raise InputError(
@@ -28,17 +29,17 @@ def main() -> None:
         )
     shares = tidy(answer[[*decompose.SHARES]])
     print_shares(answer)
-    answers.write_table("shares", shares)
-    answers.write_table("term_maps", tidy(answer[["scores"]].mean("query") if answer.sizes["model"] > 64 else answer[["scores"]]))
+    common.write_table("shares", shares)
+    common.write_table("term_maps", tidy(answer[["scores"]].mean("query") if answer.sizes["model"] > 64 else answer[["scores"]]))
 
     here = answer.sel(layer=LAYER.value)
-    answers.draw("terms_mean", figures.maps, here.mean("model"), f"mean over {answer.sizes['model']} models")
+    common.draw("terms_mean", figures.maps, here.mean("model"), f"mean over {answer.sizes['model']} models")
     tables = by_token(run, encoder) if LAYER.value == 0 else None
-    for kind, row, title in answers.examples(run):
-        answers.draw(f"terms_{kind}", figures.maps, here.isel(model=row), title)
+    for kind, row, title in common.examples(run):
+        common.draw(f"terms_{kind}", figures.maps, here.isel(model=row), title)
         if tables is not None:
-            answers.draw(f"EP_by_label_{kind}", figures.by_label, tables.isel(model=row), encoder, title)
-    answers.draw("shares", figures.shares, here)
+            common.draw(f"EP_by_label_{kind}", figures.by_label, tables.isel(model=row), encoder, title)
+    common.draw("shares", figures.shares, here)
 
 
 def by_token(run, encoder):

@@ -8,40 +8,41 @@ python -m experiments.depth --ckpt=runs/depth [--labels=25] [--where=n_heads=4] 
 
 from absl import flags
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import depth
 from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
-from lrjax.evaluate import tabled
-from lrjax.figures import encoders as figures
+from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions, least
-from lrjax.sweep import model_columns
+from lrjax.training.retrieval import tabled
+from lrjax.training.sweep import model_columns
 
-answers.define_flags(frozen=True)
+common.define_flags(frozen=True)
 
 
 def main() -> None:
     encoder, frozen = flags.FLAGS.encoder, flags.FLAGS.frozen
     if frozen and encoder != "vision":
         raise InputError(f"--frozen, --encoder={encoder}: whole layers are ablated in vision alone; expected --encoder=vision")
-    run = answers.restore()
+    run = common.restore()
     in_layers = depth.layers(run, encoder)
-    models = answers.models_of(run)
+    models = common.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    answers.tell_by(models, by, tabled(models))
+    common.tell_by(models, by, tabled(models))
     found = tidy(in_layers[["position_gradient", "steadiness"]])
-    answers.write_table("depth_layers", found)
+    common.write_table("depth_layers", found)
     # a value a model: heads and paths of one model are no sample
     size = abs(found["position_gradient"])
     best = least(found | {"size": size, "-size": -size}, ("model", "layer"), "-size")
-    answers.tell_by(best, (*by, "layer"), {"size": "|gradient| of the best head", "steadiness": "its steadiness"})
-    answers.draw("depth_layers", figures.layers, found)
+    common.tell_by(best, (*by, "layer"), {"size": "|gradient| of the best head", "steadiness": "its steadiness"})
+    common.draw("depth_layers", figures.layers, found)
     if encoder == "vision":
         zeroed = depth.by_layer(run, frozen=frozen)
-        answers.write_table("depth_by_layer", zeroed)
-        answers.tell_by(zeroed, (*by, "ablation"), tabled(zeroed))
-    answers.tell_causes("depth", run, encoder, by)
+        common.write_table("depth_by_layer", zeroed)
+        common.tell_by(zeroed, (*by, "ablation"), tabled(zeroed))
+    common.tell_causes("depth", run, encoder, by)
 
 
 if __name__ == "__main__":

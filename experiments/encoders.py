@@ -6,10 +6,10 @@ python -m experiments.encoders [--seeds=8] [--quick] [--study=runs/encoders] [--
 """
 
 from experiments import reproduce
+from experiments.studies import encoders
+from experiments.studies.search import search
+from experiments.studies.study import ENCODERS
 from lrjax import cli
-from lrjax.report import encoders
-from lrjax.report.search import search
-from lrjax.report.study import ENCODERS
 
 QUICK_SEARCH = dict(configurations=9, keep=2, confirmed=1, screen_steps=10, steps=20, every=10)
 

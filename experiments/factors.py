@@ -5,19 +5,21 @@ python -m experiments.factors --ckpt=runs/diversity_grid [--where=n_heads=4] [--
 
 from absl import flags
 
-from lrjax import answers, cli, sweep
+from experiments import common
+from lrjax import cli
 from lrjax.analysis.factors import explained
 from lrjax.errors import InputError
 from lrjax.stats import format_table
+from lrjax.training import sweep
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 AXES = flags.DEFINE_list("axes", ["n_labels", "n2"], "the two axes of the sweep")
 METRICS = ("unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
 
 def main() -> None:
-    run = answers.restore()
-    if so_far := answers.unfinished(run):
+    run = common.restore()
+    if so_far := common.unfinished(run):
         raise InputError(so_far)
     table = sweep.models_table(run)
     if len(AXES.value) != 2 or not set(AXES.value) <= set(table):
@@ -28,7 +30,7 @@ def main() -> None:
         found |= {f"{metric}_{name}": shares[name] for name in ("share", "low", "high")} | {"factor": shares["factor"]}
         rows += [[metric, f, f"{s:.3f} [{low:.3f}, {high:.3f}]"] for f, s, low, high in zip(*shares.values(), strict=True)]
     print(format_table(["accuracy", "factor", "share of variance"], rows))
-    answers.write_table("factors", found)
+    common.write_table("factors", found)
 
 
 if __name__ == "__main__":

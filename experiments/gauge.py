@@ -3,23 +3,24 @@
 python -m experiments.gauge --ckpt=runs/diversity [--labels=15] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import gauge
 from lrjax.analysis.models import tidy
-from lrjax.evaluate import tabled
-from lrjax.figures import ablation as figures
+from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, conditions, format_interval, format_table, groups
-from lrjax.sweep import model_columns
+from lrjax.training.retrieval import tabled
+from lrjax.training.sweep import model_columns
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 
 
 def main() -> None:
-    run = answers.restore()
+    run = common.restore()
     law = tidy(gauge.law(run))
     print(f"the law: E_cls - P_0 = initial value x prod(1 - lr_t wd); largest relative deviation {law['deviation'].max():.1e}")
     print(f"over {len(law['seed'])} models; norms now: E_cls {law['E_cls'].mean():.2f}, P_0 {law['P_0'].mean():.2f}\n")
-    answers.write_table("gauge_law", law)
+    common.write_table("gauge_law", law)
 
     table = gauge.moved(run)
     rows, shown = [], tabled(table)
@@ -32,8 +33,8 @@ def main() -> None:
     at = len(by)
     rows.sort(key=lambda row: (row[:at], order[row[at]], order[row[at + 1]]))
     print(format_table([*by, "CLS vector", "zero", *shown.values()], rows))
-    answers.write_table("gauge", table)
-    answers.draw("gauge", figures.gauge, table)
+    common.write_table("gauge", table)
+    common.draw("gauge", figures.gauge, table)
 
 
 if __name__ == "__main__":

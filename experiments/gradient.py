@@ -6,18 +6,20 @@ python -m experiments.gradient --ckpt=runs/diversity [--labels=15] [--where=n_he
 
 from absl import flags
 
-from lrjax import answers, cli, sweep
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.analysis.models import tidy
-from lrjax.attention import TERMS
-from lrjax.figures import gradient as figures
+from lrjax.models.attention import TERMS
+from lrjax.plotting import gradient as figures
 from lrjax.stats import conditions, format_interval, format_table, groups
+from lrjax.training import sweep
 
-answers.define_flags()
+common.define_flags()
 
 
 def main() -> None:
-    run = answers.restore()
+    run = common.restore()
     answer = gradient.gradient(run, flags.FLAGS.encoder)
     best = gradient.strongest(answer)
     there = [term for term in TERMS if abs(best[f"gradient_{term}"]).max() > 1e-6]  # rotary positions have others than learned ones
@@ -31,23 +33,23 @@ def main() -> None:
     print("each model's head of the greatest ratio; mean over seeds [95 % interval]")
     header = [*by, "seeds", "|position_gradient|", "label_spread", "ratio", *(f"|{t}|" for t in there)]
     print(format_table(header, rows))
-    answers.write_table("gradient", tidy(answer))
+    common.write_table("gradient", tidy(answer))
 
-    if so_far := answers.unfinished(run):
+    if so_far := common.unfinished(run):
         print(f"How well the ratio predicts, and when it appears, is not asked: {so_far}")
     elif flags.FLAGS.encoder == "vision":
         models = sweep.models_table(run)
         found = gradient.prediction(best.ratio.values, models)
         print(f"\nhow well the ratio predicts, over {len(models['seed'])} models (generalises: above {gradient.GENERALISES})")
         print(format_table(list(found), [[_short(v) for v in row] for row in zip(*found.values(), strict=True)]))
-        answers.write_table("gradient_predicts", found)
-        answers.draw("gradient_predicts", figures.predictor, best.ratio.values, models)
+        common.write_table("gradient_predicts", found)
+        common.draw("gradient_predicts", figures.predictor, best.ratio.values, models)
         if gradient.recorded(history := sweep.history_table(run)):
             when = gradient.onsets(history)
             print("\nfirst evaluation at which half of the final value is reached; share of models whose gradient is there first")
             print(format_table(list(when), [[_short(v) for v in row] for row in zip(*when.values(), strict=True)]))
-            answers.write_table("gradient_onset", when)
-            answers.draw("gradient_phases", figures.phases, history)
+            common.write_table("gradient_onset", when)
+            common.draw("gradient_phases", figures.phases, history)
 
 
 def _short(value) -> str:

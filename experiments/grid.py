@@ -3,38 +3,39 @@
 python -m experiments.grid --ckpt=runs/grid [--labels=25] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import grid
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS, ablate
 from lrjax.analysis.models import tidy
-from lrjax.evaluate import tabled
-from lrjax.figures import worlds as figures
+from lrjax.plotting import tasks as figures
 from lrjax.stats import conditions, joined
-from lrjax.sweep import model_columns
+from lrjax.training.retrieval import tabled
+from lrjax.training.sweep import model_columns
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 
 
 def main() -> None:
-    run = answers.restore()
+    run = common.restore()
     found = grid.directions(run)
-    models = answers.models_of(run)
+    models = common.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     heads = tidy(grid.best_heads(found))
-    answers.write_table("grid", joined(models, heads, ("ratio_across", "ratio_down", "apart")))
-    answers.write_table("grid_heads", by_head := tidy(found[["gradient_across", "gradient_down", "label_spread"]]))
+    common.write_table("grid", joined(models, heads, ("ratio_across", "ratio_down", "apart")))
+    common.write_table("grid_heads", by_head := tidy(found[["gradient_across", "gradient_down", "label_spread"]]))
     apart = [name for name in models if name.startswith("unseen_pair_order_") and not name.endswith("_t2i")]
-    answers.tell_by(models, by, tabled(models) | {name: name.removeprefix("unseen_pair_") for name in apart})
-    answers.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "apart"})
+    common.tell_by(models, by, tabled(models) | {name: name.removeprefix("unseen_pair_") for name in apart})
+    common.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "apart"})
     table = ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",))
-    answers.write_table("grid_ablate", table)
+    common.write_table("grid_ablate", table)
     told = {name: name.removeprefix("unseen_pair_") for name in apart}
-    answers.tell_by(table, (*by, "ablation"), tabled(table) | told)
-    answers.write_table("grid_maps", maps := grid.best_maps(found, models))
-    answers.draw("grid_taken", figures.taken, table)
-    answers.draw("grid_maps", figures.maps, maps)
-    answers.draw("grid_directions", figures.directions, by_head)
+    common.tell_by(table, (*by, "ablation"), tabled(table) | told)
+    common.write_table("grid_maps", maps := grid.best_maps(found, models))
+    common.draw("grid_taken", figures.taken, table)
+    common.draw("grid_maps", figures.maps, maps)
+    common.draw("grid_directions", figures.directions, by_head)
 
 
 if __name__ == "__main__":

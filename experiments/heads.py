@@ -6,18 +6,19 @@ python -m experiments.heads --ckpt=runs/diversity [--labels=15] [--where=n_heads
 import numpy as np
 from absl import flags
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import heads
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import prediction
 from lrjax.analysis.models import tidy
-from lrjax.evaluate import MEASURES, tabled
-from lrjax.figures import heads as figures
 from lrjax.gates import NONE
+from lrjax.plotting import heads as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
-from lrjax.sweep import model_columns
+from lrjax.training.retrieval import MEASURES, tabled
+from lrjax.training.sweep import model_columns
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 PRUNING = flags.DEFINE_bool("pruning", True, "evaluate every subset of heads kept")
 TOGETHER = {
     "n_left": "lean left",
@@ -29,7 +30,7 @@ TOGETHER = {
 
 
 def main() -> None:
-    run = answers.restore()
+    run = common.restore()
     answer = heads.heads(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
@@ -38,17 +39,17 @@ def main() -> None:
     accuracy = ablate(run, (NONE,)) if pruned is None else heads.whole(pruned)
     print_prediction(heads.of_a_model(answer).max("layer"), accuracy)
     table = heads.head_table(answer)
-    answers.write_table("heads", table)
-    answers.write_table("heads_labels", tidy(answer[["bias_by_labels"]]))
+    common.write_table("heads", table)
+    common.write_table("heads_labels", tidy(answer[["bias_by_labels"]]))
     distances = heads.distance_table(answer)
-    answers.write_table("heads_distance", distances)
-    answers.draw("heads", figures.bias, table)
-    answers.draw("heads_distance", figures.by_distance, distances)
+    common.write_table("heads_distance", distances)
+    common.draw("heads", figures.bias, table)
+    common.draw("heads_distance", figures.by_distance, distances)
     if pruned is not None:
         grouped = heads.by_composition(pruned)
         print_pruning(grouped, by)
-        answers.write_table("pruning", pruned)
-        answers.draw("pruning", figures.pruning, grouped, MEASURES)
+        common.write_table("pruning", pruned)
+        common.draw("pruning", figures.pruning, grouped, MEASURES)
 
 
 def print_models(answer, by: tuple[str, ...]) -> None:

@@ -3,24 +3,25 @@
 python -m experiments.left_right --ckpt=runs/left_right [--labels=15] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
-from lrjax import answers, cli
-from lrjax.evaluate import tabled
-from lrjax.figures import encoders as figures
+from experiments import common
+from lrjax import cli
+from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions
-from lrjax.sweep import model_columns
+from lrjax.training.retrieval import tabled
+from lrjax.training.sweep import model_columns
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 
 
 def main() -> None:
-    run = answers.restore()
-    models = answers.models_of(run)
+    run = common.restore()
+    models = common.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     of_words = {f"unseen_pair_order_{word}": f"order of {word}" for word in ("left", "right")}
-    answers.tell_by(models, by, tabled(models) | {name: told for name, told in of_words.items() if name in models})
-    answers.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
-    answers.tell_causes("left_right", run, "text", by)
+    common.tell_by(models, by, tabled(models) | {name: told for name, told in of_words.items() if name in models})
+    common.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
+    common.tell_causes("left_right", run, "text", by)
 
 
 if __name__ == "__main__":

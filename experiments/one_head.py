@@ -10,8 +10,8 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments.studies.search import search
 from lrjax import cli
-from lrjax.report.search import search
 
 WORKDIR = cli.define_path("workdir", "runs/one_head", "folder of the three sweeps, the tables and the figure")
 CONFIGURATIONS = flags.DEFINE_integer("configurations", 512, "how many are drawn", lower_bound=1)

@@ -10,9 +10,9 @@ on a CPU and is left out unless it is named.
 from absl import flags
 
 from experiments import reproduce
+from experiments.studies import paper
+from experiments.studies.study import PAPER
 from lrjax import cli
-from lrjax.report import paper
-from lrjax.report.study import PAPER
 
 EPOCHS = flags.DEFINE_integer(
     "epochs", None, "epochs of the sweeps that are as long as the paper's (default: its 10,000); the same when going on", 1

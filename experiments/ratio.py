@@ -3,19 +3,20 @@
 python -m experiments.ratio --ckpt=runs/scale_ratio [--labels=15] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import gauge, gradient
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
-from lrjax.figures import ablation as figures
+from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, format_interval, format_table, groups
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 
 
 def main() -> None:
-    run = answers.restore()
+    run = common.restore()
     if len({(m.e_scale, m.p_scale) for m in run.sweep.models}) < 2:
         raise InputError("--ckpt: all models have the same initial scales; give a sweep such as experiments/configs/scale_ratio.py")
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
@@ -31,9 +32,9 @@ def main() -> None:
         rows.append([*key, *shares, *order])
     print("share of the position gradient of each model's best head by term; order on unseen pairs with terms at zero")
     print(format_table(["n_labels", "E:P", "EP", "PP", "BP", "order", "EP=0", "PP=0", "EP+PP+BP=0"], rows))
-    answers.write_table("ratio_gradient", carried)
-    answers.write_table("ratio_ablate", table)
-    answers.draw("ratio", figures.ratio, carried, table)
+    common.write_table("ratio_gradient", carried)
+    common.write_table("ratio_ablate", table)
+    common.draw("ratio", figures.ratio, carried, table)
 
 
 if __name__ == "__main__":

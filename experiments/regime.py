@@ -12,11 +12,12 @@ from pathlib import Path
 
 from absl import flags
 
-from lrjax import cli, sweep
+from experiments.studies.stages import REGIME
+from lrjax import cli
 from lrjax.analysis import gradient, regime
-from lrjax.figures import regime as figures
-from lrjax.report.stages import REGIME
+from lrjax.plotting import regime as figures
 from lrjax.stats import format_table, select
+from lrjax.training import sweep
 
 WORKDIR = cli.define_path("workdir", "runs/regime", "folder of the three sweeps, the tables and the figures")
 CONFIGURATIONS = flags.DEFINE_integer("configurations", 400, "how many are drawn", lower_bound=1)

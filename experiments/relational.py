@@ -3,14 +3,15 @@
 python -m experiments.relational --ckpt=runs/diversity [--labels=15] [--where=n_heads=4] [--format=png|svg|pdf]
 """
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import relational
 from lrjax.analysis.models import tidy
-from lrjax.figures import relational as figures
+from lrjax.plotting import relational as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
-from lrjax.sweep import model_columns
+from lrjax.training.sweep import model_columns
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 SHOWN = {
     "size": ("|P(right)-P(left)|", ACCURACY),
     "relational_printed": ("P(relational), printed", ACCURACY),
@@ -28,18 +29,18 @@ points elsewhere than their attention. Mean over models [95 % interval].
 
 
 def main() -> None:
-    run = answers.restore()
+    run = common.restore()
     table = relational.head_table(relational.relational(run))
     columns = model_columns(run.sweep)
     print_models(relational.of_a_model(table), conditions(columns, columns))
-    answers.write_table("relational", table)
-    answers.draw("relational", figures.claim, table)
-    for kind, row, title in answers.examples(run):
+    common.write_table("relational", table)
+    common.draw("relational", figures.claim, table)
+    for kind, row, title in common.examples(run):
         images = relational.images(run, row)
-        answers.write_table(f"relational_images_{kind}", tidy(images))
-        answers.draw(f"relational_scatter_{kind}", figures.scatter, images, title)
+        common.write_table(f"relational_images_{kind}", tidy(images))
+        common.draw(f"relational_scatter_{kind}", figures.scatter, images, title)
         own = select(table, table["model"] == int(images.model))
-        answers.draw(f"relational_bars_{kind}", figures.bars, own, title)
+        common.draw(f"relational_bars_{kind}", figures.bars, own, title)
 
 
 def print_models(table: Table, by: tuple[str, ...]) -> None:

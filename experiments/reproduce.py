@@ -12,10 +12,10 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments.studies import build, stages
+from experiments.studies.study import PARTS, Part, Study, sweep_of
 from lrjax import cli
 from lrjax.errors import InputError
-from lrjax.report import build, stages
-from lrjax.report.study import PARTS, Part, Study, sweep_of
 
 SEEDS = flags.DEFINE_integer("seeds", None, "seeds of every sweep, some of which take fewer (default: 16; 8 of other encoders)", 1)
 QUICK = flags.DEFINE_bool("quick", False, "2 seeds and few steps, to see that all works: its numbers mean nothing")

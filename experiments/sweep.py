@@ -7,12 +7,14 @@ from pathlib import Path
 
 from absl import flags
 
-from lrjax import cli, devices, results, sweep, workdir
+from lrjax import cli, devices
 from lrjax.analysis import gradient
 from lrjax.config import AXES, STATIC, make_sweep
-from lrjax.evaluate import ends, tabled
-from lrjax.figures import training
+from lrjax.plotting import training
 from lrjax.stats import counted, format_interval, format_table, groups, varying
+from lrjax.storage import results, workdir
+from lrjax.training import sweep
+from lrjax.training.retrieval import ends, tabled
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 WORKDIR = cli.define_path("workdir", None, "folder for everything that the sweep writes", required=True)

@@ -7,9 +7,9 @@ report/tasks/NAME; a sweep that is not trained here is shown from there.
 """
 
 from experiments import reproduce
+from experiments.studies import tasks
+from experiments.studies.study import TASKS
 from lrjax import cli
-from lrjax.report import tasks
-from lrjax.report.study import TASKS
 
 
 def main() -> None:

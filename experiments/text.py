@@ -5,29 +5,30 @@ python -m experiments.text --ckpt=runs/diversity [--labels=15] [--where=n_heads=
 The terms of the text encoder and their ablations: `python -m experiments.ablate_ep --encoder=text`.
 """
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import text
 from lrjax.analysis.models import tidy
-from lrjax.figures import text as figures
+from lrjax.plotting import text as figures
 from lrjax.stats import conditions, format_interval, format_table, groups, select
-from lrjax.sweep import model_columns
+from lrjax.training.sweep import model_columns
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 
 
 def main() -> None:
-    run = answers.restore()
+    run = common.restore()
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     answer, swap = text.attention(run), text.swap(run)
     heads = text.head_table(answer)
     print_heads(text.of_a_model(answer), by)
     print_swap(swap, by)
-    answers.write_table("text", heads)
-    answers.write_table("text_swap", tidy(swap))
-    answers.draw("text", figures.odds, heads)
-    answers.draw("text_attention", figures.attention, heads)
-    answers.draw("text_swap", figures.swap, tidy(swap[["cosine"]]))
+    common.write_table("text", heads)
+    common.write_table("text_swap", tidy(swap))
+    common.draw("text", figures.odds, heads)
+    common.draw("text_attention", figures.attention, heads)
+    common.draw("text_swap", figures.swap, tidy(swap[["cosine"]]))
 
 
 def print_heads(together, by: tuple[str, ...]) -> None:

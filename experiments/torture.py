@@ -18,9 +18,11 @@ from pathlib import Path
 from absl import flags
 
 from experiments.configs import smoke
-from lrjax import checkpoint, cli, saved, sweep, workdir
+from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.config import make_sweep
+from lrjax.storage import checkpoint, serialization, workdir
+from lrjax.training import sweep
 
 KILLS = flags.DEFINE_integer("kills", 50, "how many", lower_bound=1)
 WORKDIR = cli.define_path("workdir", None, "an empty folder for the runs (default: a temporary one)")
@@ -76,7 +78,7 @@ def undisturbed(folder: Path) -> dict[str, dict[str, str]]:
     digests = {}
 
     def note(run: sweep.Run) -> None:
-        digests[checkpoint.name_of(*run.place)] = checkpoint.digests(saved.run_to_arrays(run)[0])
+        digests[checkpoint.name_of(*run.place)] = checkpoint.digests(serialization.run_to_arrays(run)[0])
 
     run = sweep.start(make_sweep(dict(smoke.get_config()) | CHANGES))
     workdir.write_tables(folder, sweep.advance(run, on_checkpoint=note, measures=(gradient.columns,)))

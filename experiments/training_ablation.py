@@ -8,30 +8,32 @@ position gradient to PP. That is no other mechanism: it is the same gradient, wi
 
 import numpy as np
 
-from lrjax import answers, cli, sweep
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.analysis.models import tidy
-from lrjax.evaluate import tabled
-from lrjax.figures import encoders as figures
+from lrjax.plotting import encoders as figures
 from lrjax.stats import joined
+from lrjax.training import sweep
+from lrjax.training.retrieval import tabled
 
-answers.define_flags(encoder=False)
+common.define_flags(encoder=False)
 SHARES = {f"share_{term}": term for term in gradient.POSITION_TERMS}
 
 
 def main() -> None:
-    run = answers.restore()
-    models, history = answers.models_of(run), sweep.history_table(run)
+    run = common.restore()
+    models, history = common.models_of(run), sweep.history_table(run)
     skilled = {"model": np.unique(history["model"]), "skilled_at": gradient.first_step(history, "unseen_pair_order")}
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     table = joined(joined(models, skilled, ["skilled_at"]), carried, ["position_gradient", "label_spread", "ratio", *SHARES])
     by = ("n_labels", "gates")
-    answers.tell_by(table, by, tabled(table) | {"skilled_at": "order .8 at step"})
-    answers.tell_by(table | {"size": abs(table["position_gradient"])}, by, {"size": "|gradient|"} | SHARES)
-    answers.write_table("training_ablation", table)
-    answers.draw("training_ablation", figures.accuracies, table, ("gates",), "Gates in training")
-    answers.draw("training_ablation_share", figures.shares, table, ("gates",))
-    answers.draw("training_ablation_order", figures.order_in_training, history)
+    common.tell_by(table, by, tabled(table) | {"skilled_at": "order .8 at step"})
+    common.tell_by(table | {"size": abs(table["position_gradient"])}, by, {"size": "|gradient|"} | SHARES)
+    common.write_table("training_ablation", table)
+    common.draw("training_ablation", figures.accuracies, table, ("gates",), "Gates in training")
+    common.draw("training_ablation_share", figures.shares, table, ("gates",))
+    common.draw("training_ablation_order", figures.order_in_training, history)
 
 
 if __name__ == "__main__":

@@ -6,30 +6,31 @@ python -m experiments.values --ckpt=runs/diversity [--labels=15] [--where=n_head
 
 from absl import flags
 
-from lrjax import answers, cli
+from experiments import common
+from lrjax import cli
 from lrjax.analysis.models import tidy
 from lrjax.analysis.values import PARTS, SOURCES, ranked, values
-from lrjax.figures import values as figures
+from lrjax.plotting import values as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
-from lrjax.sweep import model_columns
+from lrjax.training.sweep import model_columns
 
-answers.define_flags()
+common.define_flags()
 SCALES = {"mean": None, "sd": None, "order_alone": ACCURACY, "order_without": ACCURACY}  # measure -> ends of its scale
 
 
 def main() -> None:
     encoder = flags.FLAGS.encoder
-    run = answers.restore()
+    run = common.restore()
     answer = values(run, encoder)
     by_rank = tidy(ranked(answer))
     print_tables(by_rank, tuple(model_columns(run.sweep)), f"{encoder} encoder, step {run.step}")
 
-    answers.write_table("values", tidy(answer[list(PARTS)]))
-    answers.write_table("values_sources", tidy(answer[list(SOURCES)]))
+    common.write_table("values", tidy(answer[list(PARTS)]))
+    common.write_table("values_sources", tidy(answer[list(SOURCES)]))
     title = (
         f"What decides the order of unseen pairs: parts of the {encoder} embedding\nMean over seeds, 95 % interval; heads by rank"
     )
-    answers.draw("values", figures.attribution, by_rank, title)
+    common.draw("values", figures.attribution, by_rank, title)
 
 
 def print_tables(table: Table, axes: tuple[str, ...], where: str) -> None:

@@ -8,35 +8,37 @@ keeps LayerNorm's scales as they are without the ablation.
 
 from absl import flags
 
-from lrjax import answers, cli, sweep
+from experiments import common
+from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.analysis.ablate import ablate_terms
 from lrjax.analysis.models import tidy
-from lrjax.attention import TERMS
-from lrjax.evaluate import MEASURES, tabled
-from lrjax.figures import ablation
-from lrjax.figures import encoders as figures
+from lrjax.models.attention import TERMS
+from lrjax.plotting import ablation
+from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions, joined
+from lrjax.training import sweep
+from lrjax.training.retrieval import MEASURES, tabled
 
-answers.define_flags(encoder=False, frozen=True)
+common.define_flags(encoder=False, frozen=True)
 
 
 def main() -> None:
-    run = answers.restore()
+    run = common.restore()
     columns = sweep.model_columns(run.sweep)
     by = conditions(columns, columns)
-    models = answers.models_of(run)
-    answers.tell_by(models, by, tabled(models))
+    models = common.models_of(run)
+    common.tell_by(models, by, tabled(models))
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     shares = {f"share_{term}": term for term in TERMS if abs(carried[f"gradient_{term}"]).max() > 1e-6}
-    answers.tell_by(carried | {"size": abs(carried["position_gradient"])}, by, {"size": "|gradient|", "ratio": "ratio"} | shares)
+    common.tell_by(carried | {"size": abs(carried["position_gradient"])}, by, {"size": "|gradient|", "ratio": "ratio"} | shares)
     measured = ("position_gradient", "label_spread", "ratio", *shares)
-    answers.write_table("variants", joined(models, carried, measured))
-    answers.draw("variants", figures.accuracies, models, by[1:] or ("n_labels",), "Other encoders")
+    common.write_table("variants", joined(models, carried, measured))
+    common.draw("variants", figures.accuracies, models, by[1:] or ("n_labels",), "Other encoders")
     table = ablate_terms(run, frozen=flags.FLAGS.frozen)
-    answers.tell_by(table, (*by, "ablation"), tabled(table))
-    answers.write_table("variants_ablate", table)
-    answers.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", MEASURES)
+    common.tell_by(table, (*by, "ablation"), tabled(table))
+    common.write_table("variants_ablate", table)
+    common.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", MEASURES)
 
 
 if __name__ == "__main__":

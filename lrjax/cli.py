@@ -12,11 +12,13 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lrjax import devices, hosts, output, paths, surroundings, sweep, workdir
+from lrjax import devices, hosts, output, paths, surroundings
 from lrjax.config import Sweep, get_config, validate
 from lrjax.errors import InputError, SaveError, suggest
-from lrjax.progress import Progress
-from lrjax.stop import Stop
+from lrjax.storage import workdir
+from lrjax.training import sweep
+from lrjax.training.progress import Progress
+from lrjax.training.stop import Stop
 
 _default_config = None
 

@@ -17,11 +17,11 @@ import ml_collections
 import numpy as np
 from flax import struct
 
-from lrjax import tasks
+from lrjax.data import tasks
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS, NONE, GateSchedule, canonical, check_gates, parse_gates
-from lrjax.loss import LOSSES
-from lrjax.positions import LEARNED, POSITIONS
+from lrjax.models.losses import LOSSES
+from lrjax.models.positions import LEARNED, POSITIONS
 
 
 @dataclasses.dataclass(frozen=True)

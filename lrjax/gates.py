@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax.attention import GATES
 from lrjax.errors import InputError, suggest
+from lrjax.models.attention import GATES
 
 NONE = "none"
 ENCODERS = ("vision", "text")

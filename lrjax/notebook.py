@@ -1,7 +1,7 @@
 """What notebooks share: a runtime made ready, small sizes for tests, figures shown in place, a slider that can do without widgets.
 
 notebook.begin()                                # before anything else asks jax for a device
-notebook.show(figures.training.fig3, models)    # any function of lrjax.figures, shown instead of written
+notebook.show(figures.training.fig3, models)    # any function of lrjax.plotting, shown instead of written
 """
 
 import contextlib
@@ -16,8 +16,9 @@ import jax
 from absl import logging
 
 import lrjax
-from lrjax import checkpoint, devices, surroundings
+from lrjax import devices, surroundings
 from lrjax.errors import InputError
+from lrjax.storage import checkpoint
 
 TINY = dict(n_labels=(4, 6), seeds=2, steps=30, eval_every=10, d_model=16, n_heads=2, d_embed=16, batch_size=32)
 TPU = ("COLAB_TPU_ADDR", "COLAB_TPU_1VM", "TPU_NAME", "TPU_ACCELERATOR_TYPE")  # variables that a runtime with a TPU sets
@@ -61,7 +62,7 @@ def sizes(**fields) -> dict:
 
 
 def show(draw: Callable[..., Path], *args, **kwargs):
-    """What `draw(*args, path, **kwargs)` of lrjax.figures draws, as an image for a cell to end with."""
+    """What `draw(*args, path, **kwargs)` of lrjax.plotting draws, as an image for a cell to end with."""
     from IPython.display import Image
 
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri, stdtrit  # quantiles of the normal and of Student's t; scipy.stats takes long to import
 
-from lrjax.files import write_atomically
+from lrjax.storage.files import write_atomically
 
 Table = dict[str, np.ndarray]
 ACCURACY = (0.0, 1.0)  # the ends that the mean of an accuracy, or a share, cannot pass

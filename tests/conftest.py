@@ -30,8 +30,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # arrays of different rank meet where a line says so, or not at all
 
-from lrjax import config, devices, sweep, workdir  # noqa: E402
-from lrjax.clip import init_clip, model_splits  # noqa: E402
+from lrjax import config, devices  # noqa: E402
+from lrjax.models.clip import init_clip, model_splits  # noqa: E402
+from lrjax.storage import workdir  # noqa: E402
+from lrjax.training import sweep  # noqa: E402
 
 # A trace makes millions of small objects, few of them garbage: looking for it less often is a tenth of the time.
 gc.freeze()
@@ -132,7 +134,7 @@ def command(module, *arguments, before=(), env=ENVIRONMENT):
 
 FORKS = """
 import json, os, runpy, sys, traceback
-import jax, lrjax.report.build, lrjax.report.search  # with them nearly all: a command forked from here has its imports for nothing
+import jax, experiments.studies.build, experiments.studies.search  # and nearly all else, so that a fork need not import it
 
 folder, commands = sys.argv[1], json.load(sys.stdin)  # no backend of jax is up yet, so a fork is a process like any other
 def closed():

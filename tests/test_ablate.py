@@ -6,22 +6,24 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model
-from lrjax import clip, config, evaluate, sweep
+from lrjax import config
 from lrjax.analysis.ablate import ABLATIONS, READOUT_TERMS, ablate, controls, each
 from lrjax.errors import InputError
-from lrjax.figures import training
-from lrjax.figures.ablation import ablation as ablation_figure
-from lrjax.figures.training import fig3, phases
 from lrjax.gates import parse_gates
+from lrjax.models import clip
+from lrjax.plotting import training
+from lrjax.plotting.ablation import ablation as ablation_figure
+from lrjax.plotting.training import fig3, phases
 from lrjax.stats import select
+from lrjax.training import retrieval, sweep
 
 
 def test_each_row_is_an_evaluation_under_its_gates(shaken):
     """The batched program against one evaluation at a time, gates written as text."""
-    table = ablate(shaken, sets=evaluate.SETS)
+    table = ablate(shaken, sets=retrieval.SETS)
     assert table["ablation"].tolist() == list(ABLATIONS) * 4 and table["n_labels"].tolist() == [4] * 24 + [6] * 24
     (program,), (state,) = shaken.programs, shaken.states
-    one = jax.jit(partial(evaluate.evaluate, program.static, exhaustive=True))
+    one = jax.jit(partial(retrieval.evaluate, program.static, exhaustive=True))
     for row in (1, 2):
         hyper, params = (jax.tree.map(lambda x: x[row], tree) for tree in (program.hyper, state.params))
         splits = sweep.model_splits(program.static, hyper)
@@ -29,7 +31,7 @@ def test_each_row_is_an_evaluation_under_its_gates(shaken):
             gates = parse_gates("none" if ablation == "none" else f"{ablation}=0", {"vision": 1, "text": 1}, 2).at(0)
             alone = one(hyper, splits, params, gates)
             mine = select(table, (table["model"] == row) & (table["ablation"] == ablation))
-            for metric in evaluate.METRICS:
+            for metric in retrieval.METRICS:
                 np.testing.assert_allclose(mine[metric], [alone[metric]], atol=2e-3, err_msg=f"{ablation} {metric}")
 
 
@@ -93,11 +95,11 @@ def test_what_does_not_exist_is_named(trained, arguments, says):
 def test_tables_show_both_kinds_of_candidates_where_there_are_two(shaken):
     table = ablate(shaken, ("none",), sets=("unseen_pair",))
     shown = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
-    both = evaluate.tabled(table)
+    both = retrieval.tabled(table)
     assert [*both.values()] == ["order", "top-1", "top-1 in set", "label set"] and set(both) == {*shown, "unseen_pair_in_set"}
     assert (table["unseen_pair_in_set"] >= table["unseen_pair"]).all()
     nothing = np.full(4, np.nan)
-    assert evaluate.tabled(table | {"unseen_pair_in_set": nothing}) == shown == evaluate.tabled(shown), "readers, older versions"
+    assert retrieval.tabled(table | {"unseen_pair_in_set": nothing}) == shown == retrieval.tabled(shown), "readers, older versions"
 
 
 def test_figures_are_drawn(trained, tmp_path):

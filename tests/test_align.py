@@ -9,13 +9,14 @@ import pytest
 import scipy.linalg
 
 from conftest import tiny_model
-from lrjax import config, sweep
+from lrjax import config
 from lrjax.analysis.align import MEASURES, align, permutations, procrustes, written
 from lrjax.analysis.models import tidy
-from lrjax.attention import GATES
+from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
-from lrjax.figures.align import alignment
-from lrjax.scenes import FIRST_LABEL
+from lrjax.models.attention import GATES
+from lrjax.plotting.align import alignment
+from lrjax.training import sweep
 
 
 def centred(rng, n, d):

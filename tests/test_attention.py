@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrjax.attention import GATES, ROW_CONSTANT, TERMS, Block, attend, project
-from lrjax.positions import geometry
+from lrjax.models.attention import GATES, ROW_CONSTANT, TERMS, Block, attend, project
+from lrjax.models.positions import geometry
 
 T, D, H, K = 7, 24, 3, 8
 ONES = jnp.ones((H, len(GATES)))

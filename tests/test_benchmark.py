@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from conftest import command
-from lrjax import config, train
-from lrjax.benchmark import counts, dense, eager, measure
-from lrjax.clip import init_clip, model_splits, stream, unit_gates
+from lrjax import config
+from lrjax.benchmark import dense, eager, measure
+from lrjax.models.clip import init_clip, model_splits, stream, unit_gates
+from lrjax.training import flops
+from lrjax.training.step import batch_loss
 
 
 def lrjax_loss(static, hyper, splits, params, step=0):
     """The loss of training's own batch at a step."""
     key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
     batch = static.world.batch(key, splits, hyper, static.batch_size)
-    return train.batch_loss(static, hyper, params, unit_gates(static), batch)
+    return batch_loss(static, hyper, params, unit_gates(static), batch)
 
 
 def test_the_dense_baseline_has_the_loss_and_gradient_of_lrjax(tiny):
@@ -63,21 +65,21 @@ def test_counted_flops_agree_with_the_compilers(fields):
         return jax.jit(jax.grad(loss)).lower(params, splits).cost_analysis()["flops"]
 
     def counted(parts):
-        return counts.total({name: count for name, count in parts.items() if name != "AdamW"}).flops
+        return flops.total({name: count for name, count in parts.items() if name != "AdamW"}).flops
 
     plain = flops(lambda params, splits: dense.loss(static, params, dense.sample(static, hyper, splits, 0)))
-    assert 0.9 < plain / counted(counts.dense_counts(static)) < 1.15
+    assert 0.9 < plain / counted(flops.dense_counts(static)) < 1.15
     ours = flops(lambda params, splits: lrjax_loss(static, hyper, splits, params))
-    assert 0.7 < ours / counted(counts.lrjax_counts(static)) < 2
-    assert counts.n_parameters(static) == sum(x.size for x in jax.tree.leaves(params))
+    assert 0.7 < ours / counted(flops.lrjax_counts(static)) < 2
+    assert flops.n_parameters(static) == sum(x.size for x in jax.tree.leaves(params))
 
 
 def test_a_contraction_costs_twice_as_much_backward():
     a, b = jnp.ones((3, 5)), jnp.ones((5, 7))
     forward = jax.jit(jnp.matmul).lower(a, b).cost_analysis()["flops"]
     both = jax.jit(lambda a, b, out: jax.vjp(jnp.matmul, a, b)[1](out)).lower(a, b, jnp.ones((3, 7))).cost_analysis()["flops"]
-    assert forward == counts.contraction(3, 5, 7).flops and both == 2 * forward
-    assert counts.contraction(3, 5, 7, batch=2) == counts.Count(2 * 2 * 3 * 5 * 7, 2 * 4 * (15 + 35 + 21))
+    assert forward == flops.contraction(3, 5, 7).flops and both == 2 * forward
+    assert flops.contraction(3, 5, 7, batch=2) == flops.Count(2 * 2 * 3 * 5 * 7, 2 * 4 * (15 + 35 + 21))
 
 
 def test_models_of_the_benchmark_are_paired_across_sizes():

@@ -8,8 +8,9 @@ import chex
 import numpy as np
 import pytest
 
-from lrjax import checkpoint, code_version, devices, workdir
+from lrjax import devices
 from lrjax.errors import InputError, SaveError, Unusable
+from lrjax.storage import checkpoint, code_version, workdir
 
 ARRAYS = {"a": {"0": np.arange(600, dtype=np.float32).reshape(3, 200), "count": np.arange(3)}, "h": np.float32(2.5)}
 

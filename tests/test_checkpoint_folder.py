@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrjax import checkpoint, workdir
 from lrjax.errors import InputError, Unusable
+from lrjax.storage import checkpoint, workdir
 
 ARRAYS = {"a": np.arange(600, dtype=np.float32).reshape(3, 200)}
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lrjax import code_version
+from lrjax.storage import code_version
 
 digest, commit = code_version.source_digest.__wrapped__, code_version.commit.__wrapped__  # asked anew each time
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model
-from lrjax import config, sweep
+from lrjax import config
 from lrjax.analysis import decompose, gradient
 from lrjax.analysis.models import of_models, tidy
-from lrjax.attention import ROW_CONSTANT, TERMS
-from lrjax.figures import decompose as figures
-from lrjax.figures import gradient as gradient_figures
+from lrjax.models.attention import ROW_CONSTANT, TERMS
+from lrjax.plotting import decompose as figures
+from lrjax.plotting import gradient as gradient_figures
+from lrjax.training import sweep
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from conftest import command, shake, tiny_model, tiny_sweep, untrained
-from lrjax import answers, sweep, workdir
-from lrjax import encoder as towers
+from experiments import common
 from lrjax.analysis import depth, gradient, models
 from lrjax.analysis.ablate import ablate, of_position
 from lrjax.analysis.decompose import traces, unseen_sequences
-from lrjax.attention import attend
-from lrjax.clip import unit_gates
 from lrjax.errors import InputError
+from lrjax.models import encoder as towers
+from lrjax.models.attention import attend
+from lrjax.models.clip import unit_gates
+from lrjax.storage import workdir
+from lrjax.training import sweep
 
 
 def test_with_one_block_the_gradient_in_scenes_is_the_position_gradient():
@@ -154,7 +156,7 @@ def test_a_mixed_sweep_is_asked_of_one_shape():
     run = untrained(tiny_model(), tiny_model(n_layers_vision=2, seed=1), tiny_model(n_layers_vision=2, n_labels=9))
     deeper = models.where(run, ["n_layers_vision=2"])
     np.testing.assert_array_equal(ablate(deeper, ("none", "vision.L1:EP=0"), sets=("unseen_pair",))["model"], [1, 1, 2, 2])
-    np.testing.assert_array_equal(answers.models_of(deeper)["model"], [1, 2])
+    np.testing.assert_array_equal(common.models_of(deeper)["model"], [1, 2])
     assert depth.deep(models.where(run, ["n_layers_vision=1"]), "vision").programs == (), "no model has paths"
     for field, told in (
         ("n_layers_vision=3", "--where=n_layers_vision=3: no model has it; expected n_layers_vision=1 or 2"),

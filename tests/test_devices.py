@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from conftest import ENVIRONMENT, ROOT, SMOKE, TINY, tiny_sweep
-from lrjax import checkpoint, config, devices, saved, sweep, workdir
+from lrjax import config, devices
 from lrjax.stats import select
+from lrjax.storage import checkpoint, serialization, workdir
+from lrjax.training import sweep
 
 EIGHT = """
     import re, sys
@@ -24,7 +26,8 @@ EIGHT = """
     jax.config.update("jax_num_cpu_devices", 8)
     import conftest
     import jax.numpy as jnp, numpy as np
-    from lrjax import devices, sweep
+    from lrjax import devices
+    from lrjax.training import sweep
 
     program, = sweep.make_programs(conftest.tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3), n_devices=8)
     assert len(program.rows) == 12 and len(program.hyper.seed) == 16, "padded to divide"
@@ -80,7 +83,7 @@ def test_a_sweep_in_slabs_is_the_same_sweep(trained):
     loss = lambda run: select(sweep.history_table(run), slice(4, None))["loss"]
     np.testing.assert_allclose(loss(run), loss(whole), atol=1e-5)
     # stored as one table of models, restored in the slabs it was trained in
-    again = saved.run_from_arrays(*saved.run_to_arrays(run))
+    again = serialization.run_from_arrays(*serialization.run_to_arrays(run))
     assert again.slab == 3 and [len(p.rows) for p in again.programs] == [2, 2]
     np.testing.assert_array_equal(again.states[1].params.vision.E, run.states[1].params.vision.E)
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, many_commands, tiny_model, tiny_sweep
-from lrjax import config, sweep, workdir
+from experiments.studies.study import ANSWERS, Study
+from lrjax import config
 from lrjax.analysis import gradient
 from lrjax.analysis.models import healthy, where
 from lrjax.errors import InputError
-from lrjax.report.study import ANSWERS, Study
 from lrjax.stats import read_csv
+from lrjax.storage import workdir
+from lrjax.training import sweep
 
 SHORT = dict(seeds=1, steps=4, eval_every=2, lr=(1e-3, 1e30))
 SWEEPS = {  # what is asked of each, beside what is asked of a row

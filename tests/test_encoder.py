@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from conftest import shake
-from lrjax import encoder, lookup_tables, scenes
-from lrjax.attention import GATES
-from lrjax.tasks.row import Row
+from lrjax.data import scenes
+from lrjax.data.tasks.row import Row
+from lrjax.models import encoder, lookup_tables
+from lrjax.models.attention import GATES
 
 ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 

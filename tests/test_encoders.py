@@ -8,16 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lrjax import config, evaluate, stats, sweep
+from experiments.studies import contrasts, encoder_answers, encoders, search
+from experiments.studies.claims import Verdict, judge, stated
+from experiments.studies.page import Page
+from experiments.studies.search import HOW
+from experiments.studies.study import ENCODERS, Study, sweep_of
+from lrjax import config, stats
 from lrjax.analysis import one_head
 from lrjax.analysis.ablate import VARIANT_ABLATIONS
 from lrjax.analysis.gradient import NAMES
 from lrjax.config import Sweep
-from lrjax.report import contrasts, encoder_answers, encoders, search
-from lrjax.report.claims import Verdict, judge, stated
-from lrjax.report.page import Page
-from lrjax.report.search import HOW
-from lrjax.report.study import ENCODERS, Study, sweep_of
+from lrjax.training import retrieval, sweep
 
 ACCURACIES = ("loss", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
@@ -72,7 +73,7 @@ def study(tmp_path_factory):
 
 def measured(wanted):
     """The accuracies that models of a sweep have, whatever their shapes."""
-    of = [evaluate.metric_names(p.static, p.static.world.SETS) for p in sweep.make_programs(wanted)]
+    of = [retrieval.metric_names(p.static, p.static.world.SETS) for p in sweep.make_programs(wanted)]
     return ("loss", *(name for name in of[0] if all(name in names for names in of)))
 
 

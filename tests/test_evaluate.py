@@ -5,13 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrjax import clip, config, evaluate, scenes
+from lrjax import config
 from lrjax.config import Hyper
-from lrjax.encoder import unit
-from lrjax.scenes import FIRST_LABEL, Scene
-from lrjax.tasks import pairs
-from lrjax.tasks.base import Questions
-from lrjax.tasks.row import Row
+from lrjax.data import scenes
+from lrjax.data.scenes import FIRST_LABEL, Scene
+from lrjax.data.tasks import pairs
+from lrjax.data.tasks.base import Questions
+from lrjax.data.tasks.row import Row
+from lrjax.models import clip
+from lrjax.models.encoder import unit
+from lrjax.training import retrieval
 
 A = 5
 
@@ -55,7 +58,7 @@ def retrieve(captions, valid, s, weight, embed):
     in_set = exists & (jnp.arange(len(exists)) >= A)  # the captions of all pairs
     found = task.captions(Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=A - 2))
     asked = asked.replace(images=s, mirrored=scenes.swapped(s))  # what `embed` takes
-    return evaluate.retrieve(flat(captions), exists, in_set, found.names, asked, embed)
+    return retrieval.retrieve(flat(captions), exists, in_set, found.names, asked, embed)
 
 
 def brute_force(captions, valid, s, weight, embed):
@@ -89,11 +92,11 @@ def brute_force(captions, valid, s, weight, embed):
 
 
 @pytest.mark.parametrize("R", [1, 2])
-@pytest.mark.parametrize("block", [7, evaluate.BLOCK])
+@pytest.mark.parametrize("block", [7, retrieval.BLOCK])
 def test_retrieval_equals_brute_force(monkeypatch, R, block):
     captions, valid, s = random_captions(R), valid_for(A, R), all_pairs()
     s = s.replace(i=jnp.arange(len(s.i)) % 3)
-    monkeypatch.setattr(evaluate, "BLOCK", block * R * A * A)
+    monkeypatch.setattr(retrieval, "BLOCK", block * R * A * A)
     weight = jnp.array(np.random.default_rng(0).random(len(s.i)) < 0.7, jnp.float32)
     embed = noisy(captions, 0.6)
     ours = retrieve(captions, valid, s, weight, embed)
@@ -103,8 +106,8 @@ def test_retrieval_equals_brute_force(monkeypatch, R, block):
 
 
 def test_accuracies_end_at_0_and_1_and_nothing_else_does():
-    assert all(evaluate.ends(name) == (0, 1) for name in (*evaluate.METRICS, "unseen_chain_order", "unseen_pair_named"))
-    assert all(evaluate.ends(name) is None for name in ("loss", "ratio", "position_gradient", "share_EP", "skilled_at"))
+    assert all(retrieval.ends(name) == (0, 1) for name in (*retrieval.METRICS, "unseen_chain_order", "unseen_pair_named"))
+    assert all(retrieval.ends(name) is None for name in ("loss", "ratio", "position_gradient", "share_EP", "skilled_at"))
 
 
 def test_perfect_images_score_one():
@@ -160,7 +163,7 @@ def retrieve_known(similarities):
         wrong=jnp.array(5 - TRUE)[None, None],
     )
     exists = jnp.ones(6, bool)
-    return evaluate.retrieve(jnp.eye(6), exists, jnp.array(OWN), jnp.array(NAMES), asked, lambda image: similarities[image])
+    return retrieval.retrieve(jnp.eye(6), exists, jnp.array(OWN), jnp.array(NAMES), asked, lambda image: similarities[image])
 
 
 def test_both_kinds_of_candidates_on_known_similarities():
@@ -179,7 +182,7 @@ def test_both_kinds_of_candidates_on_known_similarities():
 def test_fewer_candidates_never_make_it_worse():
     """Similarities that differ by parts of what counts as a tie too, so that ties are no equivalence."""
     steps = jax.random.randint(jax.random.key(0), (500, *SIMILARITIES.shape), 0, 6)
-    found = jax.jit(jax.vmap(retrieve_known))(steps * 0.4 * evaluate.TIE)
+    found = jax.jit(jax.vmap(retrieve_known))(steps * 0.4 * retrieval.TIE)
     for name in ("", "_label_set"):
         less, more = found[name], found[f"{name}_in_set"]
         assert (more >= less).all() and (more > less).any() and (less > 0).any()
@@ -243,7 +246,7 @@ def test_an_untrained_model_is_at_chance(relations):
     def one(seed):
         hyper = jax.tree.map(jnp.asarray, config.make_hyper(model)).replace(seed=seed)
         params, splits = clip.init_clip(static, hyper), clip.model_splits(static, hyper)
-        return evaluate.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
+        return retrieval.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
 
     metrics = jax.jit(jax.vmap(one))(jnp.arange(64, dtype=jnp.uint32))
     for name in ("seen_pair", "unseen_pair"):  # of 20 ordered pairs, said with each word
@@ -252,7 +255,7 @@ def test_an_untrained_model_is_at_chance(relations):
             assert abs(values.mean() - chance) < 5 * values.std() / 8, name + suffix
             assert (values >= metrics[name + suffix.removesuffix("_in_set")]).all()
     of_words = {f"{name}_order_{word}" for name in ("seen_pair", "unseen_pair") for word in ("left", "right")}
-    assert set(metrics) == {*evaluate.METRICS, *(of_words if relations == "left+right" else ())}
+    assert set(metrics) == {*retrieval.METRICS, *(of_words if relations == "left+right" else ())}
     for name, values in metrics.items():
         assert ((values >= 0) & (values <= 1)).all(), name
         if "order" in name:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from conftest import ENVIRONMENT, OPTIMISED, QUICK, ROOT, SMOKE, TINY, command, many_commands, tiny_sweep
-from lrjax import checkpoint, cli, devices, output, workdir
+from lrjax import cli, devices, output
 from lrjax.errors import InputError
-from lrjax.stop import Stop
+from lrjax.storage import checkpoint, workdir
+from lrjax.training.stop import Stop
 
 LONG = (SMOKE, "--config.steps=80000", "--config.eval_every=40000", *(f"--config.{k}={v}" for k, v in TINY.items()))
 

@@ -6,9 +6,9 @@ import pkgutil
 import subprocess
 import sys
 
-import lrjax.figures
+import lrjax.plotting
 from conftest import ENVIRONMENT, ROOT
-from lrjax.figures import style
+from lrjax.plotting import style
 
 DRAWS = """
 import importlib, pkgutil, sys
@@ -24,11 +24,11 @@ matplotlib.rcParams.update(mine)
 own = plt.figure()
 before = matplotlib.rcParams.copy()
 
-import lrjax.figures
-for module in pkgutil.iter_modules(lrjax.figures.__path__):
-    importlib.import_module(f"lrjax.figures.{module.name}")
+import lrjax.plotting
+for module in pkgutil.iter_modules(lrjax.plotting.__path__):
+    importlib.import_module(f"lrjax.plotting.{module.name}")
 import lrjax.notebook
-from lrjax.figures import style, training
+from lrjax.plotting import style, training
 
 def same():
     return matplotlib.rcParams == before and matplotlib.get_backend() == "svg" and plt.get_fignums() == [own.number]
@@ -62,9 +62,9 @@ def test_the_users_matplotlib_is_as_it_was(tmp_path):
 
 
 def test_every_figure_is_drawn_in_one_style():
-    modules = [importlib.import_module(f"lrjax.figures.{module.name}") for module in pkgutil.iter_modules(lrjax.figures.__path__)]
+    modules = [importlib.import_module(f"lrjax.plotting.{module.name}") for module in pkgutil.iter_modules(lrjax.plotting.__path__)]
     functions = [function for module in modules for _, function in inspect.getmembers(module, inspect.isfunction)]
-    own = [f for f in functions if f.__module__.startswith("lrjax.figures.") and f.__module__ != style.__name__]
+    own = [f for f in functions if f.__module__.startswith("lrjax.plotting.") and f.__module__ != style.__name__]
     draws = {f"{f.__module__}.{f.__name__}": f for f in own if "path" in inspect.signature(f).parameters}
     assert len(draws) > 25 and [name for name, draw in draws.items() if not hasattr(draw, "__wrapped__")] == []
     assert not any("pyplot as" in inspect.getsource(module) or "plt" in vars(module) for module in modules)

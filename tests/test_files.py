@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrjax import files, stats
+from lrjax import stats
+from lrjax.storage import files
 
 WRITE = """
 import sys
@@ -76,4 +77,4 @@ def test_every_writer_writes_atomically():
         for line in path.read_text().splitlines()
         if any(call in line for call in direct) and path.name != "files.py"
     }
-    assert {name for name, _ in found} <= {"lrjax/checkpoint.py"}, f"a checkpoint is renamed as a whole folder; {found}"
+    assert {name for name, _ in found} <= {"lrjax/storage/checkpoint.py"}, f"a checkpoint is renamed as a whole folder; {found}"

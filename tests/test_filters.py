@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from conftest import tiny_model
-from lrjax import config, sweep
+from lrjax import config
 from lrjax.analysis.gradient import columns, gradient
 from lrjax.analysis.models import by_shape, fields_of, of_labels, some_of, where
 from lrjax.errors import InputError
 from lrjax.stats import select
+from lrjax.training import sweep
 
 KINDS = (
     dict(n_labels=4),

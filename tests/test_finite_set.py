@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from conftest import tiny_model
-from lrjax import clip, config, finite_set, train
+from lrjax import config
+from lrjax.data import finite_set
+from lrjax.data.splits import at_draw
+from lrjax.data.tasks.base import batch_words
 from lrjax.errors import InputError
-from lrjax.splits import at_draw
-from lrjax.tasks.base import batch_words
+from lrjax.models import clip
+from lrjax.training.step import batch_at
 
 permuted = jax.jit(finite_set.permuted)
 KEY = jax.random.key(0)
@@ -112,7 +115,7 @@ def test_noise_is_of_items():
     model, static, hyper, splits = parts(caption_noise=0.5, batch_size=12)
     n = int(static.world.n_items(model.n_labels, model.n1, model.n2))
     told = {}
-    at = jax.jit(partial(train.batch_at, static, hyper, splits))
+    at = jax.jit(partial(batch_at, static, hyper, splits))
     for step in range(3 * (n // 12)):
         batch = at(jnp.int32(step))
         number = finite_set.batch_items(clip.stream(hyper.seed, "batches"), jnp.int32(step), n, 12)

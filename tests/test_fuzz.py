@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from conftest import TINY, tiny_sweep
-from lrjax import checkpoint, saved, sweep, workdir
 from lrjax.config import AXES, DATA, NORMS, OBJECTIVES, PROJECTIONS, RUN, STATIC, make_sweep, validate
 from lrjax.errors import InputError
-from lrjax.loss import LOSSES
-from lrjax.positions import POSITIONS
+from lrjax.models.losses import LOSSES
+from lrjax.models.positions import POSITIONS
+from lrjax.storage import checkpoint, serialization, workdir
+from lrjax.training import sweep
 
 FIELDS = ("seeds", "first_seed", "scales", *RUN, *AXES, *STATIC)
 TASKS = ("row", "row:distractors=2", "grid", "grid:height=6,size=2,patch=2", "grid:size=9", "three", "nearer")
@@ -110,7 +111,9 @@ def test_a_config_is_accepted_or_its_field_is_named(config):
         return
     event("accepted")
     validate(accepted)
-    assert accepted == saved.sweep_from_json(json.loads(json.dumps(saved.sweep_to_json(accepted)))), "and survives its checkpoint"
+    assert accepted == serialization.sweep_from_json(json.loads(json.dumps(serialization.sweep_to_json(accepted)))), (
+        "and survives its checkpoint"
+    )
 
 
 def test_accepted_configs_of_different_shapes_train():
@@ -147,7 +150,7 @@ json_values = st.recursive(
 @given(st.data())
 def test_a_config_json_is_a_sweep_or_is_refused(data):
     """Checkpoints and config.json are data from anywhere: any value in any place of one, and no other exception."""
-    found = {"format": checkpoint.FORMAT, "versions": {}, **saved.sweep_to_json(TABLE)}
+    found = {"format": checkpoint.FORMAT, "versions": {}, **serialization.sweep_to_json(TABLE)}
     inside = data.draw(st.booleans())
     target = found["models"] if inside else found
     target[data.draw(st.sampled_from(sorted(target)))] = data.draw(json_values)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from conftest import tiny_model, tiny_sweep
+from experiments.studies.encoder_claims import LATE, RETRAINED
+from experiments.studies.study import sweep_of
 from lrjax import config
-from lrjax.attention import GATES
 from lrjax.errors import InputError
 from lrjax.gates import canonical, in_steps, parse_gates
-from lrjax.report.encoder_claims import LATE, RETRAINED
-from lrjax.report.study import sweep_of
+from lrjax.models.attention import GATES
 
 LAYERS = {"vision": 2, "text": 1}
 EP, PP = GATES.index("EP"), GATES.index("PP")

@@ -9,23 +9,26 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model
-from lrjax import config, sweep, train, workdir
+from lrjax import config
 from lrjax.analysis import gauge
-from lrjax.attention import GATES
-from lrjax.clip import embed_images, init_clip, model_splits, unit_gates
+from lrjax.data.scenes import CLS
 from lrjax.errors import InputError
-from lrjax.scenes import CLS
+from lrjax.models.attention import GATES
+from lrjax.models.clip import embed_images, init_clip, model_splits, unit_gates
+from lrjax.storage import workdir
+from lrjax.training import sweep
+from lrjax.training.step import init_state, train_steps
 
 
 def test_e_cls_minus_p_0_shrinks_as_a_product():
     model = tiny_model(lr=0.01, weight_decay=0.7, warmup_steps=10, e_scale=0.3, p_scale=0.3)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    state = train.init_state(static, hyper)
+    state = init_state(static, hyper)
     difference = lambda state: np.asarray(state.params.vision.E[CLS] - state.params.vision.P[0])
     total = lambda state: np.asarray(state.params.vision.E[CLS] + state.params.vision.P[0])
     before, before_sum = difference(state), total(state)
     steps = 30
-    state, _ = train.train_steps(static, hyper, model_splits(static, hyper), state, 0, steps)
+    state, _ = train_steps(static, hyper, model_splits(static, hyper), state, 0, steps)
     lr = 0.01 * np.minimum(1, (np.arange(steps) + 1) / 10)
     shrink = np.prod(1 - lr * 0.7)
     assert shrink < 0.9
@@ -58,11 +61,11 @@ def test_eot_is_not_a_gauge():
     """EOT stands at two positions: its difference to either moves with the data."""
     model = tiny_model(lr=0.01, weight_decay=0.0)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    state = train.init_state(static, hyper)
+    state = init_state(static, hyper)
     state = state.replace(params=shake(state.params))
     before = state.params.text
-    after = train.train_steps(static, hyper, model_splits(static, hyper), state, 0, 10)[0].params.text
-    from lrjax.scenes import EOT
+    after = train_steps(static, hyper, model_splits(static, hyper), state, 0, 10)[0].params.text
+    from lrjax.data.scenes import EOT
 
     for position in (2, 3):
         assert abs((after.E[EOT] - after.P[position]) - (before.E[EOT] - before.P[position])).max() > 1e-3

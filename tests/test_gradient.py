@@ -7,15 +7,15 @@ import pytest
 
 from conftest import shake, tiny_model, untrained
 from lrjax import config, stats
-from lrjax import encoder as towers
 from lrjax.analysis import gradient
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.models import tidy
-from lrjax.attention import TERMS
-from lrjax.clip import init_clip, shapes, unit_gates
-from lrjax.encoder import Encoder
+from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
-from lrjax.scenes import FIRST_LABEL
+from lrjax.models import encoder as towers
+from lrjax.models.attention import TERMS
+from lrjax.models.clip import init_clip, shapes, unit_gates
+from lrjax.models.encoder import Encoder
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])

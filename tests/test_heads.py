@@ -11,11 +11,11 @@ from experiments.heads import print_models
 from lrjax.analysis import heads
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.models import tidy
-from lrjax.clip import unit_gates
+from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
-from lrjax.figures import heads as figures
 from lrjax.gates import parse_gates
-from lrjax.scenes import FIRST_LABEL
+from lrjax.models.clip import unit_gates
+from lrjax.plotting import heads as figures
 from lrjax.stats import select
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from lrjax.encoder import unit
-from lrjax.loss import contrastive_loss
+from lrjax.models.encoder import unit
+from lrjax.models.losses import contrastive_loss
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import numpy as np
 
 from conftest import ROOT, tiny_model
 from lrjax import config
-from lrjax.clip import model_splits
-from lrjax.scenes import FIRST_LABEL
+from lrjax.data.scenes import FIRST_LABEL
+from lrjax.models.clip import model_splits
 
 
 def test_who_is_named_first_is_nearer_to_the_middle():
@@ -22,5 +22,5 @@ def test_who_is_named_first_is_nearer_to_the_middle():
 
 
 def test_readme_shows_the_file_as_it_is():
-    code = (ROOT / "lrjax/tasks/nearer.py").read_text()
+    code = (ROOT / "lrjax/data/tasks/nearer.py").read_text()
     assert code.partition("import dataclasses")[2] in (ROOT / "README.md").read_text()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lrjax.report import claims, contrasts, paper_values
+from experiments.studies import claims, contrasts, paper_values
 from lrjax.stats import select
 
 N = claims.N

@@ -8,17 +8,17 @@ import pytest
 from test_encoders import drawn, measured
 
 from conftest import TINY, tiny_model, untrained
+from experiments.studies import paper, paper_values
+from experiments.studies.claims import Claim, judge
+from experiments.studies.measures import PHASES
+from experiments.studies.paper_claims import CLAIMS, LAW, MULTIPLIERS, SHARED
+from experiments.studies.study import ANSWERS, PAPER, ROUTES, Part, Study, sweep_of
 from lrjax import config, stats
 from lrjax.analysis.ablate import ABLATIONS
 from lrjax.analysis.gauge import ABLATIONS as RATIO
 from lrjax.analysis.gradient import NAMES
-from lrjax.attention import TERMS
 from lrjax.errors import InputError
-from lrjax.report import paper, paper_values
-from lrjax.report.claims import Claim, judge
-from lrjax.report.measures import PHASES
-from lrjax.report.paper_claims import CLAIMS, LAW, MULTIPLIERS, SHARED
-from lrjax.report.study import ANSWERS, PAPER, ROUTES, Part, Study, sweep_of
+from lrjax.models.attention import TERMS
 
 
 def config_of(part):

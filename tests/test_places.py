@@ -14,8 +14,9 @@ import pytest
 from absl import flags
 
 from conftest import ENVIRONMENT, QUICK, ROOT, command, tiny_sweep
-from lrjax import checkpoint, cli, devices, paths, workdir
+from lrjax import cli, devices, paths
 from lrjax.errors import InputError, SaveError
+from lrjax.storage import checkpoint, workdir
 
 WITHOUT_POSIX = """
 import importlib, os, pkgutil, signal, sys

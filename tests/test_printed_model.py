@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model, untrained
-from lrjax import config, encoder, lookup_tables, scenes, train
+from lrjax import config
 from lrjax.analysis import align, decompose, depth, gauge, models, values
 from lrjax.analysis.ablate import Ablate, ablate, each
-from lrjax.attention import GATES, NORM_EPS
-from lrjax.benchmark import counts
-from lrjax.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, own_key, stream, unit_gates
-from lrjax.encoder import Shape
+from lrjax.data import scenes
 from lrjax.errors import InputError
+from lrjax.models import encoder, lookup_tables
+from lrjax.models.attention import GATES, NORM_EPS
+from lrjax.models.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, own_key, stream, unit_gates
+from lrjax.models.encoder import Shape
+from lrjax.training import flops
+from lrjax.training.step import batch_loss, init_state, train_step
 
 FULL = {"layer_norm": True, "mlp_ratio": 4}
 IDS = jax.random.randint(jax.random.key(1), (11,), 0, 15)
@@ -127,9 +130,9 @@ def test_dropout_of_rate_0_adds_no_operation():
     with_key, without = (str(jax.make_jaxpr(partial(embed, key))(tower)) for key in (jax.random.key(0), None))
     assert with_key == without
     static, hyper, *_ = one()
-    step = jax.make_jaxpr(partial(train.train_step, static))(hyper, model_splits(static, hyper), train.init_state(static, hyper), 0)
+    step = jax.make_jaxpr(partial(train_step, static))(hyper, model_splits(static, hyper), init_state(static, hyper), 0)
     other = config.make_static([tiny_model(dropout=RATE)])
-    dropped = jax.make_jaxpr(partial(train.train_step, other))(hyper, model_splits(other, hyper), train.init_state(other, hyper), 0)
+    dropped = jax.make_jaxpr(partial(train_step, other))(hyper, model_splits(other, hyper), init_state(other, hyper), 0)
     assert str(step).count("random_bits") < str(dropped).count("random_bits")
 
 
@@ -186,12 +189,10 @@ def test_a_mask_is_of_seed_step_and_sequence(layers):
 def test_training_has_dropout(objective):
     """The same at the same step, another at another, and another than without; gates and their gradients too."""
     static, hyper, params, batch = one(dropout=RATE, objective=objective)
-    loss = jax.jit(lambda key: train.batch_loss(static, hyper, params, unit_gates(static), batch, key))
+    loss = jax.jit(lambda key: batch_loss(static, hyper, params, unit_gates(static), batch, key))
     key = jax.random.key(4)
     assert loss(key) == loss(key)
-    found = [
-        float(x) for x in (loss(key), loss(jax.random.key(5)), train.batch_loss(static, hyper, params, unit_gates(static), batch))
-    ]
+    found = [float(x) for x in (loss(key), loss(jax.random.key(5)), batch_loss(static, hyper, params, unit_gates(static), batch))]
     assert np.isfinite(found).all() and len(set(found)) == 3
 
 
@@ -267,8 +268,8 @@ def test_tables_and_definition_agree_without_a_projection(variant):
 def test_parameters_are_counted(fields):
     model = tiny_model(**fields)
     static = config.make_static([model])
-    assert counts.n_parameters(static) == n_parameters(init_clip(static, config.make_hyper(model)))
-    assert counts.total(counts.lrjax_counts(static)).flops > 0
+    assert flops.n_parameters(static) == n_parameters(init_clip(static, config.make_hyper(model)))
+    assert flops.total(flops.lrjax_counts(static)).flops > 0
 
 
 def test_analyses_work_without_a_projection_of_images():

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from conftest import TINY
-from lrjax import encoder as towers
-from lrjax import sweep
 from lrjax.analysis import regime
-from lrjax.clip import shapes, unit_gates
 from lrjax.config import validate
-from lrjax.figures.regime import regime_map
-from lrjax.scenes import fill
+from lrjax.data.scenes import fill
+from lrjax.models import encoder as towers
+from lrjax.models.clip import shapes, unit_gates
+from lrjax.plotting.regime import regime_map
+from lrjax.training import sweep
 
 
 def test_head_bias_is_that_of_the_attention_pattern(tiny):

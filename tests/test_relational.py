@@ -7,15 +7,15 @@ import pytest
 from test_gradient import tower_with
 
 from conftest import many_commands, tiny_model, untrained
-from lrjax import encoder as towers
+from experiments.studies.study import ANSWERS
 from lrjax import stats
 from lrjax.analysis import decompose, heads, relational
-from lrjax.attention import GATES
-from lrjax.clip import as_read, shapes, unit_gates
 from lrjax.errors import InputError
-from lrjax.figures import relational as figures
 from lrjax.gates import parse_gates
-from lrjax.report.study import ANSWERS
+from lrjax.models import encoder as towers
+from lrjax.models.attention import GATES
+from lrjax.models.clip import as_read, shapes, unit_gates
+from lrjax.plotting import relational as figures
 
 NO_PLACE, NO_LABEL = "EP+PP+BP=0", "EE+PE+BE=0"
 

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, TINY
-from lrjax import config, stats, sweep, workdir
+from experiments.studies import build, claims, encoder_claims, study, task_claims
+from experiments.studies import tasks as build_tasks
+from experiments.studies.claims import Claim, Estimate, judge, stated
+from experiments.studies.page import RULE, Page, measured
+from experiments.studies.study import Study
+from lrjax import config, stats
 from lrjax.analysis import gradient
 from lrjax.errors import InputError
-from lrjax.report import build, claims, encoder_claims, study, task_claims
-from lrjax.report import tasks as build_tasks
-from lrjax.report.claims import Claim, Estimate, judge, stated
-from lrjax.report.page import RULE, Page, measured
-from lrjax.report.study import Study
+from lrjax.storage import workdir
+from lrjax.training import sweep
 
 EVERY = (*claims.CLAIMS, *claims.OURS, *task_claims.CLAIMS, *encoder_claims.CLAIMS)
 

@@ -11,10 +11,13 @@ import pytest
 from absl import flags
 
 from conftest import many_commands, tiny_sweep
-from lrjax import answers, results, stats, sweep, workdir
+from experiments import common
+from experiments.studies import stages, study
+from experiments.studies.study import Part, Study
+from lrjax import stats
 from lrjax.errors import InputError
-from lrjax.report import stages, study
-from lrjax.report.study import Part, Study
+from lrjax.storage import results, workdir
+from lrjax.training import sweep
 
 PARTS = {"default": Part("diversity", ("strongest", "shares", "rise"))}
 
@@ -198,7 +201,7 @@ def test_commands_and_studies_never_write_each_others_tables(trained, tmp_path, 
 def test_every_flag_that_is_given_is_in_the_name_and_the_record(trained, tmp_path, monkeypatch):
     """Two questions of one command are two files, whatever flag tells them apart."""
     given = flags.FlagValues()
-    shared = {"flag_values": given, "module_name": "lrjax.answers"}
+    shared = {"flag_values": given, "module_name": "experiments.common"}
     flags.DEFINE_string("ckpt", str(trained[0]), "", **shared)
     flags.DEFINE_string("out", str(tmp_path), "", **shared)
     flags.DEFINE_string("where", None, "", **shared)
@@ -208,11 +211,11 @@ def test_every_flag_that_is_given_is_in_the_name_and_the_record(trained, tmp_pat
     flags.DEFINE_bool("pruning", True, "", **own)
     given.mark_as_parsed()
     monkeypatch.setattr(flags, "FLAGS", given)
-    named = lambda: answers.place("analysis", "factors", "csv")[0].name
-    assert named() == "factors.csv" and answers.place("analysis", "factors", "csv")[1].arguments == {}
+    named = lambda: common.place("analysis", "factors", "csv")[0].name
+    assert named() == "factors.csv" and common.place("analysis", "factors", "csv")[1].arguments == {}
     given.axes, given.labels, given.pruning = ["n2", "lr"], ["4"], False
     assert named() == "factors_N4_axes-n2-lr_pruning-False.csv"
-    assert answers.place("analysis", "factors", "csv")[1].arguments == {"labels": ["4"], "axes": ["n2", "lr"], "pruning": False}
+    assert common.place("analysis", "factors", "csv")[1].arguments == {"labels": ["4"], "axes": ["n2", "lr"], "pruning": False}
 
 
 def test_a_place_that_another_question_has_is_not_overwritten(tmp_path):
@@ -263,7 +266,7 @@ def test_what_is_written_to_out_never_replaces_the_answer_of_another_checkpoint(
     """In the workdir a later checkpoint's answer does."""
     given = flags.FlagValues()
     for name in ("ckpt", "out", "where"):
-        flags.DEFINE_string(name, None, "", flag_values=given, module_name="lrjax.answers")
+        flags.DEFINE_string(name, None, "", flag_values=given, module_name="experiments.common")
     given.mark_as_parsed()
     monkeypatch.setattr(flags, "FLAGS", given)
     monkeypatch.setattr(workdir, "root", lambda path: path)
@@ -271,8 +274,8 @@ def test_what_is_written_to_out_never_replaces_the_answer_of_another_checkpoint(
     for out in (None, str(tmp_path / "a"), str(tmp_path / "oo")):
         for n in (1, 2):
             given.ckpt, given.out = str(tmp_path / "a"), out
-            monkeypatch.setattr(answers, "_checkpoint", f"step {n}, x")
-            path, record = answers.place("analysis", "shares", "csv")
+            monkeypatch.setattr(common, "_checkpoint", f"step {n}, x")
+            path, record = common.place("analysis", "shares", "csv")
             results.write(path, {"x": np.arange(n)}, record)
             placed[out, n] = path
     assert placed[None, 1] == placed[None, 2] == placed[str(tmp_path / "a"), 2] == tmp_path / "a/analysis/shares.csv"
@@ -368,12 +371,20 @@ def test_the_code_of_this_process_is_read_when_it_begins():
     spec = importlib.util.spec_from_file_location("results_anew", results.__file__)
     spec.loader.exec_module(anew := importlib.util.module_from_spec(spec))
     assert anew._package.cache_info().currsize, "before anything is asked"
-    assert {"lrjax", "lrjax.results", "lrjax.tasks.grid"} <= set(anew._package("lrjax"))
+    assert {"lrjax", "lrjax.storage.results", "lrjax.data.tasks.grid"} <= set(anew._package("lrjax"))
 
 
 def test_the_version_of_an_analysis_is_of_the_model_and_not_of_figures_or_pages():
     modules = results.sources(("lrjax.analysis.gradient",))
-    assert {"lrjax", "lrjax.attention", "lrjax.clip", "lrjax.encoder", "lrjax.sweep", "lrjax.tasks.grid", "lrjax.xla"} <= set(
-        modules
-    )
-    assert not [name for name in modules if name.startswith(("lrjax.figures", "lrjax.report", "lrjax.cli.", "lrjax.answers"))]
+    assert {
+        "lrjax",
+        "lrjax.models.attention",
+        "lrjax.models.clip",
+        "lrjax.models.encoder",
+        "lrjax.training.sweep",
+        "lrjax.data.tasks.grid",
+        "lrjax.xla",
+    } <= set(modules)
+    assert not [
+        name for name in modules if name.startswith(("lrjax.plotting", "experiments.studies", "lrjax.cli.", "experiments.common"))
+    ]

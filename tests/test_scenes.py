@@ -2,9 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrjax import scenes
-from lrjax.scenes import BACKGROUND, CLS, EOT, FIRST_LABEL, IN_IMAGE, LEFT_OF, PAIR_CAPTION, RIGHT_OF, SINGLE_CAPTION, Scene
-from lrjax.tasks.row import Row
+from lrjax.data import scenes
+from lrjax.data.scenes import BACKGROUND, CLS, EOT, FIRST_LABEL, IN_IMAGE, LEFT_OF, PAIR_CAPTION, RIGHT_OF, SINGLE_CAPTION, Scene
+from lrjax.data.tasks.row import Row
 
 ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lrjax.config import Hyper
-from lrjax.scenes import ABSENT, layouts
-from lrjax.splits import draw_label, draw_together, frequencies, order
-from lrjax.tasks.row import Row
+from lrjax.data.scenes import ABSENT, layouts
+from lrjax.data.splits import draw_label, draw_together, frequencies, order
+from lrjax.data.tasks.row import Row
 
 KEY = jax.random.key(3)
 

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from conftest import ENVIRONMENT, HOSTILE, ROOT, command, many_commands, tiny_sweep
-from lrjax import clip, devices, notebook, surroundings, sweep, workdir, xla
+from experiments.studies.tasks import true_captions
+from lrjax import devices, notebook, surroundings, xla
 from lrjax.analysis.models import of_models
 from lrjax.errors import InputError
-from lrjax.report.tasks import true_captions
+from lrjax.models import clip
+from lrjax.storage import workdir
+from lrjax.training import sweep
 
 # Settings that change no random stream, and no number beyond its last bits, by why.
 HARMLESS = {

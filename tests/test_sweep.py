@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from conftest import TINY, tiny_model, tiny_sweep, untrained
-from lrjax import config, devices, saved, stats, sweep, workdir
+from lrjax import config, devices, stats
 from lrjax.errors import InputError, Unusable
-from lrjax.figures.style import left_out
+from lrjax.plotting.style import left_out
 from lrjax.stats import select
+from lrjax.storage import serialization, workdir
+from lrjax.training import sweep
 
 
 def train_in(folder, wanted, **flags):
@@ -106,8 +108,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
 
 
 def through_a_checkpoint(run):
-    arrays, meta = saved.run_to_arrays(run)
-    return saved.run_from_arrays(arrays, json.loads(json.dumps(meta)))
+    arrays, meta = serialization.run_to_arrays(run)
+    return serialization.run_from_arrays(arrays, json.loads(json.dumps(meta)))
 
 
 def test_a_stop_at_any_chunk_resumes_to_the_same_bits(monkeypatch):
@@ -134,10 +136,10 @@ def test_a_stop_at_any_chunk_resumes_to_the_same_bits(monkeypatch):
 def test_a_stop_where_slabs_stand_apart_needs_the_same_slabs(monkeypatch):
     asked = iter(range(99))
     run = sweep.advance(sweep.start(dataclasses.replace(tiny_sweep(), slab=2)), stop=lambda: next(asked) == 3)
-    arrays, meta = saved.run_to_arrays(run)
+    arrays, meta = serialization.run_to_arrays(run)
     assert run.place == (0, 10) and sorted(arrays["models"]["at"]) == [0, 0, 10, 10]
     with pytest.raises(Unusable, match="slabs stood apart that are one slab on these devices; use an evaluation"):
-        saved.run_from_arrays(arrays, meta | {"slab": 4})
+        serialization.run_from_arrays(arrays, meta | {"slab": 4})
 
 
 def test_checkpoints_are_as_often_as_asked():
@@ -226,13 +228,13 @@ def test_a_run_of_the_format_before_is_read(monkeypatch):
     for moment in (3, 4):
         asked = iter(range(99))
         run = sweep.advance(sweep.start(dataclasses.replace(tiny_sweep(), slab=2)), stop=lambda: next(asked) == moment)
-        arrays, meta = saved.run_to_arrays(run)
+        arrays, meta = serialization.run_to_arrays(run)
         models, history, made = arrays.pop("models"), arrays["history"], run.evaluations
         old = {"steps": history["steps"][:made, 0], "values": history["values"][:made]}
         pending = models["evaluated"] > made
         waiting = history["values"][made] if pending.any() else np.full_like(old["values"][0], np.nan)
         interval = {"ahead": models["at"] - run.step, "pending": pending, "values": waiting}
-        again = saved.run_from_arrays(arrays | {"history": old, "interval": interval}, meta | {"pending": meta["metrics"]})
+        again = serialization.run_from_arrays(arrays | {"history": old, "interval": interval}, meta | {"pending": meta["metrics"]})
         chex.assert_trees_all_equal(sweep.advance(again).states, sweep.advance(run).states)
         np.testing.assert_array_equal(again.history.values, run.history.values)
 
@@ -314,11 +316,11 @@ def test_measures_become_columns():
 def test_a_run_of_a_version_that_measured_less_goes_on(trained):
     """What it did not measure is empty in the evaluations before; all else is the same to the bit."""
     stopped = sweep.advance(sweep.start(tiny_sweep()), stop=lambda: True)
-    arrays, meta = saved.run_to_arrays(stopped)
+    arrays, meta = serialization.run_to_arrays(stopped)
     before = [name for name in meta["metrics"] if "_in_set" not in name]
     values = arrays["history"]["values"][..., [meta["metrics"].index(name) for name in before]]
     history = arrays["history"] | {"values": values}
-    run = saved.run_from_arrays(arrays | {"history": history}, meta | {"metrics": before})
+    run = serialization.run_from_arrays(arrays | {"history": history}, meta | {"metrics": before})
     found, expected = sweep.history_table(sweep.advance(run)), sweep.history_table(trained[1])
     assert list(found) == list(expected)
     for name, column in expected.items():

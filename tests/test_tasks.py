@@ -1,5 +1,5 @@
 """Tasks: what is said is true of what is seen. Images and captions are read back from raw tokens, by code that shares nothing with
-lrjax.tasks; then what surrounds them: losses, noise, distractors, supervision, whole sweeps.
+lrjax.data.tasks; then what surrounds them: losses, noise, distractors, supervision, whole sweeps.
 """
 
 import dataclasses
@@ -16,15 +16,20 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model, tiny_sweep
-from lrjax import clip, config, encoder, evaluate, lookup_tables, scenes, supervision, sweep, tasks, train, workdir
-from lrjax.attention import GATES
+from lrjax import config
 from lrjax.config import Hyper
+from lrjax.data import scenes, tasks
+from lrjax.data.scenes import FIRST_LABEL, Scene
+from lrjax.data.tasks import nearer, three
+from lrjax.data.tasks import pairs as of_pairs
+from lrjax.data.tasks.base import all_captions, noisy
 from lrjax.errors import InputError
-from lrjax.loss import contrastive_loss, sigmoid_loss
-from lrjax.scenes import FIRST_LABEL, Scene
-from lrjax.tasks import nearer, three
-from lrjax.tasks import pairs as of_pairs
-from lrjax.tasks.base import all_captions, noisy
+from lrjax.models import clip, encoder, localization_head, lookup_tables
+from lrjax.models.attention import GATES
+from lrjax.models.losses import contrastive_loss, sigmoid_loss
+from lrjax.storage import workdir
+from lrjax.training import retrieval, sweep
+from lrjax.training.step import batch_loss
 
 KEY = jax.random.key(3)
 HELD_OUT, N, PADDED, N1, N2 = 3, 4, 6, 3, 7  # labels held out, trained, padded to; trained places and layouts
@@ -198,9 +203,9 @@ def with_distractors():
 @pytest.mark.parametrize("name", tasks.names())
 def test_what_holds_of_every_task_in_the_folder(name):
     """Splits are orders; an image's captions are of its labels, and exist; the wrong ones are others, of the same labels; in the
-    mirror image labels have changed places, and nothing else has. A new file of lrjax/tasks is asked this without a word here.
+    mirror image labels have changed places, and nothing else has. A new file of lrjax/data/tasks is asked this without a word here.
     """
-    kind = importlib.import_module(f"lrjax.tasks.{name}").TASK
+    kind = importlib.import_module(f"lrjax.data.tasks.{name}").TASK
     task = make(name, list(kind.RELATIONS)[-1])
 
     @jax.jit
@@ -233,11 +238,11 @@ def test_no_row_is_read_of_numbers_that_are_stacked_and_reshaped(name):
     concatenate. The parts of that concatenate then get tiles of different shapes, and the evaluation program does not compile:
     'scf.if' op ... tensor<1x1x1x1xi32> should match ... tensor<1x1x1x2xi32>.
     """
-    relations = list(importlib.import_module(f"lrjax.tasks.{name}").TASK.RELATIONS)[-1]
+    relations = list(importlib.import_module(f"lrjax.data.tasks.{name}").TASK.RELATIONS)[-1]
     model = tiny_model(task=name, relations=relations)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     splits, params = jax.eval_shape(lambda hyper: (clip.model_splits(static, hyper), clip.init_clip(static, hyper)), hyper)
-    program = jax.jit(partial(evaluate.evaluate, static, exhaustive=True, split=False))
+    program = jax.jit(partial(retrieval.evaluate, static, exhaustive=True, split=False))
     text = program.lower(hyper, splits, params, clip.unit_gates(static)).as_text()
     stacks = 0
     for function in text.split("func.func")[1:]:
@@ -545,7 +550,7 @@ def retrieve_near(world, name, target):
     exists, named = world.captions.exists[among], world.captions.names[:, among]
     of_words, ways = world.task.apart(name), world.task.WRONG.get(name, ())
     in_set, embed = exists & world.task.of_set(name, named), lambda image: images[image]
-    found = jax.jit(lambda: evaluate.retrieve(captions, exists, in_set, named, asked, embed, of_words, ways))()
+    found = jax.jit(lambda: retrieval.retrieve(captions, exists, in_set, named, asked, embed, of_words, ways))()
     return asked, np.where(exists, images @ captions.T, -np.inf), [names(claims) for claims in world.sentences[among]], found
 
 
@@ -600,7 +605,7 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     def one(seed):
         hyper = jax.tree.map(jnp.asarray, config.make_hyper(model)).replace(seed=seed)
         params, splits = clip.init_clip(static, hyper), clip.model_splits(static, hyper)
-        return evaluate.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
+        return retrieval.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
 
     metrics = jax.jit(jax.vmap(one))(jnp.arange(24, dtype=jnp.uint32))
     told, ways = ("xy", "yz", "xz"), ("xzy", "yxz", "yzx", "zxy", "zyx")
@@ -614,7 +619,7 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     if "objective" in fields:
         assert not any(name.endswith(("_t2i", "_in_set")) for name in metrics), "a reader has no candidates"
     else:
-        assert set(evaluate.METRICS) <= set(metrics)
+        assert set(retrieval.METRICS) <= set(metrics)
     for name, values in metrics.items():
         assert ((values >= 0) & (values <= 1)).all(), name
         if "order" in name:
@@ -844,7 +849,7 @@ def small():
 def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
     task, pairs, singles = small
     images = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), pairs, singles)
-    head = supervision.Head(
+    head = localization_head.Head(
         *(jax.random.normal(key, (n, 5)) for key, n in zip(jax.random.split(KEY, 3), (5, task.n_names, 4), strict=True))
     )
     embeddings = encoder.unit(jax.random.normal(jax.random.key(1), (images.tokens.shape[1], 5)))
@@ -855,7 +860,7 @@ def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
                 scores = np.asarray(head.V) @ (x @ np.asarray(head.M) * np.asarray(head.U[token - FIRST_LABEL]))
                 costs.append(np.log(np.exp(scores).sum()) - scores[position - 1])
     assert len(costs) == 2 * 6 * 6 + 12
-    np.testing.assert_allclose(supervision.loss(task, head, embeddings, images), np.mean(costs), rtol=1e-5)
+    np.testing.assert_allclose(localization_head.loss(task, head, embeddings, images), np.mean(costs), rtol=1e-5)
 
 
 def test_a_head_that_knows_or_reverses_all_places_or_none(small):
@@ -863,10 +868,10 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
     task, images, _ = small
     label, place = images.tokens - FIRST_LABEL, images.positions - 1
     A = task.n_names
-    head = supervision.Head(jnp.eye(A * 4), jnp.repeat(jnp.eye(A), 4, 1), jnp.tile(jnp.eye(4), (1, A)))
+    head = localization_head.Head(jnp.eye(A * 4), jnp.repeat(jnp.eye(A), 4, 1), jnp.tile(jnp.eye(4), (1, A)))
     spelled = lambda place: jax.nn.one_hot(label * 4 + place, task.n_names * 4).sum(0)
     asked = lambda embeddings: {
-        name: float(x) for name, x in supervision.told(task, head, embeddings, images, jnp.ones(len(embeddings))).items()
+        name: float(x) for name, x in localization_head.told(task, head, embeddings, images, jnp.ones(len(embeddings))).items()
     }
     assert asked(spelled(place)) == {"_place": 1, "_order_told": 1}
     assert asked(spelled(place[::-1])) == {"_place": 0, "_order_told": 0}
@@ -884,7 +889,7 @@ def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_heads):
     @jax.jit
     def learned(weight):
         of = hyper.replace(supervision=weight, contrastive=jnp.float32(0))
-        return jax.value_and_grad(lambda params: train.batch_loss(static, of, params, clip.unit_gates(static), batch))(params)
+        return jax.value_and_grad(lambda params: batch_loss(static, of, params, clip.unit_gates(static), batch))(params)
 
     (none, probe), (some, weighed), (whole, full) = (learned(jnp.float32(weight)) for weight in (0, 0.3, 1))
     np.testing.assert_allclose([none, some], [0, 0.3 * whole], atol=1e-6)
@@ -932,7 +937,7 @@ def test_a_head_is_asked_about_images_that_count(trained_heads):
 
     asked, embeddings = embedded(hyper, params)
     images, counts = jax.tree.map(lambda x: x[:, asked.weight > 0], asked.images), int((asked.weight > 0).sum())
-    found = supervision.told(task, params.places, embeddings[asked.weight > 0], images, jnp.ones(counts))
+    found = localization_head.told(task, params.places, embeddings[asked.weight > 0], images, jnp.ones(counts))
     for suffix, value in found.items():
         last = history[f"seen_pair{suffix}"][(history["step"] == 20) & (history["model"] == 0)]
         np.testing.assert_allclose(last, value, atol=1e-6)
@@ -1087,6 +1092,6 @@ def test_a_batch_is_told_with_hard_negatives_of_its_own_images(trained_threes):
         wrong = jnp.concatenate([wrong_pairs, wrong_chains])
         images = clip.embed_images(static, params, gates, batch.images)
         expected = sigmoid_loss(images, captions, params.log_scale, params.bias, wrong=wrong)
-        return train.batch_loss(static, hyper, params, gates, batch), expected
+        return batch_loss(static, hyper, params, gates, batch), expected
 
     np.testing.assert_allclose(*losses(hyper, params), rtol=1e-5)

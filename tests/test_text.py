@@ -8,10 +8,10 @@ from test_cli import command
 
 from conftest import tiny_model, untrained
 from lrjax.analysis import text
-from lrjax.clip import embed_captions, embed_images, unit_gates
-from lrjax.figures import text as figures
+from lrjax.data.scenes import FIRST_LABEL, captions_of
 from lrjax.gates import parse_gates
-from lrjax.scenes import FIRST_LABEL, captions_of
+from lrjax.models.clip import embed_captions, embed_images, unit_gates
+from lrjax.plotting import text as figures
 
 in_captions, of_facts = (jax.jit(question, static_argnums=0) for question in (text.in_captions, text.of_facts))
 

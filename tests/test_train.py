@@ -13,10 +13,11 @@ import optax
 import pytest
 
 from conftest import tiny_model
-from lrjax import config, train, xla
-from lrjax.clip import MAX_LOG_SCALE, embed_captions, init_clip, model_splits, unit_gates
-from lrjax.scenes import ABSENT, Scene, pair_caption_slots
-from lrjax.tasks.base import Batch, of_one
+from lrjax import config, xla
+from lrjax.data.scenes import ABSENT, Scene, pair_caption_slots
+from lrjax.data.tasks.base import Batch, of_one
+from lrjax.models.clip import MAX_LOG_SCALE, embed_captions, init_clip, model_splits, unit_gates
+from lrjax.training.step import batch_loss, init_state, stream, train_steps
 
 STEPS = 20
 
@@ -25,9 +26,9 @@ def losses(models, padded_to=None, steps=STEPS):
     """The first losses [m, steps] of models trained as one program, optionally padded to more labels."""
     static = config.make_static(models if padded_to is None else [*models, tiny_model(n_labels=padded_to)])
     hyper = jax.tree.map(lambda *x: np.stack(x), *map(config.make_hyper, models))
-    state = jax.jit(jax.vmap(partial(train.init_state, static)))(hyper)
+    state = jax.jit(jax.vmap(partial(init_state, static)))(hyper)
     splits = jax.vmap(partial(model_splits, static))(hyper)
-    steps_of = jax.jit(jax.vmap(partial(train.train_steps, static, start=0, n_steps=steps)))
+    steps_of = jax.jit(jax.vmap(partial(train_steps, static, start=0, n_steps=steps)))
     return steps_of(hyper, splits, state)[1]
 
 
@@ -54,7 +55,7 @@ def test_a_model_does_not_depend_on_its_batch_of_models():
 def test_vmapped_equals_one_by_one():
     model = tiny_model(seed=5)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    alone = train.train_steps(static, hyper, model_splits(static, hyper), train.init_state(static, hyper), 0, STEPS)[1]
+    alone = train_steps(static, hyper, model_splits(static, hyper), init_state(static, hyper), 0, STEPS)[1]
     np.testing.assert_allclose(alone, losses([model])[0], atol=1e-5)
 
 
@@ -107,8 +108,8 @@ def test_all_seeds_start_different_and_are_paired_across_conditions():
 def test_chunks_are_the_same_as_one_run():
     model = tiny_model()
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    splits, state = model_splits(static, hyper), train.init_state(static, hyper)
-    run = jax.jit(partial(train.train_steps, static, hyper, splits), static_argnames="n_steps")
+    splits, state = model_splits(static, hyper), init_state(static, hyper)
+    run = jax.jit(partial(train_steps, static, hyper, splits), static_argnames="n_steps")
     whole, whole_losses = run(state, 0, n_steps=10)
     half, first = run(state, 0, n_steps=5)
     half, second = run(half, 5, n_steps=5)
@@ -120,17 +121,17 @@ def test_chunks_are_the_same_as_one_run():
 def test_a_step_is_optax_adamw_with_warm_up_on_every_parameter():
     model = tiny_model(lr=0.03, weight_decay=0.2, betas=(0.8, 0.9), warmup_steps=4)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    splits, state = model_splits(static, hyper), train.init_state(static, hyper)
+    splits, state = model_splits(static, hyper), init_state(static, hyper)
     schedule = lambda count: 0.03 * jnp.minimum(1.0, (count + 1) / 4)
     reference = optax.adamw(schedule, 0.8, 0.9, 1e-8, weight_decay=0.2)
     params, opt_state = state.params, reference.init(state.params)
-    gradient = jax.jit(lambda p, batch: jax.grad(lambda p: train.batch_loss(static, hyper, p, unit_gates(static), batch))(p))
+    gradient = jax.jit(lambda p, batch: jax.grad(lambda p: batch_loss(static, hyper, p, unit_gates(static), batch))(p))
     for step in range(6):
-        key = jax.random.fold_in(train.stream(hyper.seed, "batches"), step)
+        key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
         batch = static.world.batch(key, splits, hyper, 32)
         updates, opt_state = reference.update(gradient(params, batch), opt_state, params)
         params = optax.apply_updates(params, updates)
-    ours, _ = train.train_steps(static, hyper, splits, state, 0, 6)
+    ours, _ = train_steps(static, hyper, splits, state, 0, 6)
     b_k = lambda p: [b.b_K for tower in (p.vision, p.text) for b in tower.blocks]
     assert all((b == 0).all() for b in b_k(ours.params)), "b_K has no gradient and starts at 0: it stays"
     chex.assert_trees_all_close(ours.params, params, atol=1e-5)  # Adam's first steps divide by rounding-sized gradients
@@ -139,9 +140,9 @@ def test_a_step_is_optax_adamw_with_warm_up_on_every_parameter():
 def test_logit_scale_is_clipped_at_100():
     model = tiny_model(lr=0.5, warmup_steps=0, n_labels=20)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    state = train.init_state(static, hyper)
+    state = init_state(static, hyper)
     state = state.replace(params=state.params.replace(log_scale=jnp.float32(MAX_LOG_SCALE + 1)))
-    state, _ = train.train_steps(static, hyper, model_splits(static, hyper), state, 0, 1)
+    state, _ = train_steps(static, hyper, model_splits(static, hyper), state, 0, 1)
     assert state.params.log_scale <= np.float32(MAX_LOG_SCALE)
 
 
@@ -178,7 +179,7 @@ def test_masked_loss_knows_equal_captions():
         left, right = jnp.array([*labels, 7, 8]), jnp.array([ABSENT, ABSENT, 8, 7])
         said = pair_caption_slots(left[2:], right[2:], jnp.zeros(2, int))
         batch = Batch(task.image_slots(Scene(left, right, place, place + 1)), left[:2], (said,), (said,))
-        return train.batch_loss(static, hyper, params, unit_gates(static), batch)
+        return batch_loss(static, hyper, params, unit_gates(static), batch)
 
     masked = loss(static, (6, 6))
     assert jnp.isfinite(masked)

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model
-from lrjax import config, evaluate, sweep
-from lrjax import encoder as towers
+from lrjax import config
 from lrjax.analysis.models import tidy
 from lrjax.analysis.values import PARTS, ROLES, attribute, contributions, fixed_parts, part_names, ranked, samples, values
-from lrjax.attention import GATES, VALUES
-from lrjax.clip import init_clip, model_splits, shapes
+from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
-from lrjax.figures.values import attribution
 from lrjax.gates import parse_gates
-from lrjax.scenes import FIRST_LABEL
+from lrjax.models import encoder as towers
+from lrjax.models.attention import GATES, VALUES
+from lrjax.models.clip import init_clip, model_splits, shapes
+from lrjax.plotting.values import attribution
+from lrjax.training import retrieval, sweep
 
 ask = jax.jit(attribute, static_argnums=(0, 1))
 
@@ -90,7 +91,7 @@ def test_the_margin_is_what_order_compares(encoder, layers, relations):
     static, hyper, splits, params, gates = make(encoder, layers, relations)
     found = ask(encoder, static, hyper, splits, params, gates)
     metric = "unseen_pair_order" if encoder == "vision" else "unseen_pair_order_t2i"
-    order = jax.jit(evaluate.evaluate, static_argnums=(0, 5, 6))(static, hyper, splits, params, gates, False, ("unseen_pair",))[
+    order = jax.jit(retrieval.evaluate, static_argnums=(0, 5, 6))(static, hyper, splits, params, gates, False, ("unseen_pair",))[
         metric
     ]
     parts = part_names(encoder, static)

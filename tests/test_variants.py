@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model, untrained
-from lrjax import config, encoder, positions, sweep, train, workdir
+from lrjax import config
 from lrjax.analysis.ablate import ablate, existing
-from lrjax.attention import GATES, NORM_EPS, TERMS, attend
-from lrjax.clip import init_clip, model_splits, shapes, unit_gates
 from lrjax.errors import InputError
-from lrjax.evaluate import evaluate
-from lrjax.positions import POSITIONS
+from lrjax.models import encoder, positions
+from lrjax.models.attention import GATES, NORM_EPS, TERMS, attend
+from lrjax.models.clip import init_clip, model_splits, shapes, unit_gates
+from lrjax.models.positions import POSITIONS
+from lrjax.storage import workdir
+from lrjax.training import sweep
+from lrjax.training.retrieval import evaluate
+from lrjax.training.step import init_state, keep_positions, train_steps
 
 FULL = {"layer_norm": True, "mlp_ratio": 4}
 
@@ -124,7 +128,7 @@ def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(positions):
     model = tiny_model(positions=positions)
     static = config.make_static([model])
     params = init_clip(static, config.make_hyper(model))
-    kept = train.keep_positions(static, jax.tree.map(jnp.ones_like, params))
+    kept = keep_positions(static, jax.tree.map(jnp.ones_like, params))
     for name, shape in shapes(static).items():
         moves = getattr(kept, name).P.all(-1)
         expected = {"learned": [True] * shape.n_positions, "learned_no_cls": [name == "text"] + [True] * (shape.n_positions - 1)}
@@ -138,8 +142,8 @@ def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(positions):
 def test_fixed_rows_stay_through_steps_with_decay():
     model = tiny_model(positions="learned_no_cls", weight_decay=0.3)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    state = train.init_state(static, hyper)
-    after = train.train_steps(static, hyper, model_splits(static, hyper), state, 0, 3)[0].params
+    state = init_state(static, hyper)
+    after = train_steps(static, hyper, model_splits(static, hyper), state, 0, 3)[0].params
     np.testing.assert_array_equal((after.vision.P != state.params.vision.P).any(-1), [False] + [True] * 10)
 
 

@@ -12,19 +12,22 @@ from test_encoders import drawn, measured
 
 from conftest import TINY, shake, tiny_model, tiny_sweep, untrained
 from experiments.configs import autoregressive_wide
-from lrjax import clip, config, evaluate, reader, results, stats, sweep, workdir
-from lrjax import tasks as tasks_of
+from experiments.studies import task_claims, tasks
+from experiments.studies.claims import judge
+from experiments.studies.study import TASKS, Study, rise
+from lrjax import config, stats
 from lrjax.analysis import ablate, grid
 from lrjax.analysis import reader as reading
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS
 from lrjax.analysis.gradient import NAMES
+from lrjax.data import tasks as tasks_of
+from lrjax.data.scenes import BACKGROUND, EOT, IN_IMAGE, LEFT_OF
+from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.errors import InputError
-from lrjax.figures import worlds
-from lrjax.report import task_claims, tasks
-from lrjax.report.claims import judge
-from lrjax.report.study import TASKS, Study, rise
-from lrjax.scenes import BACKGROUND, EOT, IN_IMAGE, LEFT_OF
-from lrjax.tasks.base import all_captions, words_of
+from lrjax.models import clip, decoder
+from lrjax.plotting import tasks as task_figures
+from lrjax.storage import results, workdir
+from lrjax.training import retrieval, sweep
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +121,8 @@ def test_grids_of_several_sizes_are_drawn_each_as_large_as_it_is(monkeypatch, tm
     data = {name: (of, scores if name == "scores" else np.zeros((2, 1))) for name, of in dims.items()}
     table = grid.best_maps(xr.Dataset(data, axes | places), columns | {"unseen_pair": np.zeros(2)})
     assert len(table["score"]) == 4 + 9
-    monkeypatch.setattr(worlds, "save", lambda figure, path: figure)
-    images = [axis.images[0] for axis in worlds.maps(table, tmp_path).axes if axis.images]
+    monkeypatch.setattr(task_figures, "save", lambda figure, path: figure)
+    images = [axis.images[0] for axis in task_figures.maps(table, tmp_path).axes if axis.images]
     assert [image.get_array().shape for image in images] == [(2, 2), (3, 3)]
     assert [image.get_clim() for image in images] == [(-20, 20), (-3, 3)]
 
@@ -215,7 +218,7 @@ def test_a_direction_at_zero_is_that_of_columns_or_rows_all_alike():
     found = {}
     for row, (name, P) in enumerate(flat.items()):
         alike = params.replace(vision=params.vision.replace(P=P))
-        asked = evaluate.evaluate(static, hyper, splits, alike, hyper.gates.at(0), True, ("unseen_pair",))
+        asked = retrieval.evaluate(static, hyper, splits, alike, hyper.gates.at(0), True, ("unseen_pair",))
         found[name] = {metric: table[metric][row] for metric in asked}
         for metric, value in asked.items():
             np.testing.assert_allclose(found[name][metric], value, atol=1e-3, err_msg=f"{name}: {metric}")
@@ -272,8 +275,8 @@ def spoken(request):
 
 def logits_of(spoken, words, image=0):
     static, _, params, gates, batch = spoken
-    seen = reader.prefix(static, params, gates, batch.images)[image]
-    return np.asarray(reader.read(static, params, gates, seen, words))
+    seen = decoder.prefix(static, params, gates, batch.images)[image]
+    return np.asarray(decoder.read(static, params, gates, seen, words))
 
 
 def test_a_word_is_predicted_from_the_words_before_it_alone(spoken):
@@ -289,17 +292,17 @@ def test_all_captions_of_all_labels_have_probability_at_most_one(spoken):
     task = static.world
     asked = task.captions(hyper)
     words = words_of(task, all_captions(task, asked))[asked.exists]
-    seen = reader.prefix(static, params, gates, batch.images)[:1]
-    total = jnp.exp(reader.log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(words), 0), words).sum(-1)).sum()
+    seen = decoder.prefix(static, params, gates, batch.images)[:1]
+    total = jnp.exp(decoder.log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(words), 0), words).sum(-1)).sum()
     assert 0 < total < 1
     wide = config.make_static([tiny_model(objective=static.objective), tiny_model(objective=static.objective, n_labels=9)])
-    assert reader.sayable(wide, hyper).sum() == reader.sayable(static, hyper).sum() < len(reader.sayable(wide, hyper))
+    assert decoder.sayable(wide, hyper).sum() == decoder.sayable(static, hyper).sum() < len(decoder.sayable(wide, hyper))
 
 
 def test_greedy_words_are_the_likeliest_one_by_one(spoken):
     static, hyper, params, gates, batch = spoken
-    seen = reader.prefix(static, params, gates, batch.images)
-    said = np.asarray(reader.decode(static, hyper, params, gates, seen, 4))
+    seen = decoder.prefix(static, params, gates, batch.images)
+    said = np.asarray(decoder.decode(static, hyper, params, gates, seen, 4))
     for image in (0, 9):
         logits = logits_of(spoken, jnp.array(said[image]), image)
         end = np.flatnonzero(said[image] == EOT)[0] + 1 if (said[image] == EOT).any() else 4
@@ -310,12 +313,12 @@ def test_others_are_the_labels_beside_that_are_not_seen():
     """Of 4 held out, 0..3, and 5 trained, 4..8: in a circle, past what is seen; itself where there is no other."""
     task = tasks_of.make("row", n_heldout=4, n_labels_max=9, L=10, relations="left")
     hyper = config.make_hyper(tiny_model(n_labels=5))
-    of = lambda *labels: np.asarray(reader.others(task, hyper, jnp.array(labels))).tolist()
+    of = lambda *labels: np.asarray(decoder.others(task, hyper, jnp.array(labels))).tolist()
     assert of(0, 2) == [[1, 3], [3, 1]] and of(3, 0) == [[1, 1], [2, 2]]
     assert of(4, 5) == [[6, 6], [8, 8]] and of(8) == [[4], [7]]
     assert of(0, 1, 2) == [[3, 3, 3], [3, 3, 3]]
     few = dataclasses.replace(task, n_heldout=2)
-    assert np.asarray(reader.others(few, hyper, jnp.array([0, 1]))).tolist() == [[0, 1], [0, 1]]
+    assert np.asarray(decoder.others(few, hyper, jnp.array([0, 1]))).tolist() == [[0, 1], [0, 1]]
 
 
 @pytest.mark.parametrize("spoken", ["autoregressive_raw"], indirect=True)
@@ -327,7 +330,7 @@ def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
     splits = clip.model_splits(static, hyper)
     blind = gates.replace(text=gates.text.at[..., -3:].set(0))  # values
     found = {
-        name: reader.evaluate(static, hyper, splits, params, of, ("unseen_pair",))
+        name: decoder.evaluate(static, hyper, splits, params, of, ("unseen_pair",))
         for name, of in (("sees", gates), ("blind", blind))
     }
     np.testing.assert_allclose(found["blind"]["unseen_pair_named"], 0.5, atol=1e-6)
@@ -342,8 +345,8 @@ def test_what_is_said_of_one_object_alone_is_counted(spoken, monkeypatch):
     static, hyper, params, gates, _ = spoken
     label = static.world.n_first + 2
     said = jnp.array([label, IN_IMAGE, EOT, BACKGROUND])
-    monkeypatch.setattr(reader, "decode", lambda *args: said[None])
-    found = reader.evaluate(static, hyper, clip.model_splits(static, hyper), params, gates, ("single", "unseen_pair"))
+    monkeypatch.setattr(decoder, "decode", lambda *args: said[None])
+    found = decoder.evaluate(static, hyper, clip.model_splits(static, hyper), params, gates, ("single", "unseen_pair"))
     np.testing.assert_allclose(found["unseen_pair_alone"], 0.4, atol=1e-6)
     assert found["unseen_pair"] == found["unseen_pair_label_set"] == 0
     assert 0 < found["single"] < 0.2
@@ -359,7 +362,7 @@ def test_a_reader_is_the_same_whether_its_streams_are_split_or_not(layers):
     params, gates = shake(clip.init_clip(static, hyper)), clip.unit_gates(static)
     streams, words = shake(jnp.zeros((3, static.L, static.d_model))).at[2].set(0), jnp.array([8, LEFT_OF, 9, EOT])
     for seen in (streams, jnp.zeros(static.L, int).at[1].set(9).at[4].set(8)):
-        split, merged = (reader.read(static, params, gates, seen, words, split) for split in (True, False))
+        split, merged = (decoder.read(static, params, gates, seen, words, split) for split in (True, False))
         np.testing.assert_allclose(split, merged, atol=2e-4)
 
 
@@ -369,20 +372,20 @@ def test_what_image_tokens_know_of_their_place_is_of_origin_P():
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params, gates = shake(clip.init_clip(static, hyper)), clip.unit_gates(static)
     images = static.world.batch(jax.random.key(0), clip.model_splits(static, hyper), hyper, 4).images
-    split, merged = (reader.prefix(static, params, gates, images, split) for split in (True, False))
+    split, merged = (decoder.prefix(static, params, gates, images, split) for split in (True, False))
     np.testing.assert_allclose(split.sum(1), merged.sum(1), atol=1e-4)  # float32, sums of order 10
     assert split[:, 1].std(1).min() > 0 and not split[:, 2].any() and not merged[:, 1:].any()
     nowhere = params.replace(vision=params.vision.replace(P=0 * params.vision.P))
-    assert not reader.prefix(static, nowhere, gates, images)[:, 1].any()
+    assert not decoder.prefix(static, nowhere, gates, images)[:, 1].any()
 
 
 def test_gates_of_a_reader_act_where_words_look_at_the_image(spoken):
     """A gate changes what is said; but not what the first layer passes between words alone: with image tokens masked it is idle."""
     static, _, params, gates, batch = spoken
     words = jnp.array([8, LEFT_OF, 9, EOT])
-    seen = reader.prefix(static, params, gates, batch.images)[0]
+    seen = decoder.prefix(static, params, gates, batch.images)[0]
     zero = gates.replace(text=gates.text.at[..., :9].set(0))
-    read = lambda gates, seen: np.asarray(reader.read(static, params, gates, seen, words))
+    read = lambda gates, seen: np.asarray(decoder.read(static, params, gates, seen, words))
     assert abs(read(zero, seen) - read(gates, seen)).max() > 1e-3
     nothing = seen[:, :0] if seen.ndim == 3 else seen[:0]
     np.testing.assert_allclose(read(zero, nothing), read(gates, nothing), atol=1e-6)

@@ -29,16 +29,16 @@ from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import POSITION_TERMS, readout_form, readout_scores
 from lrjax.analysis.grid import extent_of, parts, position_rows
 from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_labels, of_models, row_of, tidy, traced
-from lrjax.attention import ROW_CONSTANT, TERMS, VALUES
-from lrjax.clip import CLIP, shapes, stream
 from lrjax.config import Hyper, Static, depths
+from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest
-from lrjax.evaluate import evaluate, metric_names
 from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
-from lrjax.positions import WITHOUT_P
-from lrjax.splits import Splits
+from lrjax.models.attention import ROW_CONSTANT, TERMS, VALUES
+from lrjax.models.clip import CLIP, shapes, stream
+from lrjax.models.positions import WITHOUT_P
 from lrjax.stats import Table
-from lrjax.sweep import Run
+from lrjax.training.retrieval import evaluate, metric_names
+from lrjax.training.sweep import Run
 
 ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "VP", "EP+PP", "EP+BP", "EP+PP+BP", "EP+VP")
 VARIANT_ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "EB", "BB", "EB+BB", "EP+PP+BP", "VP")  # of other encoders

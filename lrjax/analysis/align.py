@@ -27,16 +27,16 @@ import jax.numpy as jnp
 import xarray as xr
 
 from lrjax.analysis.models import of_models, row_of
-from lrjax.attention import GATES
-from lrjax.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.config import Hyper, Static, depths
-from lrjax.encoder import Encoder, projected
-from lrjax.evaluate import TIE
+from lrjax.data.scenes import single_scene
+from lrjax.data.splits import Splits
+from lrjax.data.tasks.base import of_one
 from lrjax.gates import Gates
-from lrjax.scenes import single_scene
-from lrjax.splits import Splits
-from lrjax.sweep import Run
-from lrjax.tasks.base import of_one
+from lrjax.models.attention import GATES
+from lrjax.models.clip import CLIP, embed_captions, embed_images, stream
+from lrjax.models.encoder import Encoder, projected
+from lrjax.training.retrieval import TIE
+from lrjax.training.sweep import Run
 
 CUT = 1e-5  # singular values below this share of the largest are rounding: float32 leaves about d eps = 1.5e-5 / sqrt(d) of it
 FITS = ("before", "rotation", "control")

@@ -17,19 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax import encoder as towers
 from lrjax.analysis.gradient import readout_form
 from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, token_names, traced
-from lrjax.attention import GATES, ROW_CONSTANT, TERMS, Trace, project, term_logits
-from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder
+from lrjax.data.scenes import fill, pair_caption_slots
+from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.lookup_tables import first_rows
-from lrjax.scenes import fill, pair_caption_slots
-from lrjax.splits import Splits
-from lrjax.sweep import Run
+from lrjax.models import encoder as towers
+from lrjax.models.attention import GATES, ROW_CONSTANT, TERMS, Trace, project, term_logits
+from lrjax.models.clip import CLIP, shapes
+from lrjax.models.encoder import Encoder
+from lrjax.models.lookup_tables import first_rows
+from lrjax.training.sweep import Run
 
 LEARNED = ("EE", "EP", "PE", "PP")  # what (E+P) W_QK (E+P)^T is made of
 SHARES = ("share", "share_all", "std_ratio", "std_ratio_all", "std_ratio_learned", "std_ratio_learned_all")

@@ -41,16 +41,16 @@ from lrjax.analysis.models import (
     traced,
 )
 from lrjax.analysis.values import decided
-from lrjax.attention import GATES, TERMS, attend
-from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder, Shape, passes, projected, unit
+from lrjax.data.scenes import captions_of, fill, pair_caption_slots, swapped
+from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, NONE, Gates
-from lrjax.scenes import captions_of, fill, pair_caption_slots, swapped
-from lrjax.splits import Splits
+from lrjax.models.attention import GATES, TERMS, attend
+from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
+from lrjax.models.encoder import Encoder, Shape, passes, projected, unit
 from lrjax.stats import Table, groups
-from lrjax.sweep import Run
+from lrjax.training.sweep import Run
 
 VIA = ("pattern", "values", "both")
 # What a caption's counterpart says of (first, second, word): the opposite.

@@ -15,14 +15,14 @@ import xarray as xr
 
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.models import contrastive, layers_told, of_labels, of_models, some_of
-from lrjax.clip import CLIP, init_clip
 from lrjax.config import Hyper, Static, depths
+from lrjax.data.scenes import CLS
+from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
-from lrjax.scenes import CLS
-from lrjax.splits import Splits
+from lrjax.models.clip import CLIP, init_clip
 from lrjax.stats import Table
-from lrjax.sweep import Run
+from lrjax.training.sweep import Run
 
 ABLATIONS = (NONE, "EP", "PP", "BP", "EP+PP", "EP+PP+BP")
 PLACES = {"as trained": None, "wholly E_cls": 1.0, "wholly P_0": 0.0}  # of the CLS vector: the share that E_cls gets

@@ -20,14 +20,14 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.models import check_encoder, line_of, of_models
-from lrjax.attention import GATES, TERMS, VALUES, normalise, project, term_logits
-from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder, Shape
+from lrjax.data.scenes import PAIR_CAPTION, Form
+from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.scenes import PAIR_CAPTION, Form
-from lrjax.splits import Splits
+from lrjax.models.attention import GATES, TERMS, VALUES, normalise, project, term_logits
+from lrjax.models.clip import CLIP, shapes
+from lrjax.models.encoder import Encoder, Shape
 from lrjax.stats import Table, groups, mean_interval, undiverged
 
 POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")

@@ -14,13 +14,13 @@ import xarray as xr
 
 from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_form, readout_scores
 from lrjax.analysis.models import contrastive, of_models, tidy, with_trained_P
-from lrjax.clip import CLIP, shapes, tower
 from lrjax.config import Hyper, Static
+from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.splits import Splits
+from lrjax.models.clip import CLIP, shapes, tower
 from lrjax.stats import Table, conditions, groups, select
-from lrjax.sweep import Run
+from lrjax.training.sweep import Run
 
 PARTS = ("across", "down", "rest")
 

@@ -18,18 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax import encoder as towers
 from lrjax.analysis.ablate import TESTED, ablate
 from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_labels, of_models, row_of, tidy, traced
-from lrjax.attention import EVERY, VALUES
-from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
+from lrjax.data.scenes import Scene, fill
+from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
-from lrjax.scenes import Scene, fill
-from lrjax.splits import Splits
+from lrjax.models import encoder as towers
+from lrjax.models.attention import EVERY, VALUES
+from lrjax.models.clip import CLIP, shapes
 from lrjax.stats import Table, groups, select
-from lrjax.sweep import Run
+from lrjax.training.sweep import Run
 
 LEFT, RIGHT = 1 / 3, 2 / 3  # head_bias below: leans left; above: leans right
 DIRECTIONS = ("both", "one", "neither")  # which ways heads lean: left and right, one of them, or not

@@ -18,16 +18,16 @@ import xarray as xr
 from jax.sharding import Mesh
 
 from lrjax import devices, surroundings
-from lrjax.clip import CLIP, as_read, model_splits
 from lrjax.config import Hyper, Model, Static, depths
+from lrjax.data.scenes import label_name
+from lrjax.data.tasks.base import Task
+from lrjax.data.tasks.row import Row
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS, canonical
-from lrjax.positions import LEARNED
-from lrjax.scenes import label_name
+from lrjax.models.clip import CLIP, as_read, model_splits
+from lrjax.models.positions import LEARNED
 from lrjax.stats import Table
-from lrjax.sweep import History, Measure, Program, Run, model_columns
-from lrjax.tasks.base import Task
-from lrjax.tasks.row import Row
+from lrjax.training.sweep import History, Measure, Program, Run, model_columns
 
 FIELDS = {field.name: field.type for field in dataclasses.fields(Model)}
 

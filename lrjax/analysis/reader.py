@@ -13,19 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax import reader
 from lrjax.analysis.gradient import POSITION_TERMS, ramp
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import of_models, row_of, traced, with_trained_P
-from lrjax.attention import TERMS
-from lrjax.clip import CLIP
 from lrjax.config import Hyper, Static
+from lrjax.data.scenes import PAIR_CAPTION, pair_caption_slots
+from lrjax.data.splits import Splits
+from lrjax.data.tasks.base import words_of
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.scenes import PAIR_CAPTION, pair_caption_slots
-from lrjax.splits import Splits
-from lrjax.sweep import Run
-from lrjax.tasks.base import words_of
+from lrjax.models import decoder
+from lrjax.models.attention import TERMS
+from lrjax.models.clip import CLIP
+from lrjax.training.sweep import Run
 
 WORDS = {"first": 0, "second": 2}  # label -> the word that it is predicted from: what begins a caption, the relation
 BATCH = 300  # images traced at a time
@@ -45,8 +45,8 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
 
     def one(args):
         images, words, places = args
-        seen = reader.prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images))[0]
-        (trace, *_) = reader.run(static, params, gates, seen, words).traces
+        seen = decoder.prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images))[0]
+        (trace, *_) = decoder.run(static, params, gates, seen, words).traces
         gradient = (trace.terms[terms] * gates.text[0][:, terms].T[..., None, None])[:, :, rows, :n] @ ramp(n)  # [term, h, w]
         return trace.pattern[:, rows][:, :, places], gradient  # [h, w, side]
 

@@ -16,10 +16,10 @@ import numpy as np
 from lrjax.analysis.ablate import Ablate
 from lrjax.analysis.gradient import readout_form, readout_scores
 from lrjax.analysis.models import row_of
-from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Model, Static, Sweep
+from lrjax.data.splits import Splits
 from lrjax.gates import Gates
-from lrjax.splits import Splits
+from lrjax.models.clip import CLIP, shapes
 from lrjax.stats import Table, groups, select
 
 FEW, MANY = 5, 15  # the two label counts of every configuration

@@ -33,14 +33,14 @@ import xarray as xr
 from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, readout_scores
 from lrjax.analysis.heads import object_attention, prefers
 from lrjax.analysis.models import label_names, of_models, row_of, some_of, tidy
-from lrjax.clip import CLIP, shapes
 from lrjax.config import Hyper, Static
+from lrjax.data.scenes import Scene
+from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.scenes import Scene
-from lrjax.splits import Splits
+from lrjax.models.clip import CLIP, shapes
 from lrjax.stats import Table, groups, select
-from lrjax.sweep import Run
+from lrjax.training.sweep import Run
 
 MEASURES = {"printed": (("EE",), ("EP",)), "sums": (TOKEN_TERMS, POSITION_TERMS)}  # measure -> terms of Delta_label, of Delta_pe
 LEANS = ("left", "neither", "right")

@@ -20,16 +20,16 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax import encoder as towers
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import depth_of, of_models, position_names, row_of, tidy, traced
-from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
+from lrjax.data.scenes import PAIR_CAPTION, captions_of, fill, pair_caption_slots
+from lrjax.data.splits import Splits
 from lrjax.gates import Gates
-from lrjax.scenes import PAIR_CAPTION, captions_of, fill, pair_caption_slots
-from lrjax.splits import Splits
+from lrjax.models import encoder as towers
+from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.stats import Table
-from lrjax.sweep import Run
+from lrjax.training.sweep import Run
 
 WHATEVER = 0.95
 SETS = ("heldout", "trained")

@@ -28,18 +28,18 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax import encoder as towers
 from lrjax.analysis.gradient import readout_form
 from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, traced
-from lrjax.attention import VALUES, normalise
-from lrjax.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder, Shape
-from lrjax.evaluate import TIE
+from lrjax.data.scenes import Scene, captions_of, fill, pair_caption_slots, swapped
+from lrjax.data.splits import Splits
 from lrjax.gates import Gates
-from lrjax.scenes import Scene, captions_of, fill, pair_caption_slots, swapped
-from lrjax.splits import Splits
-from lrjax.sweep import Run
+from lrjax.models import encoder as towers
+from lrjax.models.attention import VALUES, normalise
+from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
+from lrjax.models.encoder import Encoder, Shape
+from lrjax.training.retrieval import TIE
+from lrjax.training.sweep import Run
 
 ROLES = {
     "vision": ("CLS", "left object", "right object", "background"),

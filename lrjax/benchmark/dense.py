@@ -16,12 +16,12 @@ from flax import linen, struct
 from jax.sharding import Mesh
 
 from lrjax import devices
-from lrjax.clip import CLIP, MAX_LOG_SCALE, init_clip, stream
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder
-from lrjax.scenes import PAIR_CAPTION, SINGLE_CAPTION, fill
-from lrjax.splits import Splits
-from lrjax.tasks.base import of_one
+from lrjax.data.scenes import PAIR_CAPTION, SINGLE_CAPTION, fill
+from lrjax.data.splits import Splits
+from lrjax.data.tasks.base import of_one
+from lrjax.models.clip import CLIP, MAX_LOG_SCALE, init_clip, stream
+from lrjax.models.encoder import Encoder
 
 
 @struct.dataclass

@@ -16,9 +16,9 @@ import jax
 import numpy as np
 
 from lrjax.benchmark.dense import Batch
-from lrjax.clip import CLIP, MAX_LOG_SCALE
 from lrjax.config import Hyper, Static
-from lrjax.encoder import Encoder
+from lrjax.models.clip import CLIP, MAX_LOG_SCALE
+from lrjax.models.encoder import Encoder
 
 
 def available() -> bool:

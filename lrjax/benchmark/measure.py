@@ -25,11 +25,12 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
-from lrjax import devices, sweep
-from lrjax.benchmark import counts, dense, eager
-from lrjax.clip import init_clip, model_splits
+from lrjax import devices
+from lrjax.benchmark import dense, eager
 from lrjax.config import Hyper, Static, Sweep
 from lrjax.errors import InputError
+from lrjax.models.clip import init_clip, model_splits
+from lrjax.training import flops, sweep
 
 LRJAX, ALONE, DENSE = "lrjax", "lrjax, one at a time", "dense JAX (flax)"
 EAGER = {"eager PyTorch": None, "eager PyTorch, 1 thread": 1}  # row -> threads (None: PyTorch's default)
@@ -47,7 +48,7 @@ class Case:
     models: int
     steps: int
     run: Callable[[], None]
-    count: counts.Count
+    count: flops.Count
     compile_cold: float = np.nan
     compile_cached: float = np.nan
     peak_bytes: float = np.nan
@@ -108,7 +109,7 @@ def rows(table: Sweep, n: int, steps: int) -> list[Row]:
     slow = min((t for case, t in zip(cases, per_step, strict=True) if case.name in EAGER), default=np.nan)
 
     def row(case: Case, t: float) -> Row:
-        shares = case.count.flops / flops_rate / t, counts.adamw(static).bytes / bytes_rate / t
+        shares = case.count.flops / flops_rate / t, flops.adamw(static).bytes / bytes_rate / t
         work = case.count.flops / 1e9, case.count.bytes / 1e6
         compiling = case.compile_cold, case.compile_cached, case.peak_bytes / 1e6
         return Row(case.name, case.models, t * 1e3, 1 / t, *work, *shares, *compiling, slow / t)
@@ -119,7 +120,7 @@ def rows(table: Sweep, n: int, steps: int) -> list[Row]:
 def make_cases(static: Static, hyper: Hyper, n: int, steps: int) -> list[Case]:
     """lrjax, the dense baseline, the same models one at a time through lrjax, and eager PyTorch if it is installed."""
     make = partial(jax_case, static=static, steps=steps)
-    ours, plain = counts.total(counts.lrjax_counts(static)), counts.total(counts.dense_counts(static))
+    ours, plain = flops.total(flops.lrjax_counts(static)), flops.total(flops.dense_counts(static))
     cases = [make(LRJAX, sweep, ours, hyper, n), make(DENSE, dense, plain, hyper, n)]
     if n > 1:
         cases.append(make(ALONE, sweep, ours, jax.tree.map(lambda x: x[:ALONE_LIMIT], hyper), 1))
@@ -134,7 +135,7 @@ def mesh_for(n: int) -> Mesh:
     return devices.mesh(math.gcd(n, jax.device_count()))
 
 
-def jax_case(name: str, module, count: counts.Count, hyper: Hyper, size: int, *, static: Static, steps: int) -> Case:
+def jax_case(name: str, module, count: flops.Count, hyper: Hyper, size: int, *, static: Static, steps: int) -> Case:
     """A case of `module`'s init_program and train_chunk: `hyper`'s models, `size` of them at a time."""
     total, mesh = len(hyper.seed), mesh_for(size)
     groups = [devices.place(jax.tree.map(lambda x: x[i : i + size], hyper), mesh) for i in range(0, total, size)]
@@ -242,12 +243,12 @@ def matmul_ceiling(static: Static, n: int) -> Ceiling:
 
     program = jax.jit(devices.over_models(products, mesh))
     run = lambda: jax.block_until_ready(program(x, y))
-    return Ceiling(run, counts.contraction(B, e, B, batch=2 * n * REPEATS).flops)
+    return Ceiling(run, flops.contraction(B, e, B, batch=2 * n * REPEATS).flops)
 
 
 def stream_ceiling(static: Static, n: int) -> Ceiling:
     """An update like AdamW's over flat arrays of n models' parameters: reads 4 floats a parameter, writes 3."""
-    shape, mesh = (n, counts.n_parameters(static)), mesh_for(n)
+    shape, mesh = (n, flops.n_parameters(static)), mesh_for(n)
 
     def updates(state):
         def update(_, state):
@@ -264,7 +265,7 @@ def stream_ceiling(static: Static, n: int) -> Ceiling:
         nonlocal state
         state = jax.block_until_ready(program(state))
 
-    return Ceiling(run, math.prod(shape) * REPEATS * counts.ADAMW_FLOATS * counts.FLOAT)
+    return Ceiling(run, math.prod(shape) * REPEATS * flops.ADAMW_FLOATS * flops.FLOAT)
 
 
 def evaluation_share(table: Sweep, n: int, step_ms: float) -> float:

@@ -1,0 +1,342 @@
+"""What the report rests on: sweeps, and the answers that analyses give of them, each a CSV that is made once.
+
+A study is a folder with a workdir per sweep; an answer is `<sweep>/study/<name>.csv`, with its record (`results`). An answer that
+was computed from the sweep's checkpoint by the code that is here is not made again; any other is never read. The tables alone can
+be archived elsewhere, so that a page can be made again where the sweeps are not. Where the folder has a sweep of a part, which may
+be another one than the archive's, the archive is not read.
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.studies.measures import curves, monotone, pruned_of, rise
+from lrjax import cli, stats
+from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, relational, text, values
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, ablate, ablate_each, ablate_terms
+from lrjax.analysis.factors import explained
+from lrjax.analysis.models import healthy, tidy, where
+from lrjax.config import Sweep, make_sweep
+from lrjax.errors import InputError
+from lrjax.gates import NONE, in_steps
+from lrjax.stats import Table
+from lrjax.storage import files, results, workdir
+from lrjax.training.sweep import Run, models_table
+
+ROUTES = (NONE, "EP", "PP", "EP+PP", "EP+PP+BP", "VP", "EP+PP+BP+VP")  # places known by attending to them, and by reading there
+
+# Answer -> what makes it. Ablations are of vision, evaluated on unseen pairs (and single objects where that is asked).
+ANSWERS: dict[str, Callable[[Run], Table]] = {
+    "ablate": lambda run: ablate(run, ABLATIONS),
+    "each": ablate_each,
+    "controls": lambda run: ablate(run, CONTROLS, sets=("unseen_pair",)),
+    "doses": lambda run: ablate(run, DOSES, sets=("unseen_pair",)),
+    "text_ablate": lambda run: ablate(run, ABLATIONS, encoder="text", sets=("unseen_pair",)),
+    "ratio": lambda run: ablate(run, gauge.ABLATIONS, sets=("unseen_pair",)),
+    "gauge": gauge.moved,
+    "law": lambda run: tidy(gauge.law(run)),
+    "monotone": monotone,
+    "shares": lambda run: tidy(decompose.decompose(run)[["share_all"]]),
+    "std_shares": lambda run: tidy(decompose.decompose(run)[["std_ratio_all", "std_ratio_learned_all"]]),
+    "gradient": lambda run: tidy(gradient.gradient(run)),
+    "strongest": lambda run: tidy(gradient.strongest(gradient.gradient(run))),
+    "relational": lambda run: relational.head_table(relational.relational(run)),
+    "heads": lambda run: heads.head_table(heads.heads(run)),
+    "pruning": lambda run: heads.pruning(run, heads.heads(run)),
+    "text": lambda run: text.head_table(text.attention(run)),
+    "swap": lambda run: tidy(text.swap(run)),
+    "align": lambda run: tidy(align.align(run)),
+    "values": lambda run: tidy(values.ranked(values.values(run))),
+    # of other encoders
+    "variant": ablate_terms,
+    "variant_frozen": lambda run: ablate_terms(run, frozen=True),
+    "layers": lambda run: tidy(depth.layers(run)[["position_gradient", "steadiness"]]),
+    "layers_alone": lambda run: tidy(depth.layers(run, alone=True)[["position_gradient"]]),
+    "layer_terms": lambda run: tidy(depth.layers(run)[["gradient"]]),
+    "by_layer": depth.by_layer,
+    "by_layer_frozen": lambda run: depth.by_layer(run, frozen=True),
+    "pruning_of_four": lambda run: pruned_of(run, 4),
+    "paths": lambda run: tidy(depth.paths(depth.deep(run, "vision"))),
+    "text_each": lambda run: ablate_each(run, "text"),
+    # of other tasks
+    "rise": rise,
+    "task_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair",)),
+    "grid_ablate": lambda run: ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",)),
+    "chain_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair", "unseen_chain")),
+    "reader_ablate": lambda run: ablate(run, TASK_ABLATIONS, encoder="text", sets=("unseen_pair",)),
+    "directions": lambda run: tidy(grid.best_heads(grid.directions(run))),
+    "grid_heads": lambda run: tidy(grid.directions(run)[["gradient_across", "gradient_down", "label_spread"]]),
+    "grid_maps": lambda run: grid.best_maps(grid.directions(run), models_table(run)),
+    "looks": lambda run: tidy(reader.reading(run)[["prefers_right", "attention_left", "attention_right"]]),
+    "reading": lambda run: tidy(reader.leans(reader.reading(run))),
+    "text_paths": lambda run: tidy(depth.paths(depth.deep(run, "text"), "text")),
+    "text_variant": lambda run: ablate_terms(run, "text"),
+    "text_layers": lambda run: tidy(depth.layers(run, "text")[["position_gradient", "steadiness"]]),
+    "rows": lambda run: tidy(gradient.rows_of_best(run)),
+    # of the paper as printed
+    "curves": curves,
+    "routes": lambda run: ablate(run, ROUTES, sets=("unseen_pair",)),
+    "law_decayed": lambda run: tidy(gauge.law(where(run, ["decay_cls=True"]))),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One sweep of a study: its config file (a name in experiments/configs), most seeds it takes, and the answers asked of it."""
+
+    config: str
+    answers: tuple[str, ...] = ()
+    most_seeds: int = 100_000
+
+
+WHOLE = ("ablate", "each", "controls", "doses", "text_ablate", "gauge", "law", "monotone", "shares", "gradient", "strongest")
+WHOLE += ("heads", "pruning", "text", "swap", "align", "values")
+PARTS: dict[str, Part] = {
+    "default": Part("diversity", WHOLE),
+    "paper_like": Part("paper_like", WHOLE),
+    "weight_decay": Part("weight_decay", ("strongest",)),
+    "ratio": Part("scale_ratio", ("ratio", "gradient", "strongest")),
+    "layouts": Part("layouts", (), 8),
+    "phases": Part("phases"),
+    "align": Part("align", ("align",), 4),
+}
+
+# Other encoders: each sweep holds its own baseline.
+ENCODERS: dict[str, Part] = {
+    "training_ablation": Part("training_ablation", ("strongest", "variant"), 8),
+    "heads": Part("heads", ("strongest", "heads", "pruning_of_four"), 8),
+    "pruned": Part("pruned", ("strongest",), 8),
+    "left_right": Part("left_right", ("text", "text_each", "text_paths"), 8),
+    "depth": Part("depth", ("layers", "layers_alone", "layer_terms", "by_layer", "each", "paths"), 8),
+    "norm_mlp": Part("norm_mlp", ("strongest", "variant", "variant_frozen"), 8),
+    "norm_depth": Part("norm_depth", ("by_layer", "by_layer_frozen"), 8),
+    "positions": Part("positions", ("strongest", "variant", "text_variant", "text_layers", "rows"), 8),
+    "width": Part("width", (), 8),
+}
+
+# Other tasks and losses.
+GRIDS = ("directions", "grid_heads", "grid_maps", "grid_ablate")
+ALONG_ROW = ("strongest", "task_ablate")
+TASKS: dict[str, Part] = {
+    name: Part(name, ("rise", *answers), 8)
+    for name, answers in {
+        "grid": GRIDS,
+        "grid_words": GRIDS,
+        "grid_objects": GRIDS,
+        "grid_layouts": GRIDS,
+        "three": ("strongest", "chain_ablate"),
+        "three_hard": ("strongest", "chain_ablate"),
+        "supervision": ("monotone", *ALONG_ROW),
+        "supervision_alone": ("monotone", *ALONG_ROW),
+        "autoregressive": ("reading", "looks", "reader_ablate"),
+        "autoregressive_wide": ("reader_ablate",),
+        "losses": ALONG_ROW,
+        "caption_noise": ALONG_ROW,
+        "nearer": ALONG_ROW,
+        "zipf": ALONG_ROW,
+        "distractors": ALONG_ROW,
+    }.items()
+}
+
+# The paper as printed. Its own measures of Section 5 and App D are asked where there is an answer of that name.
+PRINTED = ("curves", "ablate", "routes", "gauge", "law", "monotone", "shares", "strongest", "heads", "pruning", "text", "align")
+PRINTED += tuple(name for name in ("relational", "std_shares") if name in ANSWERS)
+PAPER: dict[str, Part] = {
+    "paper_mechanism": Part("paper_mechanism", PRINTED, 16),
+    "initial_values": Part("initial_values", ("curves", "routes", "strongest"), 4),
+    "forgetting": Part("forgetting", ("curves",), 4),
+    "forgetting_scales": Part("forgetting_scales", ("curves",), 4),
+    "confounds": Part("confounds", ("curves",), 8),
+    "confounds_images": Part("confounds_images", ("curves",), 8),
+    "multiplier": Part("multiplier", ("curves", "ratio", "gauge", "law_decayed", "strongest"), 4),
+    "paper": Part("paper", ("curves",), 4),
+    "paper_layouts": Part("paper_layouts", ("curves",), 4),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A folder of trained sweeps and their answers. `kept`: an archive, a folder with the tables (models.csv and answers, not
+    histories) of sweeps that may not be in it any more.
+    """
+
+    folder: Path
+    parts: Mapping[str, Part] = dataclasses.field(default_factory=lambda: PARTS)
+    kept: Path | None = None
+
+    def path(self, part: str) -> Path:
+        """The workdir of a sweep."""
+        return self.folder / part
+
+    def has(self, part: str) -> bool:
+        """Whether a sweep's tables are there: it is trained, with all its answers, or archived."""
+        return self._whole(part) or self.archived(part)
+
+    def archived(self, part: str) -> bool:
+        """Whether a sweep's tables are read from the archive: it has them, and the folder has no sweep of this part."""
+        return self._is_kept(part) and not (self.path(part) / "config.json").is_file() and not self._whole(part)
+
+    def told_of_archive(self) -> Iterator[str]:
+        """A line for each part of which the archive is read, or is not read because of a sweep that is not whole."""
+        for part in filter(self._is_kept, self.parts):
+            if self.archived(part):
+                yield f"{part}: its tables are the archived ones of {self.kept / part}"
+            elif not self._whole(part):
+                yield f"{part}: {self.path(part)} holds a sweep without all its answers; the archive {self.kept / part} is not read"
+
+    def tables(self, part: str) -> Path:
+        """The folder of a sweep's tables: its workdir, or the archive's."""
+        return self.kept / part if self.archived(part) else self.path(part)
+
+    def models(self, part: str) -> Table:
+        """models.csv of a sweep that is trained. Raises InputError if it is not, or not to its end."""
+        return _models(self.tables(part))
+
+    def history(self, part: str) -> Table:
+        """history.csv of a sweep that is trained."""
+        _models(self.path(part))
+        return _read(self.path(part) / "history.csv")
+
+    def answer(self, part: str, name: str) -> Table:
+        """An answer that was made. Raises InputError if it is not there, or was computed from anything else than what is there."""
+        if self.archived(part):
+            return _read(self._in_archive(part, name))
+        return results.read(*self._result(part, name))
+
+    def layouts(self) -> Table:
+        """Models over N x n2: the layouts sweep, and the default's of the same seeds for its n2."""
+        ends, middle = self.models("layouts"), self.models("default")
+        middle = stats.select(middle, np.isin(middle["seed"], np.unique(ends["seed"])))
+        return {name: np.concatenate([ends[name], middle[name]]) for name in ends if name in middle}
+
+    def grid(self) -> Table:
+        """`factors.explained` of top-1 over N x n2."""
+        table = self.layouts()
+        shares = explained(table, "unseen_pair")
+        return shares | {"models": np.full(len(shares["factor"]), len(table["seed"]))}
+
+    def train(self, part: str, sweep: Sweep) -> None:
+        """Train a sweep to its end, if it is not there."""
+        run = cli.open_in(self.path(part), sweep)
+        if run.finished:
+            return workdir.write_tables(self.path(part), run)  # which a process that was killed may not have written
+        print(f"\n{part}", flush=True)
+        with self.clock(f"{part}: training"):
+            cli.train(run, self.path(part), (gradient.columns,), resume="")
+
+    def make(self, part: str, names: Sequence[str]) -> list[str]:
+        """Make the answers that are not there, or were computed from anything else than what is there; returns their names."""
+        missing = [name for name in names if not results.holds(*self._result(part, name))]
+        run, checkpoint = workdir.restore_identified(self.path(part)) if missing else (None, "")
+        run = healthy(run) if run else None
+        for name in missing:
+            path, record = self._result(part, name, checkpoint)
+            with self.clock(f"{part}: {name}"):
+                results.write(path, ANSWERS[name](run), record)
+        return missing
+
+    def keep(self) -> None:
+        """Copy the tables of every sweep that is whole in the folder to the archive `kept`, and the times. Beside a sweep's tables
+        made_from.json says of which checkpoint they are.
+        """
+        times = self.times()
+        for part in (part for part in self.parts if self._whole(part)):
+            (made_from := self.kept / part / "made_from.json").unlink(missing_ok=True)  # the tables change first
+            stats.write_csv(self.kept / part / "models.csv", _models(self.path(part)))
+            for name in self.parts[part].answers:
+                stats.write_csv(self._in_archive(part, name), results.read(*self._result(part, name)))
+            files.write_atomically(made_from, json.dumps({"checkpoint": workdir.identity(self.path(part))}) + "\n")
+        if times:
+            stats.write_csv(self.kept / "times.csv", times)
+
+    @contextlib.contextmanager
+    def clock(self, what: str):
+        """Add the time that a block takes to the table of times, times.csv."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            table = _times(self.folder)
+            table[what] = round(table.get(what, 0.0) + time.monotonic() - began, 1)
+            print(f"{what}: {time.monotonic() - began:.0f} s", flush=True)
+            stats.write_csv(self.folder / "times.csv", _columns(table))
+
+    def times(self) -> Table | None:
+        """What took how long: columns what, seconds; of each sweep where its tables are. None if nothing was timed."""
+        kept = _times(self.kept) if self.kept else {}
+        elsewhere = [part for part in self.parts if self.archived(part)]
+        of_kept = {what: seconds for what, seconds in kept.items() if what.split(":")[0] in elsewhere}
+        table = of_kept | {what: s for what, s in _times(self.folder).items() if what.split(":")[0] not in elsewhere}
+        return _columns(table) if table else None
+
+    def _is_kept(self, part: str) -> bool:
+        """Whether the archive has a sweep's tables."""
+        there = self.kept is not None and _trained(self.kept / part)
+        return there and all(self._in_archive(part, name).is_file() for name in self.parts[part].answers)
+
+    def _whole(self, part: str) -> bool:
+        """Whether a sweep is trained here and has all its answers."""
+        try:
+            return _trained(self.path(part)) and all(results.holds(*self._result(part, name)) for name in self.parts[part].answers)
+        except InputError:  # no checkpoint can be used
+            return False
+
+    def _result(self, part: str, name: str, checkpoint: str | None = None) -> tuple[Path, results.Record]:
+        """Where an answer of a sweep is, and what it is to be computed from: `checkpoint`, or the one that is there."""
+        checkpoint = checkpoint or workdir.identity(self.path(part))
+        record = results.Record(checkpoint, f"study: {name}", results.told(ANSWERS[name]), results.code_of(ANSWERS[name]))
+        return self.path(part) / "study" / f"{name}.csv", record
+
+    def _in_archive(self, part: str, name: str) -> Path:
+        return self.kept / part / "analysis" / f"{name}.csv"
+
+
+def _trained(path: Path) -> bool:
+    table = path / "models.csv"
+    return table.is_file() and b"unseen_pair" in table.read_bytes().partition(b"\n")[0].split(b",")
+
+
+def _models(path: Path) -> Table:
+    table = _read(path / "models.csv")
+    if "unseen_pair" not in table:
+        raise InputError(f"{path / 'models.csv'}: its sweep is not trained to its end; go on with the command that began it")
+    return table
+
+
+def _times(folder: Path) -> dict[str, float]:
+    path = folder / "times.csv"
+    table = stats.read_csv(path) if path.is_file() else {"what": np.array([], str), "seconds": np.array([], float)}
+    return dict(zip(table["what"].tolist(), table["seconds"].tolist(), strict=True))
+
+
+def _columns(times: dict[str, float]) -> Table:
+    return {"what": np.array(list(times)), "seconds": np.array(list(times.values()), float)}
+
+
+def _read(path: Path) -> Table:
+    if not path.is_file():
+        raise InputError(f"{path}: is not there; run `make reproduce` (or `make paper`, `make encoders`, `make tasks`) first")
+    return stats.read_csv(path)
+
+
+def sweep_of(config, seeds: int, most_seeds: int, quick: bool, epochs: int = 0) -> Sweep:
+    """The sweep of a config with so many seeds; `quick`: 2 seeds, few steps, to see that all works (its numbers mean nothing);
+    `epochs`: how many, if not 0, where the length is a number of epochs.
+    """
+    changes = {"seeds": min(seeds, most_seeds)}
+    if config["epochs"] and epochs:
+        changes["epochs"] = epochs
+    if quick:
+        small = {"d_model": 32, "d_embed": 32} | ({"batch_size": 64} if config["data"] == "resampled" else {})
+        changes = {"seeds": 2, "steps": 60, "eval_every": 20}
+        if config["epochs"]:
+            changes = {"seeds": 2, "epochs": 2, "evaluations": 3}
+        else:
+            changes["gates"] = tuple(in_steps(text, changes["steps"] / config["steps"]) for text in config["gates"])
+        changes |= {name: value for name, value in small.items() if not isinstance(config[name], tuple)}
+    return make_sweep(dict(config) | changes)

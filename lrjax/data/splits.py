@@ -1,0 +1,112 @@
+"""Which places and layouts a model trains on, and how labels are drawn. All drawn per id, so padding is inert.
+
+Axes: A = n_heldout + n_labels_max labels, N_max trained labels, L places (the pixels of a row), K layouts of two objects.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from lrjax.data.finite_set import first_appearance_ranks
+
+
+@struct.dataclass
+class Splits:
+    """Per label and per ordered pair of trained labels a random order of its places; the first n1 (n2) are trained.
+
+    positions: [A, L], label -> places. pairs: [N_max, N_max, K], (first, second) -> layouts (of `three`: a key). The smallest type
+    that holds them.
+
+    Where draws may repeat (`finite_set`), position_draws [A, L] and pair_draws [N_max, N_max, K] are the draws, as ranks in these
+    orders: the first n1 (n2) draws are trained. None where every place is drawn once: then draw t has rank t.
+    """
+
+    positions: jax.Array
+    pairs: jax.Array
+    position_draws: jax.Array | None = None
+    pair_draws: jax.Array | None = None
+
+    def trained_positions(self, n1: jax.Array, label: jax.Array) -> jax.Array:
+        """How many of the first positions of a label [...] are trained."""
+        return n1 if self.position_draws is None else ranks_seen(self.position_draws, n1)[label]
+
+    def trained_layouts(self, n2: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+        """How many of the first layouts of a pair of trained labels [...] are trained."""
+        return n2 if self.pair_draws is None else ranks_seen(self.pair_draws, n2)[x, y]
+
+
+def ranks_seen(draws: jax.Array, n: jax.Array) -> jax.Array:
+    """How many different places the first n draws [..., n_max] show, given as ranks of first appearance."""
+    return 1 + jnp.where(jnp.arange(draws.shape[-1]) < n, draws, 0).max(-1).astype(jnp.int32)
+
+
+def at_draw(order: jax.Array, draws: jax.Array | None, group: tuple, t: jax.Array) -> jax.Array:
+    """The place that draw t of a group of labels shows, from its `order` and `draws` of Splits."""
+    return order[*group, t if draws is None else draws[*group, t]].astype(jnp.int32)
+
+
+def order(key: jax.Array, n: int) -> jax.Array:
+    """A random order of n places: the ranks of random numbers (the index breaks ties). By sorting, so that memory grows as n."""
+    ranks = jnp.argsort(jnp.argsort(jax.random.bits(key, (n,))))
+    return ranks.astype(jnp.uint8 if n <= 256 else jnp.uint16)
+
+
+def make_splits(key: jax.Array, n_labels_max: int, n_heldout: int, n_places: int, n_layouts: int, repeated: bool = False) -> Splits:
+    """Splits of one model. Label a is drawn from fold_in(key, a), pair (x, y) from its two ids: N and padding change nothing.
+
+    `repeated`: places are drawn with replacement (see `Splits`).
+    """
+    label_key, pair_key = jax.random.split(key)
+    labels, trained = jnp.arange(n_heldout + n_labels_max), jnp.arange(n_labels_max)
+
+    def of_labels(draw, n):
+        return jax.vmap(lambda a: draw(jax.random.fold_in(label_key, a), n))(labels)
+
+    def of_pairs(draw, n):
+        one = lambda x, y: draw(jax.random.fold_in(jax.random.fold_in(pair_key, x), y), n)
+        return jax.vmap(lambda x: jax.vmap(lambda y: one(x, y))(trained))(trained)
+
+    draws = lambda key, n: first_appearance_ranks(jax.random.fold_in(key, 0), n)
+    return Splits(
+        positions=of_labels(order, n_places),
+        pairs=of_pairs(order, n_layouts),
+        position_draws=of_labels(draws, n_places) if repeated else None,
+        pair_draws=of_pairs(draws, n_layouts) if repeated else None,
+    )
+
+
+def frequencies(n_labels: jax.Array, zipf: jax.Array, n_max: int) -> jax.Array:
+    """How often trained labels occur, [n_max], with mean 1 over the n_labels that there are: label r as r^-zipf (Zipf's law)."""
+    rank = jnp.arange(1, n_max + 1)
+    weight = jnp.where(rank <= n_labels, rank**-zipf, 0.0)
+    return weight * n_labels / weight.sum()
+
+
+def draw_label(key: jax.Array, shape: tuple[int, ...], n_labels, zipf, n_heldout: int, n_max: int) -> jax.Array:
+    """Labels of `shape`, held-out ones and the n_labels trained ones: uniform, the latter by Zipf's law if zipf > 0."""
+    uniform = jax.random.randint(key, shape, 0, n_heldout + n_labels)
+    weight = jnp.concatenate([jnp.ones(n_heldout), frequencies(n_labels, zipf, n_max)])
+    return jnp.where(zipf > 0, _weighted(jax.random.fold_in(key, 1), shape, weight), uniform)
+
+
+def draw_together(key: jax.Array, k: int, shape: tuple[int, ...], n_labels, zipf, n_max: int) -> jax.Array:
+    """k different labels of the n_labels trained ones, in any order: indices [k, *shape]. Uniform over all such lists; if zipf > 0
+    each is drawn by Zipf's law among those that are left.
+    """
+    uniform, often = [], []
+    weight = frequencies(n_labels, zipf, n_max)
+    for i, one in enumerate(jax.random.split(key, k)):
+        label = jax.random.randint(one, shape, 0, n_labels - i)
+        for other in jnp.sort(jnp.stack(uniform), 0) if i else ():
+            label += label >= other
+        uniform.append(label)
+        often.append(_weighted(jax.random.fold_in(one, 1), shape, weight))
+        weight = jnp.where(jax.nn.one_hot(often[-1], n_max, dtype=bool), 0, weight)
+    return jnp.where(zipf > 0, jnp.stack(often), jnp.stack(uniform))
+
+
+def _weighted(key: jax.Array, shape: tuple[int, ...], weight: jax.Array) -> jax.Array:
+    """Indices of `shape`, drawn in proportion to weight [..., n]; never one of weight 0."""
+    below = jnp.broadcast_to(jnp.cumsum(weight, -1), (*shape, weight.shape[-1]))
+    u = (1 - jax.random.uniform(key, shape)) * below[..., -1]  # in (0, sum]
+    return jnp.argmax(below >= u[..., None], -1)

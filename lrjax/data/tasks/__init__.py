@@ -1,0 +1,54 @@
+"""Tasks by name: `row`, or `grid:height=4,width=6`, a file of this folder and options of its TASK."""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+import re
+
+from lrjax.data.scenes import WORDS
+from lrjax.data.tasks.base import Task
+from lrjax.errors import InputError, suggest
+
+SHARED = ("base", "pairs")  # files that are no task
+COMMON = tuple(field.name for field in dataclasses.fields(Task))
+
+
+def names() -> list[str]:
+    """The tasks that there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in SHARED)
+
+
+@functools.cache
+def make(text: str, **facts) -> Task:
+    """The task that `text` names, made with the `facts` that all have. Raises InputError if it or an option is none."""
+    name, _, options = text.partition(":")
+    if name not in names():
+        expected = f"{suggest(name, names())}; expected one of {', '.join(names())}"
+        raise InputError(f"config.task: {text!r}: {name!r} does not exist{expected}")
+    kind = importlib.import_module(f"lrjax.data.tasks.{name}").TASK
+    known = {field.name: field.type for field in dataclasses.fields(kind) if field.name not in COMMON}
+    given = {}
+    for clause in options.split(",") if ":" in text else []:
+        key, _, value = clause.partition("=")
+        if key not in known:
+            has = f"expected some of {', '.join(known)}" if known else f"{name} has no options"
+            raise InputError(f"config.task: {text!r}: no option {key!r}{suggest(key, known)}; {has}")
+        if not re.fullmatch("[0-9]{1,4}", value):
+            raise InputError(f"config.task: {text!r}: {key}={value!r} is not possible; expected a whole number, 0..9999")
+        if key in given:
+            raise InputError(f"config.task: {text!r}: gives {key} twice; give each option once")
+        given[key] = int(value)
+    if facts["relations"] not in kind.RELATIONS:
+        expected = " or ".join(map(repr, kind.RELATIONS))
+        raise InputError(f"config.relations: {facts['relations']!r} is not possible; expected {expected} in task {name!r}")
+    task = kind(**facts, **given)
+    if unknown := [word for word in task.words if not WORDS.get(word, task.n_first) < task.n_first]:
+        there = ", ".join(word for word, token in WORDS.items() if token < task.n_first)
+        raise InputError(
+            f"config.relations: {task.relations!r}: task {name!r} has no token for {unknown[0]!r}; expected words of {there}"
+        )
+    if wrong := task.check():
+        option, value, expected = wrong
+        raise InputError(f"config.task: {text!r}: {option}={value!r} is not possible; expected {expected}")
+    return task

@@ -1,0 +1,33 @@
+"""Another relation on a row of pixels: the object that is nearer to the middle is named first. README's example of a task."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from lrjax.data.tasks.row import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Nearer(Row):
+    """`nearer`."""
+
+    RELATIONS: ClassVar = {"nearer": ("left",)}  # what a config says -> the words of captions; a word is but a token
+
+    def away(self, place):
+        """How far a place is from the middle."""
+        return abs(2 * place - (self.L - 1))
+
+    @property
+    def layouts(self):
+        """All places of two objects of which one is nearer."""
+        return super().layouts[self.away(super().layouts[:, 0]) != self.away(super().layouts[:, 1])]
+
+    def facts(self, scene):
+        """Which label is said first, which second, and whether that is true, for every word."""
+        nearer = self.away(scene.i) < self.away(scene.j)
+        first, second = jnp.where(nearer, scene.left, scene.right), jnp.where(nearer, scene.right, scene.left)
+        return first[None], second[None], jnp.ones_like(first, bool)[None]
+
+
+TASK = Nearer

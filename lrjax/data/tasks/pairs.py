@@ -1,0 +1,182 @@
+"""Tasks whose images hold one or two objects: what they share. A task of this kind says where objects may be, which tokens show
+them, and which words are true of two of them (`row` is the smallest example).
+
+Axes: K layouts, R relation words; others as in `base`.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrjax.data.scenes import Scene, Slots, pair_slots, single_scene, swapped
+from lrjax.data.splits import Splits, at_draw, draw_label, draw_together, make_splits
+from lrjax.data.tasks.base import Batch, Captions, Questions, Task, combinations
+
+SAMPLE = 2048  # seen-pair images during training
+# above so many (54 labels of a row of 10, 33 of a grid of 4 x 4) the final evaluation samples too: FINAL_SAMPLE images
+EXHAUSTIVE_LIMIT, FINAL_SAMPLE = 2**17, 2**14
+
+
+class Pairs(Task):
+    """One or two objects at places 0..n_places-1; `layouts` are all ways to place two, the one that comes first named first."""
+
+    def apart(self, name: str) -> tuple[str, ...]:
+        return self.words if len(self.words) > 1 else ()
+
+    @property
+    def layouts(self) -> np.ndarray:
+        """The places of two objects, [K, 2]."""
+        raise NotImplementedError
+
+    @property
+    def n_layouts(self) -> int:
+        return len(self.layouts)
+
+    def image_slots(self, scene: Scene) -> Slots:
+        """The slots [S, ...] of scenes [...]."""
+        raise NotImplementedError
+
+    def facts(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """For every word, [R, ...] each: of which two labels it may be said ("a left of b", "b right of a" and "a above b" are of a
+        and b), and whether it is true of the scene.
+        """
+        raise NotImplementedError
+
+    def disturbed(self, key: jax.Array, slots: Slots) -> Slots:
+        """Images [S, n] with what else is seen in them."""
+        return slots
+
+    def splits(self, key: jax.Array) -> Splits:
+        return make_splits(key, self.n_labels_max, self.n_heldout, self.n_places, self.n_layouts, self.repeated)
+
+    def scenes(self, splits: Splits, x: jax.Array, y: jax.Array, rank: jax.Array) -> Scene:
+        """The scenes of trained labels (x, y) in the rank-th layout of their split; arrays of one shape [...]."""
+        layout = jnp.asarray(self.layouts)[splits.pairs[x, y, rank]]
+        return Scene(x + self.n_heldout, y + self.n_heldout, layout[..., 0], layout[..., 1])
+
+    def draw(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> tuple[Scene, Scene, jax.Array]:
+        """B/2 one-object scenes, B/2 two-object scenes, and the word of each of the latter, each [B/2].
+
+        Over n_labels + n_heldout labels and their n1 trained positions; over ordered pairs and their n2 layouts; over the words
+        that are true. All uniform, but for labels under `hyper.zipf`.
+        """
+        half = (batch_size // 2,)
+        keys = jax.random.split(key, 5)
+        label = draw_label(keys[0], half, hyper.n_labels, hyper.zipf, self.n_heldout, self.n_labels_max)
+        place = splits.positions[label, jax.random.randint(keys[1], half, 0, hyper.n1)].astype(jnp.int32)
+        x, y = draw_together(keys[2], 2, half, hyper.n_labels, hyper.zipf, self.n_labels_max)
+        pairs = self.scenes(splits, x, y, jax.random.randint(keys[3], half, 0, hyper.n2))
+        holds = self.facts(pairs)[2]
+        rank = jax.random.randint(keys[4], half, 0, holds.sum(0))
+        word = jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank[None] + 1), 0)
+        return single_scene(label, place, self.n_places), pairs, word
+
+    def batch(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> Batch:
+        singles, pairs, word = self.draw(key, splits, hyper, batch_size)
+        first, second, _ = self.facts(pairs)
+        a, b = (jnp.take_along_axis(labels, word[None], 0)[0] for labels in (first, second))
+        said, wrong = self.caption_slots(a, b, word), self.caption_slots(b, a, word)
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs)
+        images = self.disturbed(jax.random.fold_in(key, 5), self.image_slots(both))  # `draw` has split keys 0..4 from it
+        return Batch(images, singles.left, (said,), (wrong,))
+
+    def items(self, key: jax.Array, splits: Splits, hyper, number: jax.Array) -> Batch:
+        """Item n1 l + t is the t-th image of label l. After all of these come the pairs (x, y), each with its n2 images, each with
+        its captions.
+        """
+        n_single = (self.n_heldout + hyper.n_labels) * hyper.n1
+        is_single = number < n_single
+        label, t = jnp.divmod(jnp.where(is_single, number, 0), hyper.n1)
+        place = at_draw(splits.positions, splits.position_draws, (label,), t)
+        image, telling = jnp.divmod(jnp.maximum(number - n_single, 0), self.captions_per_image)
+        pair, t = jnp.divmod(image, hyper.n2)
+        x, y = jnp.divmod(pair, hyper.n_labels - 1)
+        y += y >= x
+        layout = jnp.asarray(self.layouts)[at_draw(splits.pairs, splits.pair_draws, (x, y), t)]
+        pairs = Scene(x + self.n_heldout, y + self.n_heldout, layout[..., 0], layout[..., 1])
+        singles = single_scene(label, place, self.n_places)
+        scenes = jax.tree.map(lambda a, b: jnp.where(is_single, a, b), singles, pairs)
+        first, second, holds = self.facts(pairs)
+        word = telling if self.captions_per_image > 1 else self.drawn_word(jax.random.fold_in(key, 0), holds, number)
+        a, b = (jnp.take_along_axis(labels, word[None], 0)[0] for labels in (first, second))
+        images = self.image_slots(scenes)
+        disturb = lambda item, slots: jax.tree.map(
+            lambda x: x[:, 0],
+            self.disturbed(jax.random.fold_in(jax.random.fold_in(key, 1), item), jax.tree.map(lambda x: x[:, None], slots)),
+        )
+        images = jax.vmap(disturb, (0, 1), 1)(number, images)
+        said, wrong = self.caption_slots(a, b, word), self.caption_slots(b, a, word)
+        return Batch(images, label, (said,), (wrong,), 1 - is_single.astype(jnp.int32))
+
+    def drawn_word(self, key: jax.Array, holds: jax.Array, number: jax.Array) -> jax.Array:
+        """A word that is true of each item's image, `holds` [R, B]: drawn once an item, uniform over those that are true."""
+        if len(holds) == 1:
+            return jnp.zeros_like(number)
+        u = jax.vmap(lambda item: jax.random.uniform(jax.random.fold_in(key, item)))(number)
+        rank = jnp.floor(u * holds.sum(0)).astype(jnp.int32)
+        return jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank[None] + 1), 0)
+
+    def caption_slots(self, first: jax.Array, second: jax.Array, word: jax.Array) -> Slots:
+        """The three slots of captions of two labels, said with words (numbers of `words`)."""
+        return pair_slots(first, second, word, self.words, self.n_first)
+
+    def captions(self, hyper) -> Captions:
+        A, R = self.n_names, len(self.words)
+        word, first, second = combinations(R, A, A)
+        exists = jnp.arange(A) < self.n_heldout + hyper.n_labels
+        every = jnp.arange(A)
+        names = jnp.concatenate([jnp.stack([every, every]), jnp.stack([first, second])], 1)
+        pairs = exists[first] & exists[second] & (first != second)
+        return Captions((self.caption_slots(first, second, word),), jnp.append(exists, pairs), names)
+
+    def caption_number(self, word: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+        """The number of a caption among `captions`; of one label if both are the same."""
+        A = self.n_names
+        return jnp.where(first == second, first, A + (word * A + first) * A + second)
+
+    def questions(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, Questions]:
+        h, N = self.n_heldout, self.n_labels_max
+        label, rank = combinations(self.n_names, self.n_places)
+        single = single_scene(label, splits.positions[label, rank].astype(jnp.int32), self.n_places)
+        single_weight = (rank >= splits.trained_positions(hyper.n1, label)) & (label < h + hyper.n_labels)
+
+        if exhaustive and N * N * self.n_layouts <= EXHAUSTIVE_LIMIT:
+            u, v, rank = combinations(N, N, self.n_layouts)
+            seen_weight = (rank >= splits.trained_layouts(hyper.n2, u, v)) & (u != v) & (u < hyper.n_labels) & (v < hyper.n_labels)
+        else:
+            n = FINAL_SAMPLE if exhaustive else SAMPLE
+            keys = jax.random.split(key)
+            u, v = draw_together(keys[0], 2, (n,), hyper.n_labels, jnp.zeros(()), N)
+            rank = jax.random.randint(keys[1], (n,), splits.trained_layouts(hyper.n2, u, v), self.n_layouts)
+            seen_weight = jnp.ones(n, bool)
+        unseen = self.unseen()
+        sets = {
+            "single": (single, single_weight),
+            "seen_pair": (self.scenes(splits, u, v, rank), seen_weight),
+            "unseen_pair": (unseen, jnp.ones(len(unseen.i))),
+        }
+        keys = dict(zip(sets, jax.random.split(jax.random.fold_in(key, 2), len(sets)), strict=True))
+        return {name: self.question(*images, partial(self.disturbed, keys[name])) for name, images in sets.items()}
+
+    def question(self, scene: Scene, weight: jax.Array, disturbed=lambda slots: slots) -> Questions:
+        """What is asked of scenes [n], with what else is seen in them."""
+        second = jnp.where(scene.right < 0, scene.left, scene.right)
+        first, second, holds = self.facts(scene.replace(right=second))
+        word = jnp.arange(len(first))[:, None]
+        return Questions(
+            images=disturbed(self.image_slots(scene)),
+            mirrored=disturbed(self.image_slots(swapped(scene))),
+            weight=weight.astype(jnp.float32),
+            labels=jnp.stack([first[0], second[0]]),
+            true=self.caption_number(word, first, second),
+            holds=holds & ((first != second) | (word == 0)),
+            wrong=self.caption_number(word, second, first)[None],
+        )
+
+    def unseen(self) -> Scene:
+        """All ordered pairs of the held-out labels in all layouts, in this order."""
+        x, y, layout = np.indices((self.n_heldout, self.n_heldout, self.n_layouts)).reshape(3, -1)
+        x, y, layout = (values[x != y] for values in (x, y, layout))
+        return jax.tree.map(jnp.asarray, Scene(x, y, *self.layouts[layout].T))

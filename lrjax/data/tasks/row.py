@@ -1,0 +1,80 @@
+"""The paper's world: a row of L pixels, one or two objects of one pixel, the one on the left named first. With `distractors` so
+many free pixels show one of `kinds` things that no caption speaks of.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrjax.data.scenes import FIRST_LABEL, RELATIONS, Form, Scene, Slots, image_form, layouts
+from lrjax.data.tasks.base import token_of
+from lrjax.data.tasks.pairs import Pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class Row(Pairs):
+    """`row:distractors=0,kinds=5`."""
+
+    distractors: int = 0
+    kinds: int = 5
+
+    RELATIONS: ClassVar = RELATIONS
+
+    def check(self) -> tuple[str, Any, str] | None:
+        if self.distractors > self.L - 2:
+            return "distractors", self.distractors, f"0..{self.L - 2}, the pixels that two objects leave free"
+        if not 1 <= self.kinds <= 100:
+            return "kinds", self.kinds, "1..100"
+        return None
+
+    @property
+    def n_first(self) -> int:
+        return FIRST_LABEL + (self.kinds if self.distractors else 0)
+
+    @property
+    def image(self) -> Form:
+        return image_form(self.L)
+
+    @property
+    def n_slots(self) -> int:
+        return 2 + self.distractors
+
+    @property
+    def n_places(self) -> int:
+        return self.L
+
+    @property
+    def layouts(self) -> np.ndarray:
+        return layouts(self.L)
+
+    @property
+    def captions_per_image(self) -> int:
+        """All words are true of every pair, and each is said of every image."""
+        return len(self.words)
+
+    def image_slots(self, scene: Scene) -> Slots:
+        return Slots(token_of(self, jnp.stack([scene.left, scene.right])), jnp.stack([scene.i, scene.j]) + 1)
+
+    def facts(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
+        R = (len(self.words), *jnp.shape(scene.left))
+        return jnp.broadcast_to(scene.left, R), jnp.broadcast_to(scene.right, R), jnp.ones(R, bool)
+
+    def disturbed(self, key: jax.Array, slots: Slots) -> Slots:
+        if not self.distractors:
+            return slots
+        n = slots.tokens.shape[1]
+        place_key, kind_key = jax.random.split(key)
+        at = jax.nn.one_hot(slots.positions - 1, self.L, dtype=bool)
+        taken = (at & (slots.tokens >= 0)[..., None]).any(0)  # [n, L]
+        free = jnp.where(taken, -1.0, jax.random.uniform(place_key, taken.shape))
+        positions = 1 + jax.lax.top_k(free, self.distractors)[1].T
+        tokens = jax.random.randint(
+            kind_key, (n, self.distractors), FIRST_LABEL, self.n_first
+        ).T  # image by image: padding is inert
+        return Slots(jnp.concatenate([slots.tokens, tokens]), jnp.concatenate([slots.positions, positions]))
+
+
+TASK = Row

@@ -1,0 +1,206 @@
+"""Attention with its terms in the open: every score is a sum over (origin of the query, origin of the key).
+
+The residual stream is kept split by origin: E (token embeddings), P (position embeddings), B (biases). With Q = sum_o q_o and
+K = sum_o k_o over origins o, the score Q.K / sqrt(d_head) is the sum of the nine TERMS, named query first: EP is token query x
+position key. A *gate* multiplies each term of each head; values are split the same way into VE, VP, VB.
+
+EB, PB and BB are constant along a row of scores, so softmax ignores them: they stand in `term_logits`, and are not added in
+`attn_scores` (b_K then has no gradient, instead of rounding noise that Adam would amplify). Not so under rotary positions, where
+they depend on the offset, nor under LayerNorm in depth, whose scale varies along the row, nor in depth in training with dropout,
+which varies too: there they are added.
+
+LayerNorm is linear once its scale is given: each origin is centred, scaled and weighed by itself, and the norm's bias is of origin
+B. So with the scale as it is in the forward pass (*frozen*, when something is taken away upstream) the terms stay exact, whether it
+stands before attention or after it. An MLP is not linear: what it writes has no origin.
+
+Axes: o, c origins of query and key, q, t query and key tokens, h heads, k d_head, d d_model, v token ids, m width of the MLP.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from lrjax.models.positions import Geometry, rotate
+
+ORIGINS = "EPB"
+TERMS = ("EE", "EP", "PE", "PP", "EB", "PB", "BE", "BP", "BB")
+ROW_CONSTANT = ("EB", "PB", "BB")
+VALUES = ("VE", "VP", "VB")
+GATES = TERMS + VALUES  # the last axis of every gate array
+
+TERM_GRID = np.array([[GATES.index(query + key) for key in ORIGINS] for query in ORIGINS])  # [o, c] -> index into GATES
+VALUE_GRID = np.array([GATES.index("V" + origin) for origin in ORIGINS])  # [o] -> index into GATES
+
+
+NORM_EPS = 1e-5
+EVERY = slice(None)
+
+
+@struct.dataclass
+class LayerNorm:
+    """Parameters of a LayerNorm: gamma, beta [d]."""
+
+    gamma: jax.Array
+    beta: jax.Array
+
+
+@struct.dataclass
+class MLP:
+    """Parameters of an MLP with GELU: W_in [d, m], b_in [m], W_out [m, d], b_out [d]."""
+
+    W_in: jax.Array
+    b_in: jax.Array
+    W_out: jax.Array
+    b_out: jax.Array
+
+
+@struct.dataclass
+class Block:
+    """Parameters of one block: W_Q, W_K, W_V [d, h, k]; W_O [h, k, d]; b_Q, b_K, b_V [h, k]; b_O [d]. Where the encoder has them:
+    the LayerNorm before attention, an MLP, and the LayerNorm before it; or `after`, the LayerNorm of the stream that attention has
+    written to, and `mlp_after`, of the one that the MLP has.
+    """
+
+    W_Q: jax.Array
+    W_K: jax.Array
+    W_V: jax.Array
+    W_O: jax.Array
+    b_Q: jax.Array
+    b_K: jax.Array
+    b_V: jax.Array
+    b_O: jax.Array
+    norm: LayerNorm | None = None
+    mlp: MLP | None = None
+    mlp_norm: LayerNorm | None = None
+    after: LayerNorm | None = None
+    mlp_after: LayerNorm | None = None
+
+
+@struct.dataclass
+class Trace:
+    """What one block computed: `terms` [9, h, q, t] in the order of TERMS; `attn_scores` (gated, masked), `pattern` [h, q, t];
+    `values` (gated) [3, t, h, k] in the order of ORIGINS; and what its MLP wrote [q, d], None if it has none.
+    """
+
+    terms: jax.Array
+    attn_scores: jax.Array
+    pattern: jax.Array
+    values: jax.Array
+    mlp: jax.Array | None = None
+
+
+def norm_scale(streams: jax.Array) -> jax.Array:
+    """LayerNorm's scale 1 / sigma [t] of a stream, split or merged [o, t, d]."""
+    return jax.lax.rsqrt(jnp.var(streams.sum(0), -1) + NORM_EPS)
+
+
+def normalise(norm: LayerNorm | None, streams: jax.Array, scale: jax.Array | None = None) -> jax.Array:
+    """LayerNorm of streams [o, t, d], origin by origin; by `scale` [t] in place of their own where one is given. As they are
+    without a norm.
+    """
+    if norm is None:
+        return streams
+    scale = norm_scale(streams) if scale is None else scale
+    centred = streams - streams.mean(-1, keepdims=True)
+    return (centred * scale[None, :, None] * norm.gamma[None, None]).at[-1].add(norm.beta)
+
+
+def apply_mlp(block: Block, x: jax.Array, scale: jax.Array | None = None) -> jax.Array:
+    """What a block's MLP writes to the stream x [t, d], after attention."""
+    hidden = normalise(block.mlp_norm, x[None], scale)[0] @ block.mlp.W_in + block.mlp.b_in[None]
+    return jax.nn.gelu(hidden) @ block.mlp.W_out + block.mlp.b_out[None]
+
+
+def dropper(key: jax.Array, rate: float, sites: int, T: int, d: int) -> Callable[..., jax.Array]:
+    """Dropout of one sequence of T tokens at so many sites: drop(site, x [o, q, d], rows), where x are some rows of the T. A share
+    `rate` of the entries is 0, the same of every origin; the others are over 1 - rate.
+    """
+    kept = jax.random.bernoulli(key, 1 - rate, (sites, T, d))  # at once: to draw is most of what compiling a step of dropout costs
+    return lambda site, x, rows=EVERY: jnp.where(kept[site, rows], x / (1 - rate), 0)
+
+
+def project(streams: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax.Array:
+    """Queries, keys or values of every origin: streams [o, t, d] -> [o, t, h, k]; the bias belongs to the last origin."""
+    projected = jnp.einsum("otd,dhk->othk", streams, W)
+    return projected if b is None else projected.at[-1].add(b)
+
+
+def term_logits(q: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
+    """All nine terms [9, h, q, t], over sqrt(d_head), of split queries [3, q, h, k] and keys [3, t, h, k]; they sum to QK^T, and to
+    the scores of `geometry` where it has some of its own.
+    """
+    q, k = rotate(q, geometry.angles_q), rotate(k, geometry.angles_t)
+    grid = jnp.einsum("oqhk,cthk->ochqt", q, k) / np.sqrt(q.shape[-1])
+    origin = [(ORIGINS.index(term[0]), ORIGINS.index(term[1])) for term in TERMS]
+    terms = jnp.stack([grid[o, c] for o, c in origin])
+    return terms if geometry.bias is None else terms.at[TERMS.index("PP")].add(geometry.bias)
+
+
+def gated_queries(q: jax.Array, gates: jax.Array, n_keys: int) -> jax.Array:
+    """What each origin of the key is scored against: sum_o gate[h, o, c] q_o, for the first n_keys origins c.
+    [3, q, h, k] -> [c, q, h, k]. Already over sqrt(d_head).
+    """
+    gate = gates[:, TERM_GRID[:, :n_keys]]  # [h, o, c]
+    return jnp.einsum("hoc,oqhk->cqhk", gate, q) / np.sqrt(q.shape[-1])
+
+
+def key_origins(block: Block, geometry: Geometry) -> int:
+    """How many origins of keys make a difference: not B, where what it adds is constant along a row."""
+    return 2 if geometry.angles_t is None and block.norm is None and block.after is None else 3
+
+
+def key_bias(block: Block, geometry: Geometry) -> jax.Array | None:
+    """b_K where it makes a difference: where keys turn."""
+    return None if geometry.angles_t is None else block.b_K
+
+
+def attend(
+    block: Block,
+    gates: jax.Array,
+    streams: jax.Array,
+    geometry: Geometry,
+    rows: slice = EVERY,
+    scale: jax.Array | None = None,
+    looked_up: Sequence[jax.Array] = (),
+    drop: Callable[[jax.Array], jax.Array] | None = None,
+) -> tuple[jax.Array, Trace | None]:
+    """Attention with residual: the definition that `lookup_tables.read_tables` contracts.
+
+    streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace is None.
+    gates [h, 12]; geometry [q, t], where q are the `rows` of the queries wanted; `scale` [t] in place of LayerNorm's own.
+    `looked_up`: q, k, v [1, t, h, k] of a merged stream, without b_K. `drop`: dropout of what is written [o, q, d]. Returns streams
+    [o, q, d] and the trace.
+    """
+    split, x = len(streams) == 3, normalise(block.norm, streams, scale)
+    q = project(x[:, rows], block.W_Q, block.b_Q) if not looked_up else looked_up[0][:, rows]
+    if split:
+        k = project(x[: key_origins(block, geometry) if drop is None else len(ORIGINS)], block.W_K)
+        if (bias := key_bias(block, geometry)) is not None:
+            k = k.at[-1].add(bias)
+        bias = None if geometry.bias is None else geometry.bias * gates[:, GATES.index("PP"), None, None]
+        scored = gated_queries(q, gates, len(k))
+    else:
+        k = project(x, block.W_K) if not looked_up else looked_up[1]
+        k = k if (b_K := key_bias(block, geometry)) is None else k + b_K[None, None]
+        bias, scored = geometry.bias, q / np.sqrt(q.shape[-1])
+    scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
+    scores = scores if bias is None else scores + bias
+    if split and geometry.gated is not None:
+        whole = gated_queries(q, jnp.ones_like(gates), len(k))
+        plain = jnp.einsum("cqhk,cthk->hqt", rotate(whole, geometry.angles_q), rotate(k, geometry.angles_t))
+        plain = plain if geometry.bias is None else plain + geometry.bias
+        scores = jnp.where(geometry.gated, scores, plain)
+    scores = jnp.where(geometry.allowed, scores, -jnp.inf)
+    pattern = jax.nn.softmax(scores, axis=-1)
+    v = project(x, block.W_V, block.b_V) if not looked_up else looked_up[2]
+    if split:
+        of_values = gates[:, VALUE_GRID].T[:, None, :, None]
+        v = v * (of_values if geometry.gated is None else jnp.where(geometry.gated.any(0)[:, None, None], of_values, 1))
+    written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
+    trace = None
+    if split:
+        trace = Trace(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
+    return streams[:, rows] + (written if drop is None else drop(written)), trace

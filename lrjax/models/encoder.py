@@ -1,0 +1,276 @@
+"""One encoder for images and captions: E[token] + P[position] -> blocks -> readout token -> projection -> L2 norm.
+
+`run` is the definition, for any depth and every variant: it carries the residual stream split by origin and hands out its trace.
+`lookup_tables` has what a one-block encoder computes faster, and says when it applies.
+
+Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from lrjax.models import positions as places
+from lrjax.models.attention import (
+    EVERY,
+    GATES,
+    MLP,
+    Block,
+    LayerNorm,
+    Trace,
+    apply_mlp,
+    attend,
+    dropper,
+    norm_scale,
+    normalise,
+    project,
+)
+
+
+@struct.dataclass
+class Encoder:
+    """Parameters of a tower: E [v, d], P [p, d], blocks, W_proj [d, e] (None: the embedding is what the readout token holds); the
+    LayerNorm of the readout, where it has one.
+    """
+
+    E: jax.Array
+    P: jax.Array
+    blocks: tuple[Block, ...]
+    W_proj: jax.Array | None
+    norm: LayerNorm | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The static side of a tower. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model.
+    position_rows: how many rows P is trained with (0: one a position). n_repeats: how often the layers run, with the same weights.
+    norm: `pre`, LayerNorm before attention, MLP and readout; `post`, after each residual (then the readout is of norm already).
+    """
+
+    n_tokens: int
+    n_positions: int
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_embed: int
+    causal: bool
+    d_head: int = 0
+    positions: str = "learned"
+    layer_norm: bool = False
+    mlp_ratio: int = 0
+    position_rows: int = 0
+    n_repeats: int = 1
+    norm: str = "pre"
+    dropout: float = 0.0
+    projects: bool = True
+
+    @property
+    def depth(self) -> int:
+        """How many blocks a sequence passes: the layers of the first pass, then those of the second, ..."""
+        return self.n_layers * self.n_repeats
+
+    def drops(self, dropout_key: jax.Array | None) -> bool:
+        """Whether there is dropout: in training, with a key, at a rate above 0."""
+        return dropout_key is not None and self.dropout > 0
+
+    @property
+    def k(self) -> int:
+        """d_head."""
+        return self.d_head or self.d_model // self.n_heads
+
+    def unit_gates(self) -> jax.Array:
+        """All gates 1: [depth, n_heads, 12]."""
+        return jnp.ones((self.depth, self.n_heads, len(GATES)))
+
+    def geometry(self, q: jax.Array, t: jax.Array) -> places.Geometry:
+        """What places q of queries and t of keys add to attention."""
+        return places.geometry(self.positions, self.n_heads, self.k, q, t, self.causal)
+
+    def trained_positions(self) -> np.ndarray:
+        """1 for the rows [p] of P that training may change."""
+        return places.trained_rows(self.positions, self.position_rows or self.n_positions, has_cls=not self.causal)
+
+
+def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
+    """Initial values of SPEC: E, P normal of the given scales (each row from its own id), W uniform +-1/sqrt(d), biases 0.
+
+    LayerNorm starts as 1 and 0, an MLP as uniform +-1/sqrt(fan-in).
+    """
+    d, h, k = shape.d_model, shape.n_heads, shape.k
+    bound = d**-0.5
+    norm = LayerNorm(jnp.ones(d), jnp.zeros(d)) if shape.layer_norm else None
+    before, after = (norm, None) if shape.norm == "pre" else (None, norm)
+
+    def rows(key, n):
+        return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (d,)))(jnp.arange(n))
+
+    def mlp(key):
+        m = shape.mlp_ratio * d
+        W_in, W_out = jax.random.uniform(key, (2, d * m), minval=-1, maxval=1)
+        return MLP(bound * W_in.reshape(d, m), jnp.zeros(m), m**-0.5 * W_out.reshape(m, d), jnp.zeros(d))
+
+    def block(key):
+        W_Q, W_K, W_V, W_O = jax.random.uniform(key, (4, d * h * k), minval=-bound, maxval=bound)
+        bias = jnp.zeros((h, k))
+        attention = (*(w.reshape(d, h, k) for w in (W_Q, W_K, W_V)), W_O.reshape(h, k, d), bias, bias, bias, jnp.zeros(d))
+        if not shape.mlp_ratio:
+            return Block(*attention, norm=before, after=after)
+        norms = dict(norm=before, mlp_norm=before, after=after, mlp_after=after)
+        return Block(*attention, mlp=mlp(jax.random.fold_in(key, 1)), **norms)
+
+    key_E, key_P, key_proj, key_blocks = (jax.random.fold_in(key, i) for i in range(4))
+    drawn = rows(key_P, shape.position_rows or shape.n_positions)
+    return Encoder(
+        E=e_scale * rows(key_E, shape.n_tokens),
+        P=places.initial(shape.positions, drawn, e_scale, p_scale, has_cls=not shape.causal),
+        blocks=tuple(block(jax.random.fold_in(key_blocks, i)) for i in range(shape.n_layers)),
+        W_proj=bound * jax.random.normal(key_proj, (d, shape.d_embed)) if shape.projects else None,
+        norm=before,
+    )
+
+
+def passes(params: Encoder, shape: Shape) -> tuple[Block, ...]:
+    """The blocks in the order in which they run, [depth]."""
+    return params.blocks * shape.n_repeats
+
+
+def projected(params: Encoder, x: jax.Array) -> jax.Array:
+    """What the readout token holds [..., d] -> the embedding before it is made a unit vector [..., e]."""
+    return x if params.W_proj is None else x @ params.W_proj
+
+
+@struct.dataclass
+class Scales:
+    """LayerNorm's scales in one sequence: of every block before (or after) attention [t] and its MLP [t] (None if there is none),
+    and at the readout [1].
+    """
+
+    attention: tuple[jax.Array | None, ...]
+    mlp: tuple[jax.Array | None, ...]
+    readout: jax.Array | None
+
+
+@struct.dataclass
+class Pass:
+    """One sequence through an encoder: `embedding` [e]; `traces` of the blocks whose streams are split; `streams` [o, q, d] at the
+    end, before the readout's LayerNorm (what the last MLP wrote stands with origin B); and LayerNorm's `scales`.
+    """
+
+    embedding: jax.Array
+    traces: tuple[Trace, ...]
+    streams: jax.Array
+    scales: Scales
+
+
+def run(
+    params: Encoder,
+    gates: jax.Array,
+    ids: jax.Array,
+    shape: Shape,
+    readout: int,
+    *,
+    split: bool = True,
+    rows: slice = EVERY,
+    frozen: Scales | None = None,
+    gated: jax.Array | None = None,
+    dropout_key: jax.Array | None = None,
+) -> Pass:
+    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E; gates [depth, h, 12]. See
+    `run_tokens`.
+    """
+    n_tokens, d_model = params.E.shape
+    as_they_are = params.blocks[0].norm is None and not shape.drops(dropout_key)  # rows of E and P, as the first block reads them
+    tabled = not split and ids.ndim == 1 and as_they_are and n_tokens <= d_model  # more would cost more
+    more = dict(split=split, rows=rows, frozen=frozen, gated=gated, dropout_key=dropout_key)
+    more["looked_up"] = look_up(params, ids) if tabled else ()
+    return run_tokens(params, gates, tokens_of(params, ids), shape, readout, **more)
+
+
+def look_up(params: Encoder, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries, keys, values [1, T, h, k] of a merged stream of ids [T] in the first block, without LayerNorm: W multiplies the rows
+    of E and P, not every token of every sequence of a batch.
+    """
+    block, one_hot = params.blocks[0], jax.nn.one_hot(ids, len(params.E))
+
+    def of(W, b=None):
+        of_token, of_position = project(params.E[None], W), project(params.P[None, : len(ids)], W, b)
+        return jnp.einsum("tv,ovhk->othk", one_hot, of_token) + of_position
+
+    return of(block.W_Q, block.b_Q), of(block.W_K), of(block.W_V, block.b_V)
+
+
+def tokens_of(params: Encoder, ids: jax.Array) -> jax.Array:
+    """Rows of E of a sequence, [T, d]."""
+    return params.E[ids] if ids.ndim == 1 else jnp.where((ids >= 0)[..., None], params.E[ids], 0).sum(1)
+
+
+def of_origin_E(tokens: jax.Array) -> jax.Array:
+    """Tokens [T, d] as streams [3, T, d] by origin."""
+    return jnp.pad(tokens[None], [(0, 2), (0, 0), (0, 0)])
+
+
+def scale_of(norm: LayerNorm | None, streams: jax.Array, given: jax.Array | None) -> jax.Array | None:
+    """The scale [t] of a LayerNorm, if there is one: the one given, or the streams' own."""
+    return None if norm is None else norm_scale(streams) if given is None else given
+
+
+def run_tokens(
+    params: Encoder,
+    gates: jax.Array,
+    tokens: jax.Array,
+    shape: Shape,
+    readout: int,
+    *,
+    split: bool = True,
+    rows: slice = EVERY,
+    frozen: Scales | None = None,
+    gated: jax.Array | None = None,
+    looked_up: Sequence[jax.Array] = (),
+    dropout_key: jax.Array | None = None,
+) -> Pass:
+    """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin; gates [depth, h, 12].
+
+    With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
+    merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
+    it, and gates beyond are not read. `rows`: which of the last block are computed, the readout among them. `frozen`: LayerNorm's
+    scales, in place of the stream's own. `gated` [q, t]: where gates act (see `positions.Geometry`). `looked_up`: see `look_up`.
+    `dropout_key`: what this sequence's dropout is drawn from, in training (None: there is none).
+    """
+    T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
+    drop = dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model) if drops else lambda site, x, rows=EVERY: x
+    streams = of_origin_E(tokens) if tokens.ndim == 2 else tokens
+    streams = streams.at[1].add(params.P[:T])
+    streams = drop(0, streams if split else streams.sum(0, keepdims=True))
+    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=gated)
+    traces, attention, mlps = [], [], []
+    for layer, block in enumerate(passes(params, shape)):
+        wanted, given = rows if layer == last else EVERY, looked_up if layer == 0 else ()
+        of_attention, of_mlp = (None, None) if frozen is None else (frozen.attention[layer], frozen.mlp[layer])
+        scale = scale_of(block.norm, streams, of_attention)
+        dropped = partial(drop, 1 + 2 * layer, rows=wanted) if drops else None
+        streams, trace = attend(block, gates[layer], streams, geometry.of_queries(wanted), wanted, scale, given, dropped)
+        attention.append(scale_of(block.after, streams, of_attention) if block.norm is None else scale)
+        streams = normalise(block.after, streams, attention[-1])
+        mlps.append(scale_of(block.mlp_norm, streams, of_mlp))
+        if block.mlp is not None:
+            written = drop(2 + 2 * layer, apply_mlp(block, streams.sum(0), mlps[-1]), wanted)
+            streams = streams.at[-1].add(written)
+            streams = streams if layer == last else streams.sum(0, keepdims=True)
+            mlps[-1] = scale_of(block.mlp_after, streams, of_mlp) if block.mlp_norm is None else mlps[-1]
+            streams = normalise(block.mlp_after, streams, mlps[-1])
+            trace = trace and trace.replace(mlp=written)
+        traces.append(trace)
+    x = streams.sum(0)[None, readout - rows.indices(T)[0]]
+    at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
+    embedding = unit(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
+    return Pass(embedding, tuple(t for t in traces if t is not None), streams, Scales(tuple(attention), tuple(mlps), at_readout))
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """x over its L2 norm along the last axis."""
+    return x * jax.lax.rsqrt((x * x).sum(-1, keepdims=True))

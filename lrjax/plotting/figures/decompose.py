@@ -1,0 +1,99 @@
+"""Maps and shares of the attention terms (Fig 5a-d, App F/G of the paper)."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.patches import Rectangle
+
+from lrjax.analysis.decompose import LEARNED
+from lrjax.models.attention import ROW_CONSTANT, TERMS
+from lrjax.plotting.style import COLOURS, line, save, styled, subplots
+from lrjax.stats import groups
+
+SHOWN = tuple(term for term in TERMS if term not in ROW_CONSTANT)
+
+
+@styled
+def maps(answer: xr.Dataset, title: str, path: Path) -> Path:
+    """`scores` [term, head, query, key] of one model or a mean: a column a term, a row a head; in each row of scores its mean taken
+    away, since softmax does. The readout's row is outlined.
+    """
+    total = answer.scores.sel(term=list(SHOWN)).sum("term", min_count=1).expand_dims(term=["sum"])
+    shown = xr.concat([answer.scores.sel(term=list(SHOWN)), total], "term")
+    shown = shown - shown.mean("key")
+    n_heads, n_terms, n_queries = shown.sizes["head"], shown.sizes["term"], shown.sizes["query"]
+    figure, axes = subplots(n_heads, n_terms, figsize=(1.75 * n_terms + 1, 1.7 * n_heads + 0.7), squeeze=False)
+    keys, queries = shown["key"].values, shown["query"].values
+    readout = 0 if n_queries > 4 else n_queries - 1
+    for row, head in zip(axes, shown["head"].values, strict=True):
+        limit = float(abs(shown.sel(head=head)).max()) or 1.0
+        for axis, term in zip(row, shown["term"].values, strict=True):
+            image = axis.imshow(shown.sel(head=head, term=term), cmap="PuOr", vmin=-limit, vmax=limit)
+            axis.add_patch(Rectangle((-0.5, readout - 0.5), shown.sizes["key"], 1, fill=False, lw=0.8, ec="black"))
+            axis.set_xticks([]), axis.set_yticks([]), axis.grid(False)
+        figure.colorbar(image, ax=row, shrink=0.8, label="score, row mean removed")
+        row[0].set_ylabel(f"head {head}\nquery: {queries[0]} .. {queries[-1]}", size=8)
+    for axis, below, term in zip(axes[0], axes[-1], shown["term"].values, strict=True):
+        axis.set_title(term)
+        below.set_xlabel(f"key: {keys[0]} .. {keys[-1]}", size=8)
+    figure.suptitle(f"Attention terms over unseen pairs; readout row outlined: {title}", size=10)
+    return save(figure, path)
+
+
+@styled
+def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path) -> Path:
+    """EP of one model, E W_QK P^T: a row a label (and the readout token), a column a key position; a panel a head. (Fig 5)"""
+    readout = "CLS" if encoder == "vision" else "EOT"
+    n_special = 6
+    labels = [name for name in tables.query_token.values[n_special:]]
+    figure, axes = subplots(
+        2,
+        tables.sizes["head"],
+        figsize=(2.6 * tables.sizes["head"], 5),
+        squeeze=False,
+        height_ratios=(3, 1.4),
+        sharex=True,
+    )
+    places = np.arange(tables.sizes["key_position"])
+    ep = tables.EP - tables.EP.mean("key_position")
+    limit = float(abs(ep.sel(query_token=labels)).max())
+    for axis, below, head in zip(*axes, tables["head"].values, strict=True):
+        image = axis.imshow(ep.sel(head=head, query_token=labels), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+        axis.set(title=f"head {head}", yticks=[])
+        axis.grid(False)
+        below.plot(places, ep.sel(head=head, query_token=readout), marker="o", ms=3, color=COLOURS[0])
+        below.axhline(0, color="0.6", lw=0.8)
+        below.set_xticks(places, tables.key_position.values, size=7)
+        below.set_xlabel("key position")
+    axes[0, 0].set_ylabel(f"query: labels {labels[0]} .. {labels[-1]}")
+    axes[1, 0].set_ylabel(f"query: {readout}")
+    figure.colorbar(image, ax=axes[0], label="EP score, row mean removed")
+    figure.suptitle(f"EP = E W_QK P$^T$ by label and key position: {title}", size=10)
+    return save(figure, path)
+
+
+@styled
+def shares(answer: xr.Dataset, path: Path) -> Path:
+    """What each term holds of the scores, against N: its share of the variance (above), and the ratio of standard deviations
+    (below); of the readout row and of all rows; seeds as dots. (E+P)W(E+P) is EE + EP + PE + PP.
+    """
+    figure, axes = subplots(2, 2, figsize=(9, 6.2), sharex=True, sharey="row")
+    names = {"readout": "readout row", "all": "all rows"}
+    by_n = groups({"n": answer.n_labels.values}, ("n",))
+    learned = answer.share_all.sel(term=list(LEARNED)).sum("term")
+    kinds = ((answer.share_all, learned), (answer.std_ratio_all, answer.std_ratio_learned_all))
+    for row, (of_term, of_learned) in zip(axes, kinds, strict=True):
+        for axis, rows in zip(row, names, strict=True):
+            lines = {term: of_term.sel(term=term) for term in SHOWN} | {"(E+P)W(E+P)": of_learned}
+            for k, (term, share) in enumerate(lines.items()):
+                values = share.sel(rows=rows).values
+                line(axis, [n for (n,) in by_n], [values[i] for i in by_n.values()], k, term)
+            axis.axhline(0, color="0.6", lw=0.8)
+            axis.set_xticks([n for (n,) in by_n])
+    for above, below, name in zip(*axes, names.values(), strict=True):
+        above.set(title=name), below.set(xlabel="number of training labels N")
+    axes[0, 0].set_ylabel("share of the scores' variance")
+    axes[1, 0].set_ylabel("ratio of standard deviations")
+    axes[0, 1].legend(ncols=2, fontsize=8)
+    return save(figure, path)

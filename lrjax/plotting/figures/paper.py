@@ -1,0 +1,104 @@
+"""Figures of the paper's own experiment: initial values x labels, when a model generalises, and what a multiplier does."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lrjax.plotting.style import COLOURS, MARKERS, conditions_of, finish, left_out, line, save, styled, subplots
+from lrjax.stats import ACCURACY, Table, groups, select
+from lrjax.training.retrieval import MEASURES
+
+SCALES = ("e_scale", "p_scale")
+
+
+@styled
+def phase_diagram(models: Table, path: Path) -> Path:
+    """Accuracies on unseen pairs over initial scales x N: a panel a measure, a cell the mean over seeds."""
+    labels, scales = sorted(set(models["n_labels"].tolist())), sorted(groups(models, SCALES), reverse=True)
+    cells = groups(models, ("n_labels", *SCALES))
+    figure, axes = subplots(1, len(MEASURES), figsize=(3.4 * len(MEASURES) + 1, 0.5 * len(scales) + 1.4), sharey=True)
+    for axis, (metric, name) in zip(axes, MEASURES.items(), strict=True):
+        means = np.array([[np.nanmean(models[metric][cells[n, *scale]]) for n in labels] for scale in scales])
+        image = axis.imshow(means, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        for (row, column), mean in np.ndenumerate(means):
+            axis.text(column, row, f"{mean:.2f}", ha="center", va="center", size=8, color="k" if mean > 0.6 else "w")
+        axis.set_xticks(range(len(labels)), labels)
+        axis.set_yticks(range(len(scales)), [f"{e:g}, {p:g}" for e, p in scales])
+        axis.set(title=name, xlabel="number of training labels N")
+        axis.grid(False)
+    axes[0].set_ylabel("initial scale of E, of P")
+    figure.colorbar(image, ax=axes, label="accuracy, unseen pairs")
+    figure.suptitle("Initial values x labels: mean over seeds" + left_out(models), size=10)
+    return save(figure, path)
+
+
+@styled
+def in_training(curves: Table, path: Path) -> Path:
+    """Top-1 on unseen pairs against steps: a panel per N, a line a condition."""
+    labels, named = sorted(set(curves["n_labels"].tolist())), conditions_of(curves)
+    figure, axes = subplots(1, len(labels), figsize=(3 * len(labels) + 0.6, 3.5), sharey=True, squeeze=False)
+    for axis, n in zip(axes[0], labels, strict=True):
+        for k, (name, rows) in enumerate(named.items()):
+            panel = select(curves, rows[curves["n_labels"][rows] == n])
+            if by_step := groups(panel, ("step",)):
+                line(axis, [at for (at,) in by_step], [panel["unseen_pair"][i] for i in by_step.values()], k, name, ACCURACY)
+        finish(axis, "training step", "top-1, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels")
+    if len(named) > 1:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(named), 4))
+    figure.suptitle("In training: mean over seeds, 95 % interval, seeds as dots", size=10)
+    return save(figure, path)
+
+
+@styled
+def when(found: dict[str, Table], lr: float, path: Path) -> Path:
+    """The step at which top-1 is .5 against weight decay and against initial scale, and lr wd times that step below: models as
+    dots; a triangle is a model that has not got there by the last step.
+
+    found: "weight decay" and "initial scale" -> columns x, weight_decay, step (NaN: never), last.
+    """
+    figure, axes = subplots(2, len(found), figsize=(4 * len(found) + 0.6, 5.6), sharex="col", squeeze=False)
+    for column, (name, table) in zip(axes.T, found.items(), strict=True):
+        never = np.isnan(table["step"])
+        step = np.where(never, table["last"], table["step"])
+        places = sorted(set(table["x"].tolist()))
+        at = np.searchsorted(places, table["x"])
+        for axis, y, y_label in (
+            (column[0], step, "step at which top-1 is .5"),
+            (column[1], lr * table["weight_decay"] * step, "lr x weight decay x that step"),
+        ):
+            for rows, k, marker in ((~never, 0, MARKERS[0]), (never, 1, "^")):
+                axis.plot(at[rows], y[rows], ls="none", marker=marker, ms=5, alpha=0.7, color=COLOURS[k])
+            axis.set(ylabel=y_label if axis in axes[:, 0] else "", ylim=(0, None))
+        column[0].set_title(f"against {name}")
+        column[1].set_xlabel(name)
+        column[1].set_xticks(range(len(places)), [f"{x:g}" for x in places])
+    figure.suptitle("When does a model generalise? (triangles: not by the last step)", size=10)
+    return save(figure, path)
+
+
+@styled
+def multiplier(best: Table, ablated: Table, path: Path) -> Path:
+    """EP's share of the gradient of EP and PP against the multiplier m, beside m / (m + 1); and order with terms at zero: a row for
+    E_cls decayed, one for not. From `strongest` and `ratio`.
+    """
+    values = sorted(set(best["token_multiplier"].tolist()))
+    at, m = np.arange(len(values)), np.array(values)
+    figure, axes = subplots(2, 2, figsize=(8, 5.8), sharex=True)
+    for row, decayed in zip(axes, (True, False), strict=True):
+        own, of_own = (select(table, table["decay_cls"] == decayed) for table in (best, ablated))
+        share = own["gradient_EP"] / (own["gradient_EP"] + own["gradient_PP"])
+        line(row[0], at, [share[own["token_multiplier"] == value] for value in values], 0, "measured")
+        row[0].plot(at, m / (m + 1), color="0.3", ls=":", label="m / (m + 1)")
+        row[0].set(ylabel="share of EP in EP + PP", title=f"E_cls {'decayed' if decayed else 'not decayed'}")
+        row[0].legend()
+        for k, name in enumerate(("none", "EP", "PP", "EP+PP+BP")):
+            rows = of_own["ablation"] == name
+            samples = [of_own["unseen_pair_order"][rows & (of_own["token_multiplier"] == value)] for value in values]
+            line(row[1], at, samples, k, f"{name} at zero" if k else "as it is", ACCURACY)
+        finish(row[1], "", "order, unseen pairs", "", 0.5)
+    for axis in axes[1]:
+        axis.set_xlabel("multiplier of tokens, m")
+        axis.set_xticks(at, [f"{value:.3g}" for value in values])
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle("Which term carries the gradient? N = 15, mean over seeds, 95 % interval, seeds as dots", size=10)
+    return save(figure, path)

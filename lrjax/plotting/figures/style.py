@@ -1,0 +1,143 @@
+"""What all figures share. Colours are Okabe and Ito's; markers and line styles differ too, to be read in grey.
+
+Figures are made without pyplot, which would choose a backend and keep every figure, and in a style that lasts as long as the call:
+the caller's backend, rcParams and figures are as they were.
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import wrap
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from lrjax.config import AXES, STATIC
+from lrjax.stats import Table, groups, mean_interval, select, varying
+from lrjax.storage.files import write_atomically
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "figure.dpi": 110,
+    "savefig.bbox": "tight",
+    "svg.hashsalt": "lrjax",
+}
+
+
+def styled(draw: Callable[..., Path]) -> Callable[..., Path]:
+    """Decorate a function that draws and saves a figure: STYLE holds until it returns. (matplotlib makes ticks when it saves.)"""
+    return matplotlib.rc_context(STYLE)(draw)
+
+
+def subplots(n_rows: int = 1, n_columns: int = 1, *, figsize: tuple[float, float], **shared):
+    """A figure and its axes, as pyplot.subplots returns them; `shared` goes to Figure.subplots. No pyplot knows of the figure."""
+    figure = Figure(figsize=figsize, layout="constrained")
+    return figure, figure.subplots(n_rows, n_columns, **shared)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure in the format of its suffix (svg, pdf, png)."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:] or None)
+    write_atomically(path, content.getvalue())
+    return path
+
+
+def finish(axis, x_label: str, y_label: str, title: str, chance: float | None = None) -> None:
+    """Names and limits of an axis of accuracies, and its chance line."""
+    axis.set(xlabel=x_label, ylabel=y_label, title=title, ylim=(-0.03, 1.03))
+    if chance is not None:
+        axis.axhline(chance, color="0.4", lw=0.8, ls=(0, (1, 2)))
+        axis.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7, color="0.35")
+
+
+def line(axis, x, samples, k: int, label: str | None, within: tuple[float, float] | None = None) -> None:
+    """The k-th line of an axis: mean and 95 % interval, cut at the ends of a scale, of samples [len(x)][n] at x, seeds as dots."""
+    mean, low, high = np.array([mean_interval(values, within) for values in samples]).T
+    again = k // 7  # colours come again with other markers and line styles
+    style = dict(marker=MARKERS[(k + 2 * again) % 7], ls=LINES[(k + again) % 7])
+    axis.plot(x, mean, color=COLOURS[k % 7], ms=4, lw=1.4, label=label, **style)
+    axis.fill_between(x, low, high, color=COLOURS[k % 7], alpha=0.18, lw=0)
+    for place, values in zip(x, samples, strict=True):
+        axis.plot(np.full(len(values), place), values, ".", color=COLOURS[k % 7], ms=3, alpha=0.45)
+
+
+def left_out(table: Table) -> str:
+    """`; 2 diverged models left out`, if a table has models without accuracies."""
+    if "unseen_pair" not in table:
+        return ""
+    models = set(table["model"][np.isnan(table["unseen_pair"])].tolist())
+    return f"; {len(models)} diverged model{'s' if len(models) > 1 else ''} left out" if models else ""
+
+
+CONDITIONS = (*(name for name in AXES if name not in ("n_labels", "betas")), "beta1", "beta2", *STATIC)
+
+
+def conditions_of(table: Table, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The rows of each condition, named by the axes (beside N and seeds) that vary: seeds are pooled, conditions never."""
+    by = varying(table, tuple(name for name in CONDITIONS if name not in leave_out))
+    return {", ".join(f"{n} = {v}" for n, v in zip(by, key, strict=True)): rows for key, rows in groups(table, by).items()}
+
+
+def in_lines(name: str, width: int = 30) -> str:
+    """The name of a condition, a line an axis; a task's options may take several."""
+    return "\n".join(line for axis in name.split(", ") for line in wrap(axis.replace(",", ", "), width))
+
+
+def shrink(path: Path, colours: int = 96) -> Path:
+    """A PNG with few colours, a third of its size: reports carry many."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(colours)
+    content = io.BytesIO()
+    small.save(content, "PNG", optimize=True)
+    write_atomically(path, content.getvalue())
+    return path
+
+
+def grid(table: Table, down: tuple[str, ...] = (), height: float = 2.6):
+    """A figure of panels: a column per N and condition, a row per value of those of `down` that vary.
+
+    Returns the figure and, of each panel, its axis (titled; x and y are shared), its part of the table.
+    """
+    columns = [
+        (f"N = {n} labels" + (f"\n{name}" if name else ""), rows[table["n_labels"][rows] == n])
+        for name, rows in conditions_of(table).items()
+        for n in sorted(set(table["n_labels"][rows].tolist()))
+    ]
+    down = varying(table, down)
+    rows = groups(table, down)
+    size = (2.9 * len(columns) + 0.6, height * len(rows) + 0.7)
+    figure, axes = subplots(len(rows), len(columns), figsize=size, sharex=True, sharey=True, squeeze=False)
+    panels = []
+    for axes_of_row, (key, own) in zip(axes, rows.items(), strict=True):
+        for axis, (title, chosen) in zip(axes_of_row, columns, strict=True):
+            where = ", ".join(f"{name} {value}" for name, value in zip(down, key, strict=True))
+            axis.set_title("\n".join(filter(None, (title, where))))
+            panels.append((axis, select(table, np.intersect1d(chosen, own))))
+    return figure, panels
+
+
+def beside(seeds: np.ndarray, own: np.ndarray, h: int, n_heads: int) -> np.ndarray:
+    """Where head h of n_heads stands on an axis of `seeds`, for the seeds `own` of its rows: heads side by side."""
+    return np.searchsorted(seeds, own) + (h - (n_heads - 1) / 2) * 0.7 / n_heads
+
+
+def legend(figure, panels) -> None:
+    """One legend of all panels of a `grid`, below them; names of axes and ticks at its edges only."""
+    named = {}
+    for axis, _ in panels:
+        named = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True)) | named
+        axis.label_outer()
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 8))

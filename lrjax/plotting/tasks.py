@@ -1,0 +1,100 @@
+"""Figures of other worlds: the position row on a grid, and where a reader looks."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lrjax.plotting.ablation import bars
+from lrjax.plotting.style import COLOURS, MARKERS, conditions_of, finish, in_lines, save, styled, subplots
+from lrjax.stats import ACCURACY, Table, groups, select
+
+COMPASS = ("left", "right", "above", "below")
+
+
+@styled
+def maps(table: Table, path: Path) -> Path:
+    """The CLS row of EP + PP + BP on the grid, at the most labels: a row a condition (its best model), a panel a head with its
+    gradients. From `grid.best_maps`.
+    """
+    table = select(table, table["n_labels"] == table["n_labels"].max())
+    named, n_heads = conditions_of(table), len(set(table["head"].tolist()))
+    size = (2.1 * n_heads + 0.8, 2.5 * len(named) + 0.4)
+    figure, axes = subplots(len(named), n_heads, figsize=size, squeeze=False)
+    for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
+        most = np.abs(table["score"][rows]).max()
+        for axis in row_of_axes:
+            axis.set_axis_off()
+        for (head,), i in groups(select(table, rows), ("head",)).items():
+            one, axis = select(table, rows[i]), row_of_axes[head]
+            on_grid = np.full((int(one["row"].max()), int(one["column"].max())), np.nan)
+            on_grid[one["row"].astype(int) - 1, one["column"].astype(int) - 1] = one["score"]
+            image = axis.imshow(on_grid, cmap="RdBu_r", vmin=-most, vmax=most)
+            across, down = one["gradient_across"][0], one["gradient_down"][0]
+            axis.set_title(f"head {head}\nacross {across:+.1f}, down {down:+.1f}", size=8)
+        figure.colorbar(image, ax=row_of_axes, label=in_lines(name), shrink=0.8)
+    figure.suptitle(f"EP + PP + BP of CLS, centred; the model with the best top-1, N = {table['n_labels'][0]}", size=10)
+    return save(figure, path)
+
+
+@styled
+def directions(table: Table, path: Path) -> Path:
+    """|gradient| across against down, over label spread, a dot a head, a column per N, a row per condition: are they in different
+    heads? From `grid.directions`.
+    """
+    labels, named = sorted(set(table["n_labels"].tolist())), conditions_of(table)
+    size = (2.6 * len(labels) + 0.6, 2.7 * len(named) + 0.5)
+    figure, axes = subplots(len(named), len(labels), figsize=size, squeeze=False, sharex="row", sharey="row")
+    for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
+        for axis, n in zip(row_of_axes, labels, strict=True):
+            part = select(table, rows[table["n_labels"][rows] == n])
+            across, down = (np.abs(part[f"gradient_{way}"]) / part["label_spread"] for way in ("across", "down"))
+            axis.plot(across, down, ls="none", ms=3.5, alpha=0.7, color=COLOURS[0], marker=MARKERS[0])
+            axis.axline((0, 0), slope=1, color="0.4", lw=0.8, ls=":")
+            axis.set(xlabel="across", title=f"N = {n} labels\n{in_lines(name)}".strip())
+        row_of_axes[0].set_ylabel("down")
+    figure.suptitle("|Gradient| over label spread; a dot is a head, off the diagonal it keeps to one direction", size=10)
+    return save(figure, path)
+
+
+@styled
+def taken(table: Table, path: Path) -> Path:
+    """Order on unseen pairs by word, as it is and without a direction of the position gradient, at the most labels, a panel a
+    condition: mean, 95 % interval, models as dots. From a table of ablations.
+    """
+    table = select(table, table["n_labels"] == table["n_labels"].max())
+    names = ["none", *(f"{part} EP+PP+BP" for part in ("across", "down")), "EP+PP+BP"]
+    words = [name for name in table if name.startswith("unseen_pair_order_") and name.removeprefix("unseen_pair_order_") in COMPASS]
+    named = conditions_of(table)
+    size = (3.6 * len(named) + 0.6, 3.2)
+    figure, axes = subplots(1, len(named), figsize=size, squeeze=False, sharey=True)
+    for axis, (name, rows) in zip(axes[0], named.items(), strict=True):
+        for k, word in enumerate(words or ["unseen_pair_order"]):
+            samples = [table[word][rows[table["ablation"][rows] == ablation]] for ablation in names]
+            offset = (k - (len(words) - 1) / 2) * 0.8 / max(len(words), 1)
+            bars(axis, np.arange(len(names)) + offset, samples, k, word.removeprefix("unseen_pair_order_"), ACCURACY)
+        finish(axis, "", "order, unseen pairs" if axis is axes[0, 0] else "", in_lines(name), 0.5)
+        axis.set_xticks(range(len(names)), ["nothing", "across", "down", "both, all"])
+        axis.set_xlabel("taken away of EP + PP + BP")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    return save(figure, path)
+
+
+@styled
+def looks(table: Table, path: Path) -> Path:
+    """How often each head of a reader looks more at the right object, at the word before the first label and before the second."""
+    conditions = conditions_of(table)
+    figure, axes = subplots(1, len(conditions), figsize=(3.4 * len(conditions) + 0.6, 3), squeeze=False)
+    words = list(dict.fromkeys(table["word"].tolist()))
+    for axis, (name, rows) in zip(axes[0], conditions.items(), strict=True):
+        for k, n in enumerate(sorted(set(table["n_labels"][rows].tolist()))):
+            for w, word in enumerate(words):
+                own = rows[(table["n_labels"][rows] == n) & (table["word"][rows] == word)]
+                x = w + (k - 0.5) * 0.25 + (np.arange(len(own)) % 9 - 4) * 0.02
+                style = dict(ls="none", ms=3.5, alpha=0.6, color=COLOURS[k], marker=MARKERS[k])
+                axis.plot(x, table["prefers_right"][own], label=f"N = {n}" if not w else None, **style)
+        axis.axhline(0.5, color="0.4", lw=0.8, ls=":")
+        axis.set(ylim=(-0.03, 1.03), title=name, ylabel="looks more at the right object")
+        axis.set_xticks(range(len(words)), [f"before the {word} label" for word in words])
+    axes[0, 0].legend(fontsize=8)
+    figure.suptitle("Where a reader looks; dots are heads", size=10)
+    return save(figure, path)

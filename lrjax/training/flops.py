@@ -1,0 +1,166 @@
+"""Floating-point operations and bytes of one training step of one model, counted by hand from its static shapes.
+
+The rule. A multiply-add is 2 FLOPs; exp, log, sqrt, division and comparison are 1 each. Every contraction reads its two operands
+once and writes its result once, in float32; pointwise work is fused into its neighbours, so only arrays that a contraction
+cannot fuse (the logits, the patterns, embeddings) move again. A contraction (m, k, n) costs 2mkn; its backward pass is two
+contractions of the same three shapes, so exactly twice that, in FLOPs and in bytes. Sampling (a few thousand integers) is left out.
+
+What is counted is the algorithm, not the code: what a one-hot adds, or a gather saves, is the code's affair. Hence "share of the
+ceiling" is of useful work.
+
+lrjax, one block (`lookup_tables.make_tables`, `read_tables`), per tower, with r = v + p rows of E and P, F caption or image forms:
+  tables   W_O W_proj per head              h (k, d, e)
+           values of all rows               (r, d, d), then h (r, k, e)
+           per form: the readout's query    (2, d, d), back through W_K h (2, k, d), against E and P (h, d, v + p)
+           per form: constant               (1, d, e)
+  reading  per sequence of T tokens, S slots: h(T + S) rows of values weighted and summed, 2e each; softmax 5 per score;
+           one-object captions once per label
+dense (any depth), per layer, as often as it runs, and sequence of T tokens:
+           Q, K, V, O                       4 (T, d, d)
+           scores and attention             2 h (T, k, T), softmax 5 per score
+           dropout                          2 per entry of E + P, of what attention and of what the MLP writes
+           projection, readout only         (1, d, e)
+both       contrastive: (B, e, B), and 9 per logit forward (scale, two log-sum-exps), 6 backward (two softmaxes, their sum)
+           AdamW: 16 per parameter (two moments 7, bias corrections 2, root, eps, ratio 3, decay and step 4); 7 floats moved
+           (reads parameter, gradient, two moments; writes parameter, two moments)
+
+Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, B batch, T tokens, S slots.
+"""
+
+import dataclasses
+
+from lrjax.config import Static
+from lrjax.data.scenes import EMPTY, SINGLE_CAPTION
+from lrjax.models.clip import shapes
+from lrjax.models.encoder import Shape
+
+FLOAT = 4  # bytes
+ADAMW_FLOPS, ADAMW_FLOATS = 16, 7  # per parameter
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """FLOPs and bytes."""
+
+    flops: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(self.flops + other.flops, self.bytes + other.bytes)
+
+    def __mul__(self, times: int) -> "Count":
+        return Count(self.flops * times, self.bytes * times)
+
+
+def contraction(m: int, k: int, n: int, batch: int = 1) -> Count:
+    """`batch` products of [m, k] and [k, n], forward. Its backward pass costs twice this."""
+    return Count(2 * m * k * n, FLOAT * (m * k + k * n + m * n)) * batch
+
+
+def pointwise(size: int, flops: int, floats: int) -> Count:
+    """`flops` per element, and `floats` numbers read or written per element."""
+    return Count(size * flops, FLOAT * size * floats)
+
+
+def lrjax_counts(static: Static) -> dict[str, Count]:
+    """The parts of a step of lrjax's program; a tower of several blocks, or with dropout, is counted as dense."""
+    half, parts = static.batch_size // 2, {}
+    towers = shapes(static)
+    task = static.world
+    images = ((static.batch_size, len(task.image.template), task.n_slots),)
+    captions = ((static.n_names, SINGLE_CAPTION.readout + 1, 1),)
+    captions += tuple((half // len(task.said), form.readout + 1, form.template.count(EMPTY)) for form in task.said)
+    for name, reads in (("vision", images), ("text", captions)):
+        if towers[name].depth > 1 or static.dropout or static.objective != "contrastive":
+            _both_ways(parts, f"{name} dense", dense_tower(towers[name], static.batch_size))
+        else:
+            _both_ways(parts, f"{name} tables", tables(towers[name], forms=len(reads)))
+            _both_ways(parts, f"{name} reading", sum((reading(towers[name], *read) for read in reads), Count()))
+            if towers[name].mlp_ratio:
+                _both_ways(parts, f"{name} MLP", sum((mlp(towers[name], n) for n, *_ in reads), Count()))
+    return parts | contrastive(static) | {"AdamW": adamw(static)}
+
+
+def dense_counts(static: Static) -> dict[str, Count]:
+    """The parts of a step of the dense baseline, in JAX or in PyTorch."""
+    parts: dict[str, Count] = {}
+    for name, shape in shapes(static).items():
+        _both_ways(parts, f"{name} dense", dense_tower(shape, static.batch_size))
+    return parts | contrastive(static) | {"AdamW": adamw(static)}
+
+
+def total(parts: dict[str, Count]) -> Count:
+    """The sum of all parts."""
+    return sum(parts.values(), Count())
+
+
+def tables(shape: Shape, forms: int) -> Count:
+    """Contracting one block to the tables of `forms` readout tokens, forward."""
+    h, d, e, rows = shape.n_heads, shape.d_model, shape.d_embed, shape.n_tokens + shape.n_positions
+    k = shape.k
+    values = contraction(rows, d, h * k) + contraction(rows, k, e, batch=h)
+    values = values + contraction(k, d, e, batch=h) if shape.projects else values
+    query = contraction(2, d, h * k) + contraction(2, k, d, batch=h) + contraction(h, d, rows)
+    return values + (query + projection(shape, 1)) * forms
+
+
+def reading(shape: Shape, n: int, T: int, S: int) -> Count:
+    """n sequences of T tokens, S of them slots, to unit embeddings, forward."""
+    scores = pointwise(n * shape.n_heads * T, flops=5 + 1, floats=1)
+    weighted = contraction(n, shape.n_heads * (T + S), shape.d_embed)
+    return scores + weighted + pointwise(n * shape.d_embed, flops=3, floats=2)
+
+
+def dense_tower(shape: Shape, n: int) -> Count:
+    """n full sequences through every block to unit embeddings, forward."""
+    h, d, k, T = shape.n_heads, shape.d_model, shape.k, shape.n_positions
+    block = contraction(n * T, d, h * k) * 4 + contraction(T, k, T, batch=n * h) * 2 + pointwise(n * h * T * T, flops=5, floats=2)
+    block = block + mlp(shape, n * T)
+    dropped = (
+        pointwise(n * T * d, flops=2, floats=0) * (1 + shape.depth * (2 if shape.mlp_ratio else 1)) if shape.dropout else Count()
+    )
+    return block * shape.depth + dropped + projection(shape, n) + pointwise(n * shape.d_embed, flops=3, floats=2)
+
+
+def projection(shape: Shape, n: int) -> Count:
+    """n readout tokens to embeddings, forward; nothing where the embedding is what the token holds."""
+    return contraction(n, shape.d_model, shape.d_embed) if shape.projects else Count()
+
+
+def mlp(shape: Shape, n: int) -> Count:
+    """n tokens through one block's MLP, forward; GELU counts 8."""
+    d, m = shape.d_model, shape.mlp_ratio * shape.d_model
+    return contraction(n, d, m) + contraction(n, m, d) + pointwise(n * m, flops=8, floats=2) if m else Count()
+
+
+def contrastive(static: Static) -> dict[str, Count]:
+    """The B x B part, forward and backward."""
+    B, product = static.batch_size, contraction(static.batch_size, static.d_embed, static.batch_size)
+    return {
+        "contrastive forward": product + pointwise(B * B, flops=9, floats=1),
+        "contrastive backward": product * 2 + pointwise(B * B, flops=6, floats=1),
+    }
+
+
+def adamw(static: Static) -> Count:
+    """The optimiser's update of every parameter."""
+    return pointwise(n_parameters(static), ADAMW_FLOPS, ADAMW_FLOATS)
+
+
+def n_parameters(static: Static) -> int:
+    """Parameters of one model: per tower E, P, W_proj, and per block W_Q, W_K, W_V, W_O and their biases, its MLP; LayerNorms; the
+    logit scale.
+    """
+
+    def tower(s: Shape) -> int:
+        d, hk, m = s.d_model, s.n_heads * s.k, s.mlp_ratio * s.d_model
+        norms = ((s.norm == "pre") + s.n_layers * (2 if m else 1)) * 2 * d if s.layer_norm else 0
+        blocks = s.n_layers * (4 * d * hk + 3 * hk + d + (2 * d * m + m + d if m else 0))
+        return (s.n_tokens + s.n_positions + s.projects * s.d_embed) * d + blocks + norms
+
+    return sum(map(tower, shapes(static).values())) + 1
+
+
+def _both_ways(parts: dict[str, Count], name: str, forward: Count) -> None:
+    """Add a part made of contractions (the rest of it is small): its backward pass is twice its forward pass."""
+    parts |= {f"{name} forward": forward, f"{name} backward": forward * 2}

@@ -1,0 +1,166 @@
+"""Training of ONE model as a pure function; `sweep` adds the model axis with vmap.
+
+Axes: B batch.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from lrjax.config import Hyper, Static
+from lrjax.data.finite_set import batch_items
+from lrjax.data.scenes import CLS
+from lrjax.data.splits import Splits
+from lrjax.data.tasks.base import Batch, Task, batch_words, noisy, of_kind, of_one
+from lrjax.gates import Gates
+from lrjax.models import decoder, localization_head
+from lrjax.models.clip import CLIP, MAX_LOG_SCALE, as_read, embed_captions, embed_images, init_clip, shapes, stream
+from lrjax.models.losses import contrastive_loss, sigmoid_loss
+
+
+@struct.dataclass
+class TrainState:
+    """What training carries: parameters, the optimiser's state, the sum of losses since the last evaluation, and the step at which
+    the model diverged, -1 while it is healthy.
+    """
+
+    params: CLIP
+    opt_state: optax.OptState
+    loss_sum: jax.Array
+    diverged_at: jax.Array
+
+
+def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
+    """AdamW on every parameter; the learning rate reaches `lr` after `warmup_steps` equal steps."""
+
+    def learning_rate(count):
+        return hyper.lr * jnp.minimum(1.0, (count + 1) / max(static.warmup_steps, 1))
+
+    b1, b2 = hyper.betas[..., 0], hyper.betas[..., 1]
+    return optax.chain(
+        optax.scale_by_adam(b1, b2, static.eps),
+        optax.stateless(lambda updates, params: jax.tree.map(jnp.add, updates, weight_decay(hyper, params))),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def weight_decay(hyper: Hyper, params: CLIP) -> CLIP:
+    """What decays of every parameter, over the learning rate: of vision's E_cls nothing where `decay_cls` is False."""
+    decay = jax.tree.map(lambda p: hyper.weight_decay * p, params)
+    E = decay.vision.E
+    is_cls = (jnp.arange(len(E)) == CLS)[:, None]
+    return decay.replace(vision=decay.vision.replace(E=jnp.where(is_cls & ~hyper.decay_cls, 0, E)))
+
+
+def init_state(static: Static, hyper: Hyper) -> TrainState:
+    """The state of one model before its first step."""
+    params = init_clip(static, hyper)
+    return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0), jnp.int32(-1))
+
+
+def batch_loss(
+    static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch, dropout_key: jax.Array | None = None
+) -> jax.Array:
+    """The loss of one batch: contrastive, and with a head that is asked where objects are its own, each with its weight."""
+    if static.objective != "contrastive":
+        return decoder.loss(static, hyper, params, gates, batch, dropout_key)
+    task, split = static.world, static.gated
+    images = embed_images(static, params, gates, batch.images, split, dropout_key=dropout_key)
+    # a one-object caption is a function of its label, and of nothing else without dropout: there are fewer labels than captions
+    captions = (of_one(task, None if dropout_key is None else batch.label), *zip(task.said, batch.said, strict=True))
+    if static.hard_negatives:
+        captions += tuple(zip(task.said, batch.wrong, strict=True))
+    of_label, *said = embed_captions(static, params, gates, captions, split, dropout_key=dropout_key)
+    said, wrong = said[: len(task.said)], said[len(task.said) :]
+    of_label = jax.nn.one_hot(batch.label, task.n_names) @ of_label if dropout_key is None else of_label
+    captions = of_kind(batch.kind, [of_label, *said])
+    wrong, has_wrong = hard_negatives(batch.kind, wrong) if wrong else (None, None)
+    same = repeats(task, batch) if static.mask_repeats else None
+    if static.pair_loss == "sigmoid":
+        loss = sigmoid_loss(images, captions, params.log_scale, params.bias, same, wrong, has_wrong)
+    else:
+        loss = contrastive_loss(images, captions, params.log_scale, same, wrong, has_wrong)
+    if static.supervised:
+        weight = hyper.supervision
+        seen = weight * images + (1 - weight) * jax.lax.stop_gradient(images)
+        where = localization_head.loss(task, params.places, seen, batch.images)
+        # the head always learns in full, so that at weight 0 it probes a model that never hears of it
+        loss = hyper.contrastive * loss + where - (1 - weight) * jax.lax.stop_gradient(where)
+    return loss
+
+
+def hard_negatives(kind: jax.Array | None, wrong: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:
+    """Embeddings [W, e] of the swapped captions of the last W images, and which of these have one (None: all)."""
+    if kind is None:
+        return jnp.concatenate(wrong), None
+    return of_kind(jnp.maximum(kind - 1, 0), list(wrong)), kind > 0
+
+
+def repeats(task: Task, batch: Batch) -> jax.Array:
+    """Which captions of a batch are the same, [B, B]."""
+    ids = batch_words(task, batch)
+    return (ids[:, None] == ids[None]).all(-1)
+
+
+def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
+    """One step: draw the batch of (seed, step), descend its gradient. Returns the state and the loss.
+
+    A model whose loss is not finite has diverged: its parameters are frozen as they were before that step, and its neighbours never
+    know. (Freezing the optimiser's moments too, which nothing reads any more, would cost 5 % of a step; this costs nothing.)
+    """
+    batch = batch_at(static, hyper, splits, step)
+    gates = hyper.gates.at(step)
+    dropout_key = jax.random.fold_in(stream(hyper.seed, "dropout"), step) if static.dropout else None
+    with jax.default_matmul_precision(static.matmul_precision):
+        loss_of = lambda params: batch_loss(static, hyper, as_read(hyper, params), gates, batch, dropout_key)
+        loss, grads = jax.value_and_grad(loss_of)(state.params)
+    updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
+    updates = keep_positions(static, updates)
+    healthy = jnp.isfinite(loss) & (state.diverged_at < 0)
+    params = optax.apply_updates(state.params, jax.tree.map(lambda u: jnp.where(healthy, u, 0), updates))
+    params = params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
+    diverged_at = jnp.where(healthy | (state.diverged_at >= 0), state.diverged_at, step)
+    return TrainState(params, opt_state, state.loss_sum + loss, diverged_at), loss
+
+
+def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Batch:
+    """The batch of a training step: a function of the model's seed and the step alone."""
+    task, batches, noise = static.world, stream(hyper.seed, "batches"), stream(hyper.seed, "noise")
+    if static.data == "fixed":
+        n_items = task.n_items(hyper.n_labels, hyper.n1, hyper.n2)
+        number = batch_items(batches, step, n_items, static.batch_size)
+        batch = task.items(stream(hyper.seed, "items"), splits, hyper, number)
+        return noisy(noise, batch, hyper.caption_noise, number) if static.noisy else batch
+    batch = task.batch(jax.random.fold_in(batches, step), splits, hyper, static.batch_size)
+    return noisy(jax.random.fold_in(noise, step), batch, hyper.caption_noise) if static.noisy else batch
+
+
+def keep_positions(static: Static, updates: CLIP) -> CLIP:
+    """`updates` without those of rows of P that are fixed, or that the kind of position does not have."""
+    if static.positions == "learned":
+        return updates
+    kept = {name: shape.trained_positions()[:, None] for name, shape in shapes(static).items()}
+    tower = lambda name: getattr(updates, name).replace(P=getattr(updates, name).P * kept[name])
+    return updates.replace(**{name: tower(name) for name in kept})
+
+
+def train_steps(
+    static: Static,
+    hyper: Hyper,
+    splits: Splits,
+    state: TrainState,
+    start: jax.Array,
+    n_steps: int,
+    made: jax.Array | None = None,
+) -> tuple[TrainState, jax.Array]:
+    """n_steps steps from step `start`, or as many of them as `made` (traced) says: the state and the loss of each step [n_steps],
+    NaN for a step that was not made.
+    """
+
+    def step(i, carry):
+        state, losses = carry
+        state, loss = train_step(static, hyper, splits, state, start + i)
+        return state, losses.at[i].set(loss)
+
+    return jax.lax.fori_loop(0, n_steps if made is None else made, step, (state, jnp.full(n_steps, jnp.nan)))
