@@ -17,7 +17,7 @@ from lrjax.models.positions import LEARNED
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, Table, conditions, counted, format_interval, format_table, groups, select
 from lrjax.training.retrieval import MEASURES, SETS, tabled
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags(frozen=True)
 HEADS = flags.DEFINE_list("heads", None, "only these heads, such as 0,2")

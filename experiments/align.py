@@ -12,7 +12,7 @@ from lrjax.analysis.align import FITS, align
 from lrjax.analysis.models import tidy
 from lrjax.plotting import align as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
 SCALES = {"cosine": None, "retrieval": ACCURACY, "retrieval_all": ACCURACY}  # measure -> ends of its scale

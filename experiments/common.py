@@ -27,7 +27,7 @@ from lrjax.plotting import encoders as figures
 from lrjax.stats import Table, format_interval, format_table, groups, least
 from lrjax.storage import checkpoint, results, workdir
 from lrjax.training.retrieval import ends
-from lrjax.training.sweep import Run, divergences, models_table
+from lrjax.training.run import Run, divergences, models_table
 
 FORMATS = ("png", "svg", "pdf")
 GENERALISES, FAILS = 0.8, 0.6  # top-1 on unseen pairs of the two models that are drawn side by side

@@ -16,7 +16,7 @@ from lrjax.errors import InputError
 from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions, least
 from lrjax.training.retrieval import tabled
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags(frozen=True)
 

@@ -10,7 +10,7 @@ from lrjax.analysis.models import tidy
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, conditions, format_interval, format_table, groups
 from lrjax.training.retrieval import tabled
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
 

@@ -16,7 +16,7 @@ from lrjax.gates import NONE
 from lrjax.plotting import heads as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
 from lrjax.training.retrieval import MEASURES, tabled
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
 PRUNING = flags.DEFINE_bool("pruning", True, "evaluate every subset of heads kept")

@@ -8,7 +8,7 @@ from lrjax import cli
 from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions
 from lrjax.training.retrieval import tabled
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
 

@@ -11,7 +11,7 @@ from lrjax.analysis.models import tidy
 from lrjax.plotting import tasks as figures
 from lrjax.stats import conditions
 from lrjax.training.retrieval import MEASURES
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
 LEANS = {"looks_left": "first: looks left", "looks_right": "second: looks right", "turns": "turns"}

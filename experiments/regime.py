@@ -17,7 +17,7 @@ from lrjax import cli
 from lrjax.analysis import gradient, regime
 from lrjax.plotting import regime as figures
 from lrjax.stats import format_table, select
-from lrjax.training import sweep
+from lrjax.training.run import history_table
 
 WORKDIR = cli.define_path("workdir", "runs/regime", "folder of the three sweeps, the tables and the figures")
 CONFIGURATIONS = flags.DEFINE_integer("configurations", 400, "how many are drawn", lower_bound=1)
@@ -47,7 +47,7 @@ def main() -> None:
 def stage(folder: Path, configurations, seeds, steps: int):
     """Train configurations in a folder; what `regime.read` reads of their history."""
     wanted = regime.sweep_of(configurations, seeds, steps, EVERY.value, SLAB.value)
-    return regime.read(sweep.history_table(cli.train_in(folder, wanted, (gradient.columns, regime.signature))))
+    return regime.read(history_table(cli.train_in(folder, wanted, (gradient.columns, regime.signature))))
 
 
 def tell(folder: Path, name: str, found) -> None:

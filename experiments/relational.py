@@ -9,7 +9,7 @@ from lrjax.analysis import relational
 from lrjax.analysis.models import tidy
 from lrjax.plotting import relational as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
 SHOWN = {

@@ -13,7 +13,6 @@ from lrjax.config import AXES, STATIC, make_sweep
 from lrjax.plotting import training
 from lrjax.stats import counted, format_interval, format_table, groups, varying
 from lrjax.storage import results, workdir
-from lrjax.training import sweep
 from lrjax.training.retrieval import ends, tabled
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
@@ -32,17 +31,17 @@ def main() -> None:
         cli.train(run, folder, (gradient.columns,))
     if not devices.first_process():
         return
-    table = sweep.models_table(run)
+    table = run.models_table(run)
     workdir.write_tables(folder, run)
     drawn = [
         training.fig3(table, folder / "figures/fig3.png"),
-        training.phases(sweep.history_table(run), folder / "figures/phases.png"),
+        training.phases(run.history_table(run), folder / "figures/phases.png"),
     ]
     record = results.Record(f"step {run.step}", "command: sweep", {}, results.code_of(training.fig3))
     for path in drawn:
         results.sign(path, record)
     print_table(table)
-    if gone := sweep.divergences(run):
+    if gone := run.divergences(run):
         print(gone)
     for path in (folder / "models.csv", folder / "history.csv", *drawn, folder / "checkpoints"):
         print(path)

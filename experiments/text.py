@@ -11,7 +11,7 @@ from lrjax.analysis import text
 from lrjax.analysis.models import tidy
 from lrjax.plotting import text as figures
 from lrjax.stats import conditions, format_interval, format_table, groups, select
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
 

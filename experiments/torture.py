@@ -22,7 +22,8 @@ from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.config import make_sweep
 from lrjax.storage import checkpoint, serialization, workdir
-from lrjax.training import sweep
+from lrjax.training import loop
+from lrjax.training.run import Run
 
 KILLS = flags.DEFINE_integer("kills", 50, "how many", lower_bound=1)
 WORKDIR = cli.define_path("workdir", None, "an empty folder for the runs (default: a temporary one)")
@@ -77,11 +78,11 @@ def undisturbed(folder: Path) -> dict[str, dict[str, str]]:
     """Train the sweep here: its tables into `folder`; returns the digests of its arrays wherever it is saved, by checkpoint."""
     digests = {}
 
-    def note(run: sweep.Run) -> None:
+    def note(run: Run) -> None:
         digests[checkpoint.name_of(*run.place)] = checkpoint.digests(serialization.run_to_arrays(run)[0])
 
-    run = sweep.start(make_sweep(dict(smoke.get_config()) | CHANGES))
-    workdir.write_tables(folder, sweep.advance(run, on_checkpoint=note, measures=(gradient.columns,)))
+    run = loop.start(make_sweep(dict(smoke.get_config()) | CHANGES))
+    workdir.write_tables(folder, loop.advance(run, on_checkpoint=note, measures=(gradient.columns,)))
     return digests
 
 

@@ -14,7 +14,6 @@ from lrjax.analysis import gradient
 from lrjax.analysis.models import tidy
 from lrjax.plotting import encoders as figures
 from lrjax.stats import joined
-from lrjax.training import sweep
 from lrjax.training.retrieval import tabled
 
 common.define_flags(encoder=False)
@@ -23,7 +22,7 @@ SHARES = {f"share_{term}": term for term in gradient.POSITION_TERMS}
 
 def main() -> None:
     run = common.restore()
-    models, history = common.models_of(run), sweep.history_table(run)
+    models, history = common.models_of(run), run.history_table(run)
     skilled = {"model": np.unique(history["model"]), "skilled_at": gradient.first_step(history, "unseen_pair_order")}
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     table = joined(joined(models, skilled, ["skilled_at"]), carried, ["position_gradient", "label_spread", "ratio", *SHARES])

@@ -12,7 +12,7 @@ from lrjax.analysis.models import tidy
 from lrjax.analysis.values import PARTS, SOURCES, ranked, values
 from lrjax.plotting import values as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
-from lrjax.training.sweep import model_columns
+from lrjax.training.run import model_columns
 
 common.define_flags()
 SCALES = {"mean": None, "sd": None, "order_alone": ACCURACY, "order_without": ACCURACY}  # measure -> ends of its scale

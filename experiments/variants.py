@@ -17,7 +17,6 @@ from lrjax.models.attention import TERMS
 from lrjax.plotting import ablation
 from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions, joined
-from lrjax.training import sweep
 from lrjax.training.retrieval import MEASURES, tabled
 
 common.define_flags(encoder=False, frozen=True)
@@ -25,7 +24,7 @@ common.define_flags(encoder=False, frozen=True)
 
 def main() -> None:
     run = common.restore()
-    columns = sweep.model_columns(run.sweep)
+    columns = run.model_columns(run.sweep)
     by = conditions(columns, columns)
     models = common.models_of(run)
     common.tell_by(models, by, tabled(models))

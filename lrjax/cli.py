@@ -16,8 +16,10 @@ from lrjax import devices, hosts, output, paths, surroundings
 from lrjax.config import Sweep, get_config, validate
 from lrjax.errors import InputError, SaveError, suggest
 from lrjax.storage import workdir
-from lrjax.training import sweep
+from lrjax.training import loop
+from lrjax.training.programs import Measure
 from lrjax.training.progress import Progress
+from lrjax.training.run import Run
 from lrjax.training.stop import Stop
 
 _default_config = None
@@ -83,17 +85,17 @@ def run(main: Callable[[], None]) -> None:
         app.run(guarded, flags_parser=_parse)
 
 
-def train(run: sweep.Run, folder: Path, measures: tuple[sweep.Measure, ...] = (), resume: str = "--resume") -> None:
+def train(run: Run, folder: Path, measures: tuple[Measure, ...] = (), resume: str = "--resume") -> None:
     """Train to the end. Asked to stop, save and exit; what could not be saved is said at once, and at the end. `resume`: the flag
     that makes this command go on.
     """
-    print(sweep.plan(run))
+    print(loop.plan(run))
     if run.evaluations and devices.first_process():
         workdir.write_tables(folder, run)  # rows past the restored step are dropped
     progress, save = Progress(run), workdir.Saver(folder, run)
     with Stop() as stop:
         try:
-            sweep.advance(run, progress.on_chunk, progress.on_evaluation, on_checkpoint=save, stop=stop, measures=measures)
+            loop.advance(run, progress.on_chunk, progress.on_evaluation, on_checkpoint=save, stop=stop, measures=measures)
         finally:
             progress.close()
         save(run)
@@ -103,13 +105,13 @@ def train(run: sweep.Run, folder: Path, measures: tuple[sweep.Measure, ...] = ()
         stopped(stop.number, resume)
 
 
-def open_in(folder: Path, wanted: Sweep) -> sweep.Run:
+def open_in(folder: Path, wanted: Sweep) -> Run:
     """The run of a sweep in its folder: new, or as far as it was brought."""
     validate(wanted)
     return workdir.open_run(folder, wanted, resume=(folder / "config.json").is_file())
 
 
-def train_in(folder: Path, wanted: Sweep, measures: tuple[sweep.Measure, ...] = ()) -> sweep.Run:
+def train_in(folder: Path, wanted: Sweep, measures: tuple[Measure, ...] = ()) -> Run:
     """A sweep in its folder, trained to its end: begun, gone on with where it was stopped, or as it is if it is finished."""
     run = open_in(folder, wanted)
     if not run.finished:

@@ -33,7 +33,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")  # arrays of different ra
 from lrjax import config, devices  # noqa: E402
 from lrjax.models.clip import init_clip, model_splits  # noqa: E402
 from lrjax.storage import workdir  # noqa: E402
-from lrjax.training import sweep  # noqa: E402
+from lrjax.training import loop  # noqa: E402
+from lrjax.training.programs import init_program  # noqa: E402
 
 # A trace makes millions of small objects, few of them garbage: looking for it less often is a tenth of the time.
 gc.freeze()
@@ -84,8 +85,8 @@ def shake_run(run):
 
 def untrained(*models):
     """A run of models at their first step, every parameter moved."""
-    run = sweep.start(config.Sweep(models, steps=1, eval_every=1))
-    states = [jax.device_get(sweep.init_program(p.static, p.hyper)) for p in run.programs]
+    run = loop.start(config.Sweep(models, steps=1, eval_every=1))
+    states = [jax.device_get(init_program(p.static, p.hyper)) for p in run.programs]
     return shake_run(dataclasses.replace(run, states=states))
 
 
@@ -94,7 +95,7 @@ def trained(tmp_path_factory):
     """A tiny sweep trained into a workdir: (workdir, run)."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     run = workdir.open_run(folder, tiny_sweep())
-    sweep.advance(run, on_evaluation=partial(workdir.save, folder))
+    loop.advance(run, on_evaluation=partial(workdir.save, folder))
     return folder, run
 
 

@@ -15,7 +15,8 @@ from lrjax.plotting import training
 from lrjax.plotting.ablation import ablation as ablation_figure
 from lrjax.plotting.training import fig3, phases
 from lrjax.stats import select
-from lrjax.training import retrieval, sweep
+from lrjax.training import loop, retrieval
+from lrjax.training.run import history_table, models_table
 
 
 def test_each_row_is_an_evaluation_under_its_gates(shaken):
@@ -26,7 +27,7 @@ def test_each_row_is_an_evaluation_under_its_gates(shaken):
     one = jax.jit(partial(retrieval.evaluate, program.static, exhaustive=True))
     for row in (1, 2):
         hyper, params = (jax.tree.map(lambda x: x[row], tree) for tree in (program.hyper, state.params))
-        splits = sweep.model_splits(program.static, hyper)
+        splits = clip.model_splits(program.static, hyper)
         for ablation in ("none", "EP", "EP+PP+BP", "EP+VP"):
             gates = parse_gates("none" if ablation == "none" else f"{ablation}=0", {"vision": 1, "text": 1}, 2).at(0)
             alone = one(hyper, splits, params, gates)
@@ -60,7 +61,7 @@ def test_heads_and_labels_select(shaken):
 
 def test_depth_and_training_gates_are_ablated_too():
     models = [tiny_model(n_layers_vision=2, gates=gates) for gates in ("PP=0", "none")]
-    run = sweep.advance(sweep.start(config.Sweep(tuple(models), steps=10, eval_every=10)))
+    run = loop.advance(loop.start(config.Sweep(tuple(models), steps=10, eval_every=10)))
     run.states = [s.replace(params=jax.vmap(shake)(s.params)) for s in run.states]
     table = ablate(run, ("none", "PP", "EP"))
     order = table["unseen_pair_order"].reshape(2, 3)
@@ -104,7 +105,7 @@ def test_tables_show_both_kinds_of_candidates_where_there_are_two(shaken):
 
 def test_figures_are_drawn(trained, tmp_path):
     _, run = trained
-    table, history = sweep.models_table(run), sweep.history_table(run)
+    table, history = models_table(run), history_table(run)
     drawn = [
         fig3(table, tmp_path / "f" / "fig3.png"),
         phases(history, tmp_path / "f" / "phases.svg"),
@@ -114,7 +115,7 @@ def test_figures_are_drawn(trained, tmp_path):
 
 
 def test_fig_3_has_a_line_for_each_number_of_layouts(trained, monkeypatch):
-    table, drawn = sweep.models_table(trained[1]), []
+    table, drawn = models_table(trained[1]), []
     both = {name: np.concatenate([column, column]) for name, column in table.items()}
     both["n2"] = np.repeat([5, 20], len(table["n2"]))
     monkeypatch.setattr(training, "save", lambda figure, path: drawn.append(figure))

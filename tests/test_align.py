@@ -16,7 +16,8 @@ from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.models.attention import GATES
 from lrjax.plotting.align import alignment
-from lrjax.training import sweep
+from lrjax.training import loop
+from lrjax.training.programs import init_program
 
 
 def centred(rng, n, d):
@@ -99,7 +100,7 @@ def test_padding_is_inert(trained):
     _, run = trained
     together = align(run).sel(model=0)
     (program,), (state,) = run.programs, run.states
-    alone = sweep.start(config.Sweep((run.sweep.models[0],), 20, 10))
+    alone = loop.start(config.Sweep((run.sweep.models[0],), 20, 10))
     n = FIRST_LABEL + program.static.n_heldout + 4
     params = jax.tree.map(lambda x: x[:1], state.params)
     params = params.replace(**{e: getattr(params, e).replace(E=getattr(params, e).E[:, :n]) for e in ("vision", "text")})
@@ -121,8 +122,8 @@ def test_permutations_shuffle_the_trained_labels_and_differ_by_seed():
 
 def test_depth_has_no_ov(tmp_path):
     models = (tiny_model(), tiny_model(n_layers_text=2))
-    run = sweep.start(config.Sweep(models, steps=1, eval_every=1))
-    run.states = [jax.device_get(sweep.init_program(p.static, p.hyper)) for p in run.programs]
+    run = loop.start(config.Sweep(models, steps=1, eval_every=1))
+    run.states = [jax.device_get(init_program(p.static, p.hyper)) for p in run.programs]
     answer = align(run, count=2)
     assert answer.cosine.sel(space="OV", fit="rotation").notnull().values.tolist() == [True, False]
     assert answer.cosine.sel(space="E").notnull().all()

@@ -7,7 +7,7 @@ from experiments.configs import diversity, diversity_grid, smoke
 from lrjax.config import Model, Sweep, get_config, make_hyper, make_sweep, validate
 from lrjax.errors import InputError
 from lrjax.storage.serialization import sweep_from_json, sweep_to_json
-from lrjax.training.sweep import make_programs
+from lrjax.training.programs import make_programs
 
 
 def test_shipped_configs_are_the_tables_they_say():

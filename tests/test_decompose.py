@@ -14,7 +14,8 @@ from lrjax.analysis.models import of_models, tidy
 from lrjax.models.attention import ROW_CONSTANT, TERMS
 from lrjax.plotting import decompose as figures
 from lrjax.plotting import gradient as gradient_figures
-from lrjax.training import sweep
+from lrjax.training import loop
+from lrjax.training.programs import init_program
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
@@ -84,8 +85,8 @@ def test_tables_hold_the_scores_of_every_scene(shaken, encoder):
 def test_gates_in_force_are_in_the_maps_and_shares():
     """A model trained without EP has no EP; padded labels and depth are no matter."""
     models = [tiny_model(n_layers_vision=2, gates=gates, n_labels=n) for gates, n in (("EP=0", 4), ("none", 6))]
-    run = sweep.start(config.Sweep(tuple(models), steps=10, eval_every=10))
-    run.states = [jax.vmap(shake)(jax.device_get(sweep.init_program(p.static, p.hyper))) for p in run.programs]
+    run = loop.start(config.Sweep(tuple(models), steps=10, eval_every=10))
+    run.states = [jax.vmap(shake)(jax.device_get(init_program(p.static, p.hyper))) for p in run.programs]
     answer = decompose.decompose(run)
     assert answer.sizes["layer"] == 2
     ep = answer.share_all.sel(term="EP")
@@ -97,8 +98,8 @@ def test_gates_in_force_are_in_the_maps_and_shares():
 def test_answers_of_other_shapes_stand_side_by_side():
     """Programs with 1 and 2 heads: what a model does not have is NaN, and no row of the tidy table."""
     models = tuple(tiny_model(n_heads=h, seed=s) for h in (1, 2) for s in (0, 1))
-    run = sweep.start(config.Sweep(models, steps=10, eval_every=10))
-    run.states = [jax.device_get(sweep.init_program(p.static, p.hyper)) for p in run.programs]
+    run = loop.start(config.Sweep(models, steps=10, eval_every=10))
+    run.states = [jax.device_get(init_program(p.static, p.hyper)) for p in run.programs]
     answer = gradient.gradient(run)
     assert answer.sizes == {"model": 4, "head": 2} and answer.n_heads.values.tolist() == [1, 1, 2, 2]
     assert np.isnan(answer.position_gradient.values[:2, 1]).all() and np.isfinite(answer.position_gradient.values[2:]).all()
@@ -143,4 +144,4 @@ def test_figures_are_drawn(trained, tmp_path):
         ]
         assert all(path.stat().st_size > 5000 for path in drawn)
     best = gradient.strongest(gradient.gradient(run))
-    assert gradient_figures.predictor(best.ratio.values, sweep.models_table(run), tmp_path / "p.png").stat().st_size > 5000
+    assert gradient_figures.predictor(best.ratio.values, run.models_table(run), tmp_path / "p.png").stat().st_size > 5000

@@ -17,7 +17,7 @@ from lrjax.models import encoder as towers
 from lrjax.models.attention import attend
 from lrjax.models.clip import unit_gates
 from lrjax.storage import workdir
-from lrjax.training import sweep
+from lrjax.training import loop
 
 
 def test_with_one_block_the_gradient_in_scenes_is_the_position_gradient():
@@ -198,5 +198,5 @@ def deep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deep")
     wanted = tiny_sweep((4,), n_layers_vision=2, n_layers_text=2, relations="left+right", steps=2, eval_every=2)
     run = workdir.open_run(folder, wanted)
-    sweep.advance(run, on_evaluation=partial(workdir.save, folder))
+    loop.advance(run, on_evaluation=partial(workdir.save, folder))
     return folder

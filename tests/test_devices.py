@@ -17,7 +17,9 @@ from conftest import ENVIRONMENT, ROOT, SMOKE, TINY, tiny_sweep
 from lrjax import config, devices
 from lrjax.stats import select
 from lrjax.storage import checkpoint, serialization, workdir
-from lrjax.training import sweep
+from lrjax.training import loop, memory
+from lrjax.training.programs import make_programs, train_chunk
+from lrjax.training.run import history_table, models_table
 
 EIGHT = """
     import re, sys
@@ -29,15 +31,15 @@ EIGHT = """
     from lrjax import devices
     from lrjax.training import sweep
 
-    program, = sweep.make_programs(conftest.tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3), n_devices=8)
+    program, = make_programs(conftest.tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3), n_devices=8)
     assert len(program.rows) == 12 and len(program.hyper.seed) == 16, "padded to divide"
 
     def losses(mesh):
         hyper = devices.place(program.hyper, mesh)
-        splits, states = sweep.split_program(program.static, hyper, mesh), sweep.init_program(program.static, hyper, mesh)
+        splits, states = split_program(program.static, hyper, mesh), init_program(program.static, hyper, mesh)
         args = program.static, hyper, splits, states, jnp.int32(0), 20, mesh
-        text = sweep.train_chunk.lower(*args).compile().as_text()
-        states, losses = sweep.train_chunk(*args)
+        text = train_chunk.lower(*args).compile().as_text()
+        states, losses = train_chunk(*args)
         assert len(losses.sharding.device_set) == len(states.params.vision.E.sharding.device_set) == mesh.size
         return devices.fetch(losses), text
 
@@ -51,9 +53,9 @@ EIGHT = """
     # a whole run, in slabs of 8 on 8 devices, gives the table of all 12 models
     import dataclasses
     wanted = dataclasses.replace(conftest.tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3, steps=10), slab=8)
-    run = sweep.advance(sweep.start(wanted))
+    run = loop.advance(loop.start(wanted))
     assert [len(p.rows) for p in run.programs] == [8, 4] and all(len(p.hyper.seed) == 8 for p in run.programs)
-    print("losses", " ".join(map(str, sweep.models_table(run)["loss"])))
+    print("losses", " ".join(map(str, models_table(run)["loss"])))
 """
 
 
@@ -62,13 +64,13 @@ def test_eight_devices_agree_with_one_and_never_talk():
     assert done.returncode == 0, done.stderr
     told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert float(told["difference"]) < 1e-5 and told["collectives"] == "0"
-    here = sweep.models_table(sweep.advance(sweep.start(tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3, steps=10))))["loss"]
+    here = models_table(loop.advance(loop.start(tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3, steps=10))))["loss"]
     np.testing.assert_allclose(np.array(told["losses"].split(), float), here, atol=1e-5)
 
 
 @pytest.mark.parametrize("slab", [1, 3, 4, 100])
 def test_slabs_of_a_program_are_equal_in_shape_and_hold_every_model_once(slab):
-    programs = sweep.make_programs(config.make_sweep(config.get_config(n_labels=(5, 9), seeds=5)), slab)
+    programs = make_programs(config.make_sweep(config.get_config(n_labels=(5, 9), seeds=5)), slab)
     assert len({p.static for p in programs}) == 1, "one padding, so one compilation"
     assert len({len(p.hyper.seed) for p in programs}) == 1 and len(programs[0].hyper.seed) <= slab
     assert np.concatenate([p.rows for p in programs]).tolist() == list(range(10))
@@ -76,11 +78,11 @@ def test_slabs_of_a_program_are_equal_in_shape_and_hold_every_model_once(slab):
 
 def test_a_sweep_in_slabs_is_the_same_sweep(trained):
     _, whole = trained
-    sweep.train_chunk.clear_cache()
-    run = sweep.advance(sweep.start(dataclasses.replace(whole.sweep, slab=3)))
-    assert [len(p.rows) for p in run.programs] == [2, 2] and sweep.train_chunk._cache_size() == 1
+    train_chunk.clear_cache()
+    run = loop.advance(loop.start(dataclasses.replace(whole.sweep, slab=3)))
+    assert [len(p.rows) for p in run.programs] == [2, 2] and train_chunk._cache_size() == 1
     assert run.sweep == whole.sweep, "slabs are how a sweep runs, not what it is"
-    loss = lambda run: select(sweep.history_table(run), slice(4, None))["loss"]
+    loss = lambda run: select(history_table(run), slice(4, None))["loss"]
     np.testing.assert_allclose(loss(run), loss(whole), atol=1e-5)
     # stored as one table of models, restored in the slabs it was trained in
     again = serialization.run_from_arrays(*serialization.run_to_arrays(run))
@@ -89,11 +91,11 @@ def test_a_sweep_in_slabs_is_the_same_sweep(trained):
 
 
 def test_memory_is_counted_per_model():
-    small, large = (sweep.bytes_of_model(config.Model(d_model=d)) for d in (32, 512))
+    small, large = (memory.bytes_of_model(config.Model(d_model=d)) for d in (32, 512))
     assert 1e6 < small < large < 1e8
     default = config.make_sweep(config.get_config(seeds=1))
-    assert sweep.models_that_fit(default) > 100
-    assert "plan: 5 models, 15,000 model-steps on 1 cpu device, 1 program" in sweep.plan(sweep.start(default))
+    assert memory.models_that_fit(default) > 100
+    assert "plan: 5 models, 15,000 model-steps on 1 cpu device, 1 program" in loop.plan(loop.start(default))
 
 
 def two_processes(folder, srun=False, **changes):
@@ -126,9 +128,9 @@ def test_two_processes_train_one_sweep_and_one_process_restores_it(tmp_path):
     assert "step 10/10" in told[0][0] and "n_labels" in told[0][0], "process 0 prints"
     assert "step" not in told[1][0] and "n_labels" not in told[1][0], "and it alone"
     restored = workdir.restore(tmp_path / "w")
-    alone = sweep.advance(sweep.start(tiny_sweep(steps=10)))
+    alone = loop.advance(loop.start(tiny_sweep(steps=10)))
     assert restored.sweep == alone.sweep
-    loss = lambda run: sweep.models_table(run)["loss"]
+    loss = lambda run: models_table(run)["loss"]
     np.testing.assert_allclose(loss(restored), loss(alone), atol=1e-5)
     norms = [np.linalg.norm(run.states[0].params.vision.E, axis=(1, 2)) for run in (restored, alone)]
     np.testing.assert_allclose(*norms, rtol=1e-5)

@@ -14,7 +14,7 @@ from lrjax.analysis.models import healthy, where
 from lrjax.errors import InputError
 from lrjax.stats import read_csv
 from lrjax.storage import workdir
-from lrjax.training import sweep
+from lrjax.training import loop
 
 SHORT = dict(seeds=1, steps=4, eval_every=2, lr=(1e-3, 1e30))
 SWEEPS = {  # what is asked of each, beside what is asked of a row
@@ -38,7 +38,7 @@ def half_gone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("diverged")
     for name, fields in SWEEPS.items():
         run = workdir.open_run(folder / name, tiny_sweep(**SHORT | fields))
-        sweep.advance(run, on_evaluation=partial(workdir.save, folder / name), measures=(gradient.columns,))
+        loop.advance(run, on_evaluation=partial(workdir.save, folder / name), measures=(gradient.columns,))
         assert sorted(run.diverged_at.mask.tolist()) == [False] * (n := len(run.sweep.models) // 2) + [True] * n
     return folder
 
@@ -79,7 +79,7 @@ def test_every_answer_of_a_study_is_of_healthy_models(half_gone):
 def test_the_healthy_part_of_a_run(half_gone):
     run = workdir.restore(half_gone / "row")
     part = healthy(run)
-    assert part.sweep.numbers == (0, 1, 4, 5) and part.diverged_at.mask.all() and sweep.divergences(part) == ""
+    assert part.sweep.numbers == (0, 1, 4, 5) and part.diverged_at.mask.all() and run.divergences(part) == ""
     assert healthy(part) is part
     with pytest.raises(InputError, match="all 4 models have diverged"):
         healthy(where(run, ["lr=1e30"]))
@@ -87,7 +87,7 @@ def test_the_healthy_part_of_a_run(half_gone):
 
 def test_a_moment_that_is_infinite_is_seen_though_the_loss_is_finite():
     """It stops its parameter for good: no loss would ever tell."""
-    run = sweep.start(config.Sweep(tuple(tiny_model(seed=seed) for seed in range(3)), steps=4, eval_every=2))
+    run = loop.start(config.Sweep(tuple(tiny_model(seed=seed) for seed in range(3)), steps=4, eval_every=2))
 
     def overflow(run):
         if run.step == 2:
@@ -95,7 +95,7 @@ def test_a_moment_that_is_infinite_is_seen_though_the_loss_is_finite():
             adam.nu.text.E[1, 0] = np.inf
             run.states[0] = run.states[0].replace(opt_state=(adam, *rest))
 
-    table = sweep.models_table(sweep.advance(run, on_evaluation=overflow))
+    table = run.models_table(loop.advance(run, on_evaluation=overflow))
     assert run.diverged_at.tolist() == [None, 4, None]
     assert all(np.isfinite(leaf).all() for leaf in np.asarray(run.states[0].params.text.E))
     assert np.isnan(run.history.values[-1][1]).all() and np.isfinite(run.history.values[-1][[0, 2]]).all()

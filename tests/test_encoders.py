@@ -18,7 +18,9 @@ from lrjax.analysis import one_head
 from lrjax.analysis.ablate import VARIANT_ABLATIONS
 from lrjax.analysis.gradient import NAMES
 from lrjax.config import Sweep
-from lrjax.training import retrieval, sweep
+from lrjax.training import retrieval
+from lrjax.training.programs import make_programs
+from lrjax.training.run import model_columns
 
 ACCURACIES = ("loss", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
@@ -73,7 +75,7 @@ def study(tmp_path_factory):
 
 def measured(wanted):
     """The accuracies that models of a sweep have, whatever their shapes."""
-    of = [retrieval.metric_names(p.static, p.static.world.SETS) for p in sweep.make_programs(wanted)]
+    of = [retrieval.metric_names(p.static, p.static.world.SETS) for p in make_programs(wanted)]
     return ("loss", *(name for name in of[0] if all(name in names for names in of)))
 
 
@@ -84,7 +86,7 @@ def drawn(folder, parts, answers, measured, low=0.05):
     made, rng = Study(folder, parts, kept=folder), np.random.default_rng(0)  # tables without sweeps: an archive
     for name, part in parts.items():
         wanted = sweep_of(importlib.import_module(f"experiments.configs.{part.config}").get_config(), 2, 8, quick=False)
-        columns = sweep.model_columns(wanted)
+        columns = model_columns(wanted)
         own = measured(wanted)
         models = with_numbers(rng, columns, own)
         history = with_numbers(rng, crossed(columns, step=(0, 300, 600)), own)

@@ -20,7 +20,7 @@ from lrjax.errors import InputError
 from lrjax.models.losses import LOSSES
 from lrjax.models.positions import POSITIONS
 from lrjax.storage import checkpoint, serialization, workdir
-from lrjax.training import sweep
+from lrjax.training.programs import init_program, make_programs, split_program, train_chunk
 
 FIELDS = ("seeds", "first_seed", "scales", *RUN, *AXES, *STATIC)
 TASKS = ("row", "row:distractors=2", "grid", "grid:height=6,size=2,patch=2", "grid:size=9", "three", "nearer")
@@ -129,9 +129,9 @@ def test_accepted_configs_of_different_shapes_train():
     @settings(max_examples=SHAPES, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
     @given(small)
     def train(config):
-        (program,) = sweep.make_programs(make_sweep(TINY | config | {"seeds": 1}))
-        parts = (part(program.static, program.hyper) for part in (sweep.split_program, sweep.init_program))
-        states, losses = sweep.train_chunk(program.static, program.hyper, *parts, jnp.int32(0), 2)
+        (program,) = make_programs(make_sweep(TINY | config | {"seeds": 1}))
+        parts = (part(program.static, program.hyper) for part in (split_program, init_program))
+        states, losses = train_chunk(program.static, program.hyper, *parts, jnp.int32(0), 2)
         assert losses.shape == (1, 2) and jnp.isfinite(losses).all() and (states.diverged_at == -1).all()
         ran.append(program.static)
 

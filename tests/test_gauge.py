@@ -16,7 +16,7 @@ from lrjax.errors import InputError
 from lrjax.models.attention import GATES
 from lrjax.models.clip import embed_images, init_clip, model_splits, unit_gates
 from lrjax.storage import workdir
-from lrjax.training import sweep
+from lrjax.training import loop
 from lrjax.training.step import init_state, train_steps
 
 
@@ -101,7 +101,7 @@ def test_moving_cls_changes_no_answer_but_that_to_an_ablation(shaken):
 
 def test_deeper_vision_has_no_gauge():
     model = tiny_model(n_layers_vision=2)
-    run = sweep.start(config.Sweep((model,), steps=10, eval_every=10))
+    run = loop.start(config.Sweep((model,), steps=10, eval_every=10))
     for ask in (gauge.law, gauge.moved, lambda run: gauge.move_cls(run, 1.0)):
         with pytest.raises(InputError, match="gauge: n_layers_vision=2; expected 1"):
             ask(run)

@@ -17,7 +17,7 @@ from lrjax import config, stats
 from lrjax.analysis import gradient
 from lrjax.errors import InputError
 from lrjax.storage import workdir
-from lrjax.training import sweep
+from lrjax.training import loop
 
 EVERY = (*claims.CLAIMS, *claims.OURS, *task_claims.CLAIMS, *encoder_claims.CLAIMS)
 
@@ -91,7 +91,7 @@ def tiny_study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     wanted = config.make_sweep(config.get_config(n_labels=(5, 15, 25), seeds=2, steps=20, eval_every=10, L=6, **TINY))
     run = workdir.open_run(folder / "default", wanted)
-    sweep.advance(run, measures=(gradient.columns,))
+    loop.advance(run, measures=(gradient.columns,))
     workdir.save(folder / "default", run)
     made = Study(folder)
     assert set(made.make("default", study.WHOLE)) == set(study.WHOLE)

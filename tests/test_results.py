@@ -17,7 +17,8 @@ from experiments.studies.study import Part, Study
 from lrjax import stats
 from lrjax.errors import InputError
 from lrjax.storage import results, workdir
-from lrjax.training import sweep
+from lrjax.training import loop
+from lrjax.training.run import models_table
 
 PARTS = {"default": Part("diversity", ("strongest", "shares", "rise"))}
 
@@ -41,7 +42,7 @@ def made(answered, tmp_path):
 @pytest.fixture(scope="module")
 def later():
     """A sweep of other seeds, trained."""
-    return sweep.advance(sweep.start(tiny_sweep(first_seed=50)))
+    return loop.advance(loop.start(tiny_sweep(first_seed=50)))
 
 
 def replace(folder, run):
@@ -147,7 +148,7 @@ def test_the_tables_of_a_finished_sweep_are_those_of_its_checkpoint(made):
     """As after a kill between the last save and its tables."""
     folder, wanted = made.path("default"), tiny_sweep()
     models = (folder / "models.csv").read_bytes()
-    stats.write_csv(folder / "models.csv", sweep.models_table(sweep.start(wanted)))
+    stats.write_csv(folder / "models.csv", models_table(loop.start(wanted)))
     made.train("default", wanted)
     assert (folder / "models.csv").read_bytes() == models
 
@@ -381,7 +382,7 @@ def test_the_version_of_an_analysis_is_of_the_model_and_not_of_figures_or_pages(
         "lrjax.models.attention",
         "lrjax.models.clip",
         "lrjax.models.encoder",
-        "lrjax.training.sweep",
+        "lrjax.training.programs",
         "lrjax.data.tasks.grid",
         "lrjax.xla",
     } <= set(modules)

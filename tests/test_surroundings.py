@@ -17,7 +17,7 @@ from lrjax.analysis.models import of_models
 from lrjax.errors import InputError
 from lrjax.models import clip
 from lrjax.storage import workdir
-from lrjax.training import sweep
+from lrjax.training import loop
 
 # Settings that change no random stream, and no number beyond its last bits, by why.
 HARMLESS = {
@@ -98,7 +98,7 @@ def test_settings_of_jax_change_no_bit(trained, tmp_path):
     norms = lambda static, hyper, splits, params, gates: {"norm": jnp.linalg.norm(params.vision.E @ params.vision.W_proj)}
     with hostile():
         run = workdir.open_run(tmp_path / "w", tiny_sweep())
-        sweep.advance(run)
+        loop.advance(run)
         workdir.save(tmp_path / "w", run)
         restored = workdir.restore(tmp_path / "w")
         answer = of_models(restored, norms, {"norm": ()})

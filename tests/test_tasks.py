@@ -28,7 +28,9 @@ from lrjax.models import clip, encoder, localization_head, lookup_tables
 from lrjax.models.attention import GATES
 from lrjax.models.losses import contrastive_loss, sigmoid_loss
 from lrjax.storage import workdir
-from lrjax.training import retrieval, sweep
+from lrjax.training import loop, retrieval
+from lrjax.training.programs import init_program
+from lrjax.training.run import history_table, models_table
 from lrjax.training.step import batch_loss
 
 KEY = jax.random.key(3)
@@ -899,7 +901,7 @@ def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_heads):
 
 
 def test_a_model_with_a_head_is_asked_what_it_knows(trained_heads):
-    history = sweep.history_table(trained_heads)
+    history = history_table(trained_heads)
     for name in ("seen_pair", "unseen_pair"):
         for column in (f"{name}_place", f"{name}_order_told"):
             assert ((history[column] >= 0) & (history[column] <= 1)).all(), column
@@ -909,7 +911,7 @@ def test_a_model_with_a_head_is_asked_what_it_knows(trained_heads):
 def test_without_the_contrastive_loss_captions_only_decay(trained_heads):
     """Their gradient is exactly 0: every parameter of the text encoder is what it was, times prod(1 - lr_t wd)."""
     (program,), (state,) = trained_heads.programs, trained_heads.states
-    start = jax.device_get(sweep.init_program(program.static, program.hyper)).params
+    start = jax.device_get(init_program(program.static, program.hyper)).params
     decay = np.prod([1 - 0.01 * min(1, (step + 1) / 10) * 0.1 for step in range(20)])
     assert set(program.hyper.contrastive.tolist()) == {0, 1}
     for model, weight in enumerate(program.hyper.contrastive):
@@ -925,7 +927,7 @@ def test_without_the_contrastive_loss_captions_only_decay(trained_heads):
 def test_a_head_is_asked_about_images_that_count(trained_heads):
     """The exhaustive set of seen pairs also holds trained layouts and labels that a model does not have, with weight 0."""
     (program,), (state,) = trained_heads.programs, trained_heads.states
-    static, task, history = program.static, program.static.world, sweep.history_table(trained_heads)
+    static, task, history = program.static, program.static.world, history_table(trained_heads)
     hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
     assert hyper.n_labels < static.n_labels_max
 
@@ -1043,7 +1045,7 @@ def test_every_kind_of_task_is_possible_as_it_stands():
 def saved_and_trained(folder, **fields):
     """A tiny sweep of 3 and 4 labels, trained into a folder."""
     run = workdir.open_run(folder, tiny_sweep(n_labels=(3, 4), seeds=1, lr=(0.01,), n_heldout=3, **fields))
-    return sweep.advance(run, on_evaluation=partial(workdir.save, folder))
+    return loop.advance(run, on_evaluation=partial(workdir.save, folder))
 
 
 @pytest.fixture(scope="module")
@@ -1066,12 +1068,12 @@ def trained_threes(folders):
 @pytest.mark.parametrize("name", ["head", "three"])
 def test_a_sweep_learns_and_comes_back_from_its_folder(name, folders, request):
     run = request.getfixturevalue(f"trained_{name}s")
-    history, again = sweep.history_table(run), workdir.restore(folders / name)
+    history, again = history_table(run), workdir.restore(folders / name)
     assert run.diverged_at.mask.all() and (history["loss"][history["step"] == 20] < history["loss"][history["step"] == 10]).all()
     assert ("unseen_chain_order_zyx" in history) == (name == "three")
     assert again.sweep == run.sweep and again.finished
     chex.assert_trees_all_equal(again.states, run.states)
-    for table in (sweep.models_table, sweep.history_table):
+    for table in (models_table, history_table):
         jax.tree.map(np.testing.assert_array_equal, table(again), table(run))
 
 

@@ -16,7 +16,8 @@ from lrjax.models import encoder as towers
 from lrjax.models.attention import GATES, VALUES
 from lrjax.models.clip import init_clip, model_splits, shapes
 from lrjax.plotting.values import attribution
-from lrjax.training import retrieval, sweep
+from lrjax.training import loop, retrieval
+from lrjax.training.programs import init_program
 
 ask = jax.jit(attribute, static_argnums=(0, 1))
 
@@ -171,8 +172,8 @@ def test_all_models_at_once_named_axes_and_ranks(trained, tmp_path):
 
 def test_shapes_that_differ_are_asked_together():
     models = (tiny_model(), tiny_model(n_layers_vision=2))
-    run = sweep.start(config.Sweep(models, steps=1, eval_every=1))
-    run.states = [jax.device_get(sweep.init_program(p.static, p.hyper)) for p in run.programs]
+    run = loop.start(config.Sweep(models, steps=1, eval_every=1))
+    run.states = [jax.device_get(init_program(p.static, p.hyper)) for p in run.programs]
     by_rank = ranked(values(run))
     assert {"b_O", "L1 b_O", "head #4"} <= set(by_rank.part.values.tolist())
     known = by_rank["mean"].sel(part=["head #2", "head #3"]).notnull().values

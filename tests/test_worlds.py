@@ -27,7 +27,8 @@ from lrjax.errors import InputError
 from lrjax.models import clip, decoder
 from lrjax.plotting import tasks as task_figures
 from lrjax.storage import results, workdir
-from lrjax.training import retrieval, sweep
+from lrjax.training import loop, retrieval
+from lrjax.training.run import history_table, model_columns
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,7 @@ def test_a_gradient_is_the_mean_step_to_the_right_and_down(grids):
 
 def test_maps_are_of_the_best_model_of_each_condition(grids):
     answer = grid.directions(grids)
-    models = sweep.model_columns(grids.sweep) | {"unseen_pair": np.array([0.2, np.nan])}
+    models = model_columns(grids.sweep) | {"unseen_pair": np.array([0.2, np.nan])}
     found = grid.best_maps(answer, models)
     assert set(found["model"].tolist()) == {0, 1}, "they differ in positions, so each is the best of its own"
     assert len(found["score"]) == 2 * 2 * 12
@@ -394,8 +395,8 @@ def test_gates_of_a_reader_act_where_words_look_at_the_image(spoken):
 @pytest.mark.parametrize("objective", ["autoregressive", "autoregressive_raw"])
 def test_a_reader_learns_and_its_accuracies_have_names(objective):
     changes = dict(objective=objective, n_labels=(4,), seeds=1, steps=60, eval_every=30, lr=0.01)
-    run = sweep.advance(sweep.start(tiny_sweep(**changes)))
-    history = sweep.history_table(run)
+    run = loop.advance(loop.start(tiny_sweep(**changes)))
+    history = history_table(run)
     assert history["loss"][-1] < history["loss"][1] - 0.1
     assert 0 <= history["unseen_pair_order"][-1] <= 1 and np.isnan(history["unseen_pair_t2i"]).all()
     table = ablate.ablate(run, ("none", "EP"), encoder="text")

@@ -7,7 +7,7 @@ from lrjax.analysis import decompose, gradient, heads
 from lrjax.analysis.models import tidy, where
 from lrjax.config import steps_per_epoch
 from lrjax.stats import Table
-from lrjax.training.sweep import Run, history_table, model_columns, models_table
+from lrjax.training.run import Run, history_table, model_columns, models_table
 
 PHASES = ("single", "seen_pair", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")  # the accuracies of `curves`
 

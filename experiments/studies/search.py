@@ -9,8 +9,8 @@ from lrjax.analysis.models import healthy, tidy
 from lrjax.config import Sweep
 from lrjax.plotting import encoders as figures
 from lrjax.stats import Table, format_interval, format_table, groups, joined, share_interval
-from lrjax.training import sweep
 from lrjax.training.retrieval import ends
+from lrjax.training.run import Run, history_table, models_table
 
 SLAB = 64  # models that train at a time
 HOW = ("position_gradient", "label_spread", "ratio", "share_EP", "share_PP", "share_BP", "lean", "unseen_pair_order")
@@ -33,10 +33,10 @@ def search(
     print(figures.search(screen, full, one_head.RANGES, folder / f"one_head.{suffix}"))
 
 
-def stage(folder: Path, name: str, models, steps: int, every: int) -> tuple[sweep.Run, Table]:
+def stage(folder: Path, name: str, models, steps: int, every: int) -> tuple[Run, Table]:
     """Train configurations; the run, and `best` of its history, written and printed."""
     run = cli.train_in(folder / name, Sweep(tuple(models), steps, every, SLAB), (gradient.columns,))
-    table = one_head.best(sweep.history_table(run), run.sweep)
+    table = one_head.best(history_table(run), run.sweep)
     tell(folder, name, table)
     return run, table
 
@@ -45,11 +45,11 @@ def confirm(folder: Path, trained: Sweep, full: Table, n: int, every: int) -> No
     """The best n configurations with fresh seeds; and how those that succeed do it."""
     models, steps = one_head.chosen(trained, full, n, one_head.FRESH), full["step"][:n]
     run = cli.train_in(folder / "confirm", Sweep(tuple(models), int(steps.max()), every, SLAB), (gradient.columns,))
-    tell(folder, "confirm", one_head.confirmed(sweep.history_table(run), steps, len(one_head.FRESH)))
+    tell(folder, "confirm", one_head.confirmed(history_table(run), steps, len(one_head.FRESH)))
     asked = healthy(run)
     found = gradient.carried(tidy(gradient.strongest(gradient.gradient(asked))))
     found = joined(found, tidy(heads.heads(asked)[["head_bias"]]), ["head_bias"])
-    table = joined(sweep.models_table(run), found, [name for name in (*HOW, "head_bias") if name in found])
+    table = joined(models_table(run), found, [name for name in (*HOW, "head_bias") if name in found])
     ONE_HEAD.write(folder, "how", table)
     print(
         "\nhow: of each confirmed configuration the seeds that succeed and those that fail, at the last step (mean [95 % interval])"

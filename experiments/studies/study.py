@@ -26,7 +26,7 @@ from lrjax.errors import InputError
 from lrjax.gates import NONE, in_steps
 from lrjax.stats import Table
 from lrjax.storage import files, results, workdir
-from lrjax.training.sweep import Run, models_table
+from lrjax.training.run import Run, models_table
 
 ROUTES = (NONE, "EP", "PP", "EP+PP", "EP+PP+BP", "VP", "EP+PP+BP+VP")  # places known by attending to them, and by reading there
 

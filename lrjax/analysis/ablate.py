@@ -38,7 +38,7 @@ from lrjax.models.clip import CLIP, shapes, stream
 from lrjax.models.positions import WITHOUT_P
 from lrjax.stats import Table
 from lrjax.training.retrieval import evaluate, metric_names
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "VP", "EP+PP", "EP+BP", "EP+PP+BP", "EP+VP")
 VARIANT_ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "EB", "BB", "EB+BB", "EP+PP+BP", "VP")  # of other encoders

@@ -29,7 +29,7 @@ from lrjax.models.attention import GATES, ROW_CONSTANT, TERMS, Trace, project, t
 from lrjax.models.clip import CLIP, shapes
 from lrjax.models.encoder import Encoder
 from lrjax.models.lookup_tables import first_rows
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 LEARNED = ("EE", "EP", "PE", "PP")  # what (E+P) W_QK (E+P)^T is made of
 SHARES = ("share", "share_all", "std_ratio", "std_ratio_all", "std_ratio_learned", "std_ratio_learned_all")

@@ -50,7 +50,7 @@ from lrjax.models.attention import GATES, TERMS, attend
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.models.encoder import Encoder, Shape, passes, projected, unit
 from lrjax.stats import Table, groups
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 VIA = ("pattern", "values", "both")
 # What a caption's counterpart says of (first, second, word): the opposite.

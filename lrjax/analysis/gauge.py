@@ -22,7 +22,7 @@ from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
 from lrjax.models.clip import CLIP, init_clip
 from lrjax.stats import Table
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 ABLATIONS = (NONE, "EP", "PP", "BP", "EP+PP", "EP+PP+BP")
 PLACES = {"as trained": None, "wholly E_cls": 1.0, "wholly P_0": 0.0}  # of the CLS vector: the share that E_cls gets

@@ -20,7 +20,7 @@ from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, shapes, tower
 from lrjax.stats import Table, conditions, groups, select
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 PARTS = ("across", "down", "rest")
 

@@ -29,7 +29,7 @@ from lrjax.models import encoder as towers
 from lrjax.models.attention import EVERY, VALUES
 from lrjax.models.clip import CLIP, shapes
 from lrjax.stats import Table, groups, select
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 LEFT, RIGHT = 1 / 3, 2 / 3  # head_bias below: leans left; above: leans right
 DIRECTIONS = ("both", "one", "neither")  # which ways heads lean: left and right, one of them, or not

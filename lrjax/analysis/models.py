@@ -27,7 +27,8 @@ from lrjax.gates import ENCODERS, canonical
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.models.positions import LEARNED
 from lrjax.stats import Table
-from lrjax.training.sweep import History, Measure, Program, Run, model_columns
+from lrjax.training.programs import Measure, Program
+from lrjax.training.run import History, Run, model_columns
 
 FIELDS = {field.name: field.type for field in dataclasses.fields(Model)}
 

@@ -25,7 +25,7 @@ from lrjax.gates import Gates
 from lrjax.models import decoder
 from lrjax.models.attention import TERMS
 from lrjax.models.clip import CLIP
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 WORDS = {"first": 0, "second": 2}  # label -> the word that it is predicted from: what begins a caption, the relation
 BATCH = 300  # images traced at a time

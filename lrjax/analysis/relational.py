@@ -40,7 +40,7 @@ from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, shapes
 from lrjax.stats import Table, groups, select
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 MEASURES = {"printed": (("EE",), ("EP",)), "sums": (TOKEN_TERMS, POSITION_TERMS)}  # measure -> terms of Delta_label, of Delta_pe
 LEANS = ("left", "neither", "right")

@@ -29,7 +29,7 @@ from lrjax.gates import Gates
 from lrjax.models import encoder as towers
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.stats import Table
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 WHATEVER = 0.95
 SETS = ("heldout", "trained")

@@ -39,7 +39,7 @@ from lrjax.models.attention import VALUES, normalise
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.models.encoder import Encoder, Shape
 from lrjax.training.retrieval import TIE
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 ROLES = {
     "vision": ("CLS", "left object", "right object", "background"),

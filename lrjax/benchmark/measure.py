@@ -30,7 +30,8 @@ from lrjax.benchmark import dense, eager
 from lrjax.config import Hyper, Static, Sweep
 from lrjax.errors import InputError
 from lrjax.models.clip import init_clip, model_splits
-from lrjax.training import flops, sweep
+from lrjax.training import flops, programs
+from lrjax.training.programs import evaluate_program, make_programs, split_program
 
 LRJAX, ALONE, DENSE = "lrjax", "lrjax, one at a time", "dense JAX (flax)"
 EAGER = {"eager PyTorch": None, "eager PyTorch, 1 thread": 1}  # row -> threads (None: PyTorch's default)
@@ -82,14 +83,14 @@ class Row:
 
 def first_models(table: Sweep, n: int) -> tuple[Static, Hyper]:
     """The first n models of a table, seeds outermost, as one program whose shapes do not depend on n: leaves [n, ...]."""
-    programs = sweep.make_programs(table)
-    if len(programs) > 1 or len(table.models) < n:
-        raise InputError(f"config: {len(table.models)} models in {len(programs)} programs; expected one program of at least {n}")
+    groups = make_programs(table)
+    if len(groups) > 1 or len(table.models) < n:
+        raise InputError(f"config: {len(table.models)} models in {len(groups)} programs; expected one program of at least {n}")
     order = np.argsort([model.seed for model in table.models], kind="stable")[:n]
-    static = programs[0].static
+    static = groups[0].static
     if static.gated or static.mask_repeats:
         raise InputError("config: gates and mask_repeats are not in the baselines; benchmark gates='none', mask_repeats=False")
-    return static, jax.tree.map(lambda x: x[order], programs[0].hyper)
+    return static, jax.tree.map(lambda x: x[order], groups[0].hyper)
 
 
 def rows(table: Sweep, n: int, steps: int) -> list[Row]:
@@ -121,9 +122,9 @@ def make_cases(static: Static, hyper: Hyper, n: int, steps: int) -> list[Case]:
     """lrjax, the dense baseline, the same models one at a time through lrjax, and eager PyTorch if it is installed."""
     make = partial(jax_case, static=static, steps=steps)
     ours, plain = flops.total(flops.lrjax_counts(static)), flops.total(flops.dense_counts(static))
-    cases = [make(LRJAX, sweep, ours, hyper, n), make(DENSE, dense, plain, hyper, n)]
+    cases = [make(LRJAX, programs, ours, hyper, n), make(DENSE, dense, plain, hyper, n)]
     if n > 1:
-        cases.append(make(ALONE, sweep, ours, jax.tree.map(lambda x: x[:ALONE_LIMIT], hyper), 1))
+        cases.append(make(ALONE, programs, ours, jax.tree.map(lambda x: x[:ALONE_LIMIT], hyper), 1))
     if eager.available():
         one = jax.tree.map(lambda x: x[0], hyper)
         cases += [Case(name, 1, steps, eager_run(static, one, steps, threads), plain) for name, threads in EAGER.items()]
@@ -140,7 +141,7 @@ def jax_case(name: str, module, count: flops.Count, hyper: Hyper, size: int, *, 
     total, mesh = len(hyper.seed), mesh_for(size)
     groups = [devices.place(jax.tree.map(lambda x: x[i : i + size], hyper), mesh) for i in range(0, total, size)]
     states = [module.init_program(static, group, mesh) for group in groups]
-    splits = [sweep.split_program(static, group, mesh) for group in groups]
+    splits = [split_program(static, group, mesh) for group in groups]
     begin = devices.replicate(np.int32(0), mesh)
     lower = lambda: module.train_chunk.lower(static, groups[0], splits[0], states[0], begin, steps, mesh)
     compiled, cold, cached = compile_times(lower)
@@ -273,10 +274,10 @@ def evaluation_share(table: Sweep, n: int, step_ms: float) -> float:
     static, hyper = first_models(table, n)
     mesh = mesh_for(n)
     hyper = devices.place(hyper, mesh)
-    splits = sweep.split_program(static, hyper, mesh)
+    splits = split_program(static, hyper, mesh)
     params = devices.over_models(jax.vmap(partial(init_clip, static)), mesh)
     params = jax.jit(params)(hyper)
     step = devices.replicate(np.int32(0), mesh)
-    run = lambda: jax.block_until_ready(sweep.evaluate_program(static, False, hyper, splits, params, step, mesh=mesh))
+    run = lambda: jax.block_until_ready(evaluate_program(static, False, hyper, splits, params, step, mesh=mesh))
     (seconds,) = clock([run], rounds=3)
     return seconds / (n * table.eval_every * step_ms * 1e-3)

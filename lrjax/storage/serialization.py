@@ -13,8 +13,10 @@ import numpy as np
 from lrjax import surroundings
 from lrjax.config import MAX_MODELS, Model, Sweep
 from lrjax.errors import InputError, Unusable
+from lrjax.training.loop import start
+from lrjax.training.programs import slabs_by_shape
+from lrjax.training.run import History, Run
 from lrjax.training.step import TrainState, init_state
-from lrjax.training.sweep import History, Run, slabs_by_shape, start
 
 LENGTH = ("steps", "eval_every", "epochs", "evaluations")  # fields of a Sweep that say how long it is
 

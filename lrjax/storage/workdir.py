@@ -24,8 +24,8 @@ from lrjax.errors import InputError, SaveError, Unusable, warn
 from lrjax.stats import write_csv
 from lrjax.storage import checkpoint, results, serialization
 from lrjax.storage.files import write_atomically
-from lrjax.training import sweep
-from lrjax.training.sweep import Run
+from lrjax.training import loop
+from lrjax.training.run import Run
 
 TABLES = ("models.csv", "history.csv")
 NAMES = (*TABLES, "checkpoints", *results.FOLDERS)  # what a sweep's folder has beside config.json
@@ -49,7 +49,7 @@ def open_run(workdir: str | Path, wanted: Sweep, *, resume: bool = False, overwr
         if not (workdir / "config.json").is_file():
             raise InputError(f"--workdir={workdir}: not the folder that process 0 sees; give one that all hosts share")
         steps = checkpoint.saved_steps(workdir / "checkpoints")
-        return _as_wanted(_newest(steps)[0], wanted) if steps else sweep.start(wanted)
+        return _as_wanted(_newest(steps)[0], wanted) if steps else loop.start(wanted)
     run = _open_first(workdir, wanted, resume, overwrite)
     devices.wait_for_all("workdir is open")
     return run
@@ -79,7 +79,7 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
     except OSError as error:
         reason = getattr(error.__cause__, "strerror", None) or error.strerror or error
         raise InputError(f"--workdir={workdir}: cannot be written ({reason}); give a folder that can") from error
-    return sweep.start(wanted)
+    return loop.start(wanted)
 
 
 def _lock(workdir: Path) -> None:
@@ -116,7 +116,7 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
     """The run that a sweep's folder holds, if it is the one wanted."""
     _refuse_other(workdir, found, wanted)
     steps = checkpoint.saved_steps(workdir / "checkpoints")
-    run, meta = _newest(steps) if steps else (sweep.start(wanted), {})
+    run, meta = _newest(steps) if steps else (loop.start(wanted), {})
     if run.sweep != wanted:
         raise InputError(f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder")
     if not run.finished and not resume:
@@ -325,5 +325,5 @@ class Saver:
 
 def write_tables(workdir: Path, run: Run) -> None:
     """models.csv and history.csv."""
-    for name, table in zip(TABLES, (sweep.models_table(run), sweep.history_table(run)), strict=True):
+    for name, table in zip(TABLES, (run.models_table(run), run.history_table(run)), strict=True):
         write_csv(workdir / name, table)

@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lrjax import devices
-from lrjax.training.sweep import Run
+from lrjax.training.run import Run
 
 
 class Progress:

@@ -1,0 +1,54 @@
+"""How much memory and how many FLOPs a model takes, counted: what decides on the size of slabs and of chunks of steps."""
+
+import dataclasses
+from functools import partial
+
+import jax
+
+from lrjax import devices, surroundings
+from lrjax.config import Model, Static, Sweep, depths, make_hyper, make_static
+from lrjax.models.clip import model_splits, n_parameters, shaped
+from lrjax.training import flops
+from lrjax.training.programs import Program
+
+CHUNK, CHUNK_SECONDS = 50, 5  # steps between two looks of the host, at most; how long they may last
+
+
+def models_that_fit(sweep: Sweep) -> int:
+    """How many models 60 % of the devices' memory holds, and of how many a step is short, by the largest model of the sweep."""
+    models = {dataclasses.replace(m, seed=0) for m in sweep.models}
+    short = CHUNK_SECONDS * devices.slow_flops() // max(flops_of_model(make_static([m])) for m in models)
+    return max(1, int(min(0.6 * devices.memory() // max(map(bytes_of_model, models)), short)))
+
+
+def flops_of_model(static: Static) -> int:
+    """FLOPs of one training step of one model, counted."""
+    return flops.total(flops.lrjax_counts(static)).flops
+
+
+def chunk_steps(program: Program) -> int:
+    """Steps between two looks of the host: few enough to be over soon on a slow machine, since a stop waits for them. Counted, not
+    timed, so that a sweep compiles once; no result depends on it.
+    """
+    return int(
+        min(CHUNK, max(1, CHUNK_SECONDS * devices.slow_flops() // (flops_of_model(program.static) * len(program.hyper.seed))))
+    )
+
+
+@surroundings.pinned()
+def bytes_of_model(model: Model) -> int:
+    """Memory of one model in training, counted: parameters, gradient, optimiser state and a copy of all; activations kept for the
+    backward pass (the B x B logits, embeddings, attention mass over table rows, slot by slot; full sequences beyond the first
+    layer, under dropout and in a reader); splits.
+    """
+    static = make_static([model])
+    splits = jax.tree.leaves(jax.eval_shape(partial(model_splits, static), make_hyper(model)))
+    B, d, h, task, reads = model.batch_size, model.d_model, model.n_heads, static.world, model.objective != "contrastive"
+    seen, said = len(task.image.template), task.n_words
+    rows = task.n_tokens + seen + said + 1
+    activations = 6 * B**2 + 16 * B * model.d_embed + (4 + 2 * task.n_slots) * B * h * rows
+    dense = zip(depths(model).values(), (seen, said + reads * seen), strict=True)
+    for layers, length in dense:
+        layers -= not (reads or model.dropout)
+        activations += layers * B * length * (3 * (8 * d + 4 * h * length) + 4 * model.mlp_ratio * d)
+    return 4 * (6 * n_parameters(shaped(model)) + activations) + sum(x.size * x.dtype.itemsize for x in splits)
