@@ -10,6 +10,7 @@ from lrjax import cli
 from lrjax.analysis.factors import explained
 from lrjax.errors import InputError
 from lrjax.stats import format_table
+from lrjax.training.run import models_table
 
 common.define_flags(encoder=False)
 AXES = flags.DEFINE_list("axes", ["n_labels", "n2"], "the two axes of the sweep")
@@ -20,7 +21,7 @@ def main() -> None:
     run = common.restore()
     if so_far := common.unfinished(run):
         raise InputError(so_far)
-    table = run.models_table(run)
+    table = models_table(run)
     if len(AXES.value) != 2 or not set(AXES.value) <= set(table):
         raise InputError(f"--axes={','.join(AXES.value)}: expected two columns of models.csv, such as n_labels,n2")
     rows, found = [], {}

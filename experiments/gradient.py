@@ -13,6 +13,7 @@ from lrjax.analysis.models import tidy
 from lrjax.models.attention import TERMS
 from lrjax.plotting import gradient as figures
 from lrjax.stats import conditions, format_interval, format_table, groups
+from lrjax.training.run import history_table, model_columns, models_table
 
 common.define_flags()
 
@@ -22,7 +23,7 @@ def main() -> None:
     answer = gradient.gradient(run, flags.FLAGS.encoder)
     best = gradient.strongest(answer)
     there = [term for term in TERMS if abs(best[f"gradient_{term}"]).max() > 1e-6]  # rotary positions have others than learned ones
-    rows, columns = [], run.model_columns(run.sweep)
+    rows, columns = [], model_columns(run.sweep)
     by = conditions(columns, columns)
     for key, models in groups(columns, by).items():
         part = best.isel(model=models)
@@ -37,13 +38,13 @@ def main() -> None:
     if so_far := common.unfinished(run):
         print(f"How well the ratio predicts, and when it appears, is not asked: {so_far}")
     elif flags.FLAGS.encoder == "vision":
-        models = run.models_table(run)
+        models = models_table(run)
         found = gradient.prediction(best.ratio.values, models)
         print(f"\nhow well the ratio predicts, over {len(models['seed'])} models (generalises: above {gradient.GENERALISES})")
         print(format_table(list(found), [[_short(v) for v in row] for row in zip(*found.values(), strict=True)]))
         common.write_table("gradient_predicts", found)
         common.draw("gradient_predicts", figures.predictor, best.ratio.values, models)
-        if gradient.recorded(history := run.history_table(run)):
+        if gradient.recorded(history := history_table(run)):
             when = gradient.onsets(history)
             print("\nfirst evaluation at which half of the final value is reached; share of models whose gradient is there first")
             print(format_table(list(when), [[_short(v) for v in row] for row in zip(*when.values(), strict=True)]))

@@ -14,6 +14,7 @@ from lrjax.plotting import training
 from lrjax.stats import counted, format_interval, format_table, groups, varying
 from lrjax.storage import results, workdir
 from lrjax.training.retrieval import ends, tabled
+from lrjax.training.run import divergences, history_table, models_table
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 WORKDIR = cli.define_path("workdir", None, "folder for everything that the sweep writes", required=True)
@@ -31,17 +32,17 @@ def main() -> None:
         cli.train(run, folder, (gradient.columns,))
     if not devices.first_process():
         return
-    table = run.models_table(run)
+    table = models_table(run)
     workdir.write_tables(folder, run)
     drawn = [
         training.fig3(table, folder / "figures/fig3.png"),
-        training.phases(run.history_table(run), folder / "figures/phases.png"),
+        training.phases(history_table(run), folder / "figures/phases.png"),
     ]
     record = results.Record(f"step {run.step}", "command: sweep", {}, results.code_of(training.fig3))
     for path in drawn:
         results.sign(path, record)
     print_table(table)
-    if gone := run.divergences(run):
+    if gone := divergences(run):
         print(gone)
     for path in (folder / "models.csv", folder / "history.csv", *drawn, folder / "checkpoints"):
         print(path)

@@ -15,6 +15,7 @@ from lrjax.analysis.models import tidy
 from lrjax.plotting import encoders as figures
 from lrjax.stats import joined
 from lrjax.training.retrieval import tabled
+from lrjax.training.run import history_table
 
 common.define_flags(encoder=False)
 SHARES = {f"share_{term}": term for term in gradient.POSITION_TERMS}
@@ -22,7 +23,7 @@ SHARES = {f"share_{term}": term for term in gradient.POSITION_TERMS}
 
 def main() -> None:
     run = common.restore()
-    models, history = common.models_of(run), run.history_table(run)
+    models, history = common.models_of(run), history_table(run)
     skilled = {"model": np.unique(history["model"]), "skilled_at": gradient.first_step(history, "unseen_pair_order")}
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     table = joined(joined(models, skilled, ["skilled_at"]), carried, ["position_gradient", "label_spread", "ratio", *SHARES])

@@ -18,13 +18,14 @@ from lrjax.plotting import ablation
 from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions, joined
 from lrjax.training.retrieval import MEASURES, tabled
+from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False, frozen=True)
 
 
 def main() -> None:
     run = common.restore()
-    columns = run.model_columns(run.sweep)
+    columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     models = common.models_of(run)
     common.tell_by(models, by, tabled(models))

@@ -16,6 +16,7 @@ from lrjax.plotting import decompose as figures
 from lrjax.plotting import gradient as gradient_figures
 from lrjax.training import loop
 from lrjax.training.programs import init_program
+from lrjax.training.run import models_table
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
@@ -144,4 +145,4 @@ def test_figures_are_drawn(trained, tmp_path):
         ]
         assert all(path.stat().st_size > 5000 for path in drawn)
     best = gradient.strongest(gradient.gradient(run))
-    assert gradient_figures.predictor(best.ratio.values, run.models_table(run), tmp_path / "p.png").stat().st_size > 5000
+    assert gradient_figures.predictor(best.ratio.values, models_table(run), tmp_path / "p.png").stat().st_size > 5000

@@ -15,6 +15,7 @@ from lrjax.errors import InputError
 from lrjax.stats import read_csv
 from lrjax.storage import workdir
 from lrjax.training import loop
+from lrjax.training.run import divergences, models_table
 
 SHORT = dict(seeds=1, steps=4, eval_every=2, lr=(1e-3, 1e30))
 SWEEPS = {  # what is asked of each, beside what is asked of a row
@@ -79,7 +80,7 @@ def test_every_answer_of_a_study_is_of_healthy_models(half_gone):
 def test_the_healthy_part_of_a_run(half_gone):
     run = workdir.restore(half_gone / "row")
     part = healthy(run)
-    assert part.sweep.numbers == (0, 1, 4, 5) and part.diverged_at.mask.all() and run.divergences(part) == ""
+    assert part.sweep.numbers == (0, 1, 4, 5) and part.diverged_at.mask.all() and divergences(part) == ""
     assert healthy(part) is part
     with pytest.raises(InputError, match="all 4 models have diverged"):
         healthy(where(run, ["lr=1e30"]))
@@ -95,7 +96,7 @@ def test_a_moment_that_is_infinite_is_seen_though_the_loss_is_finite():
             adam.nu.text.E[1, 0] = np.inf
             run.states[0] = run.states[0].replace(opt_state=(adam, *rest))
 
-    table = run.models_table(loop.advance(run, on_evaluation=overflow))
+    table = models_table(loop.advance(run, on_evaluation=overflow))
     assert run.diverged_at.tolist() == [None, 4, None]
     assert all(np.isfinite(leaf).all() for leaf in np.asarray(run.states[0].params.text.E))
     assert np.isnan(run.history.values[-1][1]).all() and np.isfinite(run.history.values[-1][[0, 2]]).all()

@@ -10,6 +10,7 @@ from lrjax.analysis.models import by_shape, fields_of, of_labels, some_of, where
 from lrjax.errors import InputError
 from lrjax.stats import select
 from lrjax.training import loop
+from lrjax.training.run import divergences, history_table, models_table
 
 KINDS = (
     dict(n_labels=4),
@@ -53,14 +54,14 @@ def same(found, expected):
 def test_a_filtered_run_is_its_rows_of_the_whole_in_everything(mixed, fields, numbers):
     run = where(mixed, fields_of(fields))
     assert [mixed.sweep.models[number] for number in numbers] == list(run.sweep.models)
-    same(run.models_table(run), select(run.models_table(mixed), numbers))
-    history = run.history_table(mixed)
-    same(run.history_table(run), select(history, np.isin(history["model"], numbers)))
+    same(models_table(run), select(models_table(mixed), numbers))
+    history = history_table(mixed)
+    same(history_table(run), select(history, np.isin(history["model"], numbers)))
     same({"at": run.diverged_at}, {"at": mixed.diverged_at[numbers]})
     assert loop.plan(run).startswith(f"plan: {len(numbers)} models, 0 model-steps")
     gone = [number for number in numbers if number in (3, 8)]
-    assert (f"{len(gone)} of {len(numbers)} (" in run.divergences(run)) == bool(gone)
-    assert all(f"model {number} at step" in run.divergences(run) for number in gone)
+    assert (f"{len(gone)} of {len(numbers)} (" in divergences(run)) == bool(gone)
+    assert all(f"model {number} at step" in divergences(run) for number in gone)
     assert sorted(row for program in run.programs for row in program.rows.tolist()) == list(range(len(numbers)))
     for program, state in zip(run.programs, run.states, strict=True):
         assert program.hyper.seed[: len(program.rows)].tolist() == [run.sweep.models[row].seed for row in program.rows]

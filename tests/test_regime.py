@@ -15,6 +15,7 @@ from lrjax.models import encoder as towers
 from lrjax.models.clip import shapes, unit_gates
 from lrjax.plotting.regime import regime_map
 from lrjax.training import loop
+from lrjax.training.run import history_table
 
 
 def test_head_bias_is_that_of_the_attention_pattern(tiny):
@@ -93,7 +94,7 @@ def test_the_search_trains_reads_and_draws(tmp_path):
     configurations = [dataclasses.replace(model, **TINY) for model in regime.draw(2)]
     wanted = regime.sweep_of(configurations, range(1), 20, 10)
     run = loop.advance(loop.start(wanted), measures=(regime.signature,))
-    values = regime.read(run.history_table(run))
+    values = regime.read(history_table(run))
     assert len(values["step"]) == 2 * 3 and set(regime.ROWS) <= set(values)
     best = regime.best_steps(values)
     assert len(best["step"]) == 2 and (best["step"] > 0).all()

@@ -18,6 +18,7 @@ from lrjax.models.clip import init_clip, model_splits, shapes, unit_gates
 from lrjax.models.positions import POSITIONS
 from lrjax.storage import workdir
 from lrjax.training.retrieval import evaluate
+from lrjax.training.run import History
 from lrjax.training.step import init_state, keep_positions, train_steps
 
 FULL = {"layer_norm": True, "mlp_ratio": 4}
@@ -196,7 +197,7 @@ def test_a_variant_is_saved_and_restored(tmp_path):
         (tiny_model(**FULL), printed, tiny_model(positions="rotary", d_head=4, logit_scale=5.0)), steps=1, eval_every=1
     )
     run = untrained(*wanted.models)
-    run.history = run.History(("loss",), [np.zeros(3, np.int64)], [np.zeros((3, 1), np.float32)])
+    run.history = History(("loss",), [np.zeros(3, np.int64)], [np.zeros((3, 1), np.float32)])
     run.evaluated = [1] * len(run.programs)
     workdir.save(tmp_path, run)
     again = workdir.restore(tmp_path)

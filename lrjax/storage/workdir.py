@@ -25,7 +25,7 @@ from lrjax.stats import write_csv
 from lrjax.storage import checkpoint, results, serialization
 from lrjax.storage.files import write_atomically
 from lrjax.training import loop
-from lrjax.training.run import Run
+from lrjax.training.run import Run, history_table, models_table
 
 TABLES = ("models.csv", "history.csv")
 NAMES = (*TABLES, "checkpoints", *results.FOLDERS)  # what a sweep's folder has beside config.json
@@ -325,5 +325,5 @@ class Saver:
 
 def write_tables(workdir: Path, run: Run) -> None:
     """models.csv and history.csv."""
-    for name, table in zip(TABLES, (run.models_table(run), run.history_table(run)), strict=True):
+    for name, table in zip(TABLES, (models_table(run), history_table(run)), strict=True):
         write_csv(workdir / name, table)
