@@ -20,8 +20,7 @@ from flax import struct
 from lrjax.data import tasks
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS, NONE, GateSchedule, canonical, check_gates, parse_gates
-from lrjax.models.losses import LOSSES
-from lrjax.models.positions import LEARNED, POSITIONS
+from lrjax.kinds import DATA, LEARNED, LOSSES, NORMS, OBJECTIVES, POSITIONS, PRECISIONS, PROJECTIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +82,6 @@ class Model:
 
 
 MAX_MODELS = 1_000_000
-DATA = ("resampled", "fixed")
-NORMS = ("pre", "post")
-PROJECTIONS = ("both", "text")
-OBJECTIVES = ("contrastive", "autoregressive", "autoregressive_raw")
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 AXES = ("n_labels", "n2", "n1", "weight_decay", "lr", "betas", "e_scale", "p_scale", "logit_scale")
 AXES += ("zipf", "caption_noise", "contrastive", "supervision", "token_multiplier", "decay_cls", "gates")  # beside seeds
 TRACED = ("seed", *AXES)

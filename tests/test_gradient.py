@@ -13,9 +13,9 @@ from lrjax.analysis.models import tidy
 from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.models import encoder as towers
-from lrjax.models.attention import TERMS
 from lrjax.models.clip import init_clip, shapes, unit_gates
 from lrjax.models.encoder import Encoder
+from lrjax.terms import TERMS
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])

@@ -25,9 +25,9 @@ from lrjax.data.tasks import pairs as of_pairs
 from lrjax.data.tasks.base import all_captions, noisy
 from lrjax.errors import InputError
 from lrjax.models import clip, encoder, localization_head, lookup_tables
-from lrjax.models.attention import GATES
 from lrjax.models.losses import contrastive_loss, sigmoid_loss
 from lrjax.storage import workdir
+from lrjax.terms import GATES
 from lrjax.training import loop, retrieval
 from lrjax.training.programs import init_program
 from lrjax.training.run import history_table, models_table

@@ -32,9 +32,9 @@ from lrjax.data.scenes import single_scene
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import of_one
 from lrjax.gates import Gates
-from lrjax.models.attention import GATES
 from lrjax.models.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.models.encoder import Encoder, projected
+from lrjax.terms import GATES
 from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 

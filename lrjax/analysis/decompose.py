@@ -25,10 +25,11 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
-from lrjax.models.attention import GATES, ROW_CONSTANT, TERMS, Trace, project, term_logits
+from lrjax.models.attention import Trace, project, term_logits
 from lrjax.models.clip import CLIP, shapes
 from lrjax.models.encoder import Encoder
 from lrjax.models.lookup_tables import first_rows
+from lrjax.terms import GATES, ROW_CONSTANT, TERMS
 from lrjax.training.run import Run
 
 LEARNED = ("EE", "EP", "PE", "PP")  # what (E+P) W_QK (E+P)^T is made of

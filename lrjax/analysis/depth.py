@@ -46,10 +46,11 @@ from lrjax.data.scenes import captions_of, fill, pair_caption_slots, swapped
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, NONE, Gates
-from lrjax.models.attention import GATES, TERMS, attend
+from lrjax.models.attention import attend
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.models.encoder import Encoder, Shape, passes, projected, unit
 from lrjax.stats import Table, groups
+from lrjax.terms import GATES, TERMS
 from lrjax.training.run import Run
 
 VIA = ("pattern", "values", "both")

@@ -24,8 +24,8 @@ from lrjax.data.tasks.base import Task
 from lrjax.data.tasks.row import Row
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS, canonical
+from lrjax.kinds import LEARNED
 from lrjax.models.clip import CLIP, as_read, model_splits
-from lrjax.models.positions import LEARNED
 from lrjax.stats import Table
 from lrjax.training.programs import Measure, Program
 from lrjax.training.run import History, Run, model_columns

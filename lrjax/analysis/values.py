@@ -35,9 +35,10 @@ from lrjax.data.scenes import Scene, captions_of, fill, pair_caption_slots, swap
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
-from lrjax.models.attention import VALUES, normalise
+from lrjax.models.attention import normalise
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.models.encoder import Encoder, Shape
+from lrjax.terms import VALUES
 from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 
