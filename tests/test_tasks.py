@@ -852,7 +852,7 @@ def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
     task, pairs, singles = small
     images = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), pairs, singles)
     head = localization_head.Head(
-        *(jax.random.normal(key, (n, 5)) for key, n in zip(jax.random.split(KEY, 3), (5, task.n_names, 4), strict=True))
+        *(jax.random.normal(key, (n, 5)) for key, n in zip(jax.random.split(KEY, 3), (5, task.n_labels_total, 4), strict=True))
     )
     embeddings = encoder.unit(jax.random.normal(jax.random.key(1), (images.tokens.shape[1], 5)))
     costs = []
@@ -869,9 +869,9 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
     """An embedding that spells out label and place of each object, and a head that reads it."""
     task, images, _ = small
     label, place = images.tokens - FIRST_LABEL, images.positions - 1
-    A = task.n_names
+    A = task.n_labels_total
     head = localization_head.Head(jnp.eye(A * 4), jnp.repeat(jnp.eye(A), 4, 1), jnp.tile(jnp.eye(4), (1, A)))
-    spelled = lambda place: jax.nn.one_hot(label * 4 + place, task.n_names * 4).sum(0)
+    spelled = lambda place: jax.nn.one_hot(label * 4 + place, task.n_labels_total * 4).sum(0)
     asked = lambda embeddings: {
         name: float(x) for name, x in localization_head.told(task, head, embeddings, images, jnp.ones(len(embeddings))).items()
     }

@@ -41,7 +41,7 @@ def unseen_sequences(static: Static, encoder: str) -> jax.Array:
     row = row_of(static, "decompose")
     if encoder == "vision":
         return fill(row.image, row.image_slots(row.unseen()))
-    word, x, y = np.indices((static.n_words, static.n_heldout, static.n_heldout)).reshape(3, -1)
+    word, x, y = np.indices((static.n_relations, static.n_heldout, static.n_heldout)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     return fill(readout_form(static, encoder), pair_caption_slots(x, y, word))
 
