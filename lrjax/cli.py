@@ -29,7 +29,9 @@ def define_config(default: Path) -> flags.FlagHolder:
     """`--config=FILE` (`default` if not given) and `--config.key=value`."""
     global _default_config  # absl's flags are global too; given to it as a default, a bad key would raise before flags are parsed
     _default_config = default
-    return config_flags.DEFINE_config_file("config", None, f"config file: Python with a get_config() (default: {default})")
+    return config_flags.DEFINE_config_file(
+        "config", None, f"config file: Python with a get_config() (default: {default}); its keys: docs/reference/config.md"
+    )
 
 
 class _Path(flags.ArgumentParser):
