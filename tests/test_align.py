@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from conftest import tiny_model
+from conftest import tiny_model, untrained
 from lrjax import config
 from lrjax.analysis.align import MEASURES, align, permutations, procrustes, written
 from lrjax.analysis.models import tidy
@@ -93,6 +93,24 @@ def test_ov_is_what_one_token_would_write(trained):
     (block,), e = tower.blocks, tower.E[FIRST_LABEL + 2]
     expected = sum(g * e @ block.W_V[:, h] @ block.W_O[h] @ tower.W_proj for h, g in enumerate((1.0, 0.5)))
     np.testing.assert_allclose(written(tower, gates, FIRST_LABEL)[2], expected, atol=1e-5)
+
+
+def test_images_without_a_projection_are_images_with_that_of_identity():
+    """projection = "text": what vision writes is compared as it is, in d_model dimensions."""
+    of_text, both = untrained(tiny_model(projection="text")), untrained(tiny_model())
+    (state,) = of_text.states
+    vision = state.params.vision
+    assert vision.W_proj is None
+    with_identity = state.params.replace(vision=vision.replace(W_proj=np.eye(16, dtype=np.float32)[None]))
+    both.states[0] = both.states[0].replace(params=with_identity)
+    found, expected = (align(run, count=2) for run in (of_text, both))
+    assert found.space.values.tolist() == ["E", "OV", "embedding"]
+    for name in (*MEASURES, "rank", "inside", "above_control"):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4, err_msg=name)
+    tower = jax.tree.map(lambda x: jnp.asarray(x[0]), vision)
+    by_head = [tower.blocks[0].W_V[:, h] @ tower.blocks[0].W_O[h] for h in range(2)]
+    as_written = written(tower, jnp.ones((1, 2, len(GATES))), FIRST_LABEL)
+    np.testing.assert_allclose(as_written, tower.E[FIRST_LABEL:] @ sum(by_head), rtol=1e-4, atol=1e-4)
 
 
 def test_padding_is_inert(trained):

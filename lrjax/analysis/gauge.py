@@ -163,22 +163,36 @@ def query_law(run: Run, n_labels=None) -> xr.Dataset:
     return _at_own_steps(run, QueryLaw, names, lambda static: {"head": range(static.n_heads)})
 
 
-def split(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
-    """The question: `ratio`, EP's position gradient over that of PP, each the root mean square over heads; `deviation`, the
-    relative deviation of `ratio` from the multiplier m; `apart`, |E_cls - P_0| / |P_0|: where it is 0 the ratio is m.
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """The question, at a training step: `ratio`, EP's position gradient over that of PP, each the root mean square over heads;
+    `deviation`, its relative deviation from the multiplier m; `expected`, the ratio by `Law`, from what is left of the initial
+    E_cls - P_0; `apart`, |E_cls - P_0| / |P_0|: where it is 0 the ratio is m.
     """
-    found = first_block("vision", static, hyper, splits, params, gates)
-    ratio = _size(found["gradient_EP"]) / _size(found["gradient_PP"])
-    E, P = params.vision.E[CLS] / hyper.token_multiplier, params.vision.P[0]
-    return {"ratio": ratio, "deviation": jnp.abs(ratio / hyper.token_multiplier - 1), "apart": _size(E - P) / _size(P)}
+
+    step: int
+
+    def __call__(self, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
+        m, first, vision = hyper.token_multiplier, init_clip(static, hyper).vision, params.vision
+
+        def of(E, P):  # the ratio of a model whose m E_cls and P_0 are these
+            at_cls = vision.replace(E=vision.E.at[CLS].set(E), P=vision.P.at[0].set(P))
+            found = first_block("vision", static, hyper, splits, params.replace(vision=at_cls), gates)
+            return _size(found["gradient_EP"]) / _size(found["gradient_PP"])
+
+        mE, P = vision.E[CLS], vision.P[0]
+        left = fraction_left(static, hyper, self.step) * (first.E[CLS] - first.P[0])
+        ratio, expected = of(mE, P), of(m * (mE + P + left) / (m + 1), (mE + P - m * left) / (m + 1))
+        apart = _size(mE / m - P) / _size(P)
+        return {"ratio": ratio, "deviation": jnp.abs(ratio / m - 1), "expected": expected, "apart": apart}
 
 
 def ratio(run: Run, n_labels=None) -> xr.Dataset:
-    """`split` of all models, [model]. Raises InputError for models whose E_cls - P_0 does not only decay (see `law`)."""
+    """`Ratio` of all models, [model], in a row of pixels. Raises InputError for models whose E_cls - P_0 does not only decay."""
     run = of_labels(run, n_labels)
     _check_ungated(run)
     _check_decay(run)
-    return of_models(run, split, dict.fromkeys(("ratio", "deviation", "apart"), ()))
+    return _at_own_steps(run, Ratio, dict.fromkeys(("ratio", "deviation", "expected", "apart"), ()))
 
 
 def fraction_left(static: Static, hyper: Hyper, step: int) -> jax.Array:
