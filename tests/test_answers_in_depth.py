@@ -10,7 +10,8 @@ import pytest
 from conftest import tiny_model
 from experiments.studies.study import ANSWERS
 from lrjax import config
-from lrjax.analysis import models
+from lrjax.analysis import depth, models
+from lrjax.analysis.ablate import ablate
 from lrjax.errors import InputError
 from lrjax.models.clip import as_read, model_splits
 from lrjax.training import loop
@@ -23,11 +24,9 @@ PRINTED = dict(n_labels=15, n_heads=4, n_heldout=3, L=5, n1=2, n2=3, batch_size=
 PRINTED |= dict(projection="text", n_repeats=2, data="fixed", dropout=0.1, d_model=8, d_embed=8)
 KINDS = {
     "attention": {},
-    "pre": dict(layer_norm=True),
     "post": dict(layer_norm=True, norm="post"),
     "pre with an MLP": dict(layer_norm=True, mlp_ratio=2),
     "post with an MLP": dict(layer_norm=True, norm="post", mlp_ratio=2),
-    "one pass": dict(n_repeats=1, layer_norm=True, norm="post", mlp_ratio=2),
 }
 FIELDS = {field.name for field in dataclasses.fields(config.Model)}
 RNG = np.random.default_rng(0)
@@ -74,9 +73,21 @@ def test_every_answer_is_given_or_refused_by_the_field(traced, kind):
             if len({len(column) for column in table.values()}) != 1 or set(table["model"].tolist()) != {0, 1}:
                 broken[name] = f"a table of models {table['model']}"
         except InputError as error:
-            if not FIELDS & set(re.findall(r"\w+", told := str(error))):
+            if not FIELDS & set(re.findall(r"(\w+)=", told := str(error))):
                 broken[name] = told
-            print(kind, name, told)
         except Exception as error:
             broken[name] = repr(error)
     assert not broken
+
+
+def test_a_layer_that_runs_twice_is_deep_and_one_that_runs_once_is_not():
+    run = loop.start(config.Sweep((tiny_model(), tiny_model(n_repeats=2)), steps=1, eval_every=1))
+    assert depth.deep(run, "vision").sweep.numbers == (1,)
+    with pytest.raises(InputError, match="paths: n_layers_text=1, n_repeats=1 in every model"):
+        depth.paths(depth.deep(models.where(run, ["n_repeats=1"]), "text"), "text")
+
+
+def test_images_that_a_task_does_not_have_are_named():
+    run = loop.start(config.Sweep((tiny_model(),), steps=1, eval_every=1))
+    with pytest.raises(InputError, match="sets: 'unseen_chain': task='row' has no such images"):
+        ablate(run, sets=("unseen_pair", "unseen_chain"))
