@@ -32,6 +32,7 @@ from experiments.studies.paper_values import (
     less,
     of_subsets,
     off_gauge,
+    off_query_law,
     order_left,
     reads_first,
     relational_gap,
@@ -298,6 +299,15 @@ def by_multiplier(name: str, m: float) -> list[Claim]:
             -INF,
             LAW,
             asked("law_decayed", "deviation", **where, **DECAYED),
+        ),
+        # a tenth: x moves, and signs of small x_d change
+        (
+            "query",
+            f"BP has 1 / (1 + |x|_1) of the position gradient that is learned; m = {name}",
+            "BP's share over 1 / (1 + |x|_1), less 1, best head, N = 15",
+            -0.1,
+            0.1,
+            off_query_law(m, **DECAYED),
         ),
         (
             "free",
