@@ -61,7 +61,7 @@ def main() -> None:
             named["each"] = each(part.programs[0].static, encoder)
         usual = (*ABLATIONS, *ROTARY) if part.programs[0].static.positions == "rotary" else ABLATIONS
         asked = [text for given in TERMS.value or usual for text in named.get(given, (given,))]
-        return ablate(part, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, sets=images, frozen=flags.FLAGS.frozen)
+        return ablate(part, (NONE, *asked), encoder, heads, sets=images, frozen=flags.FLAGS.frozen)
 
     table = merged([of_part(part) for part in by_shape(run, *TERMS_BY)])
     measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES

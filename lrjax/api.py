@@ -25,6 +25,7 @@ import xarray as xr
 from flax import struct
 
 from lrjax import devices, paths, runner, surroundings
+from lrjax.ablations import Ablation
 from lrjax.analysis import registry
 from lrjax.analysis.ablate import TERMS_BY, TESTED, ablate
 from lrjax.analysis.gradient import columns
@@ -163,7 +164,7 @@ class Run:
 
     def ablate(
         self,
-        terms: str | Sequence[str],
+        terms: str | Ablation | Sequence[str | Ablation],
         encoder: str = "vision",
         heads: Sequence[int] | None = None,
         sets: Sequence[str] = TESTED,
@@ -172,19 +173,21 @@ class Run:
         """Evaluate all models with attention terms taken away at inference, beside the same models untouched.
 
         Args:
-          terms: such as "EP", ["EP", "EP+PP+BP"], "EP=0.5", "mean EE" (`lrjax.analysis.ablate` has them all).
+          terms: such as "EP", ["EP", "EP+PP+BP"], "EP=0.5", "mean EE" (`lrjax.analysis.ablate` has them all); or records, such
+            as lrjax.Ablation(("EP",), scale=0.5, heads=(0,)).
           encoder: "vision" or "text".
           heads: numbers of the heads that lose them; all if not given.
           sets: sets of images to evaluate; unseen_pair among them.
           frozen: keep LayerNorm's scales as they are without the ablation.
 
         Returns:
-          A result with a column `ablation` ("none" for untouched) and one a metric.
+          A result with a column `ablation` ("none" for untouched), columns of what it is (`terms`, `scale`, `control`, `encoder`,
+          `layer`, `head`), and one a metric.
 
         Raises:
           InputError: there is no such term, encoder, head or set.
         """
-        asked = tuple(dict.fromkeys((NONE, *([terms] if isinstance(terms, str) else terms))))
+        asked = (NONE, *([terms] if isinstance(terms, str | Ablation) else terms))
         options = dict(encoder=encoder, heads=heads, sets=tuple(sets), frozen=frozen)
         with in_python():
             table = merged([ablate(part, asked, **options) for part in by_shape(self._healthy(), *TERMS_BY)])

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.studies.study import Study
+from lrjax.ablations import described
 from lrjax.analysis.decompose import LEARNED
 from lrjax.analysis.gradient import carried, onsets, prediction, scale_ratio
 from lrjax.analysis.regime import in_order
@@ -294,9 +295,9 @@ def predicts(metric: str):
 
 def half_dose(study: Study, part: str) -> np.ndarray:
     """The gate of EP at which half of the order that EP carries is lost (linear between doses)."""
-    table = study.answer(part, "doses")
-    table = select(table, (table["n_labels"] == N) & np.char.startswith(table["ablation"].astype(str), "EP="))
-    dose = np.array([float(name.partition("=")[2]) for name in table["ablation"]])
+    table = described(study.answer(part, "doses"))
+    table = rows_with(table, n_labels=N, terms="EP", control=NONE)
+    dose = table["scale"]
     found = []
     for seed in np.unique(table["seed"]):
         rows = np.flatnonzero(table["seed"] == seed)

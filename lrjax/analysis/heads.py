@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from lrjax.ablations import COLUMNS
 from lrjax.analysis.ablate import TESTED, ablate
 from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.config import Hyper, Static
@@ -181,7 +182,7 @@ def _with_bias(table: Table, kept_by_text: dict[str, tuple[int, ...]], bias: xr.
             found[name][rows] = values
     found |= {name: found[name].astype(str) for name in ("kept", "directions")}
     metrics = {name: column for name, column in table.items() if name.startswith(TESTED)}
-    axes = {name: column for name, column in table.items() if name not in (*metrics, "ablation", "encoder", "heads")}
+    axes = {name: column for name, column in table.items() if name not in (*metrics, "ablation", *COLUMNS)}
     return axes | found | metrics
 
 
