@@ -16,6 +16,7 @@ from lrjax.errors import InputError
 from lrjax.models import encoder as towers
 from lrjax.models.attention import attend
 from lrjax.models.clip import unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.storage import workdir
 from lrjax.training import loop
 
@@ -61,7 +62,7 @@ def test_a_patched_path_is_what_one_head_reads_from_another_scene():
     tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
     (ids, other), gates = jax.random.randint(jax.random.key(1), (2, 11), 0, 15), shape.unit_gates()
     clean, found = depth.patched(tower, gates, ids, other, shape, 0)
-    np.testing.assert_allclose(clean, towers.run(tower, gates, ids, shape, 0).embedding, atol=2e-6)
+    np.testing.assert_allclose(clean, towers.run(tower, Interventions(gates), ids, shape, 0).embedding, atol=2e-6)
     geometry = shape.geometry(jnp.arange(11), jnp.arange(11))
     start, there = (jnp.stack([tower.E[i], tower.P, jnp.zeros_like(tower.P)]) for i in (ids, other))
     first = lambda x: attend(tower.blocks[0], gates[0], x, geometry)[0]

@@ -11,6 +11,7 @@ from lrjax.data import scenes
 from lrjax.data.tasks.row import Row
 from lrjax.models import encoder, lookup_tables
 from lrjax.models.attention import GATES
+from lrjax.models.interventions import Interventions
 
 ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 
@@ -43,7 +44,7 @@ def make(n_layers, form, causal, **variant):
 
 def definition(params, gates, form, slots, shape, split=True):
     def one(ids):
-        return encoder.run(params, gates, ids, shape, form.readout, split=split).embedding
+        return encoder.run(params, Interventions(gates), ids, shape, form.readout, split=split).embedding
 
     return jax.vmap(one)(scenes.fill(form, slots))
 
@@ -111,7 +112,7 @@ def test_trace_has_every_block():
     form, causal = FORMS["image"]
     shape, params, gates = make(2, form, causal)
     ids = scenes.fill(form, slots_of("image"))[0]
-    traces = encoder.run(params, gates, ids, shape, 0).traces
+    traces = encoder.run(params, Interventions(gates), ids, shape, 0).traces
     assert [t.terms.shape for t in traces] == [(9, 2, 11, 11)] * 2
     for trace in traces:
         np.testing.assert_allclose(trace.pattern.sum(-1), 1, atol=1e-6)

@@ -14,6 +14,7 @@ from lrjax.data.tasks.base import Questions
 from lrjax.data.tasks.row import Row
 from lrjax.models import clip
 from lrjax.models.encoder import unit
+from lrjax.models.interventions import ModelInterventions
 from lrjax.training import retrieval
 
 A = 5
@@ -246,7 +247,7 @@ def test_an_untrained_model_is_at_chance(relations):
     def one(seed):
         hyper = jax.tree.map(jnp.asarray, config.make_hyper(model)).replace(seed=seed)
         params, splits = clip.init_clip(static, hyper), clip.model_splits(static, hyper)
-        return retrieval.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
+        return retrieval.evaluate(static, hyper, splits, params, ModelInterventions(), False)
 
     metrics = jax.jit(jax.vmap(one))(jnp.arange(64, dtype=jnp.uint32))
     for name in ("seen_pair", "unseen_pair"):  # of 20 ordered pairs, said with each word

@@ -15,6 +15,7 @@ from lrjax.data.scenes import CLS
 from lrjax.errors import InputError
 from lrjax.models.attention import GATES
 from lrjax.models.clip import embed_images, init_clip, model_splits, unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.storage import workdir
 from lrjax.training import loop
 from lrjax.training.step import init_state, train_steps
@@ -49,7 +50,7 @@ def test_the_split_is_a_gauge(tiny):
 
     def embed(params, *zero):
         vision_gates = gates.vision.at[:, :, [GATES.index(term) for term in zero]].set(0) if zero else gates.vision
-        return embed_images(static, params, gates.replace(vision=vision_gates), images)
+        return embed_images(static, params, Interventions(vision_gates), images)
 
     for moved in (in_token, in_position):
         np.testing.assert_allclose(embed(moved), embed(params), atol=2e-5)

@@ -16,6 +16,7 @@ from lrjax.models import encoder as towers
 from lrjax.models.attention import TERMS
 from lrjax.models.clip import init_clip, shapes, unit_gates
 from lrjax.models.encoder import Encoder
+from lrjax.models.interventions import Interventions
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
@@ -26,7 +27,7 @@ def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
     tower, shape = getattr(shake(init_clip(static, config.make_hyper(tiny_model(**variant)))), encoder), shapes(static)[encoder]
     gates = jax.random.uniform(jax.random.key(3), shape.unit_gates().shape)
     form, ids = gradient.readout_form(static, encoder), unseen_sequences(static, encoder)[7]
-    (trace,) = towers.run(tower, gates, ids, shape, form.readout).traces
+    (trace,) = towers.run(tower, Interventions(gates), ids, shape, form.readout).traces
     found = gradient.readout_scores(tower, gates, shape, form)
     for i, term in enumerate(TERMS):
         own = found[term][:, ids, jnp.arange(len(ids))]

@@ -15,8 +15,9 @@ from lrjax.data import scenes
 from lrjax.errors import InputError
 from lrjax.models import encoder, lookup_tables
 from lrjax.models.attention import GATES, NORM_EPS
-from lrjax.models.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, own_key, stream, unit_gates
+from lrjax.models.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, stream, unit_gates
 from lrjax.models.encoder import Shape
+from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.training import flops
 from lrjax.training.step import batch_loss, init_state, train_step
 
@@ -50,7 +51,7 @@ def test_tied_repeats_are_an_unrolled_model_with_shared_weights_in_value_and_gra
 
     def found(tower, shape):
         def of(tower, gates):
-            return encoder.run(tower, gates, IDS, shape, 0).embedding @ d
+            return encoder.run(tower, Interventions(gates), IDS, shape, 0).embedding @ d
 
         return jax.jit(jax.value_and_grad(of, (0, 1)))(tower, gates)
 
@@ -67,7 +68,7 @@ def test_every_pass_has_gates_and_terms_of_its_own():
     tower, shape = make(n_repeats=3)
     ones = shape.unit_gates()
     assert ones.shape == (3, 2, len(GATES))
-    run = jax.jit(lambda gates: encoder.run(tower, gates, IDS, shape, 0))
+    run = jax.jit(lambda gates: encoder.run(tower, Interventions(gates), IDS, shape, 0))
     whole = run(ones)
     assert len(whole.traces) == 3
     changes = [run(ones.at[k, :, GATES.index("EP")].set(0)).embedding - whole.embedding for k in range(3)]
@@ -126,7 +127,7 @@ def steady(rate, **variant):
 def test_dropout_of_rate_0_adds_no_operation():
     tower, shape = make(n_layers=2)
     form, slots = scenes.image_form(10), scenes.Slots(jnp.full((2, 3), 7), jnp.array([[1, 2, 3], [5, 6, 7]]))
-    embed = lambda key, tower: lookup_tables.encode(tower, shape.unit_gates(), ((form, slots),), shape, dropout_key=key)[0]
+    embed = lambda key, tower: lookup_tables.encode(tower, Interventions(dropout_key=key), ((form, slots),), shape)[0]
     with_key, without = (str(jax.make_jaxpr(partial(embed, key))(tower)) for key in (jax.random.key(0), None))
     assert with_key == without
     static, hyper, *_ = one()
@@ -140,7 +141,7 @@ def test_dropout_is_inverted_and_its_mean_is_the_value():
     """Of E + P, of what attention writes and of what the MLP writes, each by itself; every entry at 0 in a quarter of all draws."""
     tower, shape = steady(RATE)
     tower = tower.replace(E=100 + 0 * tower.E, P=100 + 0 * tower.P)
-    stream = lambda key: encoder.run(tower, shape.unit_gates(), IDS, shape, 0, split=False, dropout_key=key).streams[0]
+    stream = lambda key: encoder.run(tower, Interventions(dropout_key=key), IDS, shape, 0, split=False).streams[0]
     found = np.asarray(jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(0), 4000)))
     parts = found * (1 - RATE)  # 200, 1 and 10, each there or not
     np.testing.assert_allclose(parts, np.round(parts), atol=1e-3)
@@ -156,11 +157,12 @@ def test_dropout_is_inverted_and_its_mean_is_the_value():
 
 def test_origins_are_dropped_together_and_rows_are_the_same_when_computed_alone():
     tower, shape = make(n_layers=2, dropout=RATE)
-    run = lambda **more: encoder.run(tower, shape.unit_gates(), IDS, shape, 0, dropout_key=jax.random.key(3), **more)
+    dropped = Interventions(dropout_key=jax.random.key(3))
+    run = lambda **more: encoder.run(tower, dropped, IDS, shape, 0, **more)
     split, merged, alone = run(), run(split=False), run(rows=slice(0, 1))  # a dropped bias is not the same along a row of scores
     np.testing.assert_allclose(split.streams.sum(0), merged.streams[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(alone.embedding, merged.embedding, atol=1e-5)
-    assert np.abs(encoder.run(tower, shape.unit_gates(), IDS, shape, 0).embedding - merged.embedding).max() > 1e-2
+    assert np.abs(encoder.run(tower, Interventions(), IDS, shape, 0).embedding - merged.embedding).max() > 1e-2
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -168,20 +170,21 @@ def test_a_mask_is_of_seed_step_and_sequence(layers):
     """Whatever models are beside it; each image and caption has its own; there is none in evaluation."""
     static, _, params, batch = one(dropout=0.5, n_layers_vision=layers)
     plain = config.make_static([tiny_model(n_layers_vision=layers)])
-    gates = unit_gates(static)
     images = jax.tree.map(lambda x: jnp.repeat(x[:, :1], 3, 1), batch.images)
     key = lambda seed, step: jax.random.fold_in(stream(seed, "dropout"), step)
-    embed = jax.jit(lambda seed, step: embed_images(static, params, gates, images, False, dropout_key=key(seed, step)))
+    in_step = lambda seed, step: ModelInterventions.of_gates(unit_gates(static), dropout_key=key(seed, step))
+    embed = jax.jit(lambda seed, step: embed_images(static, params, in_step(seed, step).vision, images, False))
     found = embed(0, 7)
     assert min(np.abs(found[i] - found[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-2
     assert min(np.abs(found - other).max() for other in (embed(0, 8), embed(1, 7))) > 1e-2
-    many = jax.jit(jax.vmap(lambda seed: embed_images(static, params, gates, images, False, dropout_key=key(seed, 7))))
+    many = jax.jit(jax.vmap(lambda seed: embed_images(static, params, in_step(seed, 7).vision, images, False)))
     np.testing.assert_allclose(many(jnp.array([5, 0, 3]))[1], found, atol=1e-6)
-    np.testing.assert_array_equal(embed_images(static, params, gates, images), embed_images(plain, params, gates, images))
-    draws = [jax.random.bernoulli(own_key(key(0, 7), name), 0.5, (1000,)) for name in ("vision", "text")]
+    evaluated = (embed_images(of, params, Interventions(), images) for of in (static, plain))
+    np.testing.assert_array_equal(*evaluated)
+    draws = [jax.random.bernoulli(done.dropout_key, 0.5, (1000,)) for done in (in_step(0, 7).vision, in_step(0, 7).text)]
     assert 400 < (draws[0] == draws[1]).sum() < 600
     captions = (scenes.SINGLE_CAPTION, scenes.single_caption_slots(jnp.zeros(3, int)))
-    (said,) = embed_captions(static, params, gates, (captions,), False, dropout_key=key(0, 7))
+    (said,) = embed_captions(static, params, in_step(0, 7).text, (captions,), False)
     assert np.abs(said[0] - said[1]).max() > 1e-2
 
 
@@ -221,7 +224,7 @@ def test_layer_norm_after_is_the_original_transformers(variant):
     tower, shape = make(layer_norm=True, norm="post", **variant)
     assert tower.norm is None and all(block.norm is None and block.mlp_norm is None for block in tower.blocks)
     for split in (True, False):
-        found = encoder.run(tower, shape.unit_gates(), IDS, shape, 0, split=split)
+        found = encoder.run(tower, Interventions(), IDS, shape, 0, split=split)
         np.testing.assert_allclose(found.embedding, by_hand(tower, shape), atol=2e-5)
 
 
@@ -229,7 +232,7 @@ def test_layer_norm_after_by_frozen_scales():
     """At the gates in force nothing changes; under an ablation the scales stay, and the origins still add up."""
     tower, shape = make(layer_norm=True, norm="post", n_layers=2)
     gates = shape.unit_gates().at[0, :, GATES.index("EP")].set(0)
-    run = lambda gates, frozen=None: encoder.run(tower, gates, IDS, shape, 0, frozen=frozen)
+    run = lambda gates, frozen=None: encoder.run(tower, Interventions(gates, frozen_norm_scale=frozen), IDS, shape, 0)
     own, whole = run(gates), run(shape.unit_gates())
     np.testing.assert_allclose(run(gates, own.scales).embedding, own.embedding, atol=1e-6)
     frozen = run(gates, whole.scales)
@@ -256,7 +259,7 @@ def test_tables_and_definition_agree_without_a_projection(variant):
     slots = scenes.Slots(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
     form, gates = scenes.image_form(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
     found = lookup_tables.encode(tower, gates, ((form, slots),), shape)[0]
-    runs = [encoder.run(tower, gates, ids, shape, 0) for ids in scenes.fill(form, slots)]
+    runs = [encoder.run(tower, Interventions(gates), ids, shape, 0) for ids in scenes.fill(form, slots)]
     np.testing.assert_allclose(found, [run.embedding for run in runs], atol=2e-6)
     if not variant:
         np.testing.assert_allclose(found, [encoder.unit(run.streams.sum(0)[0]) for run in runs], atol=2e-6)
@@ -288,5 +291,5 @@ def test_contributions_sum_with_layer_norm_after(variant):
     tower, shape = make(layer_norm=True, norm="post", n_layers=layers, **variant)
     of = lambda d: values.contributions(tower, shape.unit_gates(), IDS, d, shape, 0)
     fixed, of_heads, norm = jax.jit(jax.vmap(of))(jnp.eye(12))
-    embedding = encoder.run(tower, shape.unit_gates(), IDS, shape, 0).embedding
+    embedding = encoder.run(tower, Interventions(), IDS, shape, 0).embedding
     np.testing.assert_allclose((fixed.sum(1) + of_heads.sum((1, 2, 3, 4))) / norm[0], embedding, atol=2e-5)

@@ -13,6 +13,7 @@ from lrjax.config import validate
 from lrjax.data.scenes import fill
 from lrjax.models import encoder as towers
 from lrjax.models.clip import shapes, unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.plotting.regime import regime_map
 from lrjax.training import loop
 from lrjax.training.run import history_table
@@ -27,7 +28,7 @@ def test_head_bias_is_that_of_the_attention_pattern(tiny):
     s = row.unseen()
     ids = fill(row.image, row.image_slots(s))
     shape = shapes(static)["vision"]
-    run = lambda one: towers.run(params.vision, gates.vision, one, shape, 0).traces[0].pattern[:, 0]
+    run = lambda one: towers.run(params.vision, Interventions(gates.vision), one, shape, 0).traces[0].pattern[:, 0]
     pattern = jax.vmap(run)(ids)  # [n, h, t]
     n = jnp.arange(len(ids))
     expected = (pattern[n, :, s.j + 1] > pattern[n, :, s.i + 1]).mean(0)

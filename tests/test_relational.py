@@ -15,6 +15,7 @@ from lrjax.gates import parse_gates
 from lrjax.models import encoder as towers
 from lrjax.models.attention import GATES
 from lrjax.models.clip import as_read, shapes, unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.plotting import relational as figures
 
 NO_PLACE, NO_LABEL = "EP+PP+BP=0", "EE+PE+BE=0"
@@ -114,7 +115,7 @@ def test_deltas_sum_to_what_attention_adds(variant):
     label, place = jax.jit(relational.deltas, static_argnums=0)(static, params, gates)
     scenes, ids = static.world.unseen(), decompose.unseen_sequences(static, "vision")
     for n in (0, 333, 899):
-        trace = towers.run(params.vision, gates.vision, ids[n], shapes(static)["vision"], 0).traces[0]
+        trace = towers.run(params.vision, Interventions(gates.vision), ids[n], shapes(static)["vision"], 0).traces[0]
         row = trace.attn_scores[:, 0]
         expected = row[:, scenes.j[n] + 1] - row[:, scenes.i[n] + 1]
         # float32 sums of 16 products in another order

@@ -26,6 +26,7 @@ from lrjax.data.tasks.base import all_captions, noisy
 from lrjax.errors import InputError
 from lrjax.models import clip, encoder, localization_head, lookup_tables
 from lrjax.models.attention import GATES
+from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.models.losses import contrastive_loss, sigmoid_loss
 from lrjax.storage import workdir
 from lrjax.training import loop, retrieval
@@ -245,7 +246,7 @@ def test_no_row_is_read_of_numbers_that_are_stacked_and_reshaped(name):
     static, hyper = config.make_static([model]), config.make_hyper(model)
     splits, params = jax.eval_shape(lambda hyper: (clip.model_splits(static, hyper), clip.init_clip(static, hyper)), hyper)
     program = jax.jit(partial(retrieval.evaluate, static, exhaustive=True, split=False))
-    text = program.lower(hyper, splits, params, clip.unit_gates(static)).as_text()
+    text = program.lower(hyper, splits, params, ModelInterventions()).as_text()
     stacks = 0
     for function in text.split("func.func")[1:]:
         stacked = set(re.findall(r"(%\w+) = stablehlo\.concatenate .*i32>$", function, re.M))
@@ -607,7 +608,7 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     def one(seed):
         hyper = jax.tree.map(jnp.asarray, config.make_hyper(model)).replace(seed=seed)
         params, splits = clip.init_clip(static, hyper), clip.model_splits(static, hyper)
-        return retrieval.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
+        return retrieval.evaluate(static, hyper, splits, params, ModelInterventions(), False)
 
     metrics = jax.jit(jax.vmap(one))(jnp.arange(24, dtype=jnp.uint32))
     told, ways = ("xy", "yz", "xz"), ("xzy", "yxz", "yzx", "zxy", "zyx")
@@ -665,7 +666,8 @@ def test_tables_equal_the_definition_in_value_and_gradient(kind):
         return lookup_tables.encode(params, gates, ((form, images),), shape)[0]
 
     def by_definition(params, gates):
-        return jax.vmap(lambda ids: encoder.run(params, gates, ids, shape, form.readout).embedding)(scenes.fill(form, images))
+        one = lambda ids: encoder.run(params, Interventions(gates), ids, shape, form.readout).embedding
+        return jax.vmap(one)(scenes.fill(form, images))
 
     def value_and_gradient(f):
         return jax.jit(jax.grad(lambda *a: (((y := f(*a)) * weight).sum(), y), argnums=(0, 1), has_aux=True))(params, gates)
@@ -935,7 +937,7 @@ def test_a_head_is_asked_about_images_that_count(trained_heads):
     def embedded(hyper, params):
         splits = clip.model_splits(static, hyper)
         asked = task.questions(clip.stream(hyper.seed, "evaluation"), splits, hyper, True)["seen_pair"]
-        return asked, clip.embed_images(static, params, clip.unit_gates(static), asked.images)
+        return asked, clip.embed_images(static, params, Interventions(), asked.images)
 
     asked, embeddings = embedded(hyper, params)
     images, counts = jax.tree.map(lambda x: x[:, asked.weight > 0], asked.images), int((asked.weight > 0).sum())
@@ -1088,11 +1090,11 @@ def test_a_batch_is_told_with_hard_negatives_of_its_own_images(trained_threes):
     def losses(hyper, params):
         batch = task.batch(KEY, clip.model_splits(static, hyper), hyper, static.batch_size)
         every = tuple(zip(task.said * 2, batch.said + batch.wrong, strict=True))
-        pairs, chains, wrong_pairs, wrong_chains = clip.embed_captions(static, params, gates, every)
-        single, *_ = clip.embed_captions(static, params, gates, all_captions(task, task.captions(hyper)))
+        pairs, chains, wrong_pairs, wrong_chains = clip.embed_captions(static, params, Interventions(gates.text), every)
+        single, *_ = clip.embed_captions(static, params, Interventions(gates.text), all_captions(task, task.captions(hyper)))
         captions = jnp.concatenate([single[batch.label], pairs, chains])
         wrong = jnp.concatenate([wrong_pairs, wrong_chains])
-        images = clip.embed_images(static, params, gates, batch.images)
+        images = clip.embed_images(static, params, Interventions(gates.vision), batch.images)
         expected = sigmoid_loss(images, captions, params.log_scale, params.bias, wrong=wrong)
         return batch_loss(static, hyper, params, gates, batch), expected
 

@@ -17,6 +17,7 @@ from lrjax import config, xla
 from lrjax.data.scenes import ABSENT, Scene, pair_caption_slots
 from lrjax.data.tasks.base import Batch, of_one
 from lrjax.models.clip import MAX_LOG_SCALE, embed_captions, init_clip, model_splits, unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.training.step import batch_loss, init_state, stream, train_steps
 
 STEPS = 20
@@ -70,7 +71,7 @@ def test_models_side_by_side_say_what_they_say_alone_at_full_size():
     def said(hyper):
         batch = static.world.batch(jax.random.key(3), model_splits(static, hyper), hyper, static.batch_size)
         captions = of_one(static.world, batch.label), *zip(static.world.said, batch.said, strict=True)
-        return embed_captions(static, init_clip(static, hyper), unit_gates(static), captions)
+        return embed_captions(static, init_clip(static, hyper), Interventions(), captions)
 
     alone = [jax.jit(said)(jax.tree.map(lambda x, i=i: x[i], hyper)) for i in range(len(models))]
     for together, *one in zip(jax.jit(jax.vmap(said))(hyper), *alone, strict=True):

@@ -1,5 +1,7 @@
 """The parts of the readout embedding add up to the decision, in any depth; and hand-built models whose deciding part is known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from lrjax.gates import parse_gates
 from lrjax.models import encoder as towers
 from lrjax.models.attention import GATES, VALUES
 from lrjax.models.clip import init_clip, model_splits, shapes
+from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.plotting.values import attribution
 from lrjax.training import loop, retrieval
 from lrjax.training.programs import init_program
@@ -55,7 +58,7 @@ def test_contributions_sum_with_layer_norm_and_mlp(variant):
     ids, d, _ = samples("vision", static, params, gates)
     shape = shapes(static)["vision"]
     fixed, heads, norm = jax.vmap(lambda i, d: contributions(params.vision, gates.vision, i, d, shape, 0))(ids[:20], d[:20])
-    y = jax.vmap(lambda i: towers.run(params.vision, gates.vision, i, shape, 0).embedding)(ids[:20])
+    y = jax.vmap(lambda i: towers.run(params.vision, Interventions(gates.vision), i, shape, 0).embedding)(ids[:20])
     np.testing.assert_allclose((fixed.sum(1) + heads.sum((1, 2, 3, 4))) / norm, (y * d[:20]).sum(1), atol=1e-5)
     assert fixed.shape[1] == len(fixed_parts("vision", static))
 
@@ -92,9 +95,8 @@ def test_the_margin_is_what_order_compares(encoder, layers, relations):
     static, hyper, splits, params, gates = make(encoder, layers, relations)
     found = ask(encoder, static, hyper, splits, params, gates)
     metric = "unseen_pair_order" if encoder == "vision" else "unseen_pair_order_t2i"
-    order = jax.jit(retrieval.evaluate, static_argnums=(0, 5, 6))(static, hyper, splits, params, gates, False, ("unseen_pair",))[
-        metric
-    ]
+    evaluate = jax.jit(partial(retrieval.evaluate, static, exhaustive=False, sets=("unseen_pair",)))
+    order = evaluate(hyper, splits, params, ModelInterventions.of_gates(gates))[metric]
     parts = part_names(encoder, static)
     # a margin within rounding of 0 may fall on either side: one sample in 900
     np.testing.assert_allclose(found["order_alone"][parts.index("margin")], order, atol=2e-3)

@@ -14,7 +14,8 @@ from lrjax.analysis.ablate import ablate, existing
 from lrjax.errors import InputError
 from lrjax.models import encoder, positions
 from lrjax.models.attention import GATES, NORM_EPS, TERMS, attend
-from lrjax.models.clip import init_clip, model_splits, shapes, unit_gates
+from lrjax.models.clip import init_clip, model_splits, shapes
+from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.models.positions import POSITIONS
 from lrjax.storage import workdir
 from lrjax.training.retrieval import evaluate
@@ -58,7 +59,7 @@ ROLES = {"query": "Q", "key": "K", "value": "V", "out": "O"}
 def test_the_full_block_is_flaxs_own_in_value_and_gradient(variant, split):
     tower, shape, ids = make(**variant)
     d = jax.random.normal(jax.random.key(2), (12,))
-    ours = lambda tower: encoder.run(tower, shape.unit_gates(), ids, shape, 0, split=split).embedding
+    ours = lambda tower: encoder.run(tower, Interventions(), ids, shape, 0, split=split).embedding
     theirs = lambda tower: flax_encoder(tower, shape, ids)
     np.testing.assert_allclose(ours(tower), theirs(tower), atol=5e-6)
     one, other = (jax.grad(lambda t, f=f: f(t) @ d)(tower) for f in (ours, theirs))
@@ -73,7 +74,7 @@ NORMS = [{"layer_norm": True}, {"layer_norm": True, "norm": "post"}]
 def test_terms_sum_to_the_scores_in_every_layer_and_origins_to_the_stream(variant):
     """What is added to the scores and what is not (row-constant terms) differ by one number a row. Depth 3."""
     tower, shape, ids = make(n_layers=3, **variant)
-    split, merged = (encoder.run(tower, shape.unit_gates(), ids, shape, 0, split=s) for s in (True, False))
+    split, merged = (encoder.run(tower, Interventions(), ids, shape, 0, split=s) for s in (True, False))
     np.testing.assert_allclose(split.streams.sum(0), merged.streams[0], rtol=1e-4, atol=2e-4)  # some 40 in size
     for trace in split.traces:
         rest = trace.terms.sum(0) - trace.attn_scores
@@ -104,12 +105,12 @@ def test_rotary_angles_are_those_of_the_paper():
 def test_alibi_stands_in_pp_and_its_gate_takes_it_away():
     tower, shape, ids = make(positions="alibi")
     tower = tower.replace(P=jnp.zeros_like(tower.P))
-    (trace,) = encoder.run(tower, shape.unit_gates(), ids, shape, 0).traces
+    (trace,) = encoder.run(tower, Interventions(), ids, shape, 0).traces
     distance = np.abs(np.subtract.outer(np.arange(11), np.arange(11)))
     np.testing.assert_allclose(trace.terms[TERMS.index("PP")], -np.array([2**-4, 2**-8])[:, None, None] * distance, atol=1e-6)
     gates = shape.unit_gates().at[:, :, GATES.index("PP")].set(0)
-    without = encoder.run(tower, gates, ids, shape, 0).embedding
-    plain = encoder.run(tower, shape.unit_gates(), ids, encoder.Shape(**vars(shape) | {"positions": "none"}), 0).embedding
+    without = encoder.run(tower, Interventions(gates), ids, shape, 0).embedding
+    plain = encoder.run(tower, Interventions(), ids, encoder.Shape(**vars(shape) | {"positions": "none"}), 0).embedding
     np.testing.assert_allclose(without, plain, atol=1e-6)
 
 
@@ -117,7 +118,7 @@ def test_without_positions_an_image_is_its_mirror_and_order_is_a_tie():
     model = tiny_model(positions="none", e_scale=1.0)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params = init_clip(static, hyper)
-    found = jax.jit(partial(evaluate, static, exhaustive=True))(hyper, model_splits(static, hyper), params, unit_gates(static))
+    found = jax.jit(partial(evaluate, static, exhaustive=True))(hyper, model_splits(static, hyper), params, ModelInterventions())
     for metric in ("seen_pair_order", "unseen_pair_order", "seen_pair_order_t2i", "unseen_pair_order_t2i"):
         assert found[metric] == 0.5, metric
 
@@ -156,11 +157,13 @@ def test_frozen_scales_are_those_of_other_gates():
     """Frozen at the gates in force nothing changes; at gates 1 the readout's scale is that of the whole stream."""
     tower, shape, ids = make(layer_norm=True, n_layers=2)
     gates = shape.unit_gates().at[0, :, GATES.index("EP")].set(0)
-    run = lambda gates, frozen=None: encoder.run(tower, gates, ids, shape, 0, frozen=frozen)
+    run = lambda gates, frozen=None: encoder.run(tower, Interventions(gates, frozen_norm_scale=frozen), ids, shape, 0)
     own = run(gates)
     np.testing.assert_allclose(run(gates, own.scales).embedding, own.embedding, atol=1e-6)
     frozen = run(gates, run(shape.unit_gates()).scales)
     assert np.abs(frozen.embedding - own.embedding).max() > 1e-4
+    by_gates = encoder.run(tower, Interventions(gates, norm_gates=shape.unit_gates()), ids, shape, 0)
+    np.testing.assert_array_equal(by_gates.embedding, frozen.embedding)
     np.testing.assert_array_equal(frozen.scales.readout, run(shape.unit_gates()).scales.readout)
 
 
@@ -183,7 +186,9 @@ def test_terms_that_exist_are_those_that_change_something():
             kind = variant.get("positions", "learned")
             tower = tower.replace(P=tower.P * (kind not in positions.WITHOUT_P))  # which `shake` moves too
             tower = tower.replace(P=tower.P.at[0].multiply(kind != "learned_no_cls"))
-            embed = lambda gates, tower=tower, shape=shape, ids=ids: encoder.run(tower, gates, ids, shape, 0).embedding
+            embed = lambda gates, tower=tower, shape=shape, ids=ids: encoder.run(
+                tower, Interventions(gates), ids, shape, 0
+            ).embedding
             whole, gates = embed(shape.unit_gates()), shape.unit_gates()
             asked = [*TERMS, "VE", "VP"]
             there = [t for t in asked if abs(embed(gates.at[:, :, GATES.index(t)].set(0)) - whole).max() > 1e-5]

@@ -35,6 +35,7 @@ from lrjax.errors import InputError, suggest
 from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
 from lrjax.models.attention import ROW_CONSTANT, TERMS, VALUES
 from lrjax.models.clip import CLIP, shapes, stream
+from lrjax.models.interventions import ModelInterventions
 from lrjax.models.positions import WITHOUT_P
 from lrjax.stats import Table
 from lrjax.training.retrieval import evaluate, metric_names
@@ -75,10 +76,11 @@ class Ablate:
         def one(world):
             factor, weights = world
             ablated = jax.tree.map(jnp.multiply, gates, factor)
+            done = ModelInterventions.of_gates(ablated, norm_gates=gates if self.frozen else None)
             if controlled:
                 shift = controls(static, hyper, params, gates, {name: weights[name] for name in controlled})
-                ablated = ablated.replace(vision_shift=shift)
-            return evaluate(static, hyper, splits, params, ablated, True, self.sets, frozen_at=gates if self.frozen else None)
+                done = done.replace(vision=done.vision.replace(score_shift=shift))
+            return evaluate(static, hyper, splits, params, done, True, self.sets)
 
         return jax.lax.map(one, worlds)
 

@@ -35,6 +35,7 @@ from lrjax.gates import Gates
 from lrjax.models.attention import GATES
 from lrjax.models.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.models.encoder import Encoder, projected
+from lrjax.models.interventions import Interventions
 from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 
@@ -62,8 +63,9 @@ def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Arra
     if "OV" in spaces(static):
         found["OV"] = tuple(written(getattr(params, name), getattr(gates, name), row.n_first) for name in ("vision", "text"))
     label, place = jnp.indices((static.n_names, static.L))
-    images = embed_images(static, params, gates, row.image_slots(single_scene(label, place, static.L))).mean(1)
-    (captions,) = embed_captions(static, params, gates, (of_one(row),))
+    scenes = single_scene(label, place, static.L)
+    images = embed_images(static, params, Interventions(gates.vision), row.image_slots(scenes)).mean(1)
+    (captions,) = embed_captions(static, params, Interventions(gates.text), (of_one(row),))
     return found | {"embedding": (images, captions)}
 
 

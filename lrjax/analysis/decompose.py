@@ -28,6 +28,7 @@ from lrjax.models import encoder as towers
 from lrjax.models.attention import GATES, ROW_CONSTANT, TERMS, Trace, project, term_logits
 from lrjax.models.clip import CLIP, shapes
 from lrjax.models.encoder import Encoder
+from lrjax.models.interventions import Interventions
 from lrjax.models.lookup_tables import first_rows
 from lrjax.training.run import Run
 
@@ -49,7 +50,7 @@ def traces(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: 
     """The trace of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
     traced(static, encoder, "decompose")
     shape, readout = shapes(static)[encoder], readout_form(static, encoder).readout
-    return jax.vmap(lambda one: towers.run(tower, gates, one, shape, readout).traces)(ids)
+    return jax.vmap(lambda one: towers.run(tower, Interventions(gates), one, shape, readout).traces)(ids)
 
 
 def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:

@@ -49,6 +49,7 @@ from lrjax.gates import ENCODERS, NONE, Gates
 from lrjax.models.attention import GATES, TERMS, attend
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.models.encoder import Encoder, Shape, passes, projected, unit
+from lrjax.models.interventions import Interventions
 from lrjax.stats import Table, groups
 from lrjax.training.run import Run
 
@@ -154,13 +155,13 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
     one = lambda both: patched(tower, gate, *both, shape, form.readout)
     if encoder == "vision":
         said, left, right = clean_captions
-        captions = embed_captions(static, params, gates, captions_of(left, left, right, said))[1]
+        captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, left, right, said))[1]
         d = captions[:, scenes.left, scenes.right] - captions[:, scenes.right, scenes.left]  # [word, n, e]
         both = tuple(fill(form, row.image_slots(s)) for s in (scenes, swapped(scenes)))
         clean, changed = jax.lax.map(one, both, batch_size=60)
         clean, changed = (decided(jnp.einsum("n...e,wne->wn...", z, d)).mean(0) for z in (clean, changed[:, None]))
     else:
-        images = embed_images(static, params, gates, row.image_slots(scenes))  # [n, e]
+        images = embed_images(static, params, Interventions(gates.vision), row.image_slots(scenes))  # [n, e]
         said = (x, y, word), *(OPPOSITE[name](x, y, word) for name in exchanged(static, encoder))
         own, *others = (fill(form, pair_caption_slots(*caption)) for caption in said)
         found = [jax.lax.map(one, (own, other), batch_size=20) for other in others]

@@ -28,6 +28,7 @@ from lrjax.gates import NONE, Gates
 from lrjax.models import encoder as towers
 from lrjax.models.attention import EVERY, VALUES
 from lrjax.models.clip import CLIP, shapes
+from lrjax.models.interventions import Interventions
 from lrjax.stats import Table, groups, select
 from lrjax.training.run import Run
 
@@ -66,7 +67,7 @@ def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, 
 
     def one(image):
         ids, places = image
-        traces = towers.run(params.vision, gates.vision, ids, shape, readout).traces[layers]
+        traces = towers.run(params.vision, Interventions(gates.vision), ids, shape, readout).traces[layers]
         return jnp.stack([trace.pattern[:, readout, places] for trace in traces])  # [l, h, 2]
 
     slots = row.image_slots(scenes)

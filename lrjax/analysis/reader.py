@@ -25,6 +25,7 @@ from lrjax.gates import Gates
 from lrjax.models import decoder
 from lrjax.models.attention import TERMS
 from lrjax.models.clip import CLIP
+from lrjax.models.interventions import Interventions
 from lrjax.training.run import Run
 
 WORDS = {"first": 0, "second": 2}  # label -> the word that it is predicted from: what begins a caption, the relation
@@ -45,8 +46,8 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
 
     def one(args):
         images, words, places = args
-        seen = decoder.prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images))[0]
-        (trace, *_) = decoder.run(static, params, gates, seen, words).traces
+        seen = decoder.prefix(static, params, Interventions(gates.vision), jax.tree.map(lambda x: x[:, None], images))[0]
+        (trace, *_) = decoder.run(static, params, Interventions(gates.text), seen, words).traces
         gradient = (trace.terms[terms] * gates.text[0][:, terms].T[..., None, None])[:, :, rows, :n] @ ramp(n)  # [term, h, w]
         return trace.pattern[:, rows][:, :, places], gradient  # [h, w, side]
 

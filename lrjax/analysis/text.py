@@ -28,6 +28,7 @@ from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
+from lrjax.models.interventions import Interventions
 from lrjax.stats import Table
 from lrjax.training.run import Run
 
@@ -45,7 +46,7 @@ def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gate
     label, word = jnp.arange(A), jnp.arange(static.n_words)
 
     def one(ids):
-        traces = towers.run(params.text, gates.text, ids, shape, readout).traces
+        traces = towers.run(params.text, Interventions(gates.text), ids, shape, readout).traces
         pattern, scores = (jnp.stack([getattr(t, name)[:, readout] for t in traces]) for name in ("pattern", "attn_scores"))
         return {"attention": pattern, "log_odds": scores[..., 0] - scores[..., 2]}  # [l, h, T], [l, h]
 
@@ -130,8 +131,8 @@ def of_facts(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: 
     share = facts_share(*np.nonzero(~np.eye(static.n_heldout, dtype=bool)))  # the order of `unseen`
 
     words = jnp.broadcast_arrays(left, right, jnp.arange(static.n_words)[:, None])
-    captions = embed_captions(static, params, gates, captions_of(left, *words))[1]  # [r, p, e]
-    images = embed_images(static, params, gates, row.image_slots(scenes)).reshape(len(left), n_layouts, -1)
+    captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, *words))[1]  # [r, p, e]
+    images = embed_images(static, params, Interventions(gates.vision), row.image_slots(scenes)).reshape(len(left), n_layouts, -1)
     images = jnp.swapaxes(images, 0, 1)  # [k, p, e]
 
     def any_two(embeddings):  # [n, p, e] -> [p, p]: over any two instances, that differ if they are of one fact

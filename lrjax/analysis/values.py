@@ -38,6 +38,7 @@ from lrjax.models import encoder as towers
 from lrjax.models.attention import VALUES, normalise
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.models.encoder import Encoder, Shape
+from lrjax.models.interventions import Interventions
 from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 
@@ -52,7 +53,7 @@ def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array
 
     Returns what heads did not read (see `fixed_parts`) [part], heads [l, h, o, t], and the norm [] of the embedding.
     """
-    found = towers.run(tower, gates, ids, shape, readout)
+    found = towers.run(tower, Interventions(gates), ids, shape, readout)
     blocks, scales, beta, b_O, mlp, heads = towers.passes(tower, shape), found.scales, [], [], [], []
 
     def before(norm, scale, back, at=readout):
@@ -97,11 +98,11 @@ def samples(encoder: str, static: Static, params: CLIP, gates: Gates) -> tuple[j
     word = jnp.repeat(jnp.arange(n_words), len(scenes.left) // n_words)
     if encoder == "vision":
         grid = jnp.indices((n_words, static.n_heldout, static.n_heldout))
-        captions = embed_captions(static, params, gates, captions_of(grid[1], grid[1], grid[2], grid[0]))[1]
+        captions = embed_captions(static, params, Interventions(gates.text), captions_of(grid[1], grid[1], grid[2], grid[0]))[1]
         d = captions[word, scenes.left, scenes.right] - captions[word, scenes.right, scenes.left]
         slots = row.image_slots(scenes)
     else:
-        images = (embed_images(static, params, gates, row.image_slots(s)) for s in (scenes, swapped(scenes)))
+        images = (embed_images(static, params, Interventions(gates.vision), row.image_slots(s)) for s in (scenes, swapped(scenes)))
         d = next(images) - next(images)
         slots = pair_caption_slots(scenes.left, scenes.right, word)
     return fill(readout_form(static, encoder), slots), d, roles(encoder, static, scenes, word)

@@ -14,10 +14,11 @@ from lrjax import surroundings
 from lrjax.config import Hyper, Model, Static, make_hyper, make_static
 from lrjax.data.scenes import Form, Slots
 from lrjax.data.splits import Splits
-from lrjax.gates import ENCODERS, Gates
+from lrjax.gates import Gates
 from lrjax.models import encoder, localization_head, lookup_tables
 from lrjax.models import positions as places
 from lrjax.models.encoder import Encoder, Shape
+from lrjax.models.interventions import Interventions
 
 MAX_LOG_SCALE = np.log(100.0)
 STREAMS = ("init", "splits", "batches", "evaluation", "noise", "items", "dropout")
@@ -114,39 +115,18 @@ def tower(static: Static, params: CLIP, name: str) -> Encoder:
     return found
 
 
-def own_key(dropout_key: jax.Array | None, name: str) -> jax.Array | None:
-    """The key of the dropout of one tower in a training step; None if there is none."""
-    return None if dropout_key is None else jax.random.fold_in(dropout_key, ENCODERS.index(name))
-
-
-def embed_images(
-    static: Static,
-    params: CLIP,
-    gates: Gates,
-    images: Slots,
-    split: bool = True,
-    frozen_at: Gates | None = None,
-    dropout_key: jax.Array | None = None,
-) -> jax.Array:
-    """Unit embeddings [..., e] of images, slots [S, ...]. Without `split`, gates in depth count as 1 (see `encoder.run`).
-
-    frozen_at: the gates under which LayerNorm's scales are taken. dropout_key: of a training step (None: no dropout).
+def embed_images(static: Static, params: CLIP, interventions: Interventions, images: Slots, split: bool = True) -> jax.Array:
+    """Unit embeddings [..., e] of images, slots [S, ...], under interventions in the vision encoder. Without `split`, gates in
+    depth count as 1 (see `encoder.run_tokens`).
     """
-    batch, shape = (static.world.image, images), shapes(static)["vision"]
-    more = dict(split=split, frozen_at=None if frozen_at is None else frozen_at.vision, dropout_key=own_key(dropout_key, "vision"))
-    vision = tower(static, params, "vision")
-    return lookup_tables.encode(vision, gates.vision, (batch,), shape, shift=gates.vision_shift, **more)[0]
+    vision, batches = tower(static, params, "vision"), ((static.world.image, images),)
+    return lookup_tables.encode(vision, interventions, batches, shapes(static)["vision"], split=split)[0]
 
 
 def embed_captions(
-    static: Static,
-    params: CLIP,
-    gates: Gates,
-    captions: tuple[tuple[Form, Slots], ...],
-    split: bool = True,
-    frozen_at: Gates | None = None,
-    dropout_key: jax.Array | None = None,
+    static: Static, params: CLIP, interventions: Interventions, captions: tuple[tuple[Form, Slots], ...], split: bool = True
 ) -> tuple[jax.Array, ...]:
-    """Unit embeddings [..., e] of captions, each a form and its slots [S, ...]; see `embed_images`."""
-    more = dict(split=split, frozen_at=None if frozen_at is None else frozen_at.text, dropout_key=own_key(dropout_key, "text"))
-    return lookup_tables.encode(params.text, gates.text, captions, shapes(static)["text"], **more)
+    """Unit embeddings [..., e] of captions, each a form and its slots [S, ...], under interventions in the text encoder; see
+    `embed_images`.
+    """
+    return lookup_tables.encode(params.text, interventions, captions, shapes(static)["text"], split=split)

@@ -30,6 +30,7 @@ from lrjax.models.attention import (
     normalise,
     project,
 )
+from lrjax.models.interventions import Interventions
 
 
 @struct.dataclass
@@ -169,26 +170,22 @@ class Pass:
 
 def run(
     params: Encoder,
-    gates: jax.Array,
+    interventions: Interventions,
     ids: jax.Array,
     shape: Shape,
     readout: int,
     *,
     split: bool = True,
     rows: slice = EVERY,
-    frozen: Scales | None = None,
-    gated: jax.Array | None = None,
-    dropout_key: jax.Array | None = None,
 ) -> Pass:
-    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E; gates [depth, h, 12]. See
-    `run_tokens`.
-    """
+    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E. See `run_tokens`."""
     n_tokens, d_model = params.E.shape
-    as_they_are = params.blocks[0].norm is None and not shape.drops(dropout_key)  # rows of E and P, as the first block reads them
+    drops = shape.drops(interventions.dropout_key)
+    as_they_are = params.blocks[0].norm is None and not drops  # the first block reads rows of E and P as they are
     tabled = not split and ids.ndim == 1 and as_they_are and n_tokens <= d_model  # more would cost more
-    more = dict(split=split, rows=rows, frozen=frozen, gated=gated, dropout_key=dropout_key)
-    more["looked_up"] = look_up(params, ids) if tabled else ()
-    return run_tokens(params, gates, tokens_of(params, ids), shape, readout, **more)
+    looked_up = look_up(params, ids) if tabled else ()
+    tokens = tokens_of(params, ids)
+    return run_tokens(params, interventions, tokens, shape, readout, split=split, rows=rows, looked_up=looked_up)
 
 
 def look_up(params: Encoder, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -221,32 +218,36 @@ def scale_of(norm: LayerNorm | None, streams: jax.Array, given: jax.Array | None
 
 def run_tokens(
     params: Encoder,
-    gates: jax.Array,
+    interventions: Interventions,
     tokens: jax.Array,
     shape: Shape,
     readout: int,
     *,
     split: bool = True,
     rows: slice = EVERY,
-    frozen: Scales | None = None,
-    gated: jax.Array | None = None,
     looked_up: Sequence[jax.Array] = (),
-    dropout_key: jax.Array | None = None,
 ) -> Pass:
-    """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin; gates [depth, h, 12].
+    """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin.
 
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
     merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
-    it, and gates beyond are not read. `rows`: which of the last block are computed, the readout among them. `frozen`: LayerNorm's
-    scales, in place of the stream's own. `gated` [q, t]: where gates act (see `positions.Geometry`). `looked_up`: see `look_up`.
-    `dropout_key`: what this sequence's dropout is drawn from, in training (None: there is none).
+    it, and gates beyond are not read. `rows`: which of the last block are computed, the readout among them. `looked_up`: see
+    `look_up`. Raises ValueError if a row of scores is to be shifted, which `lookup_tables` alone does.
     """
+    if interventions.score_shift is not None:
+        raise ValueError("a row of scores can be shifted in a one-block encoder only")
+    if interventions.norm_gates is not None:
+        under = interventions.replace(gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
+        scales = run_tokens(params, under, tokens, shape, readout, rows=rows).scales
+        interventions = interventions.replace(norm_gates=None, frozen_norm_scale=scales)
+    gates = shape.unit_gates() if interventions.gates is None else interventions.gates
+    frozen, dropout_key = interventions.frozen_norm_scale, interventions.dropout_key
     T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
     drop = dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model) if drops else lambda site, x, rows=EVERY: x
     streams = of_origin_E(tokens) if tokens.ndim == 2 else tokens
     streams = streams.at[1].add(params.P[:T])
     streams = drop(0, streams if split else streams.sum(0, keepdims=True))
-    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=gated)
+    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=interventions.gate_mask)
     traces, attention, mlps = [], [], []
     for layer, block in enumerate(passes(params, shape)):
         wanted, given = rows if layer == last else EVERY, looked_up if layer == 0 else ()

@@ -30,6 +30,7 @@ from lrjax.models.attention import (
     project,
 )
 from lrjax.models.encoder import Encoder, Shape, projected, run, unit
+from lrjax.models.interventions import Interventions
 
 
 @struct.dataclass
@@ -191,26 +192,20 @@ def finish(params: Encoder, gathered: jax.Array, constant: jax.Array) -> jax.Arr
 
 def encode(
     params: Encoder,
-    gates: jax.Array,
+    interventions: Interventions,
     batches: tuple[tuple[Form, Slots], ...],
     shape: Shape,
     *,
     split: bool = True,
-    shift: jax.Array | None = None,
-    frozen_at: jax.Array | None = None,
-    dropout_key: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
-    """Embeddings of batches of sequences, each a form and its slots [S, ...] -> [..., e]: by tables if there is one block.
+    """Embeddings of batches of sequences, each a form and its slots [S, ...] -> [..., e]: by tables where `is_tabled` says so.
 
-    shift [h, p], of one block only, is added to the readout row of scores. frozen_at: gates [depth, h, 12] under which LayerNorm's
-    scales are taken, in place of those under `gates`. dropout_key: in training, what each sequence's own dropout is drawn from.
+    Each sequence has a dropout of its own, drawn from the key of `interventions` and the number of the sequence.
     """
-    scaled = params.blocks[0].norm is not None and any(form.adds for form, _ in batches)  # the scale of a sum is in no table
-    drops = shape.drops(dropout_key)  # then a token is another in every sequence
-    if shape.depth > 1 or scaled or drops or (frozen_at is not None and shape.layer_norm):
-        if shift is not None:
-            raise ValueError("a row of scores can be shifted in a one-block encoder only")
-        return encode_sequences(params, gates, batches, shape, split, frozen_at, dropout_key if drops else None)
+    if not is_tabled(params, interventions, batches, shape):
+        return encode_sequences(params, interventions, batches, shape, split)
+    gates = shape.unit_gates() if interventions.gates is None else interventions.gates
+    shift = interventions.score_shift
     gathered, constants = [], []
     forms = tuple(form for form, _ in batches)
     for tables, (form, slots) in zip(make_tables(params, gates, shape, forms), batches, strict=True):
@@ -225,23 +220,30 @@ def encode(
     return tuple(x.reshape(*slots.tokens.shape[1:], -1) for x, (_, slots) in zip(parts, batches, strict=True))
 
 
+def is_tabled(params: Encoder, interventions: Interventions, batches: tuple[tuple[Form, Slots], ...], shape: Shape) -> bool:
+    """Whether tables compute what the definition does: of one block, whose tokens are the same in every sequence."""
+    if shape.depth > 1 or shape.drops(interventions.dropout_key) or interventions.gate_mask is not None:
+        return False
+    if params.blocks[0].norm is not None and any(form.adds for form, _ in batches):
+        return False  # the scale of a sum of tokens is in no table
+    frozen = interventions.norm_gates is not None or interventions.frozen_norm_scale is not None
+    return not (frozen and shape.layer_norm)
+
+
 def encode_sequences(
     params: Encoder,
-    gates: jax.Array,
+    interventions: Interventions,
     batches: tuple[tuple[Form, Slots], ...],
     shape: Shape,
     split: bool,
-    frozen_at: jax.Array | None,
-    dropout_key: jax.Array | None,
 ) -> tuple[jax.Array, ...]:
     """`encode` by the definition, sequence by sequence."""
+    dropout_key = interventions.dropout_key if shape.drops(interventions.dropout_key) else None
 
     def one(form, ids, *number):
-        at = shape, form.readout
-        only = slice(form.readout, form.readout + 1)
-        given = None if frozen_at is None else run(params, frozen_at, ids, *at, rows=only).scales
         key = jax.random.fold_in(dropout_key, *number) if number else None
-        return run(params, gates, ids, *at, split=split, rows=only, frozen=given, dropout_key=key).embedding
+        only = slice(form.readout, form.readout + 1)
+        return run(params, interventions.replace(dropout_key=key), ids, shape, form.readout, split=split, rows=only).embedding
 
     embeddings, first = [], 0
     for form, slots in batches:

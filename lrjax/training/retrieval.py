@@ -23,9 +23,9 @@ import numpy as np
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Questions, all_captions
-from lrjax.gates import Gates
 from lrjax.models import decoder, localization_head
 from lrjax.models.clip import CLIP, embed_captions, embed_images, stream
+from lrjax.models.interventions import ModelInterventions
 from lrjax.stats import ACCURACY, Table
 
 SETS = ("single", "seen_pair", "unseen_pair")
@@ -70,25 +70,23 @@ def evaluate(
     hyper: Hyper,
     splits: Splits,
     params: CLIP,
-    gates: Gates,
+    interventions: ModelInterventions,
     exhaustive: bool,
     sets: tuple[str, ...] | None = None,
     split: bool = True,
-    frozen_at: Gates | None = None,
 ) -> dict[str, jax.Array]:
     """The METRICS of one model on `sets`, each [] in 0..1. `exhaustive`: seen_pair on all its images rather than a fixed sample.
 
-    split False: all gates are 1, so streams need not be told apart (`encoder.run`). frozen_at: the gates under which LayerNorm's
-    scales are taken.
+    split False: all gates are 1, so streams need not be told apart (`encoder.run_tokens`).
     """
     with jax.default_matmul_precision(static.matmul_precision):
         task = static.world
         if static.objective != "contrastive":
-            return decoder.evaluate(static, hyper, splits, params, gates, sets or task.SETS, split)
+            return decoder.evaluate(static, hyper, splits, params, interventions, sets or task.SETS, split)
         asked = task.captions(hyper)
-        captions = jnp.concatenate(embed_captions(static, params, gates, all_captions(task, asked), split, frozen_at))
+        captions = jnp.concatenate(embed_captions(static, params, interventions.text, all_captions(task, asked), split))
         questions = task.questions(stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
-        embed = lambda images: embed_images(static, params, gates, images, split, frozen_at)
+        embed = lambda images: embed_images(static, params, interventions.vision, images, split)
         metrics = {}
         for name in sets or task.SETS:
             among, images = slice(*questions[name].among), questions[name].images

@@ -16,6 +16,7 @@ from lrjax.data.tasks.base import Batch, Task, batch_words, noisy, of_kind, of_o
 from lrjax.gates import Gates
 from lrjax.models import decoder, localization_head
 from lrjax.models.clip import CLIP, MAX_LOG_SCALE, as_read, embed_captions, embed_images, init_clip, shapes, stream
+from lrjax.models.interventions import ModelInterventions
 from lrjax.models.losses import contrastive_loss, sigmoid_loss
 
 
@@ -63,15 +64,16 @@ def batch_loss(
     static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch, dropout_key: jax.Array | None = None
 ) -> jax.Array:
     """The loss of one batch: contrastive, and with a head that is asked where objects are its own, each with its weight."""
+    interventions = ModelInterventions.of_gates(gates, dropout_key=dropout_key)
     if static.objective != "contrastive":
-        return decoder.loss(static, hyper, params, gates, batch, dropout_key)
+        return decoder.loss(static, hyper, params, interventions, batch)
     task, split = static.world, static.gated
-    images = embed_images(static, params, gates, batch.images, split, dropout_key=dropout_key)
+    images = embed_images(static, params, interventions.vision, batch.images, split)
     # a one-object caption is a function of its label, and of nothing else without dropout: there are fewer labels than captions
     captions = (of_one(task, None if dropout_key is None else batch.label), *zip(task.said, batch.said, strict=True))
     if static.hard_negatives:
         captions += tuple(zip(task.said, batch.wrong, strict=True))
-    of_label, *said = embed_captions(static, params, gates, captions, split, dropout_key=dropout_key)
+    of_label, *said = embed_captions(static, params, interventions.text, captions, split)
     said, wrong = said[: len(task.said)], said[len(task.said) :]
     of_label = jax.nn.one_hot(batch.label, task.n_names) @ of_label if dropout_key is None else of_label
     captions = of_kind(batch.kind, [of_label, *said])
