@@ -13,8 +13,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from lrjax import devices, hosts, output, paths, surroundings
-from lrjax.config import Sweep, get_config, validate
-from lrjax.errors import InputError, SaveError, suggest
+from lrjax.config import Sweep, check_keys, get_config, validate
+from lrjax.errors import InputError, SaveError
 from lrjax.storage import workdir
 from lrjax.training import loop
 from lrjax.training.programs import Measure
@@ -215,8 +215,8 @@ def _check_config(argv: list[str]) -> None:
             path = value if separator else (argv[i + 1] if i + 1 < len(argv) else "")
             if not Path(path).is_file():
                 raise InputError(f"--config={path}: no such file; give a config such as experiments/configs/diversity.py")
-        elif name.startswith("config.") and (key := name.removeprefix("config.")) not in known:
-            raise InputError(f"{argument}: no such key{suggest(key, known)}; see lrjax/config.py for all keys")
+        elif name.startswith("config."):
+            check_keys([name.removeprefix("config.")], known, argument)
 
 
 def _fail(error, code: int = 2) -> None:

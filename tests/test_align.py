@@ -14,8 +14,8 @@ from lrjax.analysis.align import MEASURES, align, permutations, procrustes, writ
 from lrjax.analysis.models import tidy
 from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
-from lrjax.models.attention import GATES
 from lrjax.plotting.align import alignment
+from lrjax.terms import GATES
 from lrjax.training import loop
 from lrjax.training.programs import init_program
 

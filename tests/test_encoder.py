@@ -10,8 +10,8 @@ from conftest import shake
 from lrjax.data import scenes
 from lrjax.data.tasks.row import Row
 from lrjax.models import encoder, lookup_tables
-from lrjax.models.attention import GATES
 from lrjax.models.interventions import Interventions
+from lrjax.terms import GATES
 
 ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 

@@ -25,10 +25,10 @@ from lrjax.data.tasks import pairs as of_pairs
 from lrjax.data.tasks.base import all_captions, noisy
 from lrjax.errors import InputError
 from lrjax.models import clip, encoder, localization_head, lookup_tables
-from lrjax.models.attention import GATES
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.models.losses import contrastive_loss, sigmoid_loss
 from lrjax.storage import workdir
+from lrjax.terms import GATES
 from lrjax.training import loop, retrieval
 from lrjax.training.programs import init_program
 from lrjax.training.run import history_table, models_table
@@ -854,7 +854,7 @@ def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
     task, pairs, singles = small
     images = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), pairs, singles)
     head = localization_head.Head(
-        *(jax.random.normal(key, (n, 5)) for key, n in zip(jax.random.split(KEY, 3), (5, task.n_names, 4), strict=True))
+        *(jax.random.normal(key, (n, 5)) for key, n in zip(jax.random.split(KEY, 3), (5, task.n_labels_total, 4), strict=True))
     )
     embeddings = encoder.unit(jax.random.normal(jax.random.key(1), (images.tokens.shape[1], 5)))
     costs = []
@@ -871,9 +871,9 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
     """An embedding that spells out label and place of each object, and a head that reads it."""
     task, images, _ = small
     label, place = images.tokens - FIRST_LABEL, images.positions - 1
-    A = task.n_names
+    A = task.n_labels_total
     head = localization_head.Head(jnp.eye(A * 4), jnp.repeat(jnp.eye(A), 4, 1), jnp.tile(jnp.eye(4), (1, A)))
-    spelled = lambda place: jax.nn.one_hot(label * 4 + place, task.n_names * 4).sum(0)
+    spelled = lambda place: jax.nn.one_hot(label * 4 + place, task.n_labels_total * 4).sum(0)
     asked = lambda embeddings: {
         name: float(x) for name, x in localization_head.told(task, head, embeddings, images, jnp.ones(len(embeddings))).items()
     }
