@@ -73,7 +73,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(name, gated, variant)
     weight = jax.random.normal(jax.random.key(6), (slots.tokens.shape[1], 12))
 
     def by_tables(params, gates):
-        return lookup_tables.encode(params, gates, ((form, slots),), shape)[0]
+        return lookup_tables.encode(params, Interventions(gates), ((form, slots),), shape)[0]
 
     def by_definition(params, gates):
         return definition(params, gates, form, slots, shape)
@@ -102,9 +102,9 @@ def test_depth_uses_gates_in_every_layer():
     form, causal = FORMS["pair caption"]
     shape, params, _ = make(2, form, causal)
     slots, ones = slots_of("pair caption"), shape.unit_gates()
-    base = lookup_tables.encode(params, ones, ((form, slots),), shape)[0]
+    base = lookup_tables.encode(params, Interventions(ones), ((form, slots),), shape)[0]
     for layer in range(2):
-        gated = lookup_tables.encode(params, ones.at[layer, :, GATES.index("EP")].set(0), ((form, slots),), shape)[0]
+        gated = lookup_tables.encode(params, Interventions(ones.at[layer, :, GATES.index("EP")].set(0)), ((form, slots),), shape)[0]
         assert np.abs(gated - base).max() > 1e-3
 
 
@@ -123,7 +123,7 @@ def test_encode_keeps_batch_axes_and_unit_norm():
     shape, params, gates = make(1, form, causal)
     flat = slots_of("image")
     shaped = jax.tree.map(lambda x: x.reshape(2, 4, 3, -1), flat)
-    out = lookup_tables.encode(params, gates, ((form, shaped),), shape)[0]
+    out = lookup_tables.encode(params, Interventions(gates), ((form, shaped),), shape)[0]
     assert out.shape == (4, 3, 2, 12)
     np.testing.assert_allclose(jnp.linalg.norm(out, axis=-1), 1, atol=1e-6)
 

@@ -13,6 +13,7 @@ from lrjax.data.tasks import pairs
 from lrjax.data.tasks.base import Questions
 from lrjax.data.tasks.row import Row
 from lrjax.models import clip
+from lrjax.models import retrieval as similarity
 from lrjax.models.encoder import unit
 from lrjax.models.interventions import ModelInterventions
 from lrjax.training import retrieval
@@ -59,7 +60,7 @@ def retrieve(captions, valid, s, weight, embed):
     in_set = exists & (jnp.arange(len(exists)) >= A)  # the captions of all pairs
     found = task.captions(Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=A - 2))
     asked = asked.replace(images=s, mirrored=scenes.swapped(s))  # what `embed` takes
-    return retrieval.retrieve(flat(captions), exists, in_set, found.names, asked, embed)
+    return similarity.retrieve(flat(captions), exists, in_set, found.names, asked, embed)
 
 
 def brute_force(captions, valid, s, weight, embed):
@@ -93,11 +94,11 @@ def brute_force(captions, valid, s, weight, embed):
 
 
 @pytest.mark.parametrize("R", [1, 2])
-@pytest.mark.parametrize("block", [7, retrieval.BLOCK])
+@pytest.mark.parametrize("block", [7, similarity.BLOCK])
 def test_retrieval_equals_brute_force(monkeypatch, R, block):
     captions, valid, s = random_captions(R), valid_for(A, R), all_pairs()
     s = s.replace(i=jnp.arange(len(s.i)) % 3)
-    monkeypatch.setattr(retrieval, "BLOCK", block * R * A * A)
+    monkeypatch.setattr(similarity, "BLOCK", block * R * A * A)
     weight = jnp.array(np.random.default_rng(0).random(len(s.i)) < 0.7, jnp.float32)
     embed = noisy(captions, 0.6)
     ours = retrieve(captions, valid, s, weight, embed)
@@ -164,7 +165,7 @@ def retrieve_known(similarities):
         wrong=jnp.array(5 - TRUE)[None, None],
     )
     exists = jnp.ones(6, bool)
-    return retrieval.retrieve(jnp.eye(6), exists, jnp.array(OWN), jnp.array(NAMES), asked, lambda image: similarities[image])
+    return similarity.retrieve(jnp.eye(6), exists, jnp.array(OWN), jnp.array(NAMES), asked, lambda image: similarities[image])
 
 
 def test_both_kinds_of_candidates_on_known_similarities():
@@ -183,7 +184,7 @@ def test_both_kinds_of_candidates_on_known_similarities():
 def test_fewer_candidates_never_make_it_worse():
     """Similarities that differ by parts of what counts as a tie too, so that ties are no equivalence."""
     steps = jax.random.randint(jax.random.key(0), (500, *SIMILARITIES.shape), 0, 6)
-    found = jax.jit(jax.vmap(retrieve_known))(steps * 0.4 * retrieval.TIE)
+    found = jax.jit(jax.vmap(retrieve_known))(steps * 0.4 * similarity.TIE)
     for name in ("", "_label_set"):
         less, more = found[name], found[f"{name}_in_set"]
         assert (more >= less).all() and (more > less).any() and (less > 0).any()

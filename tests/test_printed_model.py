@@ -259,7 +259,7 @@ def test_tables_and_definition_agree_without_a_projection(variant):
     tower, shape = make(projects=False, d_embed=16, **variant)
     slots = scenes.Slots(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
     form, gates = scenes.image_form(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
-    found = lookup_tables.encode(tower, gates, ((form, slots),), shape)[0]
+    found = lookup_tables.encode(tower, Interventions(gates), ((form, slots),), shape)[0]
     runs = [encoder.run(tower, Interventions(gates), ids, shape, 0) for ids in scenes.fill(form, slots)]
     np.testing.assert_allclose(found, [run.embedding for run in runs], atol=2e-6)
     if not variant:

@@ -25,6 +25,7 @@ from lrjax.data.tasks import pairs as of_pairs
 from lrjax.data.tasks.base import all_captions, noisy
 from lrjax.errors import InputError
 from lrjax.models import clip, encoder, localization_head, lookup_tables
+from lrjax.models import retrieval as similarity
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.models.losses import contrastive_loss, sigmoid_loss
 from lrjax.storage import workdir
@@ -553,7 +554,7 @@ def retrieve_near(world, name, target):
     exists, named = world.captions.exists[among], world.captions.names[:, among]
     of_words, ways = world.task.apart(name), world.task.WRONG.get(name, ())
     in_set, embed = exists & world.task.of_set(name, named), lambda image: images[image]
-    found = jax.jit(lambda: retrieval.retrieve(captions, exists, in_set, named, asked, embed, of_words, ways))()
+    found = jax.jit(lambda: similarity.retrieve(captions, exists, in_set, named, asked, embed, of_words, ways))()
     return asked, np.where(exists, images @ captions.T, -np.inf), [names(claims) for claims in world.sentences[among]], found
 
 
@@ -663,7 +664,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(kind):
     weight = jax.random.normal(jax.random.key(6), (BATCH // 4, 12))
 
     def by_tables(params, gates):
-        return lookup_tables.encode(params, gates, ((form, images),), shape)[0]
+        return lookup_tables.encode(params, Interventions(gates), ((form, images),), shape)[0]
 
     def by_definition(params, gates):
         one = lambda ids: encoder.run(params, Interventions(gates), ids, shape, form.readout).embedding

@@ -34,6 +34,7 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest
 from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
 from lrjax.kinds import WITHOUT_P
+from lrjax.models import objectives
 from lrjax.models.clip import CLIP, shapes, stream
 from lrjax.models.interventions import ModelInterventions
 from lrjax.stats import Table
@@ -90,10 +91,12 @@ class Ablate:
         """
         layers = depths(static)
         heads = list(check_heads(range(static.n_heads) if self.heads is None else self.heads, static.n_heads, "--heads"))
-        if static.objective != "contrastive" and self.frozen:
+        objective = objectives.of(static)
+        if self.frozen and not objective.frozen_norms:
             raise InputError(f"--frozen: objective={static.objective!r}: has no frozen scales; leave it out")
-        if static.objective == "autoregressive_raw" and self.encoder == "vision":
-            raise InputError("--encoder=vision: objective='autoregressive_raw': has no vision encoder; expected --encoder=text")
+        if self.encoder not in objective.encoders:
+            has_none, expected = f"objective={static.objective!r}: has no {self.encoder} encoder", objective.encoders[0]
+            raise InputError(f"--encoder={self.encoder}: {has_none}; expected --encoder={expected}")
         rows, shape = [], (len(self.ablations), static.n_heads, len(READOUT_TERMS))
         weights = {name: np.zeros(shape, np.float32) for name in CONTROL}
         for a, text in enumerate(self.ablations):

@@ -35,8 +35,8 @@ from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.models.encoder import Encoder, projected
 from lrjax.models.interventions import Interventions
+from lrjax.models.retrieval import TIE
 from lrjax.terms import GATES
-from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 
 CUT = 1e-5  # singular values below this share of the largest are rounding: float32 leaves about d eps = 1.5e-5 / sqrt(d) of it

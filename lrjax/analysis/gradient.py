@@ -25,6 +25,7 @@ from lrjax.data.scenes import PAIR_CAPTION, Form
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
+from lrjax.models import objectives
 from lrjax.models.attention import normalise, project, term_logits
 from lrjax.models.clip import CLIP, shapes
 from lrjax.models.encoder import Encoder, Shape
@@ -100,7 +101,7 @@ def columns(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: G
     """The measure that `experiments.sweep` records at every evaluation: vision's position_gradient and label_spread, a column a
     head; nothing on a grid, which has two gradients (`grid`), and of a reader, which has no CLS (`reader`).
     """
-    if static.world.extent or static.objective != "contrastive":
+    if static.world.extent or objectives.of(static).refusal("gradient"):
         return {}
     found = first_block("vision", static, hyper, splits, params, gates)
     return {f"{name}_h{h}": found[name][h] for name in ("position_gradient", "label_spread") for h in range(static.n_heads)}

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_form, readout_scores
-from lrjax.analysis.models import contrastive, of_models, tidy, with_trained_P
+from lrjax.analysis.models import check_objective, of_models, tidy, with_trained_P
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
@@ -31,7 +31,7 @@ def extent_of(static: Static, who: str) -> tuple[int, int]:
         raise InputError(f"{who}: task={static.task!r}: has one dimension; expected a sweep of task 'grid'")
     if static.layer_norm and static.norm == "pre" and static.world.image.adds:
         raise InputError(f"{who}: layer_norm=True, task={static.task!r}: with LayerNorm a patch's scores are no sum; leave it out")
-    contrastive(static, who)
+    check_objective(static, who)
     return static.world.extent
 
 

@@ -15,12 +15,11 @@ import xarray as xr
 
 from lrjax.analysis.gradient import POSITION_TERMS, ramp
 from lrjax.analysis.heads import prefers
-from lrjax.analysis.models import of_models, row_of, traced, with_trained_P
+from lrjax.analysis.models import check_objective, of_models, row_of, traced, with_trained_P
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import PAIR_CAPTION, pair_caption_slots
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import words_of
-from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import decoder
 from lrjax.models.clip import CLIP
@@ -34,10 +33,9 @@ BATCH = 300  # images traced at a time
 
 def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: prefers_right [w, h], attention to the left and to the right object [w, h], gradient [w, term, h]."""
-    if static.objective == "contrastive":
-        raise InputError("reader: objective='contrastive': is no reader; expected a sweep with an autoregressive objective")
+    check_objective(static, "reader")
     with_trained_P(static, "reader")
-    row = row_of(static, "reader", reader=True)
+    row = row_of(static, "reader")
     traced(static, "text", "reader")
     scenes, n = row.unseen(), static.L
     words = words_of(row, ((PAIR_CAPTION, pair_caption_slots(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))

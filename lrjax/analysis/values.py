@@ -39,8 +39,8 @@ from lrjax.models.attention import normalise
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.models.encoder import Encoder, Shape
 from lrjax.models.interventions import Interventions
+from lrjax.models.retrieval import TIE
 from lrjax.terms import VALUES
-from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 
 ROLES = {

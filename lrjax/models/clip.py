@@ -4,6 +4,7 @@ All of a model's randomness derives from its seed alone, through one named strea
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from lrjax.config import Hyper, Model, Static, make_hyper, make_static
 from lrjax.data.scenes import Form, Slots
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
-from lrjax.models import encoder, localization_head, lookup_tables
+from lrjax.models import encoder, localization_head, lookup_tables, objectives
 from lrjax.models import positions as places
 from lrjax.models.encoder import Encoder, Shape
 from lrjax.models.interventions import Interventions
@@ -43,25 +44,14 @@ def stream(seed: jax.Array, name: str) -> jax.Array:
 
 
 def shapes(static: Static) -> dict[str, Shape]:
-    """The shapes of both towers."""
+    """The shapes of both encoders, as the objective of the models has them."""
+    return objectives.of(static).shapes(static)
+
+
+def shape_fields(static: Static) -> dict[str, Any]:
+    """The fields of `Shape` that are a model's own, whatever its encoders read."""
     names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio", "n_repeats", "norm", "dropout")
-    task, common = static.world, {name: getattr(static, name) for name in names}
-    of_vision = {"projects": static.projection == "both"}
-    seen, spoken = len(task.image.template), task.caption_length
-    said, layers = task.n_first + task.n_labels_total, (static.n_layers_vision, static.n_layers_text)
-    if static.objective != "contrastive":  # vision writes tokens, text reads them and what is said (`reader`)
-        vision, text = common | of_vision | {"d_embed": static.d_model}, common | {"d_embed": said}
-        return {
-            "vision": Shape(task.n_tokens, seen, layers[0], causal=False, **vision),
-            "text": Shape(task.n_tokens, seen - 1 + spoken, layers[1], causal=True, **text),
-        }
-    rows = 0
-    if static.positions == "row_column":  # learned, and laid out by `tower`
-        common["positions"], rows = "learned", 1 + sum(task.extent)
-    return {
-        "vision": Shape(task.n_tokens, seen, layers[0], causal=False, position_rows=rows, **common, **of_vision),
-        "text": Shape(said, spoken, layers[1], causal=True, **common),
-    }
+    return {name: getattr(static, name) for name in names}
 
 
 def unit_gates(static: Static) -> Gates:
@@ -87,13 +77,8 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
         name: encoder.init(key, shape, hyper.e_scale, hyper.p_scale)
         for key, (name, shape) in zip(keys, shapes(static).items(), strict=True)
     }
-    bias = (
-        -jnp.log(static.batch_size - 1.0) if static.pair_loss == "sigmoid" else None
-    )  # as many pairs belong together, at the start
-    places = None
-    if static.supervised:
-        places = localization_head.init(jax.random.fold_in(stream(hyper.seed, "init"), 2), static.world, static.d_embed)
-    return CLIP(**towers, log_scale=jnp.log(hyper.logit_scale), bias=bias, places=places)
+    added = objectives.of(static).parameters(static, hyper)
+    return CLIP(**towers, log_scale=jnp.log(hyper.logit_scale), **added)
 
 
 def model_splits(static: Static, hyper: Hyper) -> Splits:

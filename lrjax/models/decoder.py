@@ -22,7 +22,7 @@ from lrjax.config import Hyper, Static
 from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, Slots, fill
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
-from lrjax.models import encoder
+from lrjax.models import encoder, objectives
 from lrjax.models.clip import CLIP, shapes, stream, tower
 from lrjax.models.interventions import Interventions, ModelInterventions
 
@@ -43,7 +43,7 @@ def prefix(static: Static, params: CLIP, interventions: Interventions, images: S
     encoder. Without `split` gates count as 1 (see `encoder.run_tokens`), and all is of the first origin.
     """
     ids = fill(static.world.image, images)
-    if static.objective == "autoregressive_raw":
+    if "vision" not in objectives.of(static).encoders:
         return ids[:, 1:]
     vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
 

@@ -31,6 +31,7 @@ import dataclasses
 
 from lrjax.config import Static
 from lrjax.data.scenes import EMPTY, SINGLE_CAPTION
+from lrjax.models import objectives
 from lrjax.models.clip import shapes
 from lrjax.models.encoder import Shape
 
@@ -71,7 +72,7 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
     captions = ((static.n_labels_total, SINGLE_CAPTION.readout + 1, 1),)
     captions += tuple((half // len(task.said), form.readout + 1, form.template.count(EMPTY)) for form in task.said)
     for name, reads in (("vision", images), ("text", captions)):
-        if towers[name].depth > 1 or static.dropout or static.objective != "contrastive":
+        if towers[name].depth > 1 or static.dropout or objectives.of(static).full_sequences:
             _both_ways(parts, f"{name} dense", dense_tower(towers[name], static.batch_size))
         else:
             _both_ways(parts, f"{name} tables", tables(towers[name], forms=len(reads)))
