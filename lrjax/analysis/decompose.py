@@ -25,11 +25,12 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
-from lrjax.models.attention import Trace, project, term_logits
+from lrjax.models.attention import Trace
 from lrjax.models.clip import CLIP, shapes
 from lrjax.models.encoder import Encoder
 from lrjax.models.interventions import Interventions
 from lrjax.models.lookup_tables import first_rows
+from lrjax.models.qk_scores import SINGLE_TERMS, qk_scores
 from lrjax.terms import GATES, ROW_CONSTANT, TERMS
 from lrjax.training.run import Run
 
@@ -130,22 +131,16 @@ def block_tables(encoder: str, static: Static, hyper: Hyper, splits: Splits, par
             "decompose: positions='rotary': has no maps by token or position, its terms depend on the offset; read `scores`"
         )
     tower, gate = getattr(params, encoder), getattr(gates, encoder)[0]
-    block, n = tower.blocks[0], len(tower.E)
-    nothing = jnp.zeros_like
     E, P, B, _ = first_rows(tower)
-    streams = jnp.stack([jnp.concatenate(rows) for rows in ((E, nothing(P)), (nothing(E), P))])
-    streams = jnp.concatenate([streams, jnp.broadcast_to(B, streams[:1].shape)])  # [o, v + p, d]
-    places = jnp.concatenate([jnp.zeros(n, int), jnp.arange(len(P))])
-    geometry = shapes(static)[encoder].geometry(places, places)
-    terms = term_logits(project(streams, block.W_Q, block.b_Q), project(streams, block.W_K, block.b_K), geometry)
-    rows = {"E": slice(0, n), "P": slice(n, None), "B": 0}
-    found = {}
-    for i, term in enumerate(TERMS):
-        if term not in ROW_CONSTANT:
-            found[term] = terms[i][:, rows[term[0]]][..., rows[term[1]]] * gate[:, GATES.index(term)].reshape(
-                -1, *(1,) * (2 - (term[0] == "B"))
-            )
-    return found
+    n, nothing = len(E), jnp.zeros_like
+    by_origin = [jnp.concatenate(rows) for rows in ((E, nothing(P)), (nothing(E), P))]
+    queries = jnp.stack([*by_origin, jnp.broadcast_to(B, by_origin[0].shape)])  # [o, v + p, d]
+    geometry = shapes(static)[encoder].geometry(jnp.concatenate([jnp.zeros(n, int), jnp.arange(len(P))]), jnp.arange(len(P)))
+    of_term = lambda single: qk_scores(tower.blocks[0], gate * single[None], queries, (E, P, B), geometry)
+    of_tokens, of_positions, added = jax.vmap(of_term)(SINGLE_TERMS)
+    by_key = {"E": jnp.swapaxes(of_tokens, 2, 3), "P": of_positions if added is None else of_positions + added}  # [term, h, q, .]
+    rows = {"E": slice(0, n), "P": slice(n, None), "B": 0}  # of every query the bias is the same
+    return {t: by_key[t[1]][i][:, rows[t[0]]] for i, t in enumerate(TERMS) if t not in ROW_CONSTANT}
 
 
 def tables(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:

@@ -26,9 +26,10 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import objectives
-from lrjax.models.attention import normalise, project, term_logits
 from lrjax.models.clip import CLIP, shapes
 from lrjax.models.encoder import Encoder, Shape
+from lrjax.models.lookup_tables import first_rows, readout_tables
+from lrjax.models.qk_scores import SINGLE_TERMS
 from lrjax.stats import Table, groups, mean_interval, undiverged
 from lrjax.terms import GATES, TERMS, VALUES
 
@@ -54,18 +55,17 @@ def ramp(n: int) -> np.ndarray:
 def readout_scores(tower: Encoder, gates: jax.Array, shape: Shape, form: Form) -> dict[str, jax.Array]:
     """The first block's readout row by term, gated: what every token scores at every position, [h, v, p] each.
 
-    With learned positions EP, PP, BP are functions of the position alone, EE, PE, BE of the token alone, and EB, PB, BB constant;
-    under rotary positions all are functions of the offset, and LayerNorm divides all by the norm of what is read.
+    With learned positions EP, PP, BP are functions of the position alone and EE, PE, BE of the token alone; under rotary positions
+    all are functions of the offset, and LayerNorm divides all by the norm of what is read. EB, PB and BB are 0 where they are
+    constant along the row, which softmax ignores.
     """
-    block, gate = tower.blocks[0], gates[0]
-    v, p, d = len(tower.E), len(tower.P), tower.E.shape[1]
-    at = form.readout * v + form.template[form.readout]  # of (p, v) pairs, flat
-    E = jnp.broadcast_to(tower.E, (p, v, d)).reshape(-1, d)
-    P = jnp.broadcast_to(tower.P[:, None], (p, v, d)).reshape(-1, d)
-    x = normalise(block.norm, jnp.stack([E, P, jnp.zeros_like(E)]))
-    geometry = shape.geometry(jnp.array([form.readout]), jnp.arange(p * v) // v)
-    terms = term_logits(project(x[:, at : at + 1], block.W_Q, block.b_Q), project(x, block.W_K, block.b_K), geometry)[:, :, 0]
-    return {t: jnp.moveaxis(terms[i].reshape(-1, p, v), 1, 2) * gate[:, i, None, None] for i, t in enumerate(TERMS)}
+    rows = first_rows(tower)
+
+    def of_term(single: jax.Array) -> jax.Array:
+        of_token, of_position = readout_tables(tower.blocks[0], gates[0] * single[None], shape, form, *rows)
+        return of_token + of_position[:, None]
+
+    return dict(zip(TERMS, jax.vmap(of_term)(SINGLE_TERMS), strict=True))
 
 
 def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:

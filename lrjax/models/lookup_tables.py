@@ -16,11 +16,11 @@ import numpy as np
 from flax import struct
 
 from lrjax.data.scenes import FIRST_SLOT_TOKEN, Form, Slots, fill
-from lrjax.models import positions as places
-from lrjax.models.attention import NORM_EPS, Block, apply_mlp, gated_queries, key_bias, key_origins, normalise, project
+from lrjax.models.attention import NORM_EPS, Block, apply_mlp, normalise
 from lrjax.models.encoder import Encoder, Shape, projected, run, unit
 from lrjax.models.interventions import Interventions
-from lrjax.terms import GATES, VALUE_GRID
+from lrjax.models.qk_scores import qk_scores
+from lrjax.terms import VALUE_GRID
 
 
 @struct.dataclass
@@ -81,23 +81,12 @@ def readout_tables(block: Block, gate: jax.Array, shape: Shape, form: Form, E, P
     at = form.template[form.readout], form.readout
     geometry = shape.geometry(jnp.array([form.readout]), jnp.arange(len(P)))
     own = jnp.stack([E[at[0]], P[at[1]]]) if scale is None else jnp.stack([E[at[0]], P[at[1]]]) * scale[at]
-    query = project(jnp.concatenate([own, B[None]])[:, None], block.W_Q, block.b_Q)
-    query = gated_queries(query, gate, key_origins(block, geometry))  # [c, 1, h, k]
-    if geometry.angles_t is not None:
-        query = places.rotate(query, geometry.angles_q - geometry.angles_t)  # [c, p, h, k]: turned against each key
-    # one head's query beside zeros for the others: so W_K is read as it lies, which costs less than turning it head by head
-    apart = jnp.einsum("cqhk,hg->cqhgk", query, np.eye(shape.n_heads, dtype=np.float32))
-    back = jnp.einsum("cqhgk,dgk->chqd", apart, block.W_K)
-    token_scores = jnp.einsum("hqd,vd->hvq", back[0], E)
-    position_scores = jnp.einsum("hqd,pd->hqp", back[1], P)
-    position_scores = position_scores[:, 0] if query.shape[1] == 1 else jnp.diagonal(position_scores, axis1=1, axis2=2)
+    queries = jnp.concatenate([own, B[None]])[:, None]
+    token_scores, position_scores, added = qk_scores(block, gate, queries, (E, P, B), geometry)
+    position_scores = position_scores[:, 0]
     if scale is not None:
         token_scores, position_scores = (token_scores + position_scores[:, None]) * scale[None], jnp.zeros_like(position_scores)
-    if (b_K := key_bias(block, geometry)) is not None:
-        position_scores += back[2] @ B + jnp.einsum("qhk,hk->hq", query[2], b_K)
-    if geometry.bias is not None:
-        position_scores += geometry.bias[:, 0] * gate[:, GATES.index("PP"), None]
-    return token_scores, position_scores
+    return token_scores, position_scores if added is None else position_scores + added[:, 0]
 
 
 MANY_TOKENS = 500  # slots x tokens beyond which these are looked up by number: 2.6 times as fast at 18 x 274 on a CPU
