@@ -47,7 +47,7 @@ class Autoregressive(Objective):
         task, common = static.world, shape_fields(static)
         seen, said = len(task.image.template), task.n_first + task.n_labels_total
         projects, layers = static.projection == "both", (static.n_layers_vision, static.n_layers_text)
-        vision, text = common | {"d_embed": static.d_model}, common | {"d_embed": said}
+        vision, text = {**common, "d_embed": static.d_model}, {**common, "d_embed": said}
         return {
             "vision": Shape(task.n_tokens, seen, layers[0], causal=False, projects=projects, **vision),
             "text": Shape(task.n_tokens, seen - 1 + task.caption_length, layers[1], causal=True, **text),

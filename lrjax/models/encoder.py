@@ -204,6 +204,16 @@ def scale_of(norm: LayerNorm | None, streams: jax.Array, given: jax.Array | None
     return None if norm is None else norm_scale(streams) if given is None else given
 
 
+def given_scales(
+    params: Encoder, interventions: Interventions, tokens: jax.Array, shape: Shape, readout: int, rows: slice
+) -> Scales | None:
+    """LayerNorm's scales in place of the sequence's own: those under `norm_gates`, or those that are frozen. None: its own."""
+    if interventions.norm_gates is None:
+        return interventions.frozen_norm_scale
+    under = interventions.replace(gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
+    return run_tokens(params, under, tokens, shape, readout, rows=rows).scales
+
+
 def run_tokens(
     params: Encoder,
     interventions: Interventions,
@@ -224,12 +234,8 @@ def run_tokens(
     """
     if interventions.score_shift is not None:
         raise ValueError("a row of scores can be shifted in a one-block encoder only")
-    if interventions.norm_gates is not None:
-        under = interventions.replace(gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
-        scales = run_tokens(params, under, tokens, shape, readout, rows=rows).scales
-        interventions = interventions.replace(norm_gates=None, frozen_norm_scale=scales)
     gates = shape.unit_gates() if interventions.gates is None else interventions.gates
-    frozen, dropout_key = interventions.frozen_norm_scale, interventions.dropout_key
+    frozen, dropout_key = given_scales(params, interventions, tokens, shape, readout, rows), interventions.dropout_key
     T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
     drop = dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model) if drops else lambda site, x, rows=EVERY: x
     streams = of_origin_E(tokens) if tokens.ndim == 2 else tokens
