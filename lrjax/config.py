@@ -9,7 +9,7 @@ The records themselves are declared in `lrjax.declarations`, and can be imported
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -117,8 +117,7 @@ def make_sweep(config: Mapping[str, Any]) -> Sweep:
     n_models = len(seeds) * math.prod(len(values) for values in axes.values()) * len(scales or (1,))
     if n_models > MAX_MODELS:
         raise InputError(f"config: the product of seeds and axes is {n_models} models; expected at most {MAX_MODELS}")
-    rows = itertools.product(scales or ({},), *axes.values(), seeds)
-    models = tuple(Model(**dict(zip((*axes, "seed"), row, strict=True)) | scale) for scale, *row in rows)
+    models = tuple(_models(axes, scales, seeds))
     sweep = Sweep(models, **{name: of_field.cast(config[name]) for name, of_field in RUN_FIELDS.items()})
     validate(sweep)
     refuse_equal_gates(models)
@@ -153,7 +152,7 @@ def _axis(of_field: Field, value: Any) -> tuple:
     return cast
 
 
-def _scales(pairs: Any, axes: Mapping[str, tuple]) -> list[dict[str, float]]:
+def _scales(pairs: Any, axes: Mapping[str, tuple]) -> list[dict[str, Any]]:
     """The pairs of initial scales of a config as fields of models; none if the axes e_scale and p_scale say."""
     many = isinstance(pairs, (tuple, list))
     if many and not pairs:
@@ -164,6 +163,14 @@ def _scales(pairs: Any, axes: Mapping[str, tuple]) -> list[dict[str, float]]:
         require(name, axes[name], axes[name] == (FIELDS[name].default,), "the default beside config.scales, which has both")
     _refuse_repeats("scales", pairs, cast)
     return [{"e_scale": e, "p_scale": p} for e, p in cast]
+
+
+def _models(axes: Mapping[str, tuple], scales: Sequence[dict[str, Any]], seeds: range) -> Iterator[Model]:
+    """The product of scales, axes and seeds."""
+    for scale in scales or [{}]:
+        for row in itertools.product(*axes.values(), seeds):
+            fields: dict[str, Any] = dict(zip((*axes, "seed"), row, strict=True))
+            yield Model(**(fields | scale))
 
 
 def _refuse_repeats(name: str, given: Any, values: Iterable) -> None:

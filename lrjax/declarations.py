@@ -38,7 +38,7 @@ class TracedFields:
     e_scale: float = field(0.3, "standard deviation of token embeddings E before training", low=0)
     p_scale: float = field(0.02, "standard deviation of position embeddings P before training", low=0)
     logit_scale: float = field(1 / 0.07, "factor of cosine similarities in the loss before training", low=1e-3, high=100)
-    zipf: float = field(0.0, "the k-th trained label occurs as k^-zipf; 0: all labels alike", low=0, high=8)
+    zipf: float = field(0.0, "the k-th trained label occurs in proportion to k^-zipf; 0: all alike", low=0, high=8)
     caption_noise: float = field(0.0, "probability that a caption of training says the opposite", low=0, high=1)
     contrastive: float = field(1.0, "weight of the loss of images and captions", low=0)
     supervision: float = field(0.0, "weight of the loss of a head that says where objects are", low=0)

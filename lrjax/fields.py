@@ -8,7 +8,6 @@ the columns of tables, the type of the array that programs hold, and the page do
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -82,7 +81,7 @@ class Field:
         return self.type not in (int, float) or self._in_range(value)
 
     def _in_range(self, number: float) -> bool:
-        return (
+        return bool(
             (self.type is int or abs(number) <= LARGEST)
             and (self.low is None or number >= self.low)
             and (self.high is None or number <= self.high)
@@ -155,10 +154,16 @@ def _cast(name: str, value: Any, kind: Any) -> Any:
     if kind in (str, bool) and isinstance(value, kind):
         return value
     if kind in (int, float):
-        if isinstance(value, str) and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
-            value = float(value)
-        is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        if is_number and (kind is float or (math.isfinite(value) and int(value) == value)):
-            with contextlib.suppress(OverflowError):
-                return kind(value)
+        with contextlib.suppress(OverflowError, ValueError):
+            return _number(value, kind)
     raise InputError(f"config.{name}: {value!r} is not possible; expected {SINGULAR[kind]}")
+
+
+def _number(value: Any, kind: type) -> Any:
+    """A number, or the text of one that is not finite, as `kind`. Raises ValueError or OverflowError if it is none."""
+    if isinstance(value, str) and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        value = float(value)
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not is_number or (kind is int and int(value) != value):
+        raise ValueError(value)
+    return kind(value)

@@ -1018,7 +1018,7 @@ def test_a_head_is_asked_about_images_that_count(trained_heads):
             "config.n_heldout: 2 is not possible; expected 3 or more labels, which stand together in task 'three'",
         ),
         ({"pair_loss": "hinge"}, "config.pair_loss: 'hinge' is not possible; expected 'softmax' or 'sigmoid'"),
-        ({"caption_noise": 1.5}, "config.caption_noise: 1.5 is not possible; expected a probability, 0..1"),
+        ({"caption_noise": 1.5}, "config.caption_noise: 1.5 is not possible; expected a number in [0, 1]"),
         ({"contrastive": 0.0}, "config.contrastive: 0.0 is not possible; expected 1 where there is no supervision"),
     ],
     ids=lambda x: ",".join(f"{name}={value}" for name, value in x.items()) if isinstance(x, dict) else "",
@@ -1031,7 +1031,7 @@ def test_what_is_not_possible_is_named_with_its_value_and_what_is(changes, says)
 
 @pytest.mark.parametrize("text", ["grid", "grid:size=2", "grid:patch=2", "row:distractors=1"])
 def test_supervision_is_of_rows_that_show_objects_of_one_token_each_and_nothing_else(text):
-    expected = "0: the head is asked of objects of one token each, in a row, and of nothing else"
+    expected = "0: the head finds objects of one token each, in a row, and no others"
     with pytest.raises(InputError) as error:
         config.validate_model(config.Model(task=text, supervision=1.0))
     assert str(error.value) == f"config.supervision: 1.0 is not possible; expected {expected}"
