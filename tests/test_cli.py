@@ -180,7 +180,7 @@ def bad(tmp, folder):
     [
         ("decompose", ["shares", "term_maps"], ["shares", "terms_mean"]),
         ("gradient", ["gradient", "gradient_predicts", "gradient_onset"], ["gradient_predicts", "gradient_phases"]),
-        ("gauge", ["gauge", "gauge_law"], ["gauge"]),
+        ("gauge", ["gauge", "gauge_law", "gauge_ratio", "query_law"], ["gauge"]),
         ("variants", ["variants", "variants_ablate"], ["variants", "variants_ablate"]),
     ],
 )
