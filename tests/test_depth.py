@@ -68,7 +68,7 @@ def test_a_patched_path_is_what_one_head_reads_from_another_scene():
     first = lambda x: attend(tower.blocks[0], gates[0], x, geometry)[0]
     read = start + first(there) - there
     written = attend(tower.blocks[1], gates[1], read, geometry)[0] - read
-    np.testing.assert_allclose(found[0, 0, 0, 2], towers.unit((first(start) + written).sum(0)[0] @ tower.W_proj), atol=5e-6)
+    np.testing.assert_allclose(found[0, 0, 0, 2], towers.l2_normalize((first(start) + written).sum(0)[0] @ tower.W_proj), atol=5e-6)
     assert found.shape == (1, 1, 1, len(depth.VIA), 12)
     assert all(np.abs(found[0, 0, 0, via] - clean).max() > 1e-3 for via in range(3))
 
@@ -91,7 +91,7 @@ def test_a_path_is_from_its_sender_to_its_receiver():
     here = start + written(0, start, 0, 1)
     told = here + written(0, there, 1) - written(0, start, 1)
     after = here + written(1, here, 0, 1) + written(1, told, 0) - written(1, here, 0)
-    np.testing.assert_allclose(found[0, 1, 0, 2], towers.unit(after.sum(0)[0] @ tower.W_proj), atol=5e-6)
+    np.testing.assert_allclose(found[0, 1, 0, 2], towers.l2_normalize(after.sum(0)[0] @ tower.W_proj), atol=5e-6)
     assert np.abs(found[0, 1, 0, 2] - found[0, 0, 1, 2]).max() > 1e-3, "the other way round is another path"
 
 

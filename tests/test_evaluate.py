@@ -14,7 +14,7 @@ from lrjax.data.tasks.base import Questions
 from lrjax.data.tasks.row import Row
 from lrjax.models import clip
 from lrjax.models import retrieval as similarity
-from lrjax.models.encoder import unit
+from lrjax.models.encoder import l2_normalize
 from lrjax.models.interventions import ModelInterventions
 from lrjax.training import retrieval
 
@@ -29,7 +29,7 @@ def all_pairs(k=3):
 
 
 def random_captions(R=1):
-    return unit(jax.random.normal(jax.random.key(0), (R, A, A, 8)))
+    return l2_normalize(jax.random.normal(jax.random.key(0), (R, A, A, 8)))
 
 
 def valid_for(n, R=1):
@@ -44,7 +44,7 @@ def noisy(captions, scale, word=0):
         right = jnp.where(s.right < 0, s.left, s.right)
         key = s.left * 100 + s.right * 10 + s.i
         noise = jax.vmap(lambda k: jax.random.normal(jax.random.key(k), (8,)))(key.reshape(-1)).reshape(*key.shape, 8)
-        return unit(captions[word][s.left, right] + scale * noise)
+        return l2_normalize(captions[word][s.left, right] + scale * noise)
 
     return embed
 
@@ -129,7 +129,7 @@ def test_images_of_the_swapped_caption_keep_the_label_set_and_lose_order():
 def test_a_model_blind_to_order_is_at_one_half_exactly():
     """Images equal to their mirror and captions equal to their swap: every comparison is a tie."""
     captions = random_captions()
-    captions = unit(captions + captions.swapaxes(1, 2))
+    captions = l2_normalize(captions + captions.swapaxes(1, 2))
     s = all_pairs()
     found = retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
     assert all(found[name] == 0.5 for name in ("", "_order", "_t2i", "_order_t2i"))
@@ -193,7 +193,7 @@ def test_fewer_candidates_never_make_it_worse():
 def test_captions_of_labels_a_model_does_not_have_are_no_candidates():
     """A caption of a padded label is nearer to every image than the true one; it must not be asked."""
     captions, s = random_captions(), all_pairs()
-    image = unit(captions[0, 0, 1] + 0.1 * captions[0, 0, 2])
+    image = l2_normalize(captions[0, 0, 1] + 0.1 * captions[0, 0, 2])
     captions = captions.at[0, 4].set(image)
     keep = (s.left == 0) & (s.right == 1)
     embed = lambda s: jnp.broadcast_to(image, (*s.left.shape, 8))

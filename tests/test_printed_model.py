@@ -263,7 +263,7 @@ def test_tables_and_definition_agree_without_a_projection(variant):
     runs = [encoder.run(tower, Interventions(gates), ids, shape, 0) for ids in scenes.fill(form, slots)]
     np.testing.assert_allclose(found, [run.embedding for run in runs], atol=2e-6)
     if not variant:
-        np.testing.assert_allclose(found, [encoder.unit(run.streams.sum(0)[0]) for run in runs], atol=2e-6)
+        np.testing.assert_allclose(found, [encoder.l2_normalize(run.streams.sum(0)[0]) for run in runs], atol=2e-6)
 
 
 @pytest.mark.parametrize(

@@ -549,8 +549,8 @@ def retrieve_near(world, name, target):
     used = np.nonzero(asked.weight > 0)[0][:150]
     asked = jax.tree.map(lambda x: x[..., used], asked).replace(images=np.arange(len(used)), mirrored=np.arange(len(used)))
     among = slice(*asked.among)
-    captions = encoder.unit(jax.random.normal(KEY, (len(world.sentences[among]), 8)))
-    images = encoder.unit(captions[target(asked)] + 0.4 * jax.random.normal(jax.random.key(4), (len(used), 8)))
+    captions = encoder.l2_normalize(jax.random.normal(KEY, (len(world.sentences[among]), 8)))
+    images = encoder.l2_normalize(captions[target(asked)] + 0.4 * jax.random.normal(jax.random.key(4), (len(used), 8)))
     exists, named = world.captions.exists[among], world.captions.names[:, among]
     of_words, ways = world.task.apart(name), world.task.WRONG.get(name, ())
     in_set, embed = exists & world.task.of_set(name, named), lambda image: images[image]
@@ -697,7 +697,7 @@ def test_filled_ids_hold_every_slot_where_it_is_and_nothing_else(kind):
 @pytest.fixture
 def embedded():
     """6 images and their captions, hard negatives of the last 4, and which captions are the same: 1 and 4."""
-    images, captions, wrong = (encoder.unit(jax.random.normal(jax.random.key(i), (n, 5))) for i, n in enumerate((6, 6, 4)))
+    images, captions, wrong = (encoder.l2_normalize(jax.random.normal(jax.random.key(i), (n, 5))) for i, n in enumerate((6, 6, 4)))
     captions = captions.at[4].set(captions[1])
     return images, captions, wrong, jnp.eye(6, dtype=bool).at[1, 4].set(True).at[4, 1].set(True)
 
@@ -857,7 +857,7 @@ def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
     head = localization_head.Head(
         *(jax.random.normal(key, (n, 5)) for key, n in zip(jax.random.split(KEY, 3), (5, task.n_labels_total, 4), strict=True))
     )
-    embeddings = encoder.unit(jax.random.normal(jax.random.key(1), (images.tokens.shape[1], 5)))
+    embeddings = encoder.l2_normalize(jax.random.normal(jax.random.key(1), (images.tokens.shape[1], 5)))
     costs = []
     for x, tokens, positions in zip(np.asarray(embeddings), images.tokens.T, images.positions.T, strict=True):
         for token, position in zip(tokens, positions, strict=True):

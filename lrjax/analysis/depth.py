@@ -48,7 +48,7 @@ from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, NONE, Gates
 from lrjax.models.attention import attend
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
-from lrjax.models.encoder import Encoder, Shape, passes, projected, unit
+from lrjax.models.encoder import Encoder, Shape, l2_normalize, passes, projected
 from lrjax.models.interventions import Interventions
 from lrjax.stats import Table, groups
 from lrjax.terms import GATES, TERMS
@@ -122,7 +122,7 @@ def patched(
     def rest(layer, streams):
         for deeper in range(layer, len(blocks)):
             streams = block(deeper, streams)[0]
-        return unit(projected(tower, streams.sum(0)[readout]))
+        return l2_normalize(projected(tower, streams.sum(0)[readout]))
 
     def receive(layer, streams, change):
         """Embeddings [receiver, via, e] when `change` [o, t, d] is added to what one head of a block reads."""

@@ -262,10 +262,10 @@ def run_tokens(
         traces.append(trace)
     x = streams.sum(0)[None, readout - rows.indices(T)[0]]
     at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
-    embedding = unit(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
+    embedding = l2_normalize(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
     return Pass(embedding, tuple(t for t in traces if t is not None), streams, Scales(tuple(attention), tuple(mlps), at_readout))
 
 
-def unit(x: jax.Array) -> jax.Array:
+def l2_normalize(x: jax.Array) -> jax.Array:
     """x over its L2 norm along the last axis."""
     return x * jax.lax.rsqrt((x * x).sum(-1, keepdims=True))

@@ -17,7 +17,7 @@ from flax import struct
 
 from lrjax.data.scenes import FIRST_SLOT_TOKEN, Form, Slots, fill
 from lrjax.models.attention import NORM_EPS, Block, apply_mlp, normalise
-from lrjax.models.encoder import Encoder, Shape, projected, run, unit
+from lrjax.models.encoder import Encoder, Shape, l2_normalize, projected, run
 from lrjax.models.interventions import Interventions
 from lrjax.models.qk_scores import qk_scores
 from lrjax.terms import VALUE_GRID
@@ -166,7 +166,7 @@ def finish(params: Encoder, gathered: jax.Array, constant: jax.Array) -> jax.Arr
     after = lambda norm, x: x if norm is None else normalise(norm, x[None])[0]
     x = after(block.after, constant + jnp.einsum("bhk,hkd->bd", gathered, block.W_O))
     x = x if block.mlp is None else after(block.mlp_after, x + apply_mlp(block, x))
-    return unit(projected(params, normalise(params.norm, x[None])[0]))
+    return l2_normalize(projected(params, normalise(params.norm, x[None])[0]))
 
 
 def encode(
