@@ -15,7 +15,7 @@ from lrjax.analysis.ablate import Ablate
 from lrjax.config import Hyper, Static
 from lrjax.config import Model as Fields
 from lrjax.data import text
-from lrjax.data.scenes import BACKGROUND, EOT, fill
+from lrjax.data.scenes import BACKGROUND, EOT, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.errors import InputError, in_python
@@ -170,7 +170,7 @@ class Model:
         task = self.static.world
         if " is " not in f" {scene} ":
             slots = task.render(*text.read_scene(task, scene, int(self.fields.n_labels)))
-            return "vision", fill(task.image, slots), task.image.readout, task.position_names()
+            return "vision", render(task.image, slots), task.image.readout, task.position_names()
         captions = task.captions(self.hyper)
         known = text.captions_of(task, captions)
         exists = np.asarray(captions.exists)

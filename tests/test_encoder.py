@@ -16,7 +16,7 @@ from lrjax.terms import GATES
 ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 
 FORMS = {
-    "image": (scenes.image_form(10), False),
+    "image": (scenes.image_template(10), False),
     "pair caption": (scenes.PAIR_CAPTION, True),
     "single caption": (scenes.SINGLE_CAPTION, True),
 }
@@ -29,10 +29,10 @@ def slots_of(name, n=12):
         layout = jnp.asarray(scenes.layouts(10))[jax.random.randint(keys[2], (n,), 0, 45)]
         pairs = scenes.Scene(left, right, layout[:, 0], layout[:, 1])
         singles = scenes.single_scene(left, jax.random.randint(keys[3], (n,), 0, 10), 10)
-        return ROW.image_slots(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs, singles))
+        return ROW.image_edits(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs, singles))
     if name == "pair caption":
-        return scenes.pair_caption_slots(left, right, jax.random.randint(keys[4], (n,), 0, 2))
-    return scenes.single_caption_slots(left)
+        return scenes.pair_caption_edits(left, right, jax.random.randint(keys[4], (n,), 0, 2))
+    return scenes.single_caption_edits(left)
 
 
 def make(n_layers, form, causal, **variant):
@@ -46,7 +46,7 @@ def definition(params, gates, form, slots, shape, split=True):
     def one(ids):
         return encoder.run(params, Interventions(gates), ids, shape, form.readout, split=split).embedding
 
-    return jax.vmap(one)(scenes.fill(form, slots))
+    return jax.vmap(one)(scenes.render(form, slots))
 
 
 VARIANTS = {
@@ -111,7 +111,7 @@ def test_depth_uses_gates_in_every_layer():
 def test_trace_has_every_block():
     form, causal = FORMS["image"]
     shape, params, gates = make(2, form, causal)
-    ids = scenes.fill(form, slots_of("image"))[0]
+    ids = scenes.render(form, slots_of("image"))[0]
     traces = encoder.run(params, Interventions(gates), ids, shape, 0).traces
     assert [t.terms.shape for t in traces] == [(9, 2, 11, 11)] * 2
     for trace in traces:

@@ -127,7 +127,7 @@ def steady(rate, **variant):
 
 def test_dropout_of_rate_0_adds_no_operation():
     tower, shape = make(n_layers=2)
-    form, slots = scenes.image_form(10), scenes.Slots(jnp.full((2, 3), 7), jnp.array([[1, 2, 3], [5, 6, 7]]))
+    form, slots = scenes.image_template(10), scenes.TokenEdits(jnp.full((2, 3), 7), jnp.array([[1, 2, 3], [5, 6, 7]]))
     embed = lambda key, tower: lookup_tables.encode(tower, Interventions(dropout_key=key), ((form, slots),), shape)[0]
     with_key, without = (str(jax.make_jaxpr(partial(embed, key))(tower)) for key in (jax.random.key(0), None))
     assert with_key == without
@@ -184,7 +184,7 @@ def test_a_mask_is_of_seed_step_and_sequence(layers):
     np.testing.assert_array_equal(*evaluated)
     draws = [jax.random.bernoulli(done.dropout_key, 0.5, (1000,)) for done in (in_step(0, 7).vision, in_step(0, 7).text)]
     assert 400 < (draws[0] == draws[1]).sum() < 600
-    captions = (scenes.SINGLE_CAPTION, scenes.single_caption_slots(jnp.zeros(3, int)))
+    captions = (scenes.SINGLE_CAPTION, scenes.single_caption_edits(jnp.zeros(3, int)))
     (said,) = embed_captions(static, params, in_step(0, 7).text, (captions,), False)
     assert np.abs(said[0] - said[1]).max() > 1e-2
 
@@ -257,10 +257,10 @@ def test_without_its_projection_vision_is_the_same_tower():
 @pytest.mark.parametrize("variant", [{}, {"layer_norm": True}, {"layer_norm": True, "norm": "post", "mlp_ratio": 2}], ids=str)
 def test_tables_and_definition_agree_without_a_projection(variant):
     tower, shape = make(projects=False, d_embed=16, **variant)
-    slots = scenes.Slots(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
-    form, gates = scenes.image_form(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
+    slots = scenes.TokenEdits(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
+    form, gates = scenes.image_template(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
     found = lookup_tables.encode(tower, Interventions(gates), ((form, slots),), shape)[0]
-    runs = [encoder.run(tower, Interventions(gates), ids, shape, 0) for ids in scenes.fill(form, slots)]
+    runs = [encoder.run(tower, Interventions(gates), ids, shape, 0) for ids in scenes.render(form, slots)]
     np.testing.assert_allclose(found, [run.embedding for run in runs], atol=2e-6)
     if not variant:
         np.testing.assert_allclose(found, [encoder.l2_normalize(run.streams.sum(0)[0]) for run in runs], atol=2e-6)

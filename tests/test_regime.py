@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY
 from lrjax.analysis import regime
 from lrjax.config import validate
-from lrjax.data.scenes import fill
+from lrjax.data.scenes import render
 from lrjax.models import encoder as towers
 from lrjax.models.clip import shapes, unit_gates
 from lrjax.models.interventions import Interventions
@@ -26,7 +26,7 @@ def test_head_bias_is_that_of_the_attention_pattern(tiny):
     gates = gates.replace(vision=jax.random.uniform(jax.random.key(0), gates.vision.shape))
     row = static.world
     s = row.unseen()
-    ids = fill(row.image, row.image_slots(s))
+    ids = render(row.image, row.image_edits(s))
     shape = shapes(static)["vision"]
     run = lambda one: towers.run(params.vision, Interventions(gates.vision), one, shape, 0).traces[0].pattern[:, 0]
     pattern = jax.vmap(run)(ids)  # [n, h, t]

@@ -479,7 +479,7 @@ def test_reflection_of_a_grid_exchanges_the_words_of_its_axis_and_keeps_the_othe
         Scene(a, b, i, j),
         Scene(np.where(turned, b, a), np.where(turned, a, b), *np.sort([reflected(i), reflected(j)], 0)),
     )
-    pixels = lambda scene: np.asarray(scenes.fill(task.image, task.image_slots(scene)))[:, 1:].reshape(-1, 6, 5)
+    pixels = lambda scene: np.asarray(scenes.render(task.image, task.image_edits(scene)))[:, 1:].reshape(-1, 6, 5)
     np.testing.assert_array_equal(pixels(there), np.flip(pixels(here), 1 + axis))
     (first, second, holds), (first_there, second_there, holds_there) = map(task.facts, (here, there))
     np.testing.assert_array_equal(holds, holds_there)
@@ -496,7 +496,7 @@ def test_reflection_of_a_row_exchanges_who_is_left_and_not_who_is_nearer(text):
     i, j = task.layouts.T
     a, b = np.zeros_like(i), np.ones_like(i)
     here, there = Scene(a, b, i, j), Scene(b, a, task.L - 1 - j, task.L - 1 - i)
-    tokens = lambda scene: {(t, p) for t, p in zip(*map(np.ravel, dataclasses.astuple(task.image_slots(scene))), strict=True)}
+    tokens = lambda scene: {(t, p) for t, p in zip(*map(np.ravel, dataclasses.astuple(task.image_edits(scene))), strict=True)}
     reverse = lambda shown: {(token, task.L + 1 - position) for token, position in shown}
     for n in range(len(i)):
         one = lambda scene, n=n: jax.tree.map(lambda x: x[n : n + 1], scene)
@@ -518,7 +518,7 @@ def test_reflection_of_three_objects_turns_every_chain_and_pair():
     world = world_of("three")
     image = {}  # of each unseen triple, by what is seen at every pixel -> its captions
     asked = world.asked["unseen_chain"]
-    pixels = np.asarray(scenes.fill(world.task.image, asked.images))[:, 1:]
+    pixels = np.asarray(scenes.render(world.task.image, asked.images))[:, 1:]
     for seen, number in zip(pixels, asked.true[0] + asked.among[0], strict=True):
         image[tuple(seen.tolist())] = world.sentences[number]
     for seen, chain in image.items():
@@ -668,7 +668,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(kind):
 
     def by_definition(params, gates):
         one = lambda ids: encoder.run(params, Interventions(gates), ids, shape, form.readout).embedding
-        return jax.vmap(one)(scenes.fill(form, images))
+        return jax.vmap(one)(scenes.render(form, images))
 
     def value_and_gradient(f):
         return jax.jit(jax.grad(lambda *a: (((y := f(*a)) * weight).sum(), y), argnums=(0, 1), has_aux=True))(params, gates)
@@ -682,7 +682,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(kind):
 @pytest.mark.parametrize("kind", ["row, distractors", "large objects", "patches", "patches of 3"])
 def test_filled_ids_hold_every_slot_where_it_is_and_nothing_else(kind):
     world, (CLS, BACKGROUND) = world_of(kind), (1, 0)
-    filled = np.asarray(jax.jit(partial(scenes.fill, world.task.image))(world.batch.images))
+    filled = np.asarray(jax.jit(partial(scenes.render, world.task.image))(world.batch.images))
     for sequence, tokens, positions in zip(filled, world.batch.images.tokens.T, world.batch.images.positions.T, strict=True):
         expected = [[CLS], *([BACKGROUND] for _ in sequence[1:])]
         for token, position in zip(tokens.tolist(), positions.tolist(), strict=True):
@@ -848,7 +848,7 @@ def small():
     task = make("row", L=4)
     pairs = task.unseen()
     label, place = jnp.indices((HELD_OUT, 4)).reshape(2, -1)
-    return task, task.image_slots(pairs), task.image_slots(scenes.single_scene(label, place, 4))
+    return task, task.image_edits(pairs), task.image_edits(scenes.single_scene(label, place, 4))
 
 
 def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import tiny_model
 from lrjax import config, xla
-from lrjax.data.scenes import ABSENT, Scene, pair_caption_slots
+from lrjax.data.scenes import ABSENT, Scene, pair_caption_edits
 from lrjax.data.tasks.base import Batch, of_one
 from lrjax.models.clip import MAX_LOG_SCALE, embed_captions, init_clip, model_splits, unit_gates
 from lrjax.models.interventions import Interventions
@@ -178,8 +178,8 @@ def test_masked_loss_knows_equal_captions():
     def loss(static, labels):
         place, task = jnp.array([1, 3, 1, 3]), static.world
         left, right = jnp.array([*labels, 7, 8]), jnp.array([ABSENT, ABSENT, 8, 7])
-        said = pair_caption_slots(left[2:], right[2:], jnp.zeros(2, int))
-        batch = Batch(task.image_slots(Scene(left, right, place, place + 1)), left[:2], (said,), (said,))
+        said = pair_caption_edits(left[2:], right[2:], jnp.zeros(2, int))
+        batch = Batch(task.image_edits(Scene(left, right, place, place + 1)), left[:2], (said,), (said,))
         return batch_loss(static, hyper, params, unit_gates(static), batch)
 
     masked = loss(static, (6, 6))

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.analysis.decompose import unseen_sequences
-from lrjax.analysis.gradient import POSITION_TERMS, readout_form, readout_scores
+from lrjax.analysis.gradient import POSITION_TERMS, readout_scores, readout_template
 from lrjax.analysis.grid import extent_of, parts, position_rows
 from lrjax.analysis.models import by_shape, check_encoder, depth_of, layers_told, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.config import Hyper, Static, depths
@@ -155,7 +155,7 @@ def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: 
         return jnp.pad(-taken, [(0, 0), (1, 0)])
     mean, random = (weights.get(name, jnp.zeros((static.n_heads, len(READOUT_TERMS)))) for name in ("mean", "random"))
     ids = unseen_sequences(static, "vision")  # [n, T]
-    scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_form(static, "vision"))
+    scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_template(static, "vision"))
     rows = [scores[t][:, ids, jnp.arange(ids.shape[1])].mean(1) for t in READOUT_TERMS]
     rows = jnp.stack(rows, 1)  # [h, 6, T]
     kept = jnp.einsum("ht,htp->hp", mean, rows)

@@ -64,7 +64,7 @@ def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Arra
         found["OV"] = tuple(written(getattr(params, name), getattr(gates, name), row.n_first) for name in ("vision", "text"))
     label, place = jnp.indices((static.n_labels_total, static.L))
     scenes = single_scene(label, place, static.L)
-    images = embed_images(static, params, Interventions(gates.vision), row.image_slots(scenes)).mean(1)
+    images = embed_images(static, params, Interventions(gates.vision), row.image_edits(scenes)).mean(1)
     (captions,) = embed_captions(static, params, Interventions(gates.text), (of_one(row),))
     return found | {"embedding": (images, captions)}
 

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.gradient import readout_template
 from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, token_names, traced
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import fill, pair_caption_slots
+from lrjax.data.scenes import pair_caption_edits, render
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
@@ -42,16 +42,16 @@ def unseen_sequences(static: Static, encoder: str) -> jax.Array:
     """Token ids [n, T] of the images of all unseen pairs, or of the captions of all unseen pairs with all relation words."""
     row = row_of(static, "decompose")
     if encoder == "vision":
-        return fill(row.image, row.image_slots(row.unseen()))
+        return render(row.image, row.image_edits(row.unseen()))
     word, x, y = np.indices((static.n_relations, static.n_heldout, static.n_heldout)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
-    return fill(readout_form(static, encoder), pair_caption_slots(x, y, word))
+    return render(readout_template(static, encoder), pair_caption_edits(x, y, word))
 
 
 def traces(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[Trace, ...]:
     """The trace of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
     traced(static, encoder, "decompose")
-    shape, readout = shapes(static)[encoder], readout_form(static, encoder).readout
+    shape, readout = shapes(static)[encoder], readout_template(static, encoder).readout
     return jax.vmap(lambda one: towers.run(tower, Interventions(gates), one, shape, readout).traces)(ids)
 
 
@@ -64,7 +64,7 @@ def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     found = traces(tower, gate, static, encoder, unseen_sequences(static, encoder))
     T = found[0].pattern.shape[-1]
     seen = np.tril(np.ones((T, T), bool)) if encoder == "text" else np.ones((T, T), bool)
-    readout = np.arange(T) == readout_form(static, encoder).readout
+    readout = np.arange(T) == readout_template(static, encoder).readout
     layers = []
     for layer, trace in enumerate(found):
         term_gate = gate[layer][:, [GATES.index(term) for term in TERMS]].T[None, :, :, None, None]

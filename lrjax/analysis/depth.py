@@ -27,7 +27,7 @@ import xarray as xr
 
 from lrjax.analysis.ablate import TERMS_BY, ablate, of_position
 from lrjax.analysis.decompose import traces, unseen_sequences
-from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.gradient import readout_template
 from lrjax.analysis.models import (
     by_shape,
     check_encoder,
@@ -42,7 +42,7 @@ from lrjax.analysis.models import (
 )
 from lrjax.analysis.values import decided
 from lrjax.config import Hyper, Static, depths
-from lrjax.data.scenes import captions_of, fill, pair_caption_slots, swapped
+from lrjax.data.scenes import captions_of, pair_caption_edits, render, swapped
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, NONE, Gates
@@ -63,7 +63,7 @@ def in_layers(
     encoder: str, alone: bool, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates
 ) -> dict[str, jax.Array]:
     """The question: gradient [l, term, h], its sum over terms position_gradient [l, h], and steadiness [l, h]."""
-    tower, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder).readout
+    tower, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder).readout
     if alone:
         gate = gate.at[0, :, [GATES.index(term) for term in of_position(static).split("+")]].set(0)
     ids = unseen_sequences(static, encoder)
@@ -148,7 +148,7 @@ def exchanged(static: Static, encoder: str) -> tuple[str, ...]:
 def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: order on unseen pairs as it is [], and its change [exchanged, l - 1, sender, receiver, via]."""
     tower, gate, shape = getattr(params, encoder), getattr(gates, encoder), shapes(static)[encoder]
-    form, h = readout_form(static, encoder), static.n_heldout
+    form, h = readout_template(static, encoder), static.n_heldout
     word, x, y = np.indices((static.n_relations, h, h)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_relations, h, h))
@@ -158,13 +158,13 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
         said, left, right = clean_captions
         captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, left, right, said))[1]
         d = captions[:, scenes.left, scenes.right] - captions[:, scenes.right, scenes.left]  # [word, n, e]
-        both = tuple(fill(form, row.image_slots(s)) for s in (scenes, swapped(scenes)))
+        both = tuple(render(form, row.image_edits(s)) for s in (scenes, swapped(scenes)))
         clean, changed = jax.lax.map(one, both, batch_size=60)
         clean, changed = (decided(jnp.einsum("n...e,wne->wn...", z, d)).mean(0) for z in (clean, changed[:, None]))
     else:
-        images = embed_images(static, params, Interventions(gates.vision), row.image_slots(scenes))  # [n, e]
+        images = embed_images(static, params, Interventions(gates.vision), row.image_edits(scenes))  # [n, e]
         said = (x, y, word), *(OPPOSITE[name](x, y, word) for name in exchanged(static, encoder))
-        own, *others = (fill(form, pair_caption_slots(*caption)) for caption in said)
+        own, *others = (render(form, pair_caption_edits(*caption)) for caption in said)
         found = [jax.lax.map(one, (own, other), batch_size=20) for other in others]
         clean, changed = found[0][0], jnp.stack([changed for _, changed in found], 1)
         number = jnp.zeros((static.n_relations, h, h), int).at[word, x, y].set(jnp.arange(len(x)))

@@ -21,7 +21,7 @@ import xarray as xr
 
 from lrjax.analysis.models import check_encoder, line_of, of_models
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import PAIR_CAPTION, Form
+from lrjax.data.scenes import PAIR_CAPTION, SequenceTemplate
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
@@ -37,7 +37,7 @@ POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")
 GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as generalising
 
 
-def readout_form(static: Static, encoder: str) -> Form:
+def readout_template(static: Static, encoder: str) -> SequenceTemplate:
     """The form of an encoder's two-object sequences."""
     return static.world.image if encoder == "vision" else PAIR_CAPTION
 
@@ -52,7 +52,7 @@ def ramp(n: int) -> np.ndarray:
     return (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)
 
 
-def readout_scores(tower: Encoder, gates: jax.Array, shape: Shape, form: Form) -> dict[str, jax.Array]:
+def readout_scores(tower: Encoder, gates: jax.Array, shape: Shape, form: SequenceTemplate) -> dict[str, jax.Array]:
     """The first block's readout row by term, gated: what every token scores at every position, [h, v, p] each.
 
     With learned positions EP, PP, BP are functions of the position alone and EE, PE, BE of the token alone; under rotary positions
@@ -73,7 +73,7 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     `writes`, 0 for a pruned head.
     """
     first = line_of(static, "gradient").n_first
-    tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder)
+    tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder)
     scores = readout_scores(tower, gate, shapes(static)[encoder], form)
     places, labels = slots_of(static, encoder), slice(first, first + static.n_heldout)
     weight = ramp(len(places))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_form, readout_scores
+from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_scores, readout_template
 from lrjax.analysis.models import check_objective, of_models, tidy, with_trained_P
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
@@ -50,7 +50,7 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     """
     with_trained_P(static, "grid")
     vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
-    scores = readout_scores(vision, gates.vision, shape, readout_form(static, "vision"))
+    scores = readout_scores(vision, gates.vision, shape, readout_template(static, "vision"))
     first, per_label = static.world.n_first, (static.world.n_tokens - static.world.n_first) // static.n_labels_total
     labels = slice(first, first + per_label * static.n_heldout)
     by_label = sum(scores[term] for term in TOKEN_TERMS)[:, labels].mean(-1)

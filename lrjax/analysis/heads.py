@@ -21,7 +21,7 @@ import xarray as xr
 from lrjax.analysis.ablate import TESTED, ablate
 from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import Scene, fill
+from lrjax.data.scenes import Scene, render
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
@@ -71,8 +71,8 @@ def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, 
         traces = towers.run(params.vision, Interventions(gates.vision), ids, shape, readout).traces[layers]
         return jnp.stack([trace.pattern[:, readout, places] for trace in traces])  # [l, h, 2]
 
-    slots = row.image_slots(scenes)
-    return jax.lax.map(one, (fill(row.image, slots), slots.positions.T), batch_size=min(BATCH, len(scenes.i)))
+    slots = row.image_edits(scenes)
+    return jax.lax.map(one, (render(row.image, slots), slots.positions.T), batch_size=min(BATCH, len(scenes.i)))
 
 
 def prefers(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ from lrjax.analysis.gradient import POSITION_TERMS, ramp
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import check_objective, of_models, row_of, traced, with_trained_P
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import PAIR_CAPTION, pair_caption_slots
+from lrjax.data.scenes import PAIR_CAPTION, pair_caption_edits
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import words_of
 from lrjax.gates import Gates
@@ -38,7 +38,7 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
     row = row_of(static, "reader")
     traced(static, "text", "reader")
     scenes, n = row.unseen(), static.L
-    words = words_of(row, ((PAIR_CAPTION, pair_caption_slots(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
+    words = words_of(row, ((PAIR_CAPTION, pair_caption_edits(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
     rows = np.array(list(WORDS.values())) - words.shape[1]  # from the end: a last block is computed at words alone
     terms = np.array([TERMS.index(term) for term in POSITION_TERMS])
 
@@ -50,7 +50,7 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
         return trace.pattern[:, rows][:, :, places], gradient  # [h, w, side]
 
     places = jnp.stack([scenes.i, scenes.j], -1)
-    images = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), row.image_slots(scenes))
+    images = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), row.image_edits(scenes))
     looks, gradients = jax.lax.map(one, (images, words, places), batch_size=BATCH)
     looks = jnp.moveaxis(looks, 2, 1)  # [n, w, h, side]
     found = {"prefers_right": prefers(looks[..., 1], looks[..., 0]).mean(0)}

@@ -60,7 +60,7 @@ def unseen(static: Static) -> Scene:
 def deltas(static: Static, params: CLIP, gates: Gates) -> tuple[jax.Array, jax.Array]:
     """Delta_label and Delta_pe [m, h, n], right object less left one, in every image of an unseen pair."""
     row, scenes = static.world, unseen(static)
-    slots = row.image_slots(scenes)  # tokens and positions [2, n]: of the left object, of the right one
+    slots = row.image_edits(scenes)  # tokens and positions [2, n]: of the left object, of the right one
     scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], row.image)
 
     def right_less_left(terms):

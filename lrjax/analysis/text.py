@@ -23,7 +23,7 @@ import xarray as xr
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import depth_of, of_models, position_names, row_of, tidy, traced
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import PAIR_CAPTION, captions_of, fill, pair_caption_slots
+from lrjax.data.scenes import PAIR_CAPTION, captions_of, pair_caption_edits, render
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
@@ -51,7 +51,7 @@ def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gate
         return {"attention": pattern, "log_odds": scores[..., 0] - scores[..., 2]}  # [l, h, T], [l, h]
 
     def of_left(x):
-        ids = fill(PAIR_CAPTION, pair_caption_slots(*jnp.broadcast_arrays(x, label[:, None], word)))
+        ids = render(PAIR_CAPTION, pair_caption_edits(*jnp.broadcast_arrays(x, label[:, None], word)))
         return jax.vmap(jax.vmap(one))(ids)
 
     found = jax.lax.map(of_left, label)  # [x, y, r, l, h ...]
@@ -132,7 +132,7 @@ def of_facts(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: 
 
     words = jnp.broadcast_arrays(left, right, jnp.arange(static.n_relations)[:, None])
     captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, *words))[1]  # [r, p, e]
-    images = embed_images(static, params, Interventions(gates.vision), row.image_slots(scenes)).reshape(len(left), n_layouts, -1)
+    images = embed_images(static, params, Interventions(gates.vision), row.image_edits(scenes)).reshape(len(left), n_layouts, -1)
     images = jnp.swapaxes(images, 0, 1)  # [k, p, e]
 
     def any_two(embeddings):  # [n, p, e] -> [p, p]: over any two instances, that differ if they are of one fact

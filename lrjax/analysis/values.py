@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.gradient import readout_template
 from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, traced
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import Scene, captions_of, fill, pair_caption_slots, swapped
+from lrjax.data.scenes import Scene, captions_of, pair_caption_edits, render, swapped
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
@@ -101,17 +101,17 @@ def samples(encoder: str, static: Static, params: CLIP, gates: Gates) -> tuple[j
         grid = jnp.indices((n_relations, static.n_heldout, static.n_heldout))
         captions = embed_captions(static, params, Interventions(gates.text), captions_of(grid[1], grid[1], grid[2], grid[0]))[1]
         d = captions[word, scenes.left, scenes.right] - captions[word, scenes.right, scenes.left]
-        slots = row.image_slots(scenes)
+        slots = row.image_edits(scenes)
     else:
-        images = (embed_images(static, params, Interventions(gates.vision), row.image_slots(s)) for s in (scenes, swapped(scenes)))
+        images = (embed_images(static, params, Interventions(gates.vision), row.image_edits(s)) for s in (scenes, swapped(scenes)))
         d = next(images) - next(images)
-        slots = pair_caption_slots(scenes.left, scenes.right, word)
-    return fill(readout_form(static, encoder), slots), d, roles(encoder, static, scenes, word)
+        slots = pair_caption_edits(scenes.left, scenes.right, word)
+    return render(readout_template(static, encoder), slots), d, roles(encoder, static, scenes, word)
 
 
 def roles(encoder: str, static: Static, scenes: Scene, word: jax.Array) -> jax.Array:
     """The role [s, T] of every position, an index into ROLES[encoder]. *right of* names the right label first."""
-    T = len(readout_form(static, encoder).template)
+    T = len(readout_template(static, encoder).template)
     place = jnp.arange(T)
     if encoder == "text":
         left_of = (word == 0)[:, None]
@@ -127,7 +127,7 @@ def attribute(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     """
     traced(static, encoder, "values")
     ids, d, role = samples(encoder, static, params, gates)
-    shape, readout = shapes(static)[encoder], readout_form(static, encoder).readout
+    shape, readout = shapes(static)[encoder], readout_template(static, encoder).readout
     one = lambda ids, d: contributions(getattr(params, encoder), getattr(gates, encoder), ids, d, shape, readout)
     *parts, norm = jax.vmap(one)(ids, d)
     fixed, heads = (x / norm.reshape(-1, *(1,) * (x.ndim - 1)) for x in parts)  # to cosines

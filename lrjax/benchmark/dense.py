@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from lrjax import devices
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import PAIR_CAPTION, SINGLE_CAPTION, fill
+from lrjax.data.scenes import PAIR_CAPTION, SINGLE_CAPTION, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import of_one
 from lrjax.models.clip import CLIP, MAX_LOG_SCALE, init_clip, stream
@@ -45,9 +45,9 @@ def sample(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Bat
     """The batch that lrjax draws at a step, as full sequences."""
     task = static.world
     batch = task.batch(jax.random.fold_in(stream(hyper.seed, "batches"), step), splits, hyper, static.batch_size)
-    captions = [fill(*of_one(task, batch.label)), fill(PAIR_CAPTION, *batch.said)]
+    captions = [render(*of_one(task, batch.label)), render(PAIR_CAPTION, *batch.said)]
     readout = jnp.repeat(jnp.array([SINGLE_CAPTION.readout, PAIR_CAPTION.readout]), static.batch_size // 2)
-    return Batch(fill(task.image, batch.images), jnp.concatenate(captions), readout)
+    return Batch(render(task.image, batch.images), jnp.concatenate(captions), readout)
 
 
 def embed(static: Static, tower: Encoder, ids: jax.Array, readout: jax.Array, causal: bool) -> jax.Array:

@@ -13,7 +13,7 @@ from flax import struct
 
 from lrjax import surroundings
 from lrjax.config import Hyper, Model, Static, make_hyper, make_static
-from lrjax.data.scenes import Form, Slots
+from lrjax.data.scenes import SequenceTemplate, TokenEdits
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models import encoder, localization_head, lookup_tables, objectives
@@ -100,7 +100,7 @@ def tower(static: Static, params: CLIP, name: str) -> Encoder:
     return found
 
 
-def embed_images(static: Static, params: CLIP, interventions: Interventions, images: Slots, split: bool = True) -> jax.Array:
+def embed_images(static: Static, params: CLIP, interventions: Interventions, images: TokenEdits, split: bool = True) -> jax.Array:
     """Unit embeddings [..., e] of images, slots [S, ...], under interventions in the vision encoder. Without `split`, gates in
     depth count as 1 (see `encoder.run_tokens`).
     """
@@ -109,7 +109,11 @@ def embed_images(static: Static, params: CLIP, interventions: Interventions, ima
 
 
 def embed_captions(
-    static: Static, params: CLIP, interventions: Interventions, captions: tuple[tuple[Form, Slots], ...], split: bool = True
+    static: Static,
+    params: CLIP,
+    interventions: Interventions,
+    captions: tuple[tuple[SequenceTemplate, TokenEdits], ...],
+    split: bool = True,
 ) -> tuple[jax.Array, ...]:
     """Unit embeddings [..., e] of captions, each a form and its slots [S, ...], under interventions in the text encoder; see
     `embed_images`.

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, Slots, fill
+from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
 from lrjax.models import encoder, objectives
@@ -36,13 +36,13 @@ def suffixes(name: str) -> tuple[str, ...]:
     return SUFFIXES[:1] if name == "single" else SUFFIXES
 
 
-def prefix(static: Static, params: CLIP, interventions: Interventions, images: Slots, split: bool = True) -> jax.Array:
+def prefix(static: Static, params: CLIP, interventions: Interventions, images: TokenEdits, split: bool = True) -> jax.Array:
     """What the reader sees of images, slots [S, n]: ids of raw tokens, [n, I] or [n, I, c], or what a vision encoder makes of them
     by origin, [n, 3, I, d], so that what its tokens know of their place is P's in the reader too (its patterns, which depend on
     place as well, being what they are); its biases, which are no reader's, are E's. `interventions` are those in the vision
     encoder. Without `split` gates count as 1 (see `encoder.run_tokens`), and all is of the first origin.
     """
-    ids = fill(static.world.image, images)
+    ids = render(static.world.image, images)
     if "vision" not in objectives.of(static).encoders:
         return ids[:, 1:]
     vision, shape = tower(static, params, "vision"), shapes(static)["vision"]

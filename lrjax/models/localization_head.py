@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import Slots
+from lrjax.data.scenes import TokenEdits
 from lrjax.data.tasks.base import Batch, Questions, Task
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def logits(head: Head, embeddings: jax.Array, label: jax.Array) -> jax.Array:
     return (embeddings @ head.M * head.U[label]) @ head.V.T
 
 
-def loss(task: Task, head: Head, embeddings: jax.Array, images: Slots) -> jax.Array:
+def loss(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits) -> jax.Array:
     """The mean cross-entropy of the places of the objects that images [S, n] show."""
     there = images.tokens >= 0
     label, place = images.tokens - task.n_first, images.positions - 1
@@ -57,7 +57,7 @@ def loss(task: Task, head: Head, embeddings: jax.Array, images: Slots) -> jax.Ar
     return -jnp.where(there, right, 0).sum() / there.sum()
 
 
-def told(task: Task, head: Head, embeddings: jax.Array, images: Slots, weight: jax.Array) -> dict[str, jax.Array]:
+def told(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits, weight: jax.Array) -> dict[str, jax.Array]:
     """What the head knows of images [S, n], of weight [n], that show all S objects: `place`, the share of objects whose likeliest
     place is right, and `order_told`, the share of pairs of objects whose likeliest places are in the right order (a tie counts
     1/2).
@@ -91,7 +91,7 @@ class LocalizationHead:
         return hyper.contrastive * loss_of_pairs + where - (1 - weight) * jax.lax.stop_gradient(where)
 
     def metrics(
-        self, name: str, task: Task, params: "CLIP", embed: Callable[[Slots], jax.Array], asked: Questions
+        self, name: str, task: Task, params: "CLIP", embed: Callable[[TokenEdits], jax.Array], asked: Questions
     ) -> dict[str, jax.Array]:
         """What the head knows of the images of the evaluation set `name`, by suffix; nothing of images of one object."""
         if not self.suffixes(name):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax.data.scenes import FIRST_SLOT_TOKEN, Form, Slots, fill
+from lrjax.data.scenes import FIRST_SLOT_TOKEN, SequenceTemplate, TokenEdits, render
 from lrjax.models.attention import NORM_EPS, Block, apply_mlp, normalise
 from lrjax.models.encoder import Encoder, Shape, l2_normalize, projected, run
 from lrjax.models.interventions import Interventions
@@ -51,7 +51,7 @@ def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Ar
     return E * gamma, P * gamma, norm.beta, jax.lax.rsqrt(variance + NORM_EPS)
 
 
-def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Form, ...]) -> tuple[Tables, ...]:
+def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[SequenceTemplate, ...]) -> tuple[Tables, ...]:
     """Contract the one block of `params`; gates [1, h, 12]. One set of tables a form: they differ in query, not in values."""
     (block,), gate = params.blocks, gates[0]
     E, P, B, scale = first_rows(params)
@@ -62,7 +62,7 @@ def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Fo
     b_V = block.b_V if block.norm is None else block.b_V + jnp.einsum("d,dhk->hk", B, block.W_V)
     bias = block.b_O + jnp.einsum("hk,hkd->d", b_V * VB, block.W_O)
 
-    def tables(form: Form) -> Tables:
+    def tables(form: SequenceTemplate) -> Tables:
         token_scores, position_scores = readout_tables(block, gate, shape, form, E, P, B, scale)
         return Tables(
             token_scores=token_scores,
@@ -76,7 +76,9 @@ def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Fo
     return tuple(tables(form) for form in forms)
 
 
-def readout_tables(block: Block, gate: jax.Array, shape: Shape, form: Form, E, P, B, scale) -> tuple[jax.Array, jax.Array]:
+def readout_tables(
+    block: Block, gate: jax.Array, shape: Shape, form: SequenceTemplate, E, P, B, scale
+) -> tuple[jax.Array, jax.Array]:
     """token_scores [h, v, 1 or p] and position_scores [h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`."""
     at = form.template[form.readout], form.readout
     geometry = shape.geometry(jnp.array([form.readout]), jnp.arange(len(P)))
@@ -116,7 +118,7 @@ def by_number(v: int):
     return take, put
 
 
-def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> jax.Array:
+def read_tables(tables: Tables, form: SequenceTemplate, slots: TokenEdits, *, causal: bool) -> jax.Array:
     """A batch of sequences to the values [b, h, k] that their readout token gathers, from the slots [S, b] alone.
 
     A form's template is tabled along with its positions, and a slot is a *change* of token: it changes a score, and what attention
@@ -172,7 +174,7 @@ def finish(params: Encoder, gathered: jax.Array, constant: jax.Array) -> jax.Arr
 def encode(
     params: Encoder,
     interventions: Interventions,
-    batches: tuple[tuple[Form, Slots], ...],
+    batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
     shape: Shape,
     *,
     split: bool = True,
@@ -199,7 +201,9 @@ def encode(
     return tuple(x.reshape(*slots.tokens.shape[1:], -1) for x, (_, slots) in zip(parts, batches, strict=True))
 
 
-def is_tabled(params: Encoder, interventions: Interventions, batches: tuple[tuple[Form, Slots], ...], shape: Shape) -> bool:
+def is_tabled(
+    params: Encoder, interventions: Interventions, batches: tuple[tuple[SequenceTemplate, TokenEdits], ...], shape: Shape
+) -> bool:
     """Whether tables compute what the definition does: of one block, whose tokens are the same in every sequence."""
     if shape.depth > 1 or shape.drops(interventions.dropout_key) or interventions.gate_mask is not None:
         return False
@@ -212,7 +216,7 @@ def is_tabled(params: Encoder, interventions: Interventions, batches: tuple[tupl
 def encode_sequences(
     params: Encoder,
     interventions: Interventions,
-    batches: tuple[tuple[Form, Slots], ...],
+    batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
     shape: Shape,
     split: bool,
 ) -> tuple[jax.Array, ...]:
@@ -229,6 +233,6 @@ def encode_sequences(
         shaped = slots.tokens.shape[1:]
         numbers = () if dropout_key is None else (first + jnp.arange(math.prod(shaped)).reshape(shaped),)
         signature = ("(t,c)" if form.adds else "(t)") + ",()" * len(numbers) + "->(e)"
-        embeddings.append(jnp.vectorize(partial(one, form), signature=signature)(fill(form, slots), *numbers))
+        embeddings.append(jnp.vectorize(partial(one, form), signature=signature)(render(form, slots), *numbers))
         first += math.prod(shaped)
     return tuple(embeddings)
