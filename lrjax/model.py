@@ -123,7 +123,7 @@ class Model:
             known = {dim: at[dim] for dim in dims if dim in at and (dim != "origin" or array.shape[0] == len(ORIGINS))}
             entries[f"{name}.{key}"] = xr.DataArray(array, known, dims, name=key)
 
-        for i, block in enumerate(found.traces):
+        for i, block in enumerate(found.caches):
             put(f"{i}.terms", block.terms, "term", "head", "query", "key")
             put(f"{i}.scores", block.attn_scores, "head", "query", "key")
             put(f"{i}.pattern", block.pattern, "head", "query", "key")

@@ -11,7 +11,7 @@ from conftest import command, shake, tiny_model, tiny_sweep, untrained
 from experiments import common
 from lrjax.analysis import depth, gradient, models
 from lrjax.analysis.ablate import ablate, of_position
-from lrjax.analysis.decompose import traces, unseen_sequences
+from lrjax.analysis.decompose import caches, unseen_sequences
 from lrjax.errors import InputError
 from lrjax.models import encoder as towers
 from lrjax.models.attention import attend
@@ -37,7 +37,7 @@ def test_steadiness_is_the_mean_step_over_its_spread_over_labels():
     found, (program,), (state,) = depth.layers(run), run.programs, run.states
     static, params = program.static, jax.tree.map(lambda x: x[0], state.params)
     scenes, gates = static.world.unseen(), unit_gates(static).vision
-    steps = [t.attn_scores[:, :, 0] for t in traces(params.vision, gates, static, "vision", unseen_sequences(static, "vision"))]
+    steps = [t.attn_scores[:, :, 0] for t in caches(params.vision, gates, static, "vision", unseen_sequences(static, "vision"))]
     for layer, scores in enumerate(steps):  # [n, h, t]
         n = np.arange(len(scores))
         step = np.asarray(scores[n, :, scenes.j + 1] - scores[n, :, scenes.i + 1])

@@ -112,9 +112,9 @@ def test_trace_has_every_block():
     form, causal = FORMS["image"]
     shape, params, gates = make(2, form, causal)
     ids = scenes.render(form, slots_of("image"))[0]
-    traces = encoder.run(params, Interventions(gates), ids, shape, 0).traces
-    assert [t.terms.shape for t in traces] == [(9, 2, 11, 11)] * 2
-    for trace in traces:
+    caches = encoder.run(params, Interventions(gates), ids, shape, 0).caches
+    assert [t.terms.shape for t in caches] == [(9, 2, 11, 11)] * 2
+    for trace in caches:
         np.testing.assert_allclose(trace.pattern.sum(-1), 1, atol=1e-6)
 
 

@@ -27,7 +27,7 @@ def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
     tower, shape = getattr(shake(init_clip(static, config.make_hyper(tiny_model(**variant)))), encoder), shapes(static)[encoder]
     gates = jax.random.uniform(jax.random.key(3), shape.unit_gates().shape)
     form, ids = gradient.readout_template(static, encoder), unseen_sequences(static, encoder)[7]
-    (trace,) = towers.run(tower, Interventions(gates), ids, shape, form.readout).traces
+    (trace,) = towers.run(tower, Interventions(gates), ids, shape, form.readout).caches
     found = gradient.readout_scores(tower, gates, shape, form)
     for i, term in enumerate(TERMS):
         own, expected = found[term][:, ids, jnp.arange(len(ids))], gates[0][:, i, None] * trace.terms[i, :, form.readout]

@@ -71,7 +71,7 @@ def test_every_pass_has_gates_and_terms_of_its_own():
     assert ones.shape == (3, 2, len(GATES))
     run = jax.jit(lambda gates: encoder.run(tower, Interventions(gates), IDS, shape, 0))
     whole = run(ones)
-    assert len(whole.traces) == 3
+    assert len(whole.caches) == 3
     changes = [run(ones.at[k, :, GATES.index("EP")].set(0)).embedding - whole.embedding for k in range(3)]
     assert all(np.abs(change).max() > 1e-4 for change in changes)
     assert np.abs(changes[1] - changes[2]).max() > 1e-4

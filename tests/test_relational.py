@@ -115,7 +115,7 @@ def test_deltas_sum_to_what_attention_adds(variant):
     label, place = jax.jit(relational.deltas, static_argnums=0)(static, params, gates)
     scenes, ids = static.world.unseen(), decompose.unseen_sequences(static, "vision")
     for n in (0, 333, 899):
-        trace = towers.run(params.vision, Interventions(gates.vision), ids[n], shapes(static)["vision"], 0).traces[0]
+        trace = towers.run(params.vision, Interventions(gates.vision), ids[n], shapes(static)["vision"], 0).caches[0]
         row = trace.attn_scores[:, 0]
         expected = row[:, scenes.j[n] + 1] - row[:, scenes.i[n] + 1]
         # float32 sums of 16 products in another order

@@ -77,7 +77,7 @@ def test_terms_sum_to_the_scores_in_every_layer_and_origins_to_the_stream(varian
     tower, shape, ids = make(n_layers=3, **variant)
     split, merged = (encoder.run(tower, Interventions(), ids, shape, 0, split=s) for s in (True, False))
     np.testing.assert_allclose(split.streams.sum(0), merged.streams[0], rtol=1e-4, atol=2e-4)  # some 40 in size
-    for trace in split.traces:
+    for trace in split.caches:
         rest = trace.terms.sum(0) - trace.attn_scores
         np.testing.assert_allclose(rest, rest[:, :, :1].repeat(11, 2), atol=1e-3)  # scores of some hundreds, float32
 
@@ -106,7 +106,7 @@ def test_rotary_angles_are_those_of_the_paper():
 def test_alibi_stands_in_pp_and_its_gate_takes_it_away():
     tower, shape, ids = make(positions="alibi")
     tower = tower.replace(P=jnp.zeros_like(tower.P))
-    (trace,) = encoder.run(tower, Interventions(), ids, shape, 0).traces
+    (trace,) = encoder.run(tower, Interventions(), ids, shape, 0).caches
     distance = np.abs(np.subtract.outer(np.arange(11), np.arange(11)))
     np.testing.assert_allclose(trace.terms[TERMS.index("PP")], -np.array([2**-4, 2**-8])[:, None, None] * distance, atol=1e-6)
     gates = shape.unit_gates().at[:, :, GATES.index("PP")].set(0)

@@ -25,7 +25,7 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
-from lrjax.models.attention import Trace
+from lrjax.models.attention import BlockCache
 from lrjax.models.clip import CLIP, shapes
 from lrjax.models.encoder import Encoder
 from lrjax.models.interventions import Interventions
@@ -48,11 +48,11 @@ def unseen_sequences(static: Static, encoder: str) -> jax.Array:
     return render(readout_template(static, encoder), pair_caption_edits(x, y, word))
 
 
-def traces(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[Trace, ...]:
+def caches(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[BlockCache, ...]:
     """The trace of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
     traced(static, encoder, "decompose")
     shape, readout = shapes(static)[encoder], readout_template(static, encoder).readout
-    return jax.vmap(lambda one: towers.run(tower, Interventions(gates), one, shape, readout).traces)(ids)
+    return jax.vmap(lambda one: towers.run(tower, Interventions(gates), one, shape, readout).caches)(ids)
 
 
 def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -61,7 +61,7 @@ def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     all; `std_ratio_learned` [layer, rows, h] and `std_ratio_learned_all` [layer, rows], of EE + EP + PE + PP.
     """
     tower, gate = getattr(params, encoder), getattr(gates, encoder)
-    found = traces(tower, gate, static, encoder, unseen_sequences(static, encoder))
+    found = caches(tower, gate, static, encoder, unseen_sequences(static, encoder))
     T = found[0].pattern.shape[-1]
     seen = np.tril(np.ones((T, T), bool)) if encoder == "text" else np.ones((T, T), bool)
     readout = np.arange(T) == readout_template(static, encoder).readout

@@ -26,7 +26,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.ablate import TERMS_BY, ablate, of_position
-from lrjax.analysis.decompose import traces, unseen_sequences
+from lrjax.analysis.decompose import caches, unseen_sequences
 from lrjax.analysis.gradient import readout_template
 from lrjax.analysis.models import (
     by_shape,
@@ -73,7 +73,7 @@ def in_layers(
     else:
         first, second, arranged = jnp.zeros(len(ids), int), jnp.full(len(ids), 2), (static.n_relations, -1)  # words run slowest
     found = []
-    for layer, trace in enumerate(traces(tower, gate, static, encoder, ids)):
+    for layer, trace in enumerate(caches(tower, gate, static, encoder, ids)):
         factor = gate[layer][:, [GATES.index(term) for term in TERMS]].T
         row = trace.terms[:, :, :, readout] * factor[None, :, :, None]  # [n, term, h, t]
         at = lambda place, row=row: jnp.take_along_axis(row, place[:, None, None, None], -1)[..., 0]

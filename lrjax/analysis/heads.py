@@ -68,8 +68,8 @@ def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, 
 
     def one(image):
         ids, places = image
-        traces = towers.run(params.vision, Interventions(gates.vision), ids, shape, readout).traces[layers]
-        return jnp.stack([trace.pattern[:, readout, places] for trace in traces])  # [l, h, 2]
+        caches = towers.run(params.vision, Interventions(gates.vision), ids, shape, readout).caches[layers]
+        return jnp.stack([trace.pattern[:, readout, places] for trace in caches])  # [l, h, 2]
 
     slots = row.image_edits(scenes)
     return jax.lax.map(one, (render(row.image, slots), slots.positions.T), batch_size=min(BATCH, len(scenes.i)))

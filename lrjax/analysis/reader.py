@@ -45,7 +45,7 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
     def one(args):
         images, words, places = args
         seen = decoder.prefix(static, params, Interventions(gates.vision), jax.tree.map(lambda x: x[:, None], images))[0]
-        (trace, *_) = decoder.run(static, params, Interventions(gates.text), seen, words).traces
+        (trace, *_) = decoder.run(static, params, Interventions(gates.text), seen, words).caches
         gradient = (trace.terms[terms] * gates.text[0][:, terms].T[..., None, None])[:, :, rows, :n] @ ramp(n)  # [term, h, w]
         return trace.pattern[:, rows][:, :, places], gradient  # [h, w, side]
 

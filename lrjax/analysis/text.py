@@ -46,8 +46,8 @@ def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gate
     label, word = jnp.arange(A), jnp.arange(static.n_relations)
 
     def one(ids):
-        traces = towers.run(params.text, Interventions(gates.text), ids, shape, readout).traces
-        pattern, scores = (jnp.stack([getattr(t, name)[:, readout] for t in traces]) for name in ("pattern", "attn_scores"))
+        caches = towers.run(params.text, Interventions(gates.text), ids, shape, readout).caches
+        pattern, scores = (jnp.stack([getattr(t, name)[:, readout] for t in caches]) for name in ("pattern", "attn_scores"))
         return {"attention": pattern, "log_odds": scores[..., 0] - scores[..., 2]}  # [l, h, T], [l, h]
 
     def of_left(x):

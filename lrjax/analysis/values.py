@@ -66,7 +66,7 @@ def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array
         return scale[at] * (weighed - weighed.mean())
 
     back = before(tower.norm, scales.readout, d if tower.W_proj is None else tower.W_proj @ d, 0)
-    for layer, (block, trace) in reversed(list(enumerate(zip(blocks, found.traces, strict=True)))):
+    for layer, (block, trace) in reversed(list(enumerate(zip(blocks, found.caches, strict=True)))):
         back = before(block.mlp_after, scales.mlp[layer], back)
         mlp += [trace.mlp[readout] @ back] if block.mlp is not None else []
         back = before(block.after, scales.attention[layer], back)

@@ -71,7 +71,7 @@ class Block:
 
 
 @struct.dataclass
-class Trace:
+class BlockCache:
     """What one block computed: `terms` [9, h, q, t] in the order of TERMS; `attn_scores` (gated, masked), `pattern` [h, q, t];
     `values` (gated) [3, t, h, k] in the order of ORIGINS; and what its MLP wrote [q, d], None if it has none.
     """
@@ -157,7 +157,7 @@ def attend(
     scale: jax.Array | None = None,
     looked_up: Sequence[jax.Array] = (),
     drop: Callable[[jax.Array], jax.Array] | None = None,
-) -> tuple[jax.Array, Trace | None]:
+) -> tuple[jax.Array, BlockCache | None]:
     """Attention with residual: the definition that `lookup_tables.read_tables` contracts.
 
     streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace is None.
@@ -193,5 +193,5 @@ def attend(
     written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
     trace = None
     if split:
-        trace = Trace(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
+        trace = BlockCache(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
     return streams[:, rows] + (written if drop is None else drop(written)), trace

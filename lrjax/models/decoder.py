@@ -65,7 +65,7 @@ def keys_of(interventions: Interventions, n: int) -> jax.Array | None:
 
 def run(
     static: Static, params: CLIP, interventions: Interventions, seen: jax.Array, words: jax.Array, split: bool = True
-) -> encoder.Pass:
+) -> encoder.EncoderOutput:
     """The reader where the words [W] of a caption are to be said, each after those before it, of an image as `prefix` sees it.
     Gates act where words look at image tokens, whatever the mask of `interventions`.
     """

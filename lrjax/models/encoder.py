@@ -16,7 +16,19 @@ import numpy as np
 from flax import struct
 
 from lrjax.models import positions as places
-from lrjax.models.attention import EVERY, MLP, Block, LayerNorm, Trace, apply_mlp, attend, dropper, norm_scale, normalise, project
+from lrjax.models.attention import (
+    EVERY,
+    MLP,
+    Block,
+    BlockCache,
+    LayerNorm,
+    apply_mlp,
+    attend,
+    dropper,
+    norm_scale,
+    normalise,
+    project,
+)
 from lrjax.models.interventions import Interventions
 from lrjax.terms import GATES
 
@@ -145,13 +157,13 @@ class Scales:
 
 
 @struct.dataclass
-class Pass:
-    """One sequence through an encoder: `embedding` [e]; `traces` of the blocks whose streams are split; `streams` [o, q, d] at the
+class EncoderOutput:
+    """One sequence through an encoder: `embedding` [e]; `caches` of the blocks whose streams are split; `streams` [o, q, d] at the
     end, before the readout's LayerNorm (what the last MLP wrote stands with origin B); and LayerNorm's `scales`.
     """
 
     embedding: jax.Array
-    traces: tuple[Trace, ...]
+    caches: tuple[BlockCache, ...]
     streams: jax.Array
     scales: Scales
 
@@ -165,7 +177,7 @@ def run(
     *,
     split: bool = True,
     rows: slice = EVERY,
-) -> Pass:
+) -> EncoderOutput:
     """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E. See `run_tokens`."""
     n_tokens, d_model = params.E.shape
     drops = shape.drops(interventions.dropout_key)
@@ -224,7 +236,7 @@ def run_tokens(
     split: bool = True,
     rows: slice = EVERY,
     looked_up: Sequence[jax.Array] = (),
-) -> Pass:
+) -> EncoderOutput:
     """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin.
 
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
@@ -242,7 +254,7 @@ def run_tokens(
     streams = streams.at[1].add(params.P[:T])
     streams = drop(0, streams if split else streams.sum(0, keepdims=True))
     geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=interventions.gate_mask)
-    traces, attention, mlps = [], [], []
+    caches, attention, mlps = [], [], []
     for layer, block in enumerate(passes(params, shape)):
         wanted, given = rows if layer == last else EVERY, looked_up if layer == 0 else ()
         of_attention, of_mlp = (None, None) if frozen is None else (frozen.attention[layer], frozen.mlp[layer])
@@ -259,11 +271,13 @@ def run_tokens(
             mlps[-1] = scale_of(block.mlp_after, streams, of_mlp) if block.mlp_norm is None else mlps[-1]
             streams = normalise(block.mlp_after, streams, mlps[-1])
             trace = trace and trace.replace(mlp=written)
-        traces.append(trace)
+        caches.append(trace)
     x = streams.sum(0)[None, readout - rows.indices(T)[0]]
     at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
     embedding = l2_normalize(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
-    return Pass(embedding, tuple(t for t in traces if t is not None), streams, Scales(tuple(attention), tuple(mlps), at_readout))
+    return EncoderOutput(
+        embedding, tuple(t for t in caches if t is not None), streams, Scales(tuple(attention), tuple(mlps), at_readout)
+    )
 
 
 def l2_normalize(x: jax.Array) -> jax.Array:
