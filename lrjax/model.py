@@ -128,7 +128,7 @@ class Model:
             put(f"{i}.scores", block.attn_scores, "head", "query", "key")
             put(f"{i}.pattern", block.pattern, "head", "query", "key")
             put(f"{i}.values", block.values, "origin", "key", "head", "d_head")
-        put("residual", found.streams, "origin", "query", "d_model")
+        put("residual", found.residual_by_origin, "origin", "query", "d_model")
         put("embedding", found.embedding, "d_embed")
         return entries[f"{name}.embedding"], AttentionCache(entries)
 

@@ -15,7 +15,7 @@ from lrjax.data import scenes
 from lrjax.errors import InputError
 from lrjax.models import encoder, lookup_tables
 from lrjax.models.attention import NORM_EPS
-from lrjax.models.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, stream, unit_gates
+from lrjax.models.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, rng_stream, unit_gates
 from lrjax.models.encoder import Shape
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.terms import GATES
@@ -142,8 +142,8 @@ def test_dropout_is_inverted_and_its_mean_is_the_value():
     """Of E + P, of what attention writes and of what the MLP writes, each by itself; every entry at 0 in a quarter of all draws."""
     tower, shape = steady(RATE)
     tower = tower.replace(E=100 + 0 * tower.E, P=100 + 0 * tower.P)
-    stream = lambda key: encoder.run(tower, Interventions(dropout_key=key), IDS, shape, 0, split=False).streams[0]
-    found = np.asarray(jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(0), 4000)))
+    rng_stream = lambda key: encoder.run(tower, Interventions(dropout_key=key), IDS, shape, 0, split=False).residual_by_origin[0]
+    found = np.asarray(jax.jit(jax.vmap(rng_stream))(jax.random.split(jax.random.key(0), 4000)))
     parts = found * (1 - RATE)  # 200, 1 and 10, each there or not
     np.testing.assert_allclose(parts, np.round(parts), atol=1e-3)
     hundreds, ones, tens = np.round(parts) // 200, np.round(parts) % 10, np.round(parts) % 200 // 10
@@ -161,7 +161,7 @@ def test_origins_are_dropped_together_and_rows_are_the_same_when_computed_alone(
     dropped = Interventions(dropout_key=jax.random.key(3))
     run = lambda **more: encoder.run(tower, dropped, IDS, shape, 0, **more)
     split, merged, alone = run(), run(split=False), run(rows=slice(0, 1))  # a dropped bias is not the same along a row of scores
-    np.testing.assert_allclose(split.streams.sum(0), merged.streams[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(split.residual_by_origin.sum(0), merged.residual_by_origin[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(alone.embedding, merged.embedding, atol=1e-5)
     assert np.abs(encoder.run(tower, Interventions(), IDS, shape, 0).embedding - merged.embedding).max() > 1e-2
 
@@ -172,7 +172,7 @@ def test_a_mask_is_of_seed_step_and_sequence(layers):
     static, _, params, batch = one(dropout=0.5, n_layers_vision=layers)
     plain = config.make_static([tiny_model(n_layers_vision=layers)])
     images = jax.tree.map(lambda x: jnp.repeat(x[:, :1], 3, 1), batch.images)
-    key = lambda seed, step: jax.random.fold_in(stream(seed, "dropout"), step)
+    key = lambda seed, step: jax.random.fold_in(rng_stream(seed, "dropout"), step)
     in_step = lambda seed, step: ModelInterventions.of_gates(unit_gates(static), dropout_key=key(seed, step))
     embed = jax.jit(lambda seed, step: embed_images(static, params, in_step(seed, step).vision, images, False))
     found = embed(0, 7)
@@ -263,7 +263,7 @@ def test_tables_and_definition_agree_without_a_projection(variant):
     runs = [encoder.run(tower, Interventions(gates), ids, shape, 0) for ids in scenes.render(form, slots)]
     np.testing.assert_allclose(found, [run.embedding for run in runs], atol=2e-6)
     if not variant:
-        np.testing.assert_allclose(found, [encoder.l2_normalize(run.streams.sum(0)[0]) for run in runs], atol=2e-6)
+        np.testing.assert_allclose(found, [encoder.l2_normalize(run.residual_by_origin.sum(0)[0]) for run in runs], atol=2e-6)
 
 
 @pytest.mark.parametrize(

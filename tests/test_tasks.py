@@ -937,7 +937,7 @@ def test_a_head_is_asked_about_images_that_count(trained_heads):
     @jax.jit
     def embedded(hyper, params):
         splits = clip.model_splits(static, hyper)
-        asked = task.questions(clip.stream(hyper.seed, "evaluation"), splits, hyper, True)["seen_pair"]
+        asked = task.questions(clip.rng_stream(hyper.seed, "evaluation"), splits, hyper, True)["seen_pair"]
         return asked, clip.embed_images(static, params, Interventions(), asked.images)
 
     asked, embeddings = embedded(hyper, params)

@@ -76,7 +76,9 @@ def test_terms_sum_to_the_scores_in_every_layer_and_origins_to_the_stream(varian
     """What is added to the scores and what is not (row-constant terms) differ by one number a row. Depth 3."""
     tower, shape, ids = make(n_layers=3, **variant)
     split, merged = (encoder.run(tower, Interventions(), ids, shape, 0, split=s) for s in (True, False))
-    np.testing.assert_allclose(split.streams.sum(0), merged.streams[0], rtol=1e-4, atol=2e-4)  # some 40 in size
+    np.testing.assert_allclose(
+        split.residual_by_origin.sum(0), merged.residual_by_origin[0], rtol=1e-4, atol=2e-4
+    )  # some 40 in size
     for trace in split.caches:
         rest = trace.terms.sum(0) - trace.attn_scores
         np.testing.assert_allclose(rest, rest[:, :, :1].repeat(11, 2), atol=1e-3)  # scores of some hundreds, float32

@@ -364,8 +364,8 @@ def test_a_reader_is_the_same_whether_its_streams_are_split_or_not(layers):
     model = tiny_model(objective="autoregressive_raw", n_layers_text=layers, d_model=32)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params, gates = shake(clip.init_clip(static, hyper)), clip.unit_gates(static)
-    streams, words = shake(jnp.zeros((3, static.L, static.d_model))).at[2].set(0), jnp.array([8, LEFT_OF, 9, EOT])
-    for seen in (streams, jnp.zeros(static.L, int).at[1].set(9).at[4].set(8)):
+    residual, words = shake(jnp.zeros((3, static.L, static.d_model))).at[2].set(0), jnp.array([8, LEFT_OF, 9, EOT])
+    for seen in (residual, jnp.zeros(static.L, int).at[1].set(9).at[4].set(8)):
         split, merged = (decoder.read(static, params, Interventions(gates.text), seen, words, split) for split in (True, False))
         np.testing.assert_allclose(split, merged, atol=2e-4)
 

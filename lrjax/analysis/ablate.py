@@ -35,7 +35,7 @@ from lrjax.errors import InputError, suggest
 from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
 from lrjax.kinds import WITHOUT_P
 from lrjax.models import objectives
-from lrjax.models.clip import CLIP, shapes, stream
+from lrjax.models.clip import CLIP, rng_stream, shapes
 from lrjax.models.interventions import ModelInterventions
 from lrjax.stats import Table
 from lrjax.terms import ROW_CONSTANT, TERMS, VALUES
@@ -160,7 +160,7 @@ def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: 
     rows = jnp.stack(rows, 1)  # [h, 6, T]
     kept = jnp.einsum("ht,htp->hp", mean, rows)
     own = jnp.einsum("ht,htp->hp", random, rows)
-    noise = jax.random.normal(jax.random.fold_in(stream(hyper.seed, "evaluation"), 1), own.shape)
+    noise = jax.random.normal(jax.random.fold_in(rng_stream(hyper.seed, "evaluation"), 1), own.shape)
     own, noise = (x - x.mean(-1, keepdims=True) for x in (own, noise))
     norm = lambda x: jnp.sqrt((x * x).sum(-1, keepdims=True))
     return kept + noise * norm(own) / norm(noise)

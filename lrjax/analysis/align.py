@@ -32,7 +32,7 @@ from lrjax.data.scenes import single_scene
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import of_one
 from lrjax.gates import Gates
-from lrjax.models.clip import CLIP, embed_captions, embed_images, stream
+from lrjax.models.clip import CLIP, embed_captions, embed_images, rng_stream
 from lrjax.models.encoder import Encoder, projected
 from lrjax.models.interventions import Interventions
 from lrjax.models.retrieval import TIE
@@ -86,7 +86,7 @@ def spaces(static: Static) -> tuple[str, ...]:
 
 def permutations(static: Static, hyper: Hyper, count: int) -> jax.Array:
     """Random correspondences [count, A] of the trained labels, from the model's seed; drawn per label, so that padding is inert."""
-    key = jax.random.fold_in(stream(hyper.seed, "evaluation"), 2)
+    key = jax.random.fold_in(rng_stream(hyper.seed, "evaluation"), 2)
     label = jnp.arange(static.n_labels_total)
 
     def one(k):

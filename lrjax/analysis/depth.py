@@ -110,23 +110,23 @@ def patched(
     places, blocks = jnp.arange(len(ids)), passes(tower, shape)
     geometry = shape.geometry(places, places)
 
-    def block(layer, streams):
+    def block(layer, residual):
         """The streams after a block, and its pattern and values: apart, to be crossed."""
-        after, trace = attend(blocks[layer], gates[layer], streams, geometry)
+        after, trace = attend(blocks[layer], gates[layer], residual, geometry)
         return after, trace.pattern, trace.values
 
     def write(layer, pattern, values):
         """What each head writes [h, o, t, d]."""
         return jnp.einsum("hqt,othk,hkd->hoqd", pattern, values, blocks[layer].W_O)
 
-    def rest(layer, streams):
+    def rest(layer, residual):
         for deeper in range(layer, len(blocks)):
-            streams = block(deeper, streams)[0]
-        return l2_normalize(projected(tower, streams.sum(0)[readout]))
+            residual = block(deeper, residual)[0]
+        return l2_normalize(projected(tower, residual.sum(0)[readout]))
 
-    def receive(layer, streams, change):
+    def receive(layer, residual, change):
         """Embeddings [receiver, via, e] when `change` [o, t, d] is added to what one head of a block reads."""
-        (after, pattern, values), (_, p, v) = block(layer, streams), block(layer, streams + change)
+        (after, pattern, values), (_, p, v) = block(layer, residual), block(layer, residual + change)
         crossed = jnp.stack([write(layer, p, values), write(layer, pattern, v), write(layer, p, v)], 1)
         return jax.vmap(jax.vmap(lambda new: rest(layer + 1, after + new)))(crossed - write(layer, pattern, values)[:, None])
 

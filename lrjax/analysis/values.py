@@ -73,7 +73,7 @@ def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array
         heads.append(jnp.einsum("ht,othk,hk->hot", trace.pattern[:, readout], trace.values, block.W_O @ back))
         b_O.append(block.b_O @ back)
     fixed = [(tower.E[ids[readout]] + tower.P[readout]) @ back, *b_O[::-1], *mlp[::-1]]
-    y = normalise(tower.norm, found.streams.sum(0)[None, None, readout], scales.readout)[0, 0]
+    y = normalise(tower.norm, found.residual_by_origin.sum(0)[None, None, readout], scales.readout)[0, 0]
     fixed = jnp.stack([*fixed, sum(beta)] if beta else fixed)
     return fixed, jnp.stack(heads[::-1]), jnp.linalg.norm(towers.projected(tower, y))
 

@@ -20,7 +20,7 @@ from lrjax.config import Hyper, Static
 from lrjax.data.scenes import PAIR_CAPTION, SINGLE_CAPTION, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import of_one
-from lrjax.models.clip import CLIP, MAX_LOG_SCALE, init_clip, stream
+from lrjax.models.clip import CLIP, MAX_LOG_SCALE, init_clip, rng_stream
 from lrjax.models.encoder import Encoder
 
 
@@ -44,7 +44,7 @@ class DenseState:
 def sample(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Batch:
     """The batch that lrjax draws at a step, as full sequences."""
     task = static.world
-    batch = task.batch(jax.random.fold_in(stream(hyper.seed, "batches"), step), splits, hyper, static.batch_size)
+    batch = task.batch(jax.random.fold_in(rng_stream(hyper.seed, "batches"), step), splits, hyper, static.batch_size)
     captions = [render(*of_one(task, batch.label)), render(PAIR_CAPTION, *batch.said)]
     readout = jnp.repeat(jnp.array([SINGLE_CAPTION.readout, PAIR_CAPTION.readout]), static.batch_size // 2)
     return Batch(render(task.image, batch.images), jnp.concatenate(captions), readout)

@@ -83,19 +83,19 @@ class BlockCache:
     mlp: jax.Array | None = None
 
 
-def norm_scale(streams: jax.Array) -> jax.Array:
+def norm_scale(residual: jax.Array) -> jax.Array:
     """LayerNorm's scale 1 / sigma [t] of a stream, split or merged [o, t, d]."""
-    return jax.lax.rsqrt(jnp.var(streams.sum(0), -1) + NORM_EPS)
+    return jax.lax.rsqrt(jnp.var(residual.sum(0), -1) + NORM_EPS)
 
 
-def normalise(norm: LayerNorm | None, streams: jax.Array, scale: jax.Array | None = None) -> jax.Array:
+def normalise(norm: LayerNorm | None, residual: jax.Array, scale: jax.Array | None = None) -> jax.Array:
     """LayerNorm of streams [o, t, d], origin by origin; by `scale` [t] in place of their own where one is given. As they are
     without a norm.
     """
     if norm is None:
-        return streams
-    scale = norm_scale(streams) if scale is None else scale
-    centred = streams - streams.mean(-1, keepdims=True)
+        return residual
+    scale = norm_scale(residual) if scale is None else scale
+    centred = residual - residual.mean(-1, keepdims=True)
     return (centred * scale[None, :, None] * norm.gamma[None, None]).at[-1].add(norm.beta)
 
 
@@ -113,9 +113,9 @@ def dropper(key: jax.Array, rate: float, sites: int, T: int, d: int) -> Callable
     return lambda site, x, rows=EVERY: jnp.where(kept[site, rows], x / (1 - rate), 0)
 
 
-def project(streams: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax.Array:
+def project(residual: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax.Array:
     """Queries, keys or values of every origin: streams [o, t, d] -> [o, t, h, k]; the bias belongs to the last origin."""
-    projected = jnp.einsum("otd,dhk->othk", streams, W)
+    projected = jnp.einsum("otd,dhk->othk", residual, W)
     return projected if b is None else projected.at[-1].add(b)
 
 
@@ -151,7 +151,7 @@ def key_bias(block: Block, geometry: Geometry) -> jax.Array | None:
 def attend(
     block: Block,
     gates: jax.Array,
-    streams: jax.Array,
+    residual: jax.Array,
     geometry: Geometry,
     rows: slice = EVERY,
     scale: jax.Array | None = None,
@@ -165,7 +165,7 @@ def attend(
     `looked_up`: q, k, v [1, t, h, k] of a merged stream, without b_K. `drop`: dropout of what is written [o, q, d]. Returns streams
     [o, q, d] and the trace.
     """
-    split, x = len(streams) == 3, normalise(block.norm, streams, scale)
+    split, x = len(residual) == 3, normalise(block.norm, residual, scale)
     q = project(x[:, rows], block.W_Q, block.b_Q) if not looked_up else looked_up[0][:, rows]
     if split:
         k = project(x[: key_origins(block, geometry) if drop is None else len(ORIGINS)], block.W_K)
@@ -194,4 +194,4 @@ def attend(
     trace = None
     if split:
         trace = BlockCache(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
-    return streams[:, rows] + (written if drop is None else drop(written)), trace
+    return residual[:, rows] + (written if drop is None else drop(written)), trace

@@ -22,7 +22,7 @@ from lrjax.models.encoder import Encoder, Shape
 from lrjax.models.interventions import Interventions
 
 MAX_LOG_SCALE = np.log(100.0)
-STREAMS = ("init", "splits", "batches", "evaluation", "noise", "items", "dropout")
+RNG_STREAMS = ("init", "splits", "batches", "evaluation", "noise", "items", "dropout")
 
 
 @struct.dataclass
@@ -38,9 +38,9 @@ class CLIP:
     places: localization_head.Head | None = None
 
 
-def stream(seed: jax.Array, name: str) -> jax.Array:
+def rng_stream(seed: jax.Array, name: str) -> jax.Array:
     """The key of one of a model's random STREAMS."""
-    return jax.random.fold_in(jax.random.key(seed, impl=surroundings.PRNG), STREAMS.index(name))
+    return jax.random.fold_in(jax.random.key(seed, impl=surroundings.PRNG), RNG_STREAMS.index(name))
 
 
 def shapes(static: Static) -> dict[str, Shape]:
@@ -72,7 +72,7 @@ def n_parameters(params) -> int:
 
 def init_clip(static: Static, hyper: Hyper) -> CLIP:
     """Initial values of one model, from its seed."""
-    keys = jax.random.split(stream(hyper.seed, "init"))
+    keys = jax.random.split(rng_stream(hyper.seed, "init"))
     towers = {
         name: encoder.init(key, shape, hyper.e_scale, hyper.p_scale)
         for key, (name, shape) in zip(keys, shapes(static).items(), strict=True)
@@ -83,7 +83,7 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
 
 def model_splits(static: Static, hyper: Hyper) -> Splits:
     """The splits of one model, from its seed."""
-    return static.world.splits(stream(hyper.seed, "splits"))
+    return static.world.splits(rng_stream(hyper.seed, "splits"))
 
 
 def as_read(hyper: Hyper, params: CLIP) -> CLIP:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from lrjax.config import Hyper, Model, Static
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Task, all_captions, batch_words, of_kind, of_one
-from lrjax.models.clip import CLIP, embed_captions, embed_images, shape_fields, stream
+from lrjax.models.clip import CLIP, embed_captions, embed_images, rng_stream, shape_fields
 from lrjax.models.encoder import Shape
 from lrjax.models.interventions import ModelInterventions
 from lrjax.models.localization_head import LocalizationHead
@@ -50,7 +50,7 @@ class Contrastive(Objective):
     def parameters(self, static: Static, hyper: Hyper) -> dict:
         added = {"bias": self.pair_loss.initial_bias(static.batch_size)}
         for head in self.heads:
-            added |= head.parameters(static, jax.random.fold_in(stream(hyper.seed, "init"), 2))
+            added |= head.parameters(static, jax.random.fold_in(rng_stream(hyper.seed, "init"), 2))
         return added
 
     def loss(self, static: Static, hyper: Hyper, params: CLIP, interventions: ModelInterventions, batch: Batch) -> jax.Array:
@@ -85,7 +85,7 @@ class Contrastive(Objective):
         task = static.world
         asked = task.captions(hyper)
         captions = jnp.concatenate(embed_captions(static, params, interventions.text, all_captions(task, asked), split))
-        questions = task.questions(stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
+        questions = task.questions(rng_stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
         embed = lambda images: embed_images(static, params, interventions.vision, images, split)
         metrics = {}
         for name in sets:

@@ -23,7 +23,7 @@ from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
 from lrjax.models import encoder, objectives
-from lrjax.models.clip import CLIP, shapes, stream, tower
+from lrjax.models.clip import CLIP, rng_stream, shapes, tower
 from lrjax.models.interventions import Interventions, ModelInterventions
 
 SUFFIXES = ("", "_order", "_label_set", "_named", "_alone")
@@ -49,8 +49,8 @@ def prefix(static: Static, params: CLIP, interventions: Interventions, images: T
 
     def one(image, key):
         own = interventions.replace(dropout_key=key)
-        streams = encoder.run(vision, own, image, shape, 1, split=split, rows=slice(1, None)).streams
-        seen = encoder.projected(vision, encoder.normalise(vision.norm, streams))
+        residual = encoder.run(vision, own, image, shape, 1, split=split, rows=slice(1, None)).residual_by_origin
+        seen = encoder.projected(vision, encoder.normalise(vision.norm, residual))
         if len(seen) == 1:  # merged
             return encoder.of_origin_E(seen[0])
         return jnp.stack([seen[0] + seen[2], seen[1], jnp.zeros_like(seen[2])])
@@ -87,8 +87,8 @@ def read(
     static: Static, params: CLIP, interventions: Interventions, seen: jax.Array, words: jax.Array, split: bool = True
 ) -> jax.Array:
     """Scores [W, v] of what may be said at each of the words [W] of a caption, see `run`."""
-    streams = run(static, params, interventions, seen, words, split).streams
-    return encoder.normalise(params.text.norm, streams.sum(0)[None])[0] @ params.text.W_proj
+    residual = run(static, params, interventions, seen, words, split).residual_by_origin
+    return encoder.normalise(params.text.norm, residual.sum(0)[None])[0] @ params.text.W_proj
 
 
 def sayable(static: Static, hyper: Hyper) -> jax.Array:
@@ -150,7 +150,7 @@ def evaluate(
     """The accuracies of one model on `sets`, each [] in 0..1, as `evaluate.evaluate` names them; seen pairs on a fixed sample."""
     task = static.world
     words = words_of(task, all_captions(task, task.captions(hyper)))
-    questions = task.questions(stream(hyper.seed, "evaluation"), splits, hyper, False)
+    questions = task.questions(rng_stream(hyper.seed, "evaluation"), splits, hyper, False)
     metrics = {}
     for name in sets:
         of_set, alone = words[slice(*questions[name].among)], words[: task.n_labels_total]

@@ -158,13 +158,14 @@ class Scales:
 
 @struct.dataclass
 class EncoderOutput:
-    """One sequence through an encoder: `embedding` [e]; `caches` of the blocks whose streams are split; `streams` [o, q, d] at the
+    """One sequence through an encoder: `embedding` [e]; `caches` of the blocks whose origins are split; `residual_by_origin`
+    [o, q, d] at the
     end, before the readout's LayerNorm (what the last MLP wrote stands with origin B); and LayerNorm's `scales`.
     """
 
     embedding: jax.Array
     caches: tuple[BlockCache, ...]
-    streams: jax.Array
+    residual_by_origin: jax.Array
     scales: Scales
 
 
@@ -211,9 +212,9 @@ def of_origin_E(tokens: jax.Array) -> jax.Array:
     return jnp.pad(tokens[None], [(0, 2), (0, 0), (0, 0)])
 
 
-def scale_of(norm: LayerNorm | None, streams: jax.Array, given: jax.Array | None) -> jax.Array | None:
+def scale_of(norm: LayerNorm | None, residual: jax.Array, given: jax.Array | None) -> jax.Array | None:
     """The scale [t] of a LayerNorm, if there is one: the one given, or the streams' own."""
-    return None if norm is None else norm_scale(streams) if given is None else given
+    return None if norm is None else norm_scale(residual) if given is None else given
 
 
 def given_scales(
@@ -250,33 +251,33 @@ def run_tokens(
     frozen, dropout_key = given_scales(params, interventions, tokens, shape, readout, rows), interventions.dropout_key
     T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
     drop = dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model) if drops else lambda site, x, rows=EVERY: x
-    streams = of_origin_E(tokens) if tokens.ndim == 2 else tokens
-    streams = streams.at[1].add(params.P[:T])
-    streams = drop(0, streams if split else streams.sum(0, keepdims=True))
+    residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens
+    residual = residual.at[1].add(params.P[:T])
+    residual = drop(0, residual if split else residual.sum(0, keepdims=True))
     geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=interventions.gate_mask)
     caches, attention, mlps = [], [], []
     for layer, block in enumerate(passes(params, shape)):
         wanted, given = rows if layer == last else EVERY, looked_up if layer == 0 else ()
         of_attention, of_mlp = (None, None) if frozen is None else (frozen.attention[layer], frozen.mlp[layer])
-        scale = scale_of(block.norm, streams, of_attention)
+        scale = scale_of(block.norm, residual, of_attention)
         dropped = partial(drop, 1 + 2 * layer, rows=wanted) if drops else None
-        streams, trace = attend(block, gates[layer], streams, geometry.of_queries(wanted), wanted, scale, given, dropped)
-        attention.append(scale_of(block.after, streams, of_attention) if block.norm is None else scale)
-        streams = normalise(block.after, streams, attention[-1])
-        mlps.append(scale_of(block.mlp_norm, streams, of_mlp))
+        residual, trace = attend(block, gates[layer], residual, geometry.of_queries(wanted), wanted, scale, given, dropped)
+        attention.append(scale_of(block.after, residual, of_attention) if block.norm is None else scale)
+        residual = normalise(block.after, residual, attention[-1])
+        mlps.append(scale_of(block.mlp_norm, residual, of_mlp))
         if block.mlp is not None:
-            written = drop(2 + 2 * layer, apply_mlp(block, streams.sum(0), mlps[-1]), wanted)
-            streams = streams.at[-1].add(written)
-            streams = streams if layer == last else streams.sum(0, keepdims=True)
-            mlps[-1] = scale_of(block.mlp_after, streams, of_mlp) if block.mlp_norm is None else mlps[-1]
-            streams = normalise(block.mlp_after, streams, mlps[-1])
+            written = drop(2 + 2 * layer, apply_mlp(block, residual.sum(0), mlps[-1]), wanted)
+            residual = residual.at[-1].add(written)
+            residual = residual if layer == last else residual.sum(0, keepdims=True)
+            mlps[-1] = scale_of(block.mlp_after, residual, of_mlp) if block.mlp_norm is None else mlps[-1]
+            residual = normalise(block.mlp_after, residual, mlps[-1])
             trace = trace and trace.replace(mlp=written)
         caches.append(trace)
-    x = streams.sum(0)[None, readout - rows.indices(T)[0]]
+    x = residual.sum(0)[None, readout - rows.indices(T)[0]]
     at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
     embedding = l2_normalize(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
     return EncoderOutput(
-        embedding, tuple(t for t in caches if t is not None), streams, Scales(tuple(attention), tuple(mlps), at_readout)
+        embedding, tuple(t for t in caches if t is not None), residual, Scales(tuple(attention), tuple(mlps), at_readout)
     )
 
 

@@ -15,7 +15,7 @@ from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, noisy
 from lrjax.gates import Gates
 from lrjax.models import objectives
-from lrjax.models.clip import CLIP, MAX_LOG_SCALE, as_read, init_clip, shapes, stream
+from lrjax.models.clip import CLIP, MAX_LOG_SCALE, as_read, init_clip, rng_stream, shapes
 from lrjax.models.interventions import ModelInterventions
 
 
@@ -75,7 +75,7 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     """
     batch = batch_at(static, hyper, splits, step)
     gates = hyper.gates.at(step)
-    dropout_key = jax.random.fold_in(stream(hyper.seed, "dropout"), step) if static.dropout else None
+    dropout_key = jax.random.fold_in(rng_stream(hyper.seed, "dropout"), step) if static.dropout else None
     with jax.default_matmul_precision(static.matmul_precision):
         loss_of = lambda params: batch_loss(static, hyper, as_read(hyper, params), gates, batch, dropout_key)
         loss, grads = jax.value_and_grad(loss_of)(state.params)
@@ -90,11 +90,11 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
 
 def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Batch:
     """The batch of a training step: a function of the model's seed and the step alone."""
-    task, batches, noise = static.world, stream(hyper.seed, "batches"), stream(hyper.seed, "noise")
+    task, batches, noise = static.world, rng_stream(hyper.seed, "batches"), rng_stream(hyper.seed, "noise")
     if static.data == "fixed":
         n_items = task.n_items(hyper.n_labels, hyper.n1, hyper.n2)
         number = batch_items(batches, step, n_items, static.batch_size)
-        batch = task.items(stream(hyper.seed, "items"), splits, hyper, number)
+        batch = task.items(rng_stream(hyper.seed, "items"), splits, hyper, number)
         return noisy(noise, batch, hyper.caption_noise, number) if static.noisy else batch
     batch = task.batch(jax.random.fold_in(batches, step), splits, hyper, static.batch_size)
     return noisy(jax.random.fold_in(noise, step), batch, hyper.caption_noise) if static.noisy else batch
