@@ -21,7 +21,7 @@ from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.errors import InputError, in_python
 from lrjax.gates import ENCODERS, Gates
 from lrjax.models import encoder, objectives
-from lrjax.models.clip import CLIP, embed_captions, shapes, tower
+from lrjax.models.clip import CLIP, embed_captions, encoder_configs, tower
 from lrjax.models.interventions import Interventions
 from lrjax.terms import ORIGINS, TERMS
 
@@ -197,7 +197,9 @@ class Model:
 def _passed(static: Static, name: str, readout: int, params: CLIP, gates: Gates, ids: jax.Array):
     """One sequence through one encoder, by the definition, with its trace."""
     with jax.default_matmul_precision(static.matmul_precision):
-        return encoder.run(tower(static, params, name), Interventions(getattr(gates, name)), ids, shapes(static)[name], readout)
+        return encoder.run(
+            tower(static, params, name), Interventions(getattr(gates, name)), ids, encoder_configs(static)[name], readout
+        )
 
 
 @partial(jax.jit, static_argnums=0)

@@ -19,9 +19,9 @@ MASKS = {name: geometry("learned", H, K, PLACES, PLACES, name == "causal") for n
 
 @pytest.fixture(scope="module")
 def block():
-    shapes = dict(W_Q=(D, H, K), W_K=(D, H, K), W_V=(D, H, K), W_O=(H, K, D), b_Q=(H, K), b_K=(H, K), b_V=(H, K), b_O=(D,))
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    return Block(**{n: 0.5 * jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)})
+    encoder_configs = dict(W_Q=(D, H, K), W_K=(D, H, K), W_V=(D, H, K), W_O=(H, K, D), b_Q=(H, K), b_K=(H, K), b_V=(H, K), b_O=(D,))
+    keys = jax.random.split(jax.random.key(0), len(encoder_configs))
+    return Block(**{n: 0.5 * jax.random.normal(k, s) for k, (n, s) in zip(keys, encoder_configs.items(), strict=True)})
 
 
 @pytest.fixture(scope="module")

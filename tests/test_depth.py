@@ -58,7 +58,7 @@ def test_a_counterpart_of_a_caption_says_the_opposite():
 
 def test_a_patched_path_is_what_one_head_reads_from_another_scene():
     """With one head a layer, by hand: the second block reads what the first wrote in the other scene, and adds to this scene's."""
-    shape = towers.Shape(15, 11, 2, n_heads=1, d_model=16, d_embed=12, causal=False)
+    shape = towers.EncoderConfig(15, 11, 2, n_heads=1, d_model=16, d_embed=12, causal=False)
     tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
     (ids, other), gates = jax.random.randint(jax.random.key(1), (2, 11), 0, 15), shape.unit_gates()
     clean, found = depth.patched(tower, gates, ids, other, shape, 0)
@@ -75,7 +75,7 @@ def test_a_patched_path_is_what_one_head_reads_from_another_scene():
 
 def test_a_path_is_from_its_sender_to_its_receiver():
     """Two heads a layer: of the second block head 0 alone reads what of the first head 1 alone wrote in the other scene."""
-    shape = towers.Shape(15, 11, 2, n_heads=2, d_model=16, d_embed=12, causal=False)
+    shape = towers.EncoderConfig(15, 11, 2, n_heads=2, d_model=16, d_embed=12, causal=False)
     tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
     (ids, other), gates = jax.random.randint(jax.random.key(1), (2, 11), 0, 15), shape.unit_gates()
     _, found = depth.patched(tower, gates, ids, other, shape, 0)
@@ -105,7 +105,7 @@ def test_a_later_layer_alone_is_what_it_is_under_gates():
 
 
 def test_a_path_from_the_same_scene_changes_nothing():
-    shape = towers.Shape(15, 11, 3, n_heads=2, d_model=16, d_embed=12, causal=False)
+    shape = towers.EncoderConfig(15, 11, 3, n_heads=2, d_model=16, d_embed=12, causal=False)
     tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
     ids = jax.random.randint(jax.random.key(1), (11,), 0, 15)
     clean, found = depth.patched(tower, shape.unit_gates(), ids, ids, shape, 0)

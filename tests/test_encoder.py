@@ -36,7 +36,7 @@ def slots_of(name, n=12):
 
 
 def make(n_layers, form, causal, **variant):
-    shape = encoder.Shape(15, len(form.template), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal, **variant)
+    shape = encoder.EncoderConfig(15, len(form.template), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal, **variant)
     params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
     gates = jax.random.uniform(jax.random.key(5), (n_layers, 2, len(GATES)))
     return shape, params, gates
@@ -129,7 +129,7 @@ def test_encode_keeps_batch_axes_and_unit_norm():
 
 
 def test_initial_values_follow_the_contract():
-    shape = encoder.Shape(2000, 11, 1, n_heads=4, d_model=128, d_embed=128, causal=False)
+    shape = encoder.EncoderConfig(2000, 11, 1, n_heads=4, d_model=128, d_embed=128, causal=False)
     params = encoder.init(jax.random.key(0), shape, 0.3, 0.02)
     block = params.blocks[0]
     assert abs(params.E.std() - 0.3) < 0.005 and abs(params.P.std() - 0.02) < 0.002
@@ -141,7 +141,7 @@ def test_initial_values_follow_the_contract():
 
 
 def test_initial_rows_are_drawn_per_id():
-    small, large = (encoder.init(jax.random.key(0), encoder.Shape(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20))
+    small, large = (encoder.init(jax.random.key(0), encoder.EncoderConfig(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20))
     np.testing.assert_array_equal(small.E, large.E[:8])
     np.testing.assert_array_equal(small.blocks[0].W_Q, large.blocks[0].W_Q)
 

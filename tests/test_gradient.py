@@ -13,7 +13,7 @@ from lrjax.analysis.models import tidy
 from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.models import encoder as towers
-from lrjax.models.clip import init_clip, shapes, unit_gates
+from lrjax.models.clip import encoder_configs, init_clip, unit_gates
 from lrjax.models.encoder import Encoder
 from lrjax.models.interventions import Interventions
 from lrjax.terms import ROW_CONSTANT, TERMS
@@ -24,7 +24,10 @@ from lrjax.terms import ROW_CONSTANT, TERMS
 def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
     """Tables by id against encoder.run on a sequence, term by term, under gates that are not 1."""
     static = config.make_static([tiny_model(**variant)])
-    tower, shape = getattr(shake(init_clip(static, config.make_hyper(tiny_model(**variant)))), encoder), shapes(static)[encoder]
+    tower, shape = (
+        getattr(shake(init_clip(static, config.make_hyper(tiny_model(**variant)))), encoder),
+        encoder_configs(static)[encoder],
+    )
     gates = jax.random.uniform(jax.random.key(3), shape.unit_gates().shape)
     form, ids = gradient.readout_template(static, encoder), unseen_sequences(static, encoder)[7]
     (trace,) = towers.run(tower, Interventions(gates), ids, shape, form.readout).caches

@@ -15,7 +15,7 @@ from lrjax import config, kinds
 from lrjax.analysis.models import check_objective
 from lrjax.errors import InputError
 from lrjax.models import objectives
-from lrjax.models.clip import init_clip, model_splits, shapes
+from lrjax.models.clip import encoder_configs, init_clip, model_splits
 from lrjax.models.contrastive import Contrastive
 from lrjax.models.interventions import ModelInterventions
 from lrjax.models.losses import PAIR_LOSSES, PairLoss
@@ -97,7 +97,7 @@ def test_an_objective_measures_what_it_names(fields):
     assert all(value.shape == () for value in metrics.values())
     assert (params.bias is not None) == (fields.get("pair_loss") == "sigmoid")
     assert (params.places is not None) == ("supervision" in fields)
-    assert shapes(static)["text"].n_positions == 4 + objective.full_sequences * static.L
+    assert encoder_configs(static)["text"].n_positions == 4 + objective.full_sequences * static.L
     assert objective.encoders[-1] == "text" and ("vision" in objective.encoders) == ("raw" not in fields.get("objective", ""))
 
 

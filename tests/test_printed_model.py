@@ -16,7 +16,7 @@ from lrjax.errors import InputError
 from lrjax.models import encoder, lookup_tables
 from lrjax.models.attention import NORM_EPS
 from lrjax.models.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, rng_stream, unit_gates
-from lrjax.models.encoder import Shape
+from lrjax.models.encoder import EncoderConfig
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.terms import GATES
 from lrjax.training import flops
@@ -28,7 +28,7 @@ IDS = jax.random.randint(jax.random.key(1), (11,), 0, 15)
 
 def make(**variant):
     """A shaken vision tower and its shape."""
-    shape = Shape(15, 11, n_heads=2, d_model=16, causal=False, **{"n_layers": 1, "d_embed": 12} | variant)
+    shape = EncoderConfig(15, 11, n_heads=2, d_model=16, causal=False, **{"n_layers": 1, "d_embed": 12} | variant)
     return shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), shape
 
 
@@ -46,7 +46,7 @@ def one(**fields):
 @pytest.mark.parametrize("variant", [{}, FULL, FULL | {"norm": "post"}], ids=str)
 def test_tied_repeats_are_an_unrolled_model_with_shared_weights_in_value_and_gradient(variant):
     tower, shape = make(n_layers=2, n_repeats=2, **variant)
-    unrolled = Shape(**vars(shape) | {"n_layers": 4, "n_repeats": 1})
+    unrolled = EncoderConfig(**vars(shape) | {"n_layers": 4, "n_repeats": 1})
     gates = jax.random.uniform(jax.random.key(5), (4, 2, len(GATES))).at[1:].set(1 if variant else 0.5)
     d = jax.random.normal(jax.random.key(2), (12,))
 

@@ -657,7 +657,7 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
 def test_tables_equal_the_definition_in_value_and_gradient(kind):
     world = world_of(kind)
     form, n_tokens = world.task.image, world.task.n_tokens
-    shape = encoder.Shape(n_tokens, len(form.template), 1, n_heads=2, d_model=16, d_embed=12, causal=False)
+    shape = encoder.EncoderConfig(n_tokens, len(form.template), 1, n_heads=2, d_model=16, d_embed=12, causal=False)
     params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
     gates = jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
     images = jax.tree.map(lambda x: x[:, ::4], world.batch.images)  # of one object and of two

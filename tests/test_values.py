@@ -15,7 +15,7 @@ from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
 from lrjax.models import encoder as towers
-from lrjax.models.clip import init_clip, model_splits, shapes
+from lrjax.models.clip import encoder_configs, init_clip, model_splits
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.plotting.values import attribution
 from lrjax.terms import GATES, VALUES
@@ -42,7 +42,7 @@ def test_contributions_sum_to_the_embedding_before_the_norm(encoder, layers):
     tower, gate = getattr(params, encoder), getattr(gates, encoder)
     ids, _, _ = jax.jit(samples, static_argnums=(0, 1))(encoder, static, params, gates)
     readout, causal = (0, False) if encoder == "vision" else (3, True)
-    one = lambda d: contributions(tower, gate, ids[7], d, shapes(static)[encoder], readout)
+    one = lambda d: contributions(tower, gate, ids[7], d, encoder_configs(static)[encoder], readout)
     fixed, heads, norm = jax.jit(jax.vmap(one))(jnp.eye(static.d_embed))
     y = forward(tower, gate, np.asarray(ids[7]), causal)[readout] @ np.asarray(tower.W_proj, float)
     # float32 against float64: y is a sum of a few hundred products, of order |y|
@@ -56,7 +56,7 @@ def test_contributions_sum_with_layer_norm_and_mlp(variant):
     """To the margin itself, for real directions: cosine with the caption less cosine with the swapped one."""
     static, _, _, params, gates = make("vision", **variant)
     ids, d, _ = samples("vision", static, params, gates)
-    shape = shapes(static)["vision"]
+    shape = encoder_configs(static)["vision"]
     fixed, heads, norm = jax.vmap(lambda i, d: contributions(params.vision, gates.vision, i, d, shape, 0))(ids[:20], d[:20])
     y = jax.vmap(lambda i: towers.run(params.vision, Interventions(gates.vision), i, shape, 0).embedding)(ids[:20])
     np.testing.assert_allclose((fixed.sum(1) + heads.sum((1, 2, 3, 4))) / norm, (y * d[:20]).sum(1), atol=1e-5)

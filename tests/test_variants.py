@@ -15,7 +15,7 @@ from lrjax.errors import InputError
 from lrjax.kinds import POSITIONS, WITHOUT_P
 from lrjax.models import encoder, positions
 from lrjax.models.attention import NORM_EPS, attend
-from lrjax.models.clip import init_clip, model_splits, shapes
+from lrjax.models.clip import encoder_configs, init_clip, model_splits
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.storage import workdir
 from lrjax.terms import GATES, TERMS
@@ -28,7 +28,7 @@ FULL = {"layer_norm": True, "mlp_ratio": 4}
 
 def make(**variant):
     """A shaken vision tower, its shape, a sequence."""
-    shape = encoder.Shape(15, 11, n_heads=2, d_model=16, d_embed=12, causal=False, **{"n_layers": 1} | variant)
+    shape = encoder.EncoderConfig(15, 11, n_heads=2, d_model=16, d_embed=12, causal=False, **{"n_layers": 1} | variant)
     return shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), shape, jax.random.randint(jax.random.key(1), (11,), 0, 15)
 
 
@@ -113,7 +113,7 @@ def test_alibi_stands_in_pp_and_its_gate_takes_it_away():
     np.testing.assert_allclose(trace.terms[TERMS.index("PP")], -np.array([2**-4, 2**-8])[:, None, None] * distance, atol=1e-6)
     gates = shape.unit_gates().at[:, :, GATES.index("PP")].set(0)
     without = encoder.run(tower, Interventions(gates), ids, shape, 0).embedding
-    plain = encoder.run(tower, Interventions(), ids, encoder.Shape(**vars(shape) | {"positions": "none"}), 0).embedding
+    plain = encoder.run(tower, Interventions(), ids, encoder.EncoderConfig(**vars(shape) | {"positions": "none"}), 0).embedding
     np.testing.assert_allclose(without, plain, atol=1e-6)
 
 
@@ -133,7 +133,7 @@ def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(positions):
     static = config.make_static([model])
     params = init_clip(static, config.make_hyper(model))
     kept = keep_positions(static, jax.tree.map(jnp.ones_like, params))
-    for name, shape in shapes(static).items():
+    for name, shape in encoder_configs(static).items():
         moves = getattr(kept, name).P.all(-1)
         expected = {"learned": [True] * shape.n_positions, "learned_no_cls": [name == "text"] + [True] * (shape.n_positions - 1)}
         np.testing.assert_array_equal(moves, expected.get(positions, [False] * shape.n_positions))
@@ -152,7 +152,7 @@ def test_fixed_rows_stay_through_steps_with_decay():
 
 
 def test_sinusoids_are_as_large_as_tokens():
-    tower = encoder.init(jax.random.key(0), encoder.Shape(15, 11, 1, 2, 128, 16, False, positions="sinusoidal"), 0.5, 0.3)
+    tower = encoder.init(jax.random.key(0), encoder.EncoderConfig(15, 11, 1, 2, 128, 16, False, positions="sinusoidal"), 0.5, 0.3)
     np.testing.assert_allclose(np.sqrt((tower.P**2).mean(-1)), 0.5, rtol=1e-6)  # sin^2 + cos^2 in every pair
 
 

@@ -35,7 +35,7 @@ from lrjax.errors import InputError, suggest
 from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
 from lrjax.kinds import WITHOUT_P
 from lrjax.models import objectives
-from lrjax.models.clip import CLIP, rng_stream, shapes
+from lrjax.models.clip import CLIP, encoder_configs, rng_stream
 from lrjax.models.interventions import ModelInterventions
 from lrjax.stats import Table
 from lrjax.terms import ROW_CONSTANT, TERMS, VALUES
@@ -155,7 +155,7 @@ def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: 
         return jnp.pad(-taken, [(0, 0), (1, 0)])
     mean, random = (weights.get(name, jnp.zeros((static.n_heads, len(READOUT_TERMS)))) for name in ("mean", "random"))
     ids = unseen_sequences(static, "vision")  # [n, T]
-    scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_template(static, "vision"))
+    scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], readout_template(static, "vision"))
     rows = [scores[t][:, ids, jnp.arange(ids.shape[1])].mean(1) for t in READOUT_TERMS]
     rows = jnp.stack(rows, 1)  # [h, 6, T]
     kept = jnp.einsum("ht,htp->hp", mean, rows)

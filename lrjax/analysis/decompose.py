@@ -26,7 +26,7 @@ from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
 from lrjax.models.attention import BlockCache
-from lrjax.models.clip import CLIP, shapes
+from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.models.encoder import Encoder
 from lrjax.models.interventions import Interventions
 from lrjax.models.lookup_tables import first_rows
@@ -51,7 +51,7 @@ def unseen_sequences(static: Static, encoder: str) -> jax.Array:
 def caches(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[BlockCache, ...]:
     """The trace of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
     traced(static, encoder, "decompose")
-    shape, readout = shapes(static)[encoder], readout_template(static, encoder).readout
+    shape, readout = encoder_configs(static)[encoder], readout_template(static, encoder).readout
     return jax.vmap(lambda one: towers.run(tower, Interventions(gates), one, shape, readout).caches)(ids)
 
 
@@ -135,7 +135,9 @@ def block_tables(encoder: str, static: Static, hyper: Hyper, splits: Splits, par
     n, nothing = len(E), jnp.zeros_like
     by_origin = [jnp.concatenate(rows) for rows in ((E, nothing(P)), (nothing(E), P))]
     queries = jnp.stack([*by_origin, jnp.broadcast_to(B, by_origin[0].shape)])  # [o, v + p, d]
-    geometry = shapes(static)[encoder].geometry(jnp.concatenate([jnp.zeros(n, int), jnp.arange(len(P))]), jnp.arange(len(P)))
+    geometry = encoder_configs(static)[encoder].geometry(
+        jnp.concatenate([jnp.zeros(n, int), jnp.arange(len(P))]), jnp.arange(len(P))
+    )
     of_term = lambda single: qk_scores(tower.blocks[0], gate * single[None], queries, (E, P, B), geometry)
     of_tokens, of_positions, added = jax.vmap(of_term)(SINGLE_TERMS)
     by_key = {"E": jnp.swapaxes(of_tokens, 2, 3), "P": of_positions if added is None else of_positions + added}  # [term, h, q, .]

@@ -47,8 +47,8 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, NONE, Gates
 from lrjax.models.attention import attend
-from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
-from lrjax.models.encoder import Encoder, Shape, l2_normalize, passes, projected
+from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_configs
+from lrjax.models.encoder import Encoder, EncoderConfig, l2_normalize, passes, projected
 from lrjax.models.interventions import Interventions
 from lrjax.stats import Table, groups
 from lrjax.terms import GATES, TERMS
@@ -102,7 +102,7 @@ def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False
 
 
 def patched(
-    tower: Encoder, gates: jax.Array, ids: jax.Array, other: jax.Array, shape: Shape, readout: int
+    tower: Encoder, gates: jax.Array, ids: jax.Array, other: jax.Array, shape: EncoderConfig, readout: int
 ) -> tuple[jax.Array, jax.Array]:
     """One sequence ids [T] and its counterpart `other` [T]: its embedding [e], and those with every path patched from the
     counterpart [l - 1, sender, receiver, via, e].
@@ -147,7 +147,7 @@ def exchanged(static: Static, encoder: str) -> tuple[str, ...]:
 
 def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: order on unseen pairs as it is [], and its change [exchanged, l - 1, sender, receiver, via]."""
-    tower, gate, shape = getattr(params, encoder), getattr(gates, encoder), shapes(static)[encoder]
+    tower, gate, shape = getattr(params, encoder), getattr(gates, encoder), encoder_configs(static)[encoder]
     form, h = readout_template(static, encoder), static.n_heldout
     word, x, y = np.indices((static.n_relations, h, h)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))

@@ -26,8 +26,8 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import objectives
-from lrjax.models.clip import CLIP, shapes
-from lrjax.models.encoder import Encoder, Shape
+from lrjax.models.clip import CLIP, encoder_configs
+from lrjax.models.encoder import Encoder, EncoderConfig
 from lrjax.models.lookup_tables import first_rows, readout_tables
 from lrjax.models.qk_scores import SINGLE_TERMS
 from lrjax.stats import Table, groups, mean_interval, undiverged
@@ -52,7 +52,7 @@ def ramp(n: int) -> np.ndarray:
     return (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)
 
 
-def readout_scores(tower: Encoder, gates: jax.Array, shape: Shape, form: SequenceTemplate) -> dict[str, jax.Array]:
+def readout_scores(tower: Encoder, gates: jax.Array, shape: EncoderConfig, form: SequenceTemplate) -> dict[str, jax.Array]:
     """The first block's readout row by term, gated: what every token scores at every position, [h, v, p] each.
 
     With learned positions EP, PP, BP are functions of the position alone and EE, PE, BE of the token alone; under rotary positions
@@ -74,7 +74,7 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     """
     first = line_of(static, "gradient").n_first
     tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder)
-    scores = readout_scores(tower, gate, shapes(static)[encoder], form)
+    scores = readout_scores(tower, gate, encoder_configs(static)[encoder], form)
     places, labels = slots_of(static, encoder), slice(first, first + static.n_heldout)
     weight = ramp(len(places))
     scores = {term: score[:, labels][:, :, places] for term, score in scores.items()}
@@ -136,7 +136,7 @@ def in_row(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Ga
     mean over pixels, which softmax ignores. Under rotary positions pixel p is offset p: EE(D), BE(D), and EB(D) + BB(D), Pi_bias.
     """
     first = line_of(static, "gradient").n_first
-    scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], static.world.image)
+    scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], static.world.image)
     rows = jnp.stack([scores[term][:, first : first + static.n_heldout, 1:].mean(1) for term in TERMS])
     return {"score": rows - rows.mean(-1, keepdims=True)}
 

@@ -27,7 +27,7 @@ from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
 from lrjax.models import encoder as towers
 from lrjax.models.attention import EVERY
-from lrjax.models.clip import CLIP, shapes
+from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.models.interventions import Interventions
 from lrjax.stats import Table, groups, select
 from lrjax.terms import VALUES
@@ -64,7 +64,7 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
 
 def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, layers: slice = EVERY) -> jax.Array:
     """CLS's attention to the left and the right object of scenes [n] of two objects, from the pattern: [n, l, h, 2]."""
-    row, (shape, readout) = static.world, (shapes(static)["vision"], static.world.image.readout)
+    row, (shape, readout) = static.world, (encoder_configs(static)["vision"], static.world.image.readout)
 
     def one(image):
         ids, places = image

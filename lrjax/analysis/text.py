@@ -27,7 +27,7 @@ from lrjax.data.scenes import PAIR_CAPTION, captions_of, pair_caption_edits, ren
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
-from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
+from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_configs
 from lrjax.models.interventions import Interventions
 from lrjax.stats import Table
 from lrjax.training.run import Run
@@ -40,7 +40,7 @@ KINDS = ("caption", "image")
 
 def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: attention and attention_sd [set, l, r, h, T]; prefers_first, log_odds, log_odds_sd [set, l, r, h]."""
-    A, readout, shape = static.n_labels_total, PAIR_CAPTION.readout, shapes(static)["text"]
+    A, readout, shape = static.n_labels_total, PAIR_CAPTION.readout, encoder_configs(static)["text"]
     traced(static, "text", "text")
     row_of(static, "text")
     label, word = jnp.arange(A), jnp.arange(static.n_relations)

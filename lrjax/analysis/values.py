@@ -36,8 +36,8 @@ from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
 from lrjax.models.attention import normalise
-from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
-from lrjax.models.encoder import Encoder, Shape
+from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_configs
+from lrjax.models.encoder import Encoder, EncoderConfig
 from lrjax.models.interventions import Interventions
 from lrjax.models.retrieval import TIE
 from lrjax.terms import VALUES
@@ -49,7 +49,7 @@ ROLES = {
 }
 
 
-def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, shape: Shape, readout: int):
+def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, shape: EncoderConfig, readout: int):
     """Parts of (embedding before the norm) . d of one sequence ids [T], for d [e]; they sum to it. LayerNorm's scale is as it is.
 
     Returns what heads did not read (see `fixed_parts`) [part], heads [l, h, o, t], and the norm [] of the embedding.
@@ -127,7 +127,7 @@ def attribute(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     """
     traced(static, encoder, "values")
     ids, d, role = samples(encoder, static, params, gates)
-    shape, readout = shapes(static)[encoder], readout_template(static, encoder).readout
+    shape, readout = encoder_configs(static)[encoder], readout_template(static, encoder).readout
     one = lambda ids, d: contributions(getattr(params, encoder), getattr(gates, encoder), ids, d, shape, readout)
     *parts, norm = jax.vmap(one)(ids, d)
     fixed, heads = (x / norm.reshape(-1, *(1,) * (x.ndim - 1)) for x in parts)  # to cosines

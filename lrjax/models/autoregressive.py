@@ -13,8 +13,8 @@ from lrjax.data.tasks.base import Batch, Task
 from lrjax.fields import require
 from lrjax.gates import ENCODERS
 from lrjax.models import decoder
-from lrjax.models.clip import CLIP, shape_fields
-from lrjax.models.encoder import Shape
+from lrjax.models.clip import CLIP, encoder_fields
+from lrjax.models.encoder import EncoderConfig
 from lrjax.models.interventions import ModelInterventions
 from lrjax.models.objectives import Objective
 
@@ -43,14 +43,14 @@ class Autoregressive(Objective):
         expected = f"'autoregressive': patches of task {model.task!r} are no words"
         require("objective", model.objective, not (self.raw and task.image.adds), expected)
 
-    def shapes(self, static: Static) -> dict[str, Shape]:
-        task, common = static.world, shape_fields(static)
+    def encoder_configs(self, static: Static) -> dict[str, EncoderConfig]:
+        task, common = static.world, encoder_fields(static)
         seen, said = len(task.image.template), task.n_first + task.n_labels_total
         projects, layers = static.projection == "both", (static.n_layers_vision, static.n_layers_text)
         vision, text = {**common, "d_embed": static.d_model}, {**common, "d_embed": said}
         return {
-            "vision": Shape(task.n_tokens, seen, layers[0], causal=False, projects=projects, **vision),
-            "text": Shape(task.n_tokens, seen - 1 + task.caption_length, layers[1], causal=True, **text),
+            "vision": EncoderConfig(task.n_tokens, seen, layers[0], causal=False, projects=projects, **vision),
+            "text": EncoderConfig(task.n_tokens, seen - 1 + task.caption_length, layers[1], causal=True, **text),
         }
 
     def loss(self, static: Static, hyper: Hyper, params: CLIP, interventions: ModelInterventions, batch: Batch) -> jax.Array:

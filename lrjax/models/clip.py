@@ -18,7 +18,7 @@ from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models import encoder, localization_head, lookup_tables, objectives
 from lrjax.models import positions as places
-from lrjax.models.encoder import Encoder, Shape
+from lrjax.models.encoder import Encoder, EncoderConfig
 from lrjax.models.interventions import Interventions
 
 MAX_LOG_SCALE = np.log(100.0)
@@ -43,24 +43,24 @@ def rng_stream(seed: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed, impl=surroundings.PRNG), RNG_STREAMS.index(name))
 
 
-def shapes(static: Static) -> dict[str, Shape]:
+def encoder_configs(static: Static) -> dict[str, EncoderConfig]:
     """The shapes of both encoders, as the objective of the models has them."""
-    return objectives.of(static).shapes(static)
+    return objectives.of(static).encoder_configs(static)
 
 
-def shape_fields(static: Static) -> dict[str, Any]:
-    """The fields of `Shape` that are a model's own, whatever its encoders read."""
+def encoder_fields(static: Static) -> dict[str, Any]:
+    """The fields of `EncoderConfig` that are a model's own, whatever its encoders read."""
     names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio", "n_repeats", "norm", "dropout")
     return {name: getattr(static, name) for name in names}
 
 
 def unit_gates(static: Static) -> Gates:
     """All gates 1: no ablation."""
-    return Gates(**{name: shape.unit_gates() for name, shape in shapes(static).items()})
+    return Gates(**{name: shape.unit_gates() for name, shape in encoder_configs(static).items()})
 
 
 @surroundings.pinned()
-def shaped(model: Model) -> CLIP:
+def param_shapes(model: Model) -> CLIP:
     """The shapes of one model's parameters."""
     return jax.eval_shape(partial(init_clip, make_static([model])), make_hyper(model))
 
@@ -75,7 +75,7 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
     keys = jax.random.split(rng_stream(hyper.seed, "init"))
     towers = {
         name: encoder.init(key, shape, hyper.e_scale, hyper.p_scale)
-        for key, (name, shape) in zip(keys, shapes(static).items(), strict=True)
+        for key, (name, shape) in zip(keys, encoder_configs(static).items(), strict=True)
     }
     added = objectives.of(static).parameters(static, hyper)
     return CLIP(**towers, log_scale=jnp.log(hyper.logit_scale), **added)
@@ -105,7 +105,7 @@ def embed_images(static: Static, params: CLIP, interventions: Interventions, ima
     depth count as 1 (see `encoder.run_tokens`).
     """
     vision, batches = tower(static, params, "vision"), ((static.world.image, images),)
-    return lookup_tables.encode(vision, interventions, batches, shapes(static)["vision"], split=split)[0]
+    return lookup_tables.encode(vision, interventions, batches, encoder_configs(static)["vision"], split=split)[0]
 
 
 def embed_captions(
@@ -118,4 +118,4 @@ def embed_captions(
     """Unit embeddings [..., e] of captions, each a form and its slots [S, ...], under interventions in the text encoder; see
     `embed_images`.
     """
-    return lookup_tables.encode(params.text, interventions, captions, shapes(static)["text"], split=split)
+    return lookup_tables.encode(params.text, interventions, captions, encoder_configs(static)["text"], split=split)

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from lrjax.config import Hyper, Model, Static
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Task, all_captions, batch_words, of_kind, of_one
-from lrjax.models.clip import CLIP, embed_captions, embed_images, rng_stream, shape_fields
-from lrjax.models.encoder import Shape
+from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_fields, rng_stream
+from lrjax.models.encoder import EncoderConfig
 from lrjax.models.interventions import ModelInterventions
 from lrjax.models.localization_head import LocalizationHead
 from lrjax.models.losses import PAIR_LOSSES, SOFTMAX, PairLoss
@@ -36,15 +36,15 @@ class Contrastive(Objective):
     def check(self, model: Model, task: Task) -> None:
         """The fields of the contrastive objective are free."""
 
-    def shapes(self, static: Static) -> dict[str, Shape]:
-        task, common, rows = static.world, shape_fields(static), 0
+    def encoder_configs(self, static: Static) -> dict[str, EncoderConfig]:
+        task, common, rows = static.world, encoder_fields(static), 0
         if static.positions == "row_column":  # learned, and laid out by `clip.tower`
             common["positions"], rows = "learned", 1 + sum(task.extent or ())
         seen, said = len(task.image.template), task.n_first + task.n_labels_total
         projects, layers = static.projection == "both", (static.n_layers_vision, static.n_layers_text)
         return {
-            "vision": Shape(task.n_tokens, seen, layers[0], causal=False, position_rows=rows, projects=projects, **common),
-            "text": Shape(said, task.caption_length, layers[1], causal=True, **common),
+            "vision": EncoderConfig(task.n_tokens, seen, layers[0], causal=False, position_rows=rows, projects=projects, **common),
+            "text": EncoderConfig(said, task.caption_length, layers[1], causal=True, **common),
         }
 
     def parameters(self, static: Static, hyper: Hyper) -> dict:

@@ -23,7 +23,7 @@ from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
 from lrjax.models import encoder, objectives
-from lrjax.models.clip import CLIP, rng_stream, shapes, tower
+from lrjax.models.clip import CLIP, encoder_configs, rng_stream, tower
 from lrjax.models.interventions import Interventions, ModelInterventions
 
 SUFFIXES = ("", "_order", "_label_set", "_named", "_alone")
@@ -45,7 +45,7 @@ def prefix(static: Static, params: CLIP, interventions: Interventions, images: T
     ids = render(static.world.image, images)
     if "vision" not in objectives.of(static).encoders:
         return ids[:, 1:]
-    vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
+    vision, shape = tower(static, params, "vision"), encoder_configs(static)["vision"]
 
     def one(image, key):
         own = interventions.replace(dropout_key=key)
@@ -75,7 +75,7 @@ def run(
     at = jnp.arange(n + len(words))
     looks = (at[:, None] >= n) & (at < n)[None]  # a word at an image token
     interventions = interventions.replace(gate_mask=looks)
-    rest = dict(shape=shapes(static)["text"], readout=n, split=split, rows=slice(n, None))
+    rest = dict(shape=encoder_configs(static)["text"], readout=n, split=split, rows=slice(n, None))
     if raw:
         before = before if seen.ndim == 1 else jnp.pad(before[:, None], [(0, 0), (0, seen.shape[1] - 1)], constant_values=EMPTY)
         return encoder.run(params.text, interventions, jnp.concatenate([seen, before]), **rest)
@@ -93,7 +93,7 @@ def read(
 
 def sayable(static: Static, hyper: Hyper) -> jax.Array:
     """Which tokens [v] a model may say: those of labels that it does not have do not exist."""
-    return jnp.arange(shapes(static)["text"].d_embed) < static.world.n_first + static.n_heldout + hyper.n_labels
+    return jnp.arange(encoder_configs(static)["text"].d_embed) < static.world.n_first + static.n_heldout + hyper.n_labels
 
 
 def log_likelihood(

@@ -47,7 +47,7 @@ class Encoder:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class EncoderConfig:
     """The static side of a tower. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model.
     position_rows: how many rows P is trained with (0: one a position). n_repeats: how often the layers run, with the same weights.
     norm: `pre`, LayerNorm before attention, MLP and readout; `post`, after each residual (then the readout is of norm already).
@@ -97,7 +97,7 @@ class Shape:
         return places.trained_rows(self.positions, self.position_rows or self.n_positions, has_cls=not self.causal)
 
 
-def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
+def init(key: jax.Array, shape: EncoderConfig, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
     """Initial values of SPEC: E, P normal of the given scales (each row from its own id), W uniform +-1/sqrt(d), biases 0.
 
     LayerNorm starts as 1 and 0, an MLP as uniform +-1/sqrt(fan-in).
@@ -135,7 +135,7 @@ def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -
     )
 
 
-def passes(params: Encoder, shape: Shape) -> tuple[Block, ...]:
+def passes(params: Encoder, shape: EncoderConfig) -> tuple[Block, ...]:
     """The blocks in the order in which they run, [depth]."""
     return params.blocks * shape.n_repeats
 
@@ -173,7 +173,7 @@ def run(
     params: Encoder,
     interventions: Interventions,
     ids: jax.Array,
-    shape: Shape,
+    shape: EncoderConfig,
     readout: int,
     *,
     split: bool = True,
@@ -218,7 +218,7 @@ def scale_of(norm: LayerNorm | None, residual: jax.Array, given: jax.Array | Non
 
 
 def given_scales(
-    params: Encoder, interventions: Interventions, tokens: jax.Array, shape: Shape, readout: int, rows: slice
+    params: Encoder, interventions: Interventions, tokens: jax.Array, shape: EncoderConfig, readout: int, rows: slice
 ) -> Scales | None:
     """LayerNorm's scales in place of the sequence's own: those under `norm_gates`, or those that are frozen. None: its own."""
     if interventions.norm_gates is None:
@@ -231,7 +231,7 @@ def run_tokens(
     params: Encoder,
     interventions: Interventions,
     tokens: jax.Array,
-    shape: Shape,
+    shape: EncoderConfig,
     readout: int,
     *,
     split: bool = True,

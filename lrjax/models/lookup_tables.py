@@ -17,7 +17,7 @@ from flax import struct
 
 from lrjax.data.scenes import FIRST_SLOT_TOKEN, SequenceTemplate, TokenEdits, render
 from lrjax.models.attention import NORM_EPS, Block, apply_mlp, normalise
-from lrjax.models.encoder import Encoder, Shape, l2_normalize, projected, run
+from lrjax.models.encoder import Encoder, EncoderConfig, l2_normalize, projected, run
 from lrjax.models.interventions import Interventions
 from lrjax.models.qk_scores import qk_scores
 from lrjax.terms import VALUE_GRID
@@ -51,7 +51,7 @@ def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Ar
     return E * gamma, P * gamma, norm.beta, jax.lax.rsqrt(variance + NORM_EPS)
 
 
-def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[SequenceTemplate, ...]) -> tuple[Tables, ...]:
+def make_tables(params: Encoder, gates: jax.Array, shape: EncoderConfig, forms: tuple[SequenceTemplate, ...]) -> tuple[Tables, ...]:
     """Contract the one block of `params`; gates [1, h, 12]. One set of tables a form: they differ in query, not in values."""
     (block,), gate = params.blocks, gates[0]
     E, P, B, scale = first_rows(params)
@@ -77,7 +77,7 @@ def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Se
 
 
 def readout_tables(
-    block: Block, gate: jax.Array, shape: Shape, form: SequenceTemplate, E, P, B, scale
+    block: Block, gate: jax.Array, shape: EncoderConfig, form: SequenceTemplate, E, P, B, scale
 ) -> tuple[jax.Array, jax.Array]:
     """token_scores [h, v, 1 or p] and position_scores [h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`."""
     at = form.template[form.readout], form.readout
@@ -175,7 +175,7 @@ def encode(
     params: Encoder,
     interventions: Interventions,
     batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
-    shape: Shape,
+    shape: EncoderConfig,
     *,
     split: bool = True,
 ) -> tuple[jax.Array, ...]:
@@ -202,7 +202,7 @@ def encode(
 
 
 def is_tabled(
-    params: Encoder, interventions: Interventions, batches: tuple[tuple[SequenceTemplate, TokenEdits], ...], shape: Shape
+    params: Encoder, interventions: Interventions, batches: tuple[tuple[SequenceTemplate, TokenEdits], ...], shape: EncoderConfig
 ) -> bool:
     """Whether tables compute what the definition does: of one block, whose tokens are the same in every sequence."""
     if shape.depth > 1 or shape.drops(interventions.dropout_key) or interventions.gate_mask is not None:
@@ -217,7 +217,7 @@ def encode_sequences(
     params: Encoder,
     interventions: Interventions,
     batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
-    shape: Shape,
+    shape: EncoderConfig,
     split: bool,
 ) -> tuple[jax.Array, ...]:
     """`encode` by the definition, sequence by sequence."""

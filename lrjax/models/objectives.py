@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lrjax.data.splits import Splits
     from lrjax.data.tasks.base import Batch
     from lrjax.models.clip import CLIP
-    from lrjax.models.encoder import Shape
+    from lrjax.models.encoder import EncoderConfig
     from lrjax.models.interventions import ModelInterventions
 
 OF_CONTRASTIVE = ("pair_loss", "hard_negatives", "mask_repeats", "contrastive", "supervision")  # fields that no other reads
@@ -51,7 +51,7 @@ class Objective:
             value, default = getattr(model, name), getattr(type(model), name)
             require(name, value, value == default, f"{default!r}: of the contrastive objective alone")
 
-    def shapes(self, static: "Static") -> dict[str, "Shape"]:
+    def encoder_configs(self, static: "Static") -> dict[str, "EncoderConfig"]:
         """The shapes of both encoders: what each reads, and how it is read out."""
         raise NotImplementedError
 
@@ -90,10 +90,16 @@ class Objective:
         """How many numbers a step of one model keeps for its backward pass: the B x B logits, embeddings, and the attention to rows
         of tables, slot by slot; and where full sequences are computed, those of each layer.
         """
-        B, h, d, task, shapes = static.batch_size, static.n_heads, static.d_model, static.world, self.shapes(static)
+        B, h, d, task, encoder_configs = (
+            static.batch_size,
+            static.n_heads,
+            static.d_model,
+            static.world,
+            self.encoder_configs(static),
+        )
         rows = task.n_tokens + len(task.image.template) + task.caption_length + 1
         kept = 6 * B**2 + 16 * B * static.d_embed + (4 + 2 * task.n_slots) * B * h * rows
-        for shape in shapes.values():
+        for shape in encoder_configs.values():
             layers, T = shape.depth - (not (self.full_sequences or static.dropout)), shape.n_positions
             kept += layers * B * T * (3 * (8 * d + 4 * h * T) + 4 * static.mlp_ratio * d)
         return kept

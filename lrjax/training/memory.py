@@ -8,7 +8,7 @@ import jax
 from lrjax import devices, surroundings
 from lrjax.config import Model, Static, Sweep, make_hyper, make_static
 from lrjax.models import objectives
-from lrjax.models.clip import model_splits, n_parameters, shaped
+from lrjax.models.clip import model_splits, n_parameters, param_shapes
 from lrjax.training import flops
 from lrjax.training.programs import Program
 
@@ -44,4 +44,4 @@ def bytes_of_model(model: Model) -> int:
     static = make_static([model])
     splits = jax.tree.leaves(jax.eval_shape(partial(model_splits, static), make_hyper(model)))
     activations = objectives.of(static).activations(static)
-    return 4 * (6 * n_parameters(shaped(model)) + activations) + sum(x.size * x.dtype.itemsize for x in splits)
+    return 4 * (6 * n_parameters(param_shapes(model)) + activations) + sum(x.size * x.dtype.itemsize for x in splits)

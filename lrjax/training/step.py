@@ -15,7 +15,7 @@ from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, noisy
 from lrjax.gates import Gates
 from lrjax.models import objectives
-from lrjax.models.clip import CLIP, MAX_LOG_SCALE, as_read, init_clip, rng_stream, shapes
+from lrjax.models.clip import CLIP, MAX_LOG_SCALE, as_read, encoder_configs, init_clip, rng_stream
 from lrjax.models.interventions import ModelInterventions
 
 
@@ -104,7 +104,7 @@ def keep_positions(static: Static, updates: CLIP) -> CLIP:
     """`updates` without those of rows of P that are fixed, or that the kind of position does not have."""
     if static.positions == "learned":
         return updates
-    kept = {name: shape.trained_positions()[:, None] for name, shape in shapes(static).items()}
+    kept = {name: shape.trained_positions()[:, None] for name, shape in encoder_configs(static).items()}
     tower = lambda name: getattr(updates, name).replace(P=getattr(updates, name).P * kept[name])
     return updates.replace(**{name: tower(name) for name in kept})
 
