@@ -21,7 +21,7 @@ from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.errors import InputError, in_python
 from lrjax.gates import ENCODERS, Gates
 from lrjax.models import encoder, objectives
-from lrjax.models.clip import CLIP, embed_captions, encoder_configs, tower
+from lrjax.models.clip import CLIP, embed_captions, encoder_as_run, encoder_configs
 from lrjax.models.interventions import Interventions
 from lrjax.terms import ORIGINS, TERMS
 
@@ -198,7 +198,7 @@ def _passed(static: Static, name: str, readout: int, params: CLIP, gates: Gates,
     """One sequence through one encoder, by the definition, with its trace."""
     with jax.default_matmul_precision(static.matmul_precision):
         return encoder.run(
-            tower(static, params, name), Interventions(getattr(gates, name)), ids, encoder_configs(static)[name], readout
+            encoder_as_run(static, params, name), Interventions(getattr(gates, name)), ids, encoder_configs(static)[name], readout
         )
 
 

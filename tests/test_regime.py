@@ -11,7 +11,7 @@ from conftest import TINY
 from lrjax.analysis import regime
 from lrjax.config import validate
 from lrjax.data.scenes import render
-from lrjax.models import encoder as towers
+from lrjax.models import encoder as encoders
 from lrjax.models.clip import encoder_configs, unit_gates
 from lrjax.models.interventions import Interventions
 from lrjax.plotting.regime import regime_map
@@ -28,7 +28,7 @@ def test_head_bias_is_that_of_the_attention_pattern(tiny):
     s = row.unseen()
     ids = render(row.image, row.image_edits(s))
     shape = encoder_configs(static)["vision"]
-    run = lambda one: towers.run(params.vision, Interventions(gates.vision), one, shape, 0).caches[0].pattern[:, 0]
+    run = lambda one: encoders.run(params.vision, Interventions(gates.vision), one, shape, 0).caches[0].pattern[:, 0]
     pattern = jax.vmap(run)(ids)  # [n, h, t]
     n = jnp.arange(len(ids))
     expected = (pattern[n, :, s.j + 1] > pattern[n, :, s.i + 1]).mean(0)

@@ -133,7 +133,7 @@ def test_a_step_is_optax_adamw_with_warm_up_on_every_parameter():
         updates, opt_state = reference.update(gradient(params, batch), opt_state, params)
         params = optax.apply_updates(params, updates)
     ours, _ = train_steps(static, hyper, splits, state, 0, 6)
-    b_k = lambda p: [b.b_K for tower in (p.vision, p.text) for b in tower.blocks]
+    b_k = lambda p: [b.b_K for encoder_params in (p.vision, p.text) for b in encoder_params.blocks]
     assert all((b == 0).all() for b in b_k(ours.params)), "b_K has no gradient and starts at 0: it stays"
     chex.assert_trees_all_close(ours.params, params, atol=1e-5)  # Adam's first steps divide by rounding-sized gradients
 

@@ -58,8 +58,8 @@ def procrustes(X: jax.Array, Y: jax.Array, weight: jax.Array, n: jax.Array) -> t
 
 def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Array, jax.Array]]:
     """The label rows (vision [A, d], text [A, d]) in each space."""
-    towers, row = (params.vision, params.text), row_of(static, "align")
-    found = {"E": tuple(tower.E[row.n_first :] for tower in towers)}
+    encoders, row = (params.vision, params.text), row_of(static, "align")
+    found = {"E": tuple(encoder_params.E[row.n_first :] for encoder_params in encoders)}
     if "OV" in spaces(static):
         found["OV"] = tuple(written(getattr(params, name), getattr(gates, name), row.n_first) for name in ("vision", "text"))
     label, place = jnp.indices((static.n_labels_total, static.L))
@@ -69,13 +69,13 @@ def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Arra
     return found | {"embedding": (images, captions)}
 
 
-def written(tower: Encoder, gates: jax.Array, n_first: int) -> jax.Array:
+def written(encoder_params: Encoder, gates: jax.Array, n_first: int) -> jax.Array:
     """What a unit of every head's attention to a label (tokens from n_first on) writes to the embedding [A, e], in a one-block
     encoder.
     """
-    (block,), VE = tower.blocks, gates[0, :, GATES.index("VE")]
-    values = jnp.einsum("ad,dhk->ahk", tower.E[n_first:], block.W_V) * VE[None, :, None]
-    return projected(tower, jnp.einsum("ahk,hkd->ad", values, block.W_O))
+    (block,), VE = encoder_params.blocks, gates[0, :, GATES.index("VE")]
+    values = jnp.einsum("ad,dhk->ahk", encoder_params.E[n_first:], block.W_V) * VE[None, :, None]
+    return projected(encoder_params, jnp.einsum("ahk,hkd->ad", values, block.W_O))
 
 
 def spaces(static: Static) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from lrjax.data.scenes import pair_caption_edits, render
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.models import encoder as towers
+from lrjax.models import encoder as encoders
 from lrjax.models.attention import BlockCache
 from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.models.encoder import Encoder
@@ -48,11 +48,11 @@ def unseen_sequences(static: Static, encoder: str) -> jax.Array:
     return render(readout_template(static, encoder), pair_caption_edits(x, y, word))
 
 
-def caches(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[BlockCache, ...]:
+def caches(encoder_params: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[BlockCache, ...]:
     """The trace of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
     traced(static, encoder, "decompose")
     shape, readout = encoder_configs(static)[encoder], readout_template(static, encoder).readout
-    return jax.vmap(lambda one: towers.run(tower, Interventions(gates), one, shape, readout).caches)(ids)
+    return jax.vmap(lambda one: encoders.run(encoder_params, Interventions(gates), one, shape, readout).caches)(ids)
 
 
 def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -60,8 +60,8 @@ def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     heads, `share_all`, `std_ratio_all` of the scores, [layer, rows, term, h] and [layer, rows, term], with rows the readout's and
     all; `std_ratio_learned` [layer, rows, h] and `std_ratio_learned_all` [layer, rows], of EE + EP + PE + PP.
     """
-    tower, gate = getattr(params, encoder), getattr(gates, encoder)
-    found = caches(tower, gate, static, encoder, unseen_sequences(static, encoder))
+    encoder_params, gate = getattr(params, encoder), getattr(gates, encoder)
+    found = caches(encoder_params, gate, static, encoder, unseen_sequences(static, encoder))
     T = found[0].pattern.shape[-1]
     seen = np.tril(np.ones((T, T), bool)) if encoder == "text" else np.ones((T, T), bool)
     readout = np.arange(T) == readout_template(static, encoder).readout
@@ -130,15 +130,15 @@ def block_tables(encoder: str, static: Static, hyper: Hyper, splits: Splits, par
         raise InputError(
             "decompose: positions='rotary': has no maps by token or position, its terms depend on the offset; read `scores`"
         )
-    tower, gate = getattr(params, encoder), getattr(gates, encoder)[0]
-    E, P, B, _ = first_rows(tower)
+    encoder_params, gate = getattr(params, encoder), getattr(gates, encoder)[0]
+    E, P, B, _ = first_rows(encoder_params)
     n, nothing = len(E), jnp.zeros_like
     by_origin = [jnp.concatenate(rows) for rows in ((E, nothing(P)), (nothing(E), P))]
     queries = jnp.stack([*by_origin, jnp.broadcast_to(B, by_origin[0].shape)])  # [o, v + p, d]
     geometry = encoder_configs(static)[encoder].geometry(
         jnp.concatenate([jnp.zeros(n, int), jnp.arange(len(P))]), jnp.arange(len(P))
     )
-    of_term = lambda single: qk_scores(tower.blocks[0], gate * single[None], queries, (E, P, B), geometry)
+    of_term = lambda single: qk_scores(encoder_params.blocks[0], gate * single[None], queries, (E, P, B), geometry)
     of_tokens, of_positions, added = jax.vmap(of_term)(SINGLE_TERMS)
     by_key = {"E": jnp.swapaxes(of_tokens, 2, 3), "P": of_positions if added is None else of_positions + added}  # [term, h, q, .]
     rows = {"E": slice(0, n), "P": slice(n, None), "B": 0}  # of every query the bias is the same

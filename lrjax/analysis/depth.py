@@ -63,7 +63,7 @@ def in_layers(
     encoder: str, alone: bool, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates
 ) -> dict[str, jax.Array]:
     """The question: gradient [l, term, h], its sum over terms position_gradient [l, h], and steadiness [l, h]."""
-    tower, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder).readout
+    encoder_params, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder).readout
     if alone:
         gate = gate.at[0, :, [GATES.index(term) for term in of_position(static).split("+")]].set(0)
     ids = unseen_sequences(static, encoder)
@@ -73,7 +73,7 @@ def in_layers(
     else:
         first, second, arranged = jnp.zeros(len(ids), int), jnp.full(len(ids), 2), (static.n_relations, -1)  # words run slowest
     found = []
-    for layer, trace in enumerate(caches(tower, gate, static, encoder, ids)):
+    for layer, trace in enumerate(caches(encoder_params, gate, static, encoder, ids)):
         factor = gate[layer][:, [GATES.index(term) for term in TERMS]].T
         row = trace.terms[:, :, :, readout] * factor[None, :, :, None]  # [n, term, h, t]
         at = lambda place, row=row: jnp.take_along_axis(row, place[:, None, None, None], -1)[..., 0]
@@ -102,12 +102,12 @@ def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False
 
 
 def patched(
-    tower: Encoder, gates: jax.Array, ids: jax.Array, other: jax.Array, shape: EncoderConfig, readout: int
+    encoder_params: Encoder, gates: jax.Array, ids: jax.Array, other: jax.Array, shape: EncoderConfig, readout: int
 ) -> tuple[jax.Array, jax.Array]:
     """One sequence ids [T] and its counterpart `other` [T]: its embedding [e], and those with every path patched from the
     counterpart [l - 1, sender, receiver, via, e].
     """
-    places, blocks = jnp.arange(len(ids)), passes(tower, shape)
+    places, blocks = jnp.arange(len(ids)), passes(encoder_params, shape)
     geometry = shape.geometry(places, places)
 
     def block(layer, residual):
@@ -122,7 +122,7 @@ def patched(
     def rest(layer, residual):
         for deeper in range(layer, len(blocks)):
             residual = block(deeper, residual)[0]
-        return l2_normalize(projected(tower, residual.sum(0)[readout]))
+        return l2_normalize(projected(encoder_params, residual.sum(0)[readout]))
 
     def receive(layer, residual, change):
         """Embeddings [receiver, via, e] when `change` [o, t, d] is added to what one head of a block reads."""
@@ -130,7 +130,9 @@ def patched(
         crossed = jnp.stack([write(layer, p, values), write(layer, pattern, v), write(layer, p, v)], 1)
         return jax.vmap(jax.vmap(lambda new: rest(layer + 1, after + new)))(crossed - write(layer, pattern, values)[:, None])
 
-    begin = lambda ids: jnp.stack([tower.E[ids], tower.P[: len(ids)], jnp.zeros_like(tower.P[: len(ids)])])
+    begin = lambda ids: jnp.stack(
+        [encoder_params.E[ids], encoder_params.P[: len(ids)], jnp.zeros_like(encoder_params.P[: len(ids)])]
+    )
     here, there, found = begin(ids), begin(other), []
     clean = rest(0, here)
     for layer in range(len(blocks) - 1):
@@ -147,13 +149,13 @@ def exchanged(static: Static, encoder: str) -> tuple[str, ...]:
 
 def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: order on unseen pairs as it is [], and its change [exchanged, l - 1, sender, receiver, via]."""
-    tower, gate, shape = getattr(params, encoder), getattr(gates, encoder), encoder_configs(static)[encoder]
+    encoder_params, gate, shape = getattr(params, encoder), getattr(gates, encoder), encoder_configs(static)[encoder]
     form, h = readout_template(static, encoder), static.n_heldout
     word, x, y = np.indices((static.n_relations, h, h)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_relations, h, h))
     scenes = row.unseen()
-    one = lambda both: patched(tower, gate, *both, shape, form.readout)
+    one = lambda both: patched(encoder_params, gate, *both, shape, form.readout)
     if encoder == "vision":
         said, left, right = clean_captions
         captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, left, right, said))[1]

@@ -52,17 +52,17 @@ def ramp(n: int) -> np.ndarray:
     return (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)
 
 
-def readout_scores(tower: Encoder, gates: jax.Array, shape: EncoderConfig, form: SequenceTemplate) -> dict[str, jax.Array]:
+def readout_scores(encoder_params: Encoder, gates: jax.Array, shape: EncoderConfig, form: SequenceTemplate) -> dict[str, jax.Array]:
     """The first block's readout row by term, gated: what every token scores at every position, [h, v, p] each.
 
     With learned positions EP, PP, BP are functions of the position alone and EE, PE, BE of the token alone; under rotary positions
     all are functions of the offset, and LayerNorm divides all by the norm of what is read. EB, PB and BB are 0 where they are
     constant along the row, which softmax ignores.
     """
-    rows = first_rows(tower)
+    rows = first_rows(encoder_params)
 
     def of_term(single: jax.Array) -> jax.Array:
-        of_token, of_position = readout_tables(tower.blocks[0], gates[0] * single[None], shape, form, *rows)
+        of_token, of_position = readout_tables(encoder_params.blocks[0], gates[0] * single[None], shape, form, *rows)
         return of_token + of_position[:, None]
 
     return dict(zip(TERMS, jax.vmap(of_term)(SINGLE_TERMS), strict=True))
@@ -73,8 +73,8 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     `writes`, 0 for a pruned head.
     """
     first = line_of(static, "gradient").n_first
-    tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder)
-    scores = readout_scores(tower, gate, encoder_configs(static)[encoder], form)
+    encoder_params, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder)
+    scores = readout_scores(encoder_params, gate, encoder_configs(static)[encoder], form)
     places, labels = slots_of(static, encoder), slice(first, first + static.n_heldout)
     weight = ramp(len(places))
     scores = {term: score[:, labels][:, :, places] for term, score in scores.items()}

@@ -18,7 +18,7 @@ from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.models.clip import CLIP, encoder_configs, tower
+from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs
 from lrjax.stats import Table, conditions, groups, select
 from lrjax.training.run import Run
 
@@ -49,7 +49,7 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     shows them: the mean over the pixels of a patch, times how many of them an object fills, the mean over its places.
     """
     with_trained_P(static, "grid")
-    vision, shape = tower(static, params, "vision"), encoder_configs(static)["vision"]
+    vision, shape = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
     scores = readout_scores(vision, gates.vision, shape, readout_template(static, "vision"))
     first, per_label = static.world.n_first, (static.world.n_tokens - static.world.n_first) // static.n_labels_total
     labels = slice(first, first + per_label * static.n_heldout)

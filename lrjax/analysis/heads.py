@@ -25,7 +25,7 @@ from lrjax.data.scenes import Scene, render
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
-from lrjax.models import encoder as towers
+from lrjax.models import encoder as encoders
 from lrjax.models.attention import EVERY
 from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.models.interventions import Interventions
@@ -68,7 +68,7 @@ def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, 
 
     def one(image):
         ids, places = image
-        caches = towers.run(params.vision, Interventions(gates.vision), ids, shape, readout).caches[layers]
+        caches = encoders.run(params.vision, Interventions(gates.vision), ids, shape, readout).caches[layers]
         return jnp.stack([trace.pattern[:, readout, places] for trace in caches])  # [l, h, 2]
 
     slots = row.image_edits(scenes)

@@ -26,7 +26,7 @@ from lrjax.config import Hyper, Static
 from lrjax.data.scenes import PAIR_CAPTION, captions_of, pair_caption_edits, render
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
-from lrjax.models import encoder as towers
+from lrjax.models import encoder as encoders
 from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_configs
 from lrjax.models.interventions import Interventions
 from lrjax.stats import Table
@@ -46,7 +46,7 @@ def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gate
     label, word = jnp.arange(A), jnp.arange(static.n_relations)
 
     def one(ids):
-        caches = towers.run(params.text, Interventions(gates.text), ids, shape, readout).caches
+        caches = encoders.run(params.text, Interventions(gates.text), ids, shape, readout).caches
         pattern, scores = (jnp.stack([getattr(t, name)[:, readout] for t in caches]) for name in ("pattern", "attn_scores"))
         return {"attention": pattern, "log_odds": scores[..., 0] - scores[..., 2]}  # [l, h, T], [l, h]
 

@@ -34,7 +34,7 @@ from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene, captions_of, pair_caption_edits, render, swapped
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
-from lrjax.models import encoder as towers
+from lrjax.models import encoder as encoders
 from lrjax.models.attention import normalise
 from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_configs
 from lrjax.models.encoder import Encoder, EncoderConfig
@@ -49,13 +49,13 @@ ROLES = {
 }
 
 
-def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, shape: EncoderConfig, readout: int):
+def contributions(encoder_params: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, shape: EncoderConfig, readout: int):
     """Parts of (embedding before the norm) . d of one sequence ids [T], for d [e]; they sum to it. LayerNorm's scale is as it is.
 
     Returns what heads did not read (see `fixed_parts`) [part], heads [l, h, o, t], and the norm [] of the embedding.
     """
-    found = towers.run(tower, Interventions(gates), ids, shape, readout)
-    blocks, scales, beta, b_O, mlp, heads = towers.passes(tower, shape), found.scales, [], [], [], []
+    found = encoders.run(encoder_params, Interventions(gates), ids, shape, readout)
+    blocks, scales, beta, b_O, mlp, heads = encoders.passes(encoder_params, shape), found.scales, [], [], [], []
 
     def before(norm, scale, back, at=readout):
         """`back` [d], of what a LayerNorm gives, as that of what it is given."""
@@ -65,17 +65,17 @@ def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array
         weighed = norm.gamma * back
         return scale[at] * (weighed - weighed.mean())
 
-    back = before(tower.norm, scales.readout, d if tower.W_proj is None else tower.W_proj @ d, 0)
+    back = before(encoder_params.norm, scales.readout, d if encoder_params.W_proj is None else encoder_params.W_proj @ d, 0)
     for layer, (block, trace) in reversed(list(enumerate(zip(blocks, found.caches, strict=True)))):
         back = before(block.mlp_after, scales.mlp[layer], back)
         mlp += [trace.mlp[readout] @ back] if block.mlp is not None else []
         back = before(block.after, scales.attention[layer], back)
         heads.append(jnp.einsum("ht,othk,hk->hot", trace.pattern[:, readout], trace.values, block.W_O @ back))
         b_O.append(block.b_O @ back)
-    fixed = [(tower.E[ids[readout]] + tower.P[readout]) @ back, *b_O[::-1], *mlp[::-1]]
-    y = normalise(tower.norm, found.residual_by_origin.sum(0)[None, None, readout], scales.readout)[0, 0]
+    fixed = [(encoder_params.E[ids[readout]] + encoder_params.P[readout]) @ back, *b_O[::-1], *mlp[::-1]]
+    y = normalise(encoder_params.norm, found.residual_by_origin.sum(0)[None, None, readout], scales.readout)[0, 0]
     fixed = jnp.stack([*fixed, sum(beta)] if beta else fixed)
-    return fixed, jnp.stack(heads[::-1]), jnp.linalg.norm(towers.projected(tower, y))
+    return fixed, jnp.stack(heads[::-1]), jnp.linalg.norm(encoders.projected(encoder_params, y))
 
 
 def fixed_parts(encoder: str, static: Static) -> list[str]:

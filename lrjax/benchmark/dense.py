@@ -50,16 +50,16 @@ def sample(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Bat
     return Batch(render(task.image, batch.images), jnp.concatenate(captions), readout)
 
 
-def embed(static: Static, tower: Encoder, ids: jax.Array, readout: jax.Array, causal: bool) -> jax.Array:
+def embed(static: Static, encoder_params: Encoder, ids: jax.Array, readout: jax.Array, causal: bool) -> jax.Array:
     """Unit embeddings [B, e] of sequences ids [B, T], read out at tokens [B]."""
     attention = linen.MultiHeadDotProductAttention(static.n_heads)
     mask = linen.make_causal_mask(ids) if causal else None
-    x = tower.E[ids] + tower.P[None, : ids.shape[1]]
-    for b in tower.blocks:
+    x = encoder_params.E[ids] + encoder_params.P[None, : ids.shape[1]]
+    for b in encoder_params.blocks:
         inputs = (("query", b.W_Q, b.b_Q), ("key", b.W_K, b.b_K), ("value", b.W_V, b.b_V), ("out", b.W_O, b.b_O))
         params = {name: {"kernel": kernel, "bias": bias} for name, kernel, bias in inputs}
         x = x + attention.apply({"params": params}, x, mask=mask)
-    x = jnp.take_along_axis(x, readout[:, None, None], axis=1)[:, 0] @ tower.W_proj
+    x = jnp.take_along_axis(x, readout[:, None, None], axis=1)[:, 0] @ encoder_params.W_proj
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 

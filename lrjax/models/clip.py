@@ -73,12 +73,12 @@ def n_parameters(params) -> int:
 def init_clip(static: Static, hyper: Hyper) -> CLIP:
     """Initial values of one model, from its seed."""
     keys = jax.random.split(rng_stream(hyper.seed, "init"))
-    towers = {
+    encoders = {
         name: encoder.init(key, shape, hyper.e_scale, hyper.p_scale)
         for key, (name, shape) in zip(keys, encoder_configs(static).items(), strict=True)
     }
     added = objectives.of(static).parameters(static, hyper)
-    return CLIP(**towers, log_scale=jnp.log(hyper.logit_scale), **added)
+    return CLIP(**encoders, log_scale=jnp.log(hyper.logit_scale), **added)
 
 
 def model_splits(static: Static, hyper: Hyper) -> Splits:
@@ -92,7 +92,7 @@ def as_read(hyper: Hyper, params: CLIP) -> CLIP:
     return params.replace(vision=read(params.vision), text=read(params.text))
 
 
-def tower(static: Static, params: CLIP, name: str) -> Encoder:
+def encoder_as_run(static: Static, params: CLIP, name: str) -> Encoder:
     """The encoder `vision` or `text` as it runs: with a row of P for every position, where P holds rows and columns of a grid."""
     found = getattr(params, name)
     if name == "vision" and static.positions == "row_column":
@@ -104,7 +104,7 @@ def embed_images(static: Static, params: CLIP, interventions: Interventions, ima
     """Unit embeddings [..., e] of images, slots [S, ...], under interventions in the vision encoder. Without `split`, gates in
     depth count as 1 (see `encoder.run_tokens`).
     """
-    vision, batches = tower(static, params, "vision"), ((static.world.image, images),)
+    vision, batches = encoder_as_run(static, params, "vision"), ((static.world.image, images),)
     return lookup_tables.encode(vision, interventions, batches, encoder_configs(static)["vision"], split=split)[0]
 
 

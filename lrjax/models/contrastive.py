@@ -38,7 +38,7 @@ class Contrastive(Objective):
 
     def encoder_configs(self, static: Static) -> dict[str, EncoderConfig]:
         task, common, rows = static.world, encoder_fields(static), 0
-        if static.positions == "row_column":  # learned, and laid out by `clip.tower`
+        if static.positions == "row_column":  # learned, and laid out by `clip.encoder_as_run`
             common["positions"], rows = "learned", 1 + sum(task.extent or ())
         seen, said = len(task.image.template), task.n_first + task.n_labels_total
         projects, layers = static.projection == "both", (static.n_layers_vision, static.n_layers_text)

@@ -23,7 +23,7 @@ from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
 from lrjax.models import encoder, objectives
-from lrjax.models.clip import CLIP, encoder_configs, rng_stream, tower
+from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs, rng_stream
 from lrjax.models.interventions import Interventions, ModelInterventions
 
 SUFFIXES = ("", "_order", "_label_set", "_named", "_alone")
@@ -45,7 +45,7 @@ def prefix(static: Static, params: CLIP, interventions: Interventions, images: T
     ids = render(static.world.image, images)
     if "vision" not in objectives.of(static).encoders:
         return ids[:, 1:]
-    vision, shape = tower(static, params, "vision"), encoder_configs(static)["vision"]
+    vision, shape = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
 
     def one(image, key):
         own = interventions.replace(dropout_key=key)

@@ -66,19 +66,19 @@ def pointwise(size: int, flops: int, floats: int) -> Count:
 def lrjax_counts(static: Static) -> dict[str, Count]:
     """The parts of a step of lrjax's program; a tower of several blocks, or with dropout, is counted as dense."""
     half, parts = static.batch_size // 2, {}
-    towers = encoder_configs(static)
+    encoders = encoder_configs(static)
     task = static.world
     images = ((static.batch_size, len(task.image.template), task.n_slots),)
     captions = ((static.n_labels_total, SINGLE_CAPTION.readout + 1, 1),)
     captions += tuple((half // len(task.said), form.readout + 1, form.template.count(EMPTY)) for form in task.said)
     for name, reads in (("vision", images), ("text", captions)):
-        if towers[name].depth > 1 or static.dropout or objectives.of(static).full_sequences:
-            _both_ways(parts, f"{name} dense", dense_tower(towers[name], static.batch_size))
+        if encoders[name].depth > 1 or static.dropout or objectives.of(static).full_sequences:
+            _both_ways(parts, f"{name} dense", dense_encoder(encoders[name], static.batch_size))
         else:
-            _both_ways(parts, f"{name} tables", tables(towers[name], forms=len(reads)))
-            _both_ways(parts, f"{name} reading", sum((reading(towers[name], *read) for read in reads), Count()))
-            if towers[name].mlp_ratio:
-                _both_ways(parts, f"{name} MLP", sum((mlp(towers[name], n) for n, *_ in reads), Count()))
+            _both_ways(parts, f"{name} tables", tables(encoders[name], forms=len(reads)))
+            _both_ways(parts, f"{name} reading", sum((reading(encoders[name], *read) for read in reads), Count()))
+            if encoders[name].mlp_ratio:
+                _both_ways(parts, f"{name} MLP", sum((mlp(encoders[name], n) for n, *_ in reads), Count()))
     return parts | contrastive(static) | {"AdamW": adamw(static)}
 
 
@@ -86,7 +86,7 @@ def dense_counts(static: Static) -> dict[str, Count]:
     """The parts of a step of the dense baseline, in JAX or in PyTorch."""
     parts: dict[str, Count] = {}
     for name, shape in encoder_configs(static).items():
-        _both_ways(parts, f"{name} dense", dense_tower(shape, static.batch_size))
+        _both_ways(parts, f"{name} dense", dense_encoder(shape, static.batch_size))
     return parts | contrastive(static) | {"AdamW": adamw(static)}
 
 
@@ -112,7 +112,7 @@ def reading(shape: EncoderConfig, n: int, T: int, S: int) -> Count:
     return scores + weighted + pointwise(n * shape.d_embed, flops=3, floats=2)
 
 
-def dense_tower(shape: EncoderConfig, n: int) -> Count:
+def dense_encoder(shape: EncoderConfig, n: int) -> Count:
     """n full sequences through every block to unit embeddings, forward."""
     h, d, k, T = shape.n_heads, shape.d_model, shape.k, shape.n_positions
     block = contraction(n * T, d, h * k) * 4 + contraction(T, k, T, batch=n * h) * 2 + pointwise(n * h * T * T, flops=5, floats=2)
@@ -153,13 +153,13 @@ def n_parameters(static: Static) -> int:
     logit scale.
     """
 
-    def tower(s: EncoderConfig) -> int:
+    def encoder_params(s: EncoderConfig) -> int:
         d, hk, m = s.d_model, s.n_heads * s.k, s.mlp_ratio * s.d_model
         norms = ((s.norm == "pre") + s.n_layers * (2 if m else 1)) * 2 * d if s.layer_norm else 0
         blocks = s.n_layers * (4 * d * hk + 3 * hk + d + (2 * d * m + m + d if m else 0))
         return (s.n_tokens + s.n_positions + s.projects * s.d_embed) * d + blocks + norms
 
-    return sum(map(tower, encoder_configs(static).values())) + 1
+    return sum(map(encoder_params, encoder_configs(static).values())) + 1
 
 
 def _both_ways(parts: dict[str, Count], name: str, forward: Count) -> None:

@@ -105,8 +105,8 @@ def keep_positions(static: Static, updates: CLIP) -> CLIP:
     if static.positions == "learned":
         return updates
     kept = {name: shape.trained_positions()[:, None] for name, shape in encoder_configs(static).items()}
-    tower = lambda name: getattr(updates, name).replace(P=getattr(updates, name).P * kept[name])
-    return updates.replace(**{name: tower(name) for name in kept})
+    encoder_params = lambda name: getattr(updates, name).replace(P=getattr(updates, name).P * kept[name])
+    return updates.replace(**{name: encoder_params(name) for name in kept})
 
 
 def train_steps(
