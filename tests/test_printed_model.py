@@ -164,7 +164,11 @@ def test_origins_are_dropped_together_and_rows_are_the_same_when_computed_alone(
     encoder_params, shape = make(n_layers=2, dropout=RATE)
     dropped = Interventions(dropout_key=jax.random.key(3))
     run = lambda **more: encoder.run(encoder_params, dropped, IDS, shape, 0, **more)
-    split, merged, alone = run(), run(split=False), run(rows=slice(0, 1))  # a dropped bias is not the same along a row of scores
+    split, merged, alone = (
+        run(),
+        run(split=False),
+        run(query_slice=slice(0, 1)),
+    )  # a dropped bias is not the same along a row of scores
     np.testing.assert_allclose(split.residual_by_origin.sum(0), merged.residual_by_origin[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(alone.embedding, merged.embedding, atol=1e-5)
     assert np.abs(encoder.run(encoder_params, Interventions(), IDS, shape, 0).embedding - merged.embedding).max() > 1e-2

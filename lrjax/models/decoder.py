@@ -49,7 +49,7 @@ def prefix(static: Static, params: CLIP, interventions: Interventions, images: T
 
     def one(image, key):
         own = interventions.replace(dropout_key=key)
-        residual = encoder.run(vision, own, image, shape, 1, split=split, rows=slice(1, None)).residual_by_origin
+        residual = encoder.run(vision, own, image, shape, 1, split=split, query_slice=slice(1, None)).residual_by_origin
         seen = encoder.projected(vision, encoder.normalise(vision.norm, residual))
         if len(seen) == 1:  # merged
             return encoder.of_origin_E(seen[0])
@@ -75,7 +75,7 @@ def run(
     at = jnp.arange(n + len(words))
     looks = (at[:, None] >= n) & (at < n)[None]  # a word at an image token
     interventions = interventions.replace(gate_mask=looks)
-    rest = dict(shape=encoder_configs(static)["text"], readout=n, split=split, rows=slice(n, None))
+    rest = dict(shape=encoder_configs(static)["text"], readout=n, split=split, query_slice=slice(n, None))
     if raw:
         before = before if seen.ndim == 1 else jnp.pad(before[:, None], [(0, 0), (0, seen.shape[1] - 1)], constant_values=EMPTY)
         return encoder.run(params.text, interventions, jnp.concatenate([seen, before]), **rest)

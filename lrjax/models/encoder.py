@@ -177,7 +177,7 @@ def run(
     readout: int,
     *,
     split: bool = True,
-    rows: slice = EVERY,
+    query_slice: slice = EVERY,
 ) -> EncoderOutput:
     """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E. See `run_tokens`."""
     n_tokens, d_model = params.E.shape
@@ -186,7 +186,7 @@ def run(
     tabled = not split and ids.ndim == 1 and as_they_are and n_tokens <= d_model  # more would cost more
     looked_up = look_up(params, ids) if tabled else ()
     tokens = tokens_of(params, ids)
-    return run_tokens(params, interventions, tokens, shape, readout, split=split, rows=rows, looked_up=looked_up)
+    return run_tokens(params, interventions, tokens, shape, readout, split=split, query_slice=query_slice, looked_up=looked_up)
 
 
 def look_up(params: Encoder, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -218,13 +218,13 @@ def scale_of(norm: LayerNorm | None, residual: jax.Array, given: jax.Array | Non
 
 
 def given_scales(
-    params: Encoder, interventions: Interventions, tokens: jax.Array, shape: EncoderConfig, readout: int, rows: slice
+    params: Encoder, interventions: Interventions, tokens: jax.Array, shape: EncoderConfig, readout: int, query_slice: slice
 ) -> Scales | None:
     """LayerNorm's scales in place of the sequence's own: those under `norm_gates`, or those that are frozen. None: its own."""
     if interventions.norm_gates is None:
         return interventions.frozen_norm_scale
     under = interventions.replace(gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
-    return run_tokens(params, under, tokens, shape, readout, rows=rows).scales
+    return run_tokens(params, under, tokens, shape, readout, query_slice=query_slice).scales
 
 
 def run_tokens(
@@ -235,32 +235,36 @@ def run_tokens(
     readout: int,
     *,
     split: bool = True,
-    rows: slice = EVERY,
+    query_slice: slice = EVERY,
     looked_up: Sequence[jax.Array] = (),
 ) -> EncoderOutput:
     """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin.
 
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
     merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
-    it, and gates beyond are not read. `rows`: which of the last block are computed, the readout among them. `looked_up`: see
+    it, and gates beyond are not read. `query_slice`: which of the last block are computed, the readout among them. `looked_up`: see
     `look_up`. Raises ValueError if a row of scores is to be shifted, which `lookup_tables` alone does.
     """
     if interventions.score_shift is not None:
         raise ValueError("a row of scores can be shifted in a one-block encoder only")
     gates = shape.unit_gates() if interventions.gates is None else interventions.gates
-    frozen, dropout_key = given_scales(params, interventions, tokens, shape, readout, rows), interventions.dropout_key
+    frozen, dropout_key = given_scales(params, interventions, tokens, shape, readout, query_slice), interventions.dropout_key
     T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
-    drop = dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model) if drops else lambda site, x, rows=EVERY: x
+    drop = (
+        dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model)
+        if drops
+        else lambda site, x, query_slice=EVERY: x
+    )
     residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens
     residual = residual.at[1].add(params.P[:T])
     residual = drop(0, residual if split else residual.sum(0, keepdims=True))
-    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=interventions.gate_mask)
+    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gate_mask=interventions.gate_mask)
     caches, attention, mlps = [], [], []
     for layer, block in enumerate(passes(params, shape)):
-        wanted, given = rows if layer == last else EVERY, looked_up if layer == 0 else ()
+        wanted, given = query_slice if layer == last else EVERY, looked_up if layer == 0 else ()
         of_attention, of_mlp = (None, None) if frozen is None else (frozen.attention[layer], frozen.mlp[layer])
         scale = scale_of(block.norm, residual, of_attention)
-        dropped = partial(drop, 1 + 2 * layer, rows=wanted) if drops else None
+        dropped = partial(drop, 1 + 2 * layer, query_slice=wanted) if drops else None
         residual, trace = attend(block, gates[layer], residual, geometry.of_queries(wanted), wanted, scale, given, dropped)
         attention.append(scale_of(block.after, residual, of_attention) if block.norm is None else scale)
         residual = normalise(block.after, residual, attention[-1])
@@ -273,7 +277,7 @@ def run_tokens(
             residual = normalise(block.mlp_after, residual, mlps[-1])
             trace = trace and trace.replace(mlp=written)
         caches.append(trace)
-    x = residual.sum(0)[None, readout - rows.indices(T)[0]]
+    x = residual.sum(0)[None, readout - query_slice.indices(T)[0]]
     at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
     embedding = l2_normalize(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
     return EncoderOutput(

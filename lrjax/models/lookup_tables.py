@@ -226,7 +226,9 @@ def encode_sequences(
     def one(form, ids, *number):
         key = jax.random.fold_in(dropout_key, *number) if number else None
         only = slice(form.readout, form.readout + 1)
-        return run(params, interventions.replace(dropout_key=key), ids, shape, form.readout, split=split, rows=only).embedding
+        return run(
+            params, interventions.replace(dropout_key=key), ids, shape, form.readout, split=split, query_slice=only
+        ).embedding
 
     embeddings, first = [], 0
     for form, slots in batches:
