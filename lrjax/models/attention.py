@@ -89,7 +89,7 @@ def norm_scale(residual: jax.Array) -> jax.Array:
 
 
 def normalise(norm: LayerNorm | None, residual: jax.Array, scale: jax.Array | None = None) -> jax.Array:
-    """LayerNorm of streams [o, t, d], origin by origin; by `scale` [t] in place of their own where one is given. As they are
+    """LayerNorm of the residual [o, t, d], origin by origin; by `scale` [t] in place of their own where one is given. As they are
     without a norm.
     """
     if norm is None:
@@ -114,7 +114,7 @@ def dropper(key: jax.Array, rate: float, sites: int, T: int, d: int) -> Callable
 
 
 def project(residual: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax.Array:
-    """Queries, keys or values of every origin: streams [o, t, d] -> [o, t, h, k]; the bias belongs to the last origin."""
+    """Queries, keys or values of every origin: residual [o, t, d] -> [o, t, h, k]; the bias belongs to the last origin."""
     projected = jnp.einsum("otd,dhk->othk", residual, W)
     return projected if b is None else projected.at[-1].add(b)
 
@@ -160,10 +160,10 @@ def attend(
 ) -> tuple[jax.Array, BlockCache | None]:
     """Attention with residual: the definition that `lookup_tables.read_tables` contracts.
 
-    streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace is None.
+    residual [o, t, d], split in three origins or merged in one; a merged one has no terms: gates are not read, the trace is None.
     gates [h, 12]; geometry [q, t], where q are those of `query_slice`; `scale` [t] in place of LayerNorm's own.
-    `looked_up`: q, k, v [1, t, h, k] of a merged stream, without b_K. `drop`: dropout of what is written [o, q, d]. Returns streams
-    [o, q, d] and the trace.
+    `looked_up`: q, k, v [1, t, h, k] of a merged residual, without b_K. `drop`: dropout of what is written [o, q, d]. Returns the
+    residual [o, q, d] and the trace.
     """
     split, x = len(residual) == 3, normalise(block.norm, residual, scale)
     q = project(x[:, query_slice], block.W_Q, block.b_Q) if not looked_up else looked_up[0][:, query_slice]

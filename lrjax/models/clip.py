@@ -1,4 +1,4 @@
-"""The two towers of one model: their shapes, initial values and random streams, and the embeddings of scenes and captions.
+"""The two encoders of one model: what they are, initial values and random streams, and the embeddings of scenes and captions.
 
 All of a model's randomness derives from its seed alone, through one named stream each.
 """

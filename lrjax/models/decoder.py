@@ -1,10 +1,10 @@
-"""An autoregressive reader in place of CLIP's text encoder: image tokens, then the caption, word by word, in one causal tower.
+"""An autoregressive reader in place of CLIP's text encoder: image tokens, then the caption, word by word, in one causal encoder.
 
 The sequence is the image's tokens (without CLS), `[CLS]` as the beginning, and the words; what stands at a word predicts the next,
 up to `[EOT]`. The image's tokens are what the vision encoder makes of them, projected, as in LLaVA (`autoregressive`), or the
-reader's own embeddings of them (`autoregressive_raw`); all is trained end to end on the caption's cross-entropy. The text tower's
-gates of scores act where words look at image tokens, elsewhere they are 1; those of values on what image tokens tell (in a tower of
-several layers, one another too).
+reader's own embeddings of them (`autoregressive_raw`); all is trained end to end on the caption's cross-entropy. The text encoder's
+gates of scores act where words look at image tokens, elsewhere they are 1; those of values on what image tokens tell (in several
+layers, one another too).
 
 Accuracies have the names of retrieval's: top-1 is greedy decoding that says what is true, order the likelihood of the true caption
 above that of the swapped one, label set greedy decoding that names the right labels. There is no text -> image. And `named`: the

@@ -35,7 +35,7 @@ from lrjax.terms import GATES
 
 @struct.dataclass
 class Encoder:
-    """Parameters of a tower: E [v, d], P [p, d], blocks, W_proj [d, e] (None: the embedding is what the readout token holds); the
+    """Parameters: E [v, d], P [p, d], blocks, W_proj [d, e] (None: the embedding is what the readout token holds); the
     LayerNorm of the readout, where it has one.
     """
 
@@ -48,7 +48,7 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-    """The static side of a tower. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model.
+    """The static side of an encoder. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model.
     position_rows: how many rows P is trained with (0: one a position). n_repeats: how often the layers run, with the same weights.
     norm: `pre`, LayerNorm before attention, MLP and readout; `post`, after each residual (then the readout is of norm already).
     """
@@ -208,12 +208,12 @@ def tokens_of(params: Encoder, ids: jax.Array) -> jax.Array:
 
 
 def of_origin_E(tokens: jax.Array) -> jax.Array:
-    """Tokens [T, d] as streams [3, T, d] by origin."""
+    """Tokens [T, d] by origin [3, T, d]."""
     return jnp.pad(tokens[None], [(0, 2), (0, 0), (0, 0)])
 
 
 def scale_of(norm: LayerNorm | None, residual: jax.Array, given: jax.Array | None) -> jax.Array | None:
-    """The scale [t] of a LayerNorm, if there is one: the one given, or the streams' own."""
+    """The scale [t] of a LayerNorm, if there is one: the one given, or the residual's own."""
     return None if norm is None else norm_scale(residual) if given is None else given
 
 
