@@ -5,7 +5,7 @@ People write them as text, which is parsed here and nowhere else:
     none             nothing: the model as it is
     EP+PP            these terms at zero, in the encoder and the heads that are asked for
     EP=0.5           what is left of a term: dose-response
-    mean EE          another row in the term's place: a control (CONTROLS)
+    mean EE          another row in the term's place: a control (CONTROL_KINDS)
     vision.h0:EP=0   in this place, as gates are written (`lrjax.gates`); `;` joins
 
 `str` of an ablation is its text, and `described` gives a table of ablations the columns that figures and claims read.
@@ -24,10 +24,10 @@ from lrjax.stats import Table
 from lrjax.terms import GATES
 
 DIRECTIONS = ("across", "down")  # controls of a grid
-CONTROLS = ("mean", "random", *DIRECTIONS)
+CONTROL_KINDS = ("mean", "random", *DIRECTIONS)
 COLUMNS = ("terms", "scale", "control", "encoder", "layer", "head", "heads")  # of a table of ablations, beside `ablation`
 _TEXT = re.compile(r"(?:(?P<place>[^:]*):)?\s*(?:(?P<control>\w+)\s+(?=\w))?(?P<terms>[^:=]*)(?:=(?P<scale>[^:=]+))?")
-_FORM = f"expected TERMS, TERMS=number, or TERMS after one of {' '.join(CONTROLS)}"
+_FORM = f"expected TERMS, TERMS=number, or TERMS after one of {' '.join(CONTROL_KINDS)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Ablation:
     Attributes:
         terms: Names of gates, in the order of `terms.GATES`. Empty: nothing is taken away.
         scale: What is left of the terms: 0 for nothing, 1 for all.
-        control: What stands in the place of what is taken away: one of CONTROLS, or "none".
+        control: What stands in the place of what is taken away: one of CONTROL_KINDS, or "none".
         encoder: "vision" or "text".
         layers: The layers that lose the terms. Empty: all.
         heads: The heads that lose the terms. Empty: all.
@@ -60,8 +60,8 @@ class Ablation:
             raise InputError(f"terms={self.terms!r}: is text; expected a tuple such as ('EP',), or Ablation.parse({self.terms!r})")
         if bad := [term for term in self.terms if term not in GATES]:
             raise InputError(f"terms: {bad[0]!r} does not exist{suggest(bad[0], GATES)}; expected terms of {' '.join(GATES)}")
-        if self.control not in (NONE, *CONTROLS):
-            raise InputError(f"control={self.control!r}: does not exist; expected none or one of {' '.join(CONTROLS)}")
+        if self.control not in (NONE, *CONTROL_KINDS):
+            raise InputError(f"control={self.control!r}: does not exist; expected none or one of {' '.join(CONTROL_KINDS)}")
         if self.encoder not in ENCODERS:
             raise InputError(f"encoder={self.encoder!r}: does not exist{suggest(self.encoder, ENCODERS)}; expected vision or text")
         if not abs(self.scale) < LARGEST:
@@ -97,8 +97,8 @@ class Ablation:
         if match is None:
             raise InputError(f"{field} is not an ablation; {_FORM}")
         control = match["control"] or NONE
-        if control not in (NONE, *CONTROLS):
-            raise InputError(f"{field} is not an ablation{suggest(control, CONTROLS)}; {_FORM}")
+        if control not in (NONE, *CONTROL_KINDS):
+            raise InputError(f"{field} is not an ablation{suggest(control, CONTROL_KINDS)}; {_FORM}")
         if match["place"] is not None:
             place = dict(zip(("encoder", "layers", "heads"), parse_place("".join(match["place"].split()), field), strict=True))
         terms = tuple(GATES[term] for term in parse_terms("".join(match["terms"].split()), "--ablations"))

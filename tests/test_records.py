@@ -5,9 +5,8 @@ import pytest
 
 from conftest import tiny_model
 from lrjax import config
-from lrjax.ablations import COLUMNS, CONTROLS, Ablation, described, labelled
-from lrjax.analysis.ablate import ABLATIONS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, VARIANT_ABLATIONS, Ablate, ablate
-from lrjax.analysis.ablate import CONTROLS as CONTROL_TEXTS
+from lrjax.ablations import COLUMNS, CONTROL_KINDS, Ablation, described, labelled
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, VARIANT_ABLATIONS, Ablate, ablate
 from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, GATES, NONE
 
@@ -21,11 +20,11 @@ ALONE = [
     Ablation(terms, scale, control, **place)
     for terms in (("EP",), ("EP", "PP", "BP"), ("VE", "VP", "VB"))
     for scale in (0, 0.5, 0.875, 1, -2, 1e-7)
-    for control in (NONE, *CONTROLS)
+    for control in (NONE, *CONTROL_KINDS)
     for place in PLACES
 ]
 TOGETHER = [Ablation(("EP",), also=(Ablation(("PP",), 0.5, heads=(1,)), Ablation(("EE",), encoder="text")))]
-TEXTS = {*ABLATIONS, *CONTROL_TEXTS, *DOSES, *GRID_ABLATIONS, *TASK_ABLATIONS, *VARIANT_ABLATIONS}
+TEXTS = {*ABLATIONS, *CONTROLS, *DOSES, *GRID_ABLATIONS, *TASK_ABLATIONS, *VARIANT_ABLATIONS}
 
 
 def test_a_text_of_a_record_is_that_record_again():
