@@ -14,10 +14,10 @@ from lrjax.config import Static, depths
 from lrjax.errors import InputError
 from lrjax.gates import NONE
 from lrjax.kinds import LEARNED
+from lrjax.metrics import SETS, SHOWN, tabled
 from lrjax.models import objectives
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, Table, conditions, counted, format_interval, format_table, groups, select
-from lrjax.training.retrieval import MEASURES, SETS, tabled
 from lrjax.training.run import model_columns
 
 common.define_flags(frozen=True)
@@ -65,7 +65,7 @@ def main() -> None:
         return ablate(part, (NONE, *asked), encoder, heads, sets=images, frozen=flags.FLAGS.frozen)
 
     table = merged([of_part(part) for part in by_shape(run, *TERMS_BY)])
-    measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES
+    measures = RECOGNITION if TERMS.value == ["recognition"] else SHOWN
     which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
     where = f"{encoder} encoder, {which}, step {run.step}"
     print_tables(table, tuple(model_columns(run.sweep)), where, measures if measures is RECOGNITION else tabled(table))

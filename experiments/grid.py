@@ -8,9 +8,9 @@ from lrjax import cli
 from lrjax.analysis import grid
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS, ablate
 from lrjax.analysis.models import tidy
+from lrjax.metrics import tabled
 from lrjax.plotting import tasks as figures
 from lrjax.stats import conditions, joined
-from lrjax.training.retrieval import tabled
 from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)

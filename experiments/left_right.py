@@ -5,9 +5,9 @@ python -m experiments.left_right --ckpt=runs/left_right [--labels=15] [--where=n
 
 from experiments import common
 from lrjax import cli
+from lrjax.metrics import tabled
 from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions
-from lrjax.training.retrieval import tabled
 from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)

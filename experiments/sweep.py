@@ -10,10 +10,10 @@ from absl import flags
 from lrjax import cli, devices
 from lrjax.analysis import gradient
 from lrjax.config import AXIS_COLUMNS, STATIC, make_sweep
+from lrjax.metrics import ends, tabled
 from lrjax.plotting import training
 from lrjax.stats import counted, format_interval, format_table, groups, varying
 from lrjax.storage import results, workdir
-from lrjax.training.retrieval import ends, tabled
 from lrjax.training.run import divergences, history_table, models_table
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")

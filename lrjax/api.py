@@ -36,12 +36,12 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError, in_python, suggest
 from lrjax.fields import PAIR
 from lrjax.gates import NONE, Gates
+from lrjax.metrics import SHOWN
 from lrjax.model import Model
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.plotting import ablation as ablation_figures
 from lrjax.plotting import training as training_figures
 from lrjax.storage import workdir
-from lrjax.training.retrieval import MEASURES
 from lrjax.training.run import Run as Trained
 from lrjax.training.run import history_table, model_columns, models_table
 
@@ -192,8 +192,8 @@ class Run:
         with in_python():
             table = merged([ablate(part, asked, **options) for part in by_shape(self._healthy(), *TERMS_BY)])
         title = f"Terms taken away at inference: {encoder} encoder, step {self.step}"
-        draw = lambda found: ablation_figures.ablation(found.table, title, MEASURES)
-        return Result("ablate", table, tuple(MEASURES), draw, baseline=("ablation", NONE))
+        draw = lambda found: ablation_figures.ablation(found.table, title, SHOWN)
+        return Result("ablate", table, tuple(SHOWN), draw, baseline=("ablation", NONE))
 
     def analyze(self, name: str, **options) -> Result:
         """Ask one analysis of all models that have not diverged; `lrjax.analyses()` lists them.

@@ -10,6 +10,7 @@ from lrjax import config
 from lrjax.analysis.ablate import ABLATIONS, READOUT_TERMS, ablate, controls, each
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
+from lrjax.metrics import METRICS, SETS, tabled
 from lrjax.models import clip
 from lrjax.models.interventions import ModelInterventions
 from lrjax.plotting import training
@@ -22,7 +23,7 @@ from lrjax.training.run import history_table, models_table
 
 def test_each_row_is_an_evaluation_under_its_gates(shaken):
     """The batched program against one evaluation at a time, gates written as text."""
-    table = ablate(shaken, sets=retrieval.SETS)
+    table = ablate(shaken, sets=SETS)
     assert table["ablation"].tolist() == list(ABLATIONS) * 4 and table["n_labels"].tolist() == [4] * 24 + [6] * 24
     (program,), (state,) = shaken.programs, shaken.states
     one = jax.jit(partial(retrieval.evaluate, program.static, exhaustive=True))
@@ -33,7 +34,7 @@ def test_each_row_is_an_evaluation_under_its_gates(shaken):
             gates = parse_gates("none" if ablation == "none" else f"{ablation}=0", {"vision": 1, "text": 1}, 2).at(0)
             alone = one(hyper, splits, params, ModelInterventions.of_gates(gates))
             mine = select(table, (table["model"] == row) & (table["ablation"] == ablation))
-            for metric in retrieval.METRICS:
+            for metric in METRICS:
                 np.testing.assert_allclose(mine[metric], [alone[metric]], atol=2e-3, err_msg=f"{ablation} {metric}")
 
 
@@ -97,11 +98,11 @@ def test_what_does_not_exist_is_named(trained, arguments, says):
 def test_tables_show_both_kinds_of_candidates_where_there_are_two(shaken):
     table = ablate(shaken, ("none",), sets=("unseen_pair",))
     shown = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
-    both = retrieval.tabled(table)
+    both = tabled(table)
     assert [*both.values()] == ["order", "top-1", "top-1 in set", "label set"] and set(both) == {*shown, "unseen_pair_in_set"}
     assert (table["unseen_pair_in_set"] >= table["unseen_pair"]).all()
     nothing = np.full(4, np.nan)
-    assert retrieval.tabled(table | {"unseen_pair_in_set": nothing}) == shown == retrieval.tabled(shown), "readers, older versions"
+    assert tabled(table | {"unseen_pair_in_set": nothing}) == shown == tabled(shown), "readers, older versions"
 
 
 def test_figures_are_drawn(trained, tmp_path):

@@ -9,8 +9,8 @@ from experiments.studies.claims import TOP1, Verdict
 from experiments.studies.page import Page
 from experiments.studies.study import Study
 from lrjax.analysis.gradient import GENERALISES
+from lrjax.metrics import tabled
 from lrjax.stats import ACCURACY, Table, groups, mean_interval, write_csv
-from lrjax.training.retrieval import tabled
 
 
 def trained(page: Page, study: Study, titles: dict[str, str], command: str) -> Iterator[str]:

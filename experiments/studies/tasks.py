@@ -18,6 +18,7 @@ from lrjax.config import Model
 from lrjax.data import tasks
 from lrjax.data.scenes import Scene
 from lrjax.kinds import OBJECTIVES
+from lrjax.metrics import SHOWN
 from lrjax.models.clip import n_parameters, param_shapes
 from lrjax.plotting import encoders as figures
 from lrjax.plotting import tasks as task_figures
@@ -34,7 +35,6 @@ from lrjax.stats import (
     varying,
     write_csv,
 )
-from lrjax.training.retrieval import MEASURES
 
 TITLES = {
     "grid": "Grids",
@@ -59,7 +59,7 @@ TOLD |= {"supervision_alone": ("unseen_pair_order_told", "unseen_pair_order_told
 SETS = {"three": f"{CHAIN}_label_set", "three_hard": f"{CHAIN}_label_set", "supervision_alone": None}  # where it is not `SET`
 SETS |= dict.fromkeys(("autoregressive", "autoregressive_wide"), NAMED)
 OF_CHAINS = {f"{CHAIN}_order": "order of chains", CHAIN: "top-1 of chains", f"{CHAIN}_label_set": "label set of chains"}
-MEASURED = {  # what figures of accuracies show where it is not MEASURES
+MEASURED = {  # what figures of accuracies show where it is not SHOWN
     "three": OF_CHAINS,
     "three_hard": OF_CHAINS,
     "supervision_alone": {"unseen_pair_order_told": "order told", "unseen_pair_place": "places told"},
@@ -240,7 +240,7 @@ def table(study: Study) -> list[dict[str, str]]:
             by_n = {n: np.nanmean(own[metric][i]) for (n,), i in sorted(groups(own, ("n_labels",)).items())}
             generalises = [n for n in by_n if all(value >= GENERALISES for other, value in by_n.items() if other >= n)]
             row = {"task": TITLES[part], "condition": ", ".join(f"{name}={value}" for name, value in where.items())}
-            row["measure"] = MEASURES.get(metric, metric.removeprefix("unseen_"))
+            row["measure"] = SHOWN.get(metric, metric.removeprefix("unseen_"))
             row |= {f"N = {n}": f"{by_n[n]:.2f}" if n in by_n else "" for n in (FEW, 15, MANY)}
             in_set = own.get(f"{metric}_in_set", np.full(len(index), np.nan))[own["n_labels"] == MANY]
             row[IN_SET] = "" if np.isnan(in_set).all() else f"{np.nanmean(in_set):.2f}"
@@ -306,7 +306,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     axes = varying(models, CONDITIONS) or ("n_labels",)
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"tasks_{part}{name}.png")
     caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
-    shown = MEASURED.get(part, MEASURES)
+    shown = MEASURED.get(part, SHOWN)
     yield draw("", figures.conditions, models, axes, f"{title}: unseen", shown, "accuracy, unseen"), caption
     answers = study.parts[part].answers
     if "strongest" in answers:

@@ -10,8 +10,8 @@ import xarray as xr
 from lrjax.analysis.models import tidy
 from lrjax.config import AXIS_COLUMNS, STATIC
 from lrjax.errors import InputError
+from lrjax.metrics import ends
 from lrjax.stats import Table, groups, mean_interval, select, varying
-from lrjax.training.retrieval import ends
 
 PLACES = ("encoder", "set", "layer", "heads", "head", "term", "ablation", "cls", "kept")  # what tells rows of one model apart
 MODEL_COLUMNS = ("model", "seed", *AXIS_COLUMNS, *STATIC)

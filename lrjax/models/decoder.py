@@ -22,18 +22,13 @@ from lrjax.config import Hyper, Static
 from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
+from lrjax.metrics import of_decoding
 from lrjax.models import encoder, objectives
 from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs, rng_stream
 from lrjax.models.interventions import Interventions, ModelInterventions
 
-SUFFIXES = ("", "_order", "_label_set", "_named", "_alone")
 BLOCK = 256  # images read at a time
 TIE = 1e-5  # log-likelihoods closer than this are equal: sums of a few logarithms of rounding 1e-6
-
-
-def suffixes(name: str) -> tuple[str, ...]:
-    """The suffixes of the metrics of one set: one object has no order."""
-    return SUFFIXES[:1] if name == "single" else SUFFIXES
 
 
 def prefix(static: Static, params: CLIP, interventions: Interventions, images: TokenEdits, split: bool = True) -> jax.Array:
@@ -155,7 +150,7 @@ def evaluate(
     for name in sets:
         of_set, alone = words[slice(*questions[name].among)], words[: task.n_labels_total]
         found = answer(static, hyper, params, interventions, questions[name], of_set, alone, split)
-        metrics |= {name + suffix: found[suffix] for suffix in suffixes(name)}
+        metrics |= {metric.column: found[metric.suffix] for metric in of_decoding(name)}
     return metrics
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from lrjax.ablations import described
 from lrjax.analysis.gradient import POSITION_TERMS, scale_ratio
 from lrjax.gates import NONE
+from lrjax.metrics import SHOWN
 from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, mean_interval, select
-from lrjax.training.retrieval import MEASURES
 
 
 @styled
@@ -66,7 +66,7 @@ def doses(table: Table, path: Path | None = None) -> Figure:
     figure, axes = subplots(1, len(names), figsize=(3.6 * len(names), 3.1), sharey=True, squeeze=False)
     levels = np.unique(part["scale"])
     for axis, name in zip(axes[0], names, strict=True):
-        for k, (metric, label) in enumerate(MEASURES.items()):
+        for k, (metric, label) in enumerate(SHOWN.items()):
             samples = [part[metric][(part["terms"] == name) & (part["scale"] == level)] for level in levels]
             line(axis, levels, samples, k, label, ACCURACY)
         finish(axis, f"gate of {name}", "accuracy, unseen pairs" if axis is axes[0, 0] else "", f"dose-response of {name}", 0.5)
