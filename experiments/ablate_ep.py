@@ -8,13 +8,13 @@ from absl import flags
 
 from experiments import common
 from lrjax import cli
-from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GIVEN_SET, TERMS_BY, ablate, each
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, TERMS_BY, ablate, each
 from lrjax.analysis.models import by_shape, merged
 from lrjax.config import Static, depths
 from lrjax.errors import InputError
 from lrjax.gates import NONE
 from lrjax.kinds import LEARNED
-from lrjax.metrics import SETS, SHOWN, tabled
+from lrjax.metrics import GIVEN_SET, LABEL_SET, SETS, SHOWN, Metric, tabled
 from lrjax.models import objectives
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, Table, conditions, counted, format_interval, format_table, groups, select
@@ -29,11 +29,7 @@ TERMS = flags.DEFINE_list(
     f"controls, doses, each (head and term), recognition (default: {','.join(ABLATIONS[1:])})",
 )
 IMAGES = flags.DEFINE_list("images", ["single", "unseen_pair"], f"sets of images to evaluate: {', '.join(SETS)}")
-RECOGNITION = {
-    "unseen_pair_label_set": "label set",
-    "unseen_pair_labels": "single labels",
-    GIVEN_SET: "order, given the set",
-}
+RECOGNITION = {metric.column: metric.name for metric in (LABEL_SET, Metric("unseen_pair", "labels"), GIVEN_SET)}
 GAUGE = """\
 Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their sum, so how the position gradient divides between
 EP and PP is set by initial scales and weight decay, not learned. Read EP beside PP, BP and EP+PP+BP."""

@@ -8,7 +8,7 @@ from lrjax import cli
 from lrjax.analysis import reader
 from lrjax.analysis.ablate import TASK_ABLATIONS, ablate
 from lrjax.analysis.models import tidy
-from lrjax.metrics import SHOWN
+from lrjax.metrics import SHOWN, of_decoding
 from lrjax.plotting import tasks as figures
 from lrjax.stats import conditions
 from lrjax.training.run import model_columns
@@ -31,7 +31,7 @@ def main() -> None:
     common.draw("reader", figures.looks, table)
     zeroed = ablate(run, TASK_ABLATIONS, encoder="text", sets=("unseen_pair",))
     common.write_table("reader_ablate", zeroed)
-    common.tell_by(zeroed, (*by, "ablation"), SHOWN | {"unseen_pair_named": "named", "unseen_pair_alone": "said alone"})
+    common.tell_by(zeroed, (*by, "ablation"), {metric.column: metric.name for metric in of_decoding("unseen_pair")})
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def of_head(name: str) -> tuple[Metric, ...]:
 
 
 TOP1, ORDER, LABEL_SET = (Metric("unseen_pair", measure) for measure in ("top1", "order", "label_set"))
+IN_SET = dataclasses.replace(TOP1, candidates="set")
 GIVEN_SET = Metric("unseen_pair", "order_given_set")  # top-1 over label set
 _ALL = tuple(metric for name in SETS for metric in of_retrieval(name))
 METRICS = tuple(metric.column for direction in (I2T, T2I) for metric in _ALL if metric.direction == direction)
@@ -124,6 +125,11 @@ def of_table(table: Iterable[str]) -> tuple[Metric, ...]:
     return tuple(metric for column in table if (metric := Metric.parse(column)))
 
 
+def of_words(table: Iterable[str]) -> tuple[Metric, ...]:
+    """The orders of unseen pairs that a table tells apart by word."""
+    return tuple(metric for metric in of_table(table) if metric.set == ORDER.set and metric.word)
+
+
 def ends(column: str) -> tuple[float, float] | None:
     """The ends of the scale of a column, for `stats.mean_interval`: those of an accuracy; None of anything else, such as a loss."""
     return ACCURACY if Metric.parse(column) else None
@@ -133,6 +139,5 @@ def tabled(table: Table) -> dict[str, str]:
     """SHOWN for a printed table, with top-1 in set after top-1 where `table` has it: readers have no candidates, and older
     versions did not measure it.
     """
-    in_set = dataclasses.replace(TOP1, candidates="set")
-    measured = in_set.column in table and not np.isnan(table[in_set.column]).all()
-    return {metric.column: metric.name for metric in (ORDER, TOP1, *([in_set] if measured else []), LABEL_SET)}
+    measured = IN_SET.column in table and not np.isnan(table[IN_SET.column]).all()
+    return {metric.column: metric.name for metric in (ORDER, TOP1, *([IN_SET] if measured else []), LABEL_SET)}

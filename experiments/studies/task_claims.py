@@ -8,10 +8,11 @@ from experiments.studies.claims import INF, ORDER, SET, TOP1, Claim, of
 from experiments.studies.contrasts import LEARNED, Values, at, differs_in_size, zeroed
 from experiments.studies.study import TASKS
 from lrjax.gates import NONE
+from lrjax.metrics import Metric
 
 FEW, MANY = 5, 25
 NAMED = "unseen_pair_named"  # of readers, in place of the label set: greedy decoding may never say what was only seen alone
-LEFT, ABOVE, CHAIN = "unseen_pair_order_left", "unseen_pair_order_above", "unseen_chain"
+CHAIN = "unseen_chain"
 POSITION = "EP+PP+BP"
 AFTER = " (asked after the run)"
 
@@ -83,28 +84,28 @@ def two_gradients(key: str, title: str, where: dict, after: str = "") -> tuple:
     others.
     """
     rows = []
-    for way, word, other in (("across", LEFT, ABOVE), ("down", ABOVE, LEFT)):
-        name, others = (metric.removeprefix("unseen_pair_order_") for metric in (word, other))
+    for way, word, other in (("across", "left", "above"), ("down", "above", "left")):
+        own, others = (Metric("unseen_pair", "order", word=one).column for one in (word, other))
         rows.append(
             (
                 f"{key}_{way}",
-                f"{title}: the gradient's part {way} at zero takes {name} away{after}",
+                f"{title}: the gradient's part {way} at zero takes {word} away{after}",
                 "",
-                f"order of {name}, N = 25",
+                f"order of {word}, N = 25",
                 0.45,
                 0.6,
-                taken(f"{way} {POSITION}", word, change=False, **where),
+                taken(f"{way} {POSITION}", own, change=False, **where),
             )
         )
         rows.append(
             (
                 f"{key}_{way}_keeps",
-                f"{title}: the gradient's part {way} at zero leaves {others}{after}",
+                f"{title}: the gradient's part {way} at zero leaves {other}{after}",
                 "",
-                f"change of order of {others}, N = 25",
+                f"change of order of {other}, N = 25",
                 -0.1,
                 INF,
-                taken(f"{way} {POSITION}", other, **where),
+                taken(f"{way} {POSITION}", others, **where),
             )
         )
     return tuple(rows)

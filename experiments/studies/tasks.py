@@ -18,7 +18,7 @@ from lrjax.config import Model
 from lrjax.data import tasks
 from lrjax.data.scenes import Scene
 from lrjax.kinds import OBJECTIVES
-from lrjax.metrics import SHOWN
+from lrjax.metrics import I2T, SHOWN, Metric, of_table
 from lrjax.models.clip import n_parameters, param_shapes
 from lrjax.plotting import encoders as figures
 from lrjax.plotting import tasks as task_figures
@@ -56,6 +56,7 @@ TITLES = {
 RATIO = {"directions": "ratio_least", "strongest": "ratio"}  # answer -> its |gradient| over label spread; readers have none
 TOLD = dict.fromkeys(("three", "three_hard"), (CHAIN, f"{CHAIN}_order"))
 TOLD |= {"supervision_alone": ("unseen_pair_order_told", "unseen_pair_order_told")}
+OWN_NAMES = {CHAIN: "chain", "unseen_pair_order_told": "pair_order_told"}  # of these, as the table has them
 SETS = {"three": f"{CHAIN}_label_set", "three_hard": f"{CHAIN}_label_set", "supervision_alone": None}  # where it is not `SET`
 SETS |= dict.fromkeys(("autoregressive", "autoregressive_wide"), NAMED)
 OF_CHAINS = {f"{CHAIN}_order": "order of chains", CHAIN: "top-1 of chains", f"{CHAIN}_label_set": "label set of chains"}
@@ -240,7 +241,7 @@ def table(study: Study) -> list[dict[str, str]]:
             by_n = {n: np.nanmean(own[metric][i]) for (n,), i in sorted(groups(own, ("n_labels",)).items())}
             generalises = [n for n in by_n if all(value >= GENERALISES for other, value in by_n.items() if other >= n)]
             row = {"task": TITLES[part], "condition": ", ".join(f"{name}={value}" for name, value in where.items())}
-            row["measure"] = SHOWN.get(metric, metric.removeprefix("unseen_"))
+            row["measure"] = SHOWN.get(metric) or OWN_NAMES[metric]
             row |= {f"N = {n}": f"{by_n[n]:.2f}" if n in by_n else "" for n in (FEW, 15, MANY)}
             in_set = own.get(f"{metric}_in_set", np.full(len(index), np.nan))[own["n_labels"] == MANY]
             row[IN_SET] = "" if np.isnan(in_set).all() else f"{np.nanmean(in_set):.2f}"
@@ -278,17 +279,17 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
 
 def special(models: Table) -> tuple[str, ...]:
     """The other generalisations, and the accuracies that a task has beside the usual ones: by word, of chains, told by a head."""
-    begin = (
-        "unseen_pair_order_",
-        "unseen_chain",
-        "unseen_pair_place",
-        NAMED,
-        "unseen_pair_alone",
-        "seen_pair_order_told",
-        "seen_pair_place",
-    )
-    own = (name for name in models if name.startswith(begin) and "t2i" not in name and not np.isnan(models[name]).all())
-    return "single", "seen_pair", *own
+    own = [metric.column for metric in of_table(models) if metric.direction == I2T and is_special(metric)]
+    return "single", "seen_pair", *(name for name in own if not np.isnan(models[name]).all())
+
+
+def is_special(metric: Metric) -> bool:
+    """Whether a metric is one that few tasks have, of what `special` lists."""
+    of_head = metric.measure in ("order_told", "place")
+    if metric.set == "seen_pair":
+        return of_head
+    of_pairs = metric.set == "unseen_pair" and (bool(metric.word) or of_head or metric.measure in ("named", "alone"))
+    return of_pairs or metric.set == CHAIN
 
 
 def parameters() -> dict[str, int]:

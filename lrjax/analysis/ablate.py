@@ -36,6 +36,7 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest
 from lrjax.gates import NONE, Gates, check_heads, once, schedule_of
 from lrjax.kinds import WITHOUT_P
+from lrjax.metrics import GIVEN_SET, LABEL_SET, TOP1
 from lrjax.models import objectives
 from lrjax.models.clip import CLIP, encoder_configs, rng_stream
 from lrjax.models.interventions import ModelInterventions
@@ -56,7 +57,6 @@ DOSES = (
 # Static fields that decide which layers, heads and terms exist.
 TERMS_BY = ("n_heads", "n_layers_vision", "n_layers_text", "n_repeats", "mlp_ratio", "positions", "layer_norm")
 TESTED = ("single", "unseen_pair")  # sets of images that an ablation is evaluated on by default
-GIVEN_SET = "unseen_pair_order_given_set"
 READOUT_TERMS = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
 
@@ -189,11 +189,11 @@ def ablate(
     metrics = list(dict.fromkeys(name for program in run.programs for name in metric_names(program.static, question.sets)))
     answer = of_models(run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": list(question.records)})
     table = tidy(answer)
-    if "unseen_pair" in sets:
+    if TOP1.set in sets:
+        top1, label_set = table[TOP1.column], table[LABEL_SET.column]
         with np.errstate(invalid="ignore", divide="ignore"):
-            inside = table["unseen_pair"] / table["unseen_pair_label_set"]
-        table[GIVEN_SET] = np.where(table["unseen_pair_label_set"] > 0, inside, np.nan).astype(np.float32)
-    axes = {name: column for name, column in table.items() if name not in metrics and name != GIVEN_SET}
+            table[GIVEN_SET.column] = np.where(label_set > 0, top1 / label_set, np.nan).astype(np.float32)
+    axes = {name: column for name, column in table.items() if name not in (*metrics, GIVEN_SET.column)}
     return described(axes, question.records) | {name: table[name] for name in table if name not in axes}
 
 

@@ -19,13 +19,14 @@ import numpy as np
 import xarray as xr
 
 from lrjax.ablations import COLUMNS
-from lrjax.analysis.ablate import TESTED, ablate
+from lrjax.analysis.ablate import ablate
 from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene, render
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
+from lrjax.metrics import of_table
 from lrjax.models import encoder as encoders
 from lrjax.models.attention import EVERY
 from lrjax.models.clip import CLIP, encoder_configs
@@ -182,7 +183,7 @@ def _with_bias(table: Table, kept_by_text: dict[str, tuple[int, ...]], bias: xr.
         for name, values in (columns | {"directions": np.array(DIRECTIONS[::-1])[leaning]}).items():
             found[name][rows] = values
     found |= {name: found[name].astype(str) for name in ("kept", "directions")}
-    metrics = {name: column for name, column in table.items() if name.startswith(TESTED)}
+    metrics = {metric.column: table[metric.column] for metric in of_table(table)}
     axes = {name: column for name, column in table.items() if name not in (*metrics, "ablation", *COLUMNS)}
     return axes | found | metrics
 
@@ -199,8 +200,9 @@ def by_composition(table: Table) -> Table:
     rows = list(groups(table, ("model", "n_kept", "directions")).values())
     first = [index[0] for index in rows]
     found: Table = {"subsets": np.array([len(index) for index in rows])}
+    measured = [metric.column for metric in of_table(table)]
     for name, column in table.items():
-        if name.startswith(TESTED):
+        if name in measured:
             found[name] = np.array([column[index].mean() for index in rows])
         elif name not in ("kept", "lowest_bias", "highest_bias", "spread"):
             found[name] = column[first]
