@@ -12,20 +12,23 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 # Compiling is most of a tiny model's time, and none of the laws depends on the compiler's optimisations: here and in the commands
-# that tests start they are off, and fusions are emitted the old, quicker way where this jaxlib still can. tests/test_faults.py runs
-# one sweep with all of them.
+# that tests start they are off, and fusions are emitted the old, quicker way where this jaxlib still can. jax reads the variable
+# when it is imported, and lrjax imports jax. With LRJAX_TEST_OPTIMISED=1 they stay on, as users run (`make test-optimised`).
 AS_FOUND = dict(os.environ)
+OPTIMISE = os.environ.get("LRJAX_TEST_OPTIMISED") == "1"
+if not OPTIMISE:
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 from lrjax import xla  # noqa: E402
 
-if xla.knows(emitters := "xla_cpu_use_fusion_emitters"):
+if not OPTIMISE and xla.knows(emitters := "xla_cpu_use_fusion_emitters"):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{emitters}=false"
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
 
-jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
+CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # arrays of different rank meet where a line says so, or not at all
@@ -123,8 +126,8 @@ HOSTILE = {
     "jax_debug_infs": True,
 }
 HOSTILE_VARIABLES = {name.upper(): str(value) for name, value in HOSTILE.items()}
-ENVIRONMENT = {**os.environ, **HOSTILE_VARIABLES, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
-OPTIMISED = {**AS_FOUND, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
+ENVIRONMENT = {**os.environ, **HOSTILE_VARIABLES, "JAX_COMPILATION_CACHE_DIR": CACHE}
+OPTIMISED = {**AS_FOUND, "JAX_COMPILATION_CACHE_DIR": CACHE}
 
 
 def command(module, *arguments, before=(), env=ENVIRONMENT):
