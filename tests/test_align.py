@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+import figures_read
 from conftest import tiny_model
 from lrjax import config
 from lrjax.analysis.align import MEASURES, align, permutations, procrustes, written
@@ -15,7 +16,7 @@ from lrjax.analysis.models import tidy
 from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.models.attention import GATES
-from lrjax.plotting.align import alignment
+from lrjax.plotting.align import FITS, PANELS, SPACES, alignment
 from lrjax.training import loop
 from lrjax.training.programs import init_program
 
@@ -120,14 +121,24 @@ def test_permutations_shuffle_the_trained_labels_and_differ_by_seed():
     assert (drawn[1] != drawn[3]).any()
 
 
-def test_depth_has_no_ov(tmp_path):
+def test_depth_has_no_ov(drawn_figures, tmp_path):
     models = (tiny_model(), tiny_model(n_layers_text=2))
     run = loop.start(config.Sweep(models, steps=1, eval_every=1))
     run.states = [jax.device_get(init_program(p.static, p.hyper)) for p in run.programs]
     answer = align(run, count=2)
     assert answer.cosine.sel(space="OV", fit="rotation").notnull().values.tolist() == [True, False]
     assert answer.cosine.sel(space="E").notnull().all()
-    assert alignment(tidy(answer[list(MEASURES)]), 5, tmp_path / "align.png").stat().st_size > 5000
+    assert alignment(tidy(answer[list(MEASURES)]), 5, tmp_path / "align.png").is_file()
+    axes = np.reshape(drawn_figures[0].axes, (3, -1))  # measures; spaces, each of two models but OV
+    titles = [axis.get_title() for axis in axes[0]]
+    columns = [(space, layers) for space in SPACES for layers in (1, 2) if (space, layers) != ("OV", 2)]
+    assert titles == [f"{SPACES[space]}\nn_layers_text = {layers}" for space, layers in columns]
+    for column, (space, layers) in zip(axes.T, columns, strict=True):
+        for axis, measure in zip(column, PANELS, strict=True):
+            series = figures_read.series(axis)
+            assert [*series] == [*FITS.values(), "chance"]
+            for fit, name in FITS.items():
+                np.testing.assert_allclose(series[name], [[6, answer[measure].sel(space=space, fit=fit)[layers - 1]]], rtol=1e-6)
 
 
 def test_what_does_not_exist_is_named(trained):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import figures_read
 from conftest import command
 from lrjax import config
 from lrjax.benchmark import dense, eager, measure
@@ -98,7 +99,7 @@ def test_compile_times_leave_the_cache_settings_as_they_were():
 
 def test_the_command_writes_its_table(tmp_path):
     config_flags = ("--config=experiments/configs/smoke.py", "--config.d_model=8", "--config.d_embed=8", "--config.batch_size=8")
-    outputs = (f"--json={tmp_path / 'b.json'}", f"--figure={tmp_path / 'figure/b.png'}")
+    outputs = (f"--json={tmp_path / 'b.json'}", f"--figure={tmp_path / 'figure/b.svg'}")
     done = command("benchmark", *config_flags, "--models=1", "--steps=2", *outputs)
     assert done.returncode == 0, done.stderr
     table = json.loads((tmp_path / "b.json").read_text())
@@ -106,4 +107,6 @@ def test_the_command_writes_its_table(tmp_path):
     assert {measure.LRJAX, measure.DENSE} <= set(rows) and table["evaluation_share"] > 0
     assert all(row["ms"] > 0 and row["gflop"] > 0 and row["matmul_share"] > 0 for row in rows.values())
     assert eager.available() == ("eager PyTorch" in rows) == (rows[measure.LRJAX]["times_eager"] is not None)
-    assert (tmp_path / "figure/b.png").stat().st_size > 5_000 and "evaluation every" in done.stdout
+    drawn = figures_read.texts(tmp_path / "figure/b.svg")
+    assert {"models in the program", "ms per model-step", measure.LRJAX, measure.DENSE} <= set(drawn)
+    assert "evaluation every" in done.stdout

@@ -8,8 +8,10 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
+import figures_read
 from conftest import QUICK, ROOT, command, many_commands
 from lrjax import stats
+from lrjax.plotting import style
 
 
 def read(path):
@@ -21,7 +23,9 @@ def test_a_sweep_writes_and_prints_what_it_says(swept):
     folder, printed = swept
     written = {p.name for p in folder.iterdir()} - {"analysis"}  # which other tests of this sweep make
     assert written == {"config.json", "lock", "checkpoints", "models.csv", "history.csv", "figures"}
-    assert (folder / "figures/fig3.png").stat().st_size > 10_000 and (folder / "figures/phases.png").stat().st_size > 10_000
+    assert style.COLOURS[0].lower() in figures_read.colours(folder / "figures/fig3.png"), "one condition"
+    four = {colour.lower() for colour in style.COLOURS[:4]}
+    assert four <= figures_read.colours(folder / "figures/phases.png"), "single, seen pair, unseen pair, its order"
     models, history = read(folder / "models.csv"), read(folder / "history.csv")
     assert len(models) == 4 and len(history) == 4 * 3
     columns = "loss single seen_pair seen_pair_order unseen_pair unseen_pair_in_set unseen_pair_order unseen_pair_label_set".split()
@@ -58,7 +62,8 @@ def test_the_ablation_needs_nothing_but_the_checkpoint(swept):
     )
     assert any(stats.format_interval(without - own, signed=True) in line for line in done.stdout.splitlines() if " EP  " in line)
     assert {"n_labels", "seed", "ablation", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set"} <= set(rows[0])
-    assert (folder / "figures/ablate_ep.png").stat().st_size > 10_000
+    three = {colour.lower() for colour in style.COLOURS[:3]}
+    assert three <= figures_read.colours(folder / "figures/ablate_ep.png"), "order, top-1, label set"
     assert {"fig3.png.json", "phases.png.json", "ablate_ep.png.json"} <= {p.name for p in (folder / "figures").iterdir()}
     # the steps of one run, a filter and the text encoder: other files, so nothing is overwritten
     step = folder / "checkpoints" / "20"
@@ -178,10 +183,18 @@ def bad(tmp, folder):
 @pytest.mark.parametrize(
     ("name", "tables", "figures"),
     [
-        ("decompose", ["shares", "term_maps"], ["shares", "terms_mean"]),
-        ("gradient", ["gradient", "gradient_predicts", "gradient_onset"], ["gradient_predicts", "gradient_phases"]),
-        ("gauge", ["gauge", "gauge_law"], ["gauge"]),
-        ("variants", ["variants", "variants_ablate"], ["variants", "variants_ablate"]),
+        ("decompose", ["shares", "term_maps"], {"shares": {"readout row", "EP"}, "terms_mean": {"EP", "sum"}}),
+        (
+            "gradient",
+            ["gradient", "gradient_predicts", "gradient_onset"],
+            {"gradient_predicts": {"order, unseen pairs", "N = 4", "N = 6"}, "gradient_phases": {"single", "seen pair"}},
+        ),
+        ("gauge", ["gauge", "gauge_law"], {"gauge": {"N = 4 labels", "N = 6 labels", "none", "EP"}}),
+        (
+            "variants",
+            ["variants", "variants_ablate"],
+            {"variants": {"order", "top-1", "label set"}, "variants_ablate": {"none", "EP", "what is taken away"}},
+        ),
     ],
 )
 def test_an_analysis_prints_and_writes_its_answer(swept, tmp_path, name, tables, figures):
@@ -190,9 +203,10 @@ def test_an_analysis_prints_and_writes_its_answer(swept, tmp_path, name, tables,
     assert done.returncode == 0, done.stderr
     assert "n_labels" in done.stdout
     assert {p.stem for p in (tmp_path / "analysis").glob("*.csv")} == set(tables)
-    drawn = [p for p in (tmp_path / "figures").iterdir() if p.suffix != ".json"]  # each has a record beside it
-    assert set(figures) <= {p.stem for p in drawn}
-    assert all(p.suffix == ".svg" and p.stat().st_size > 5000 for p in drawn)
+    drawn = {p.stem: p for p in (tmp_path / "figures").iterdir() if p.suffix != ".json"}  # each has a record beside it
+    assert all(path.suffix == ".svg" for path in drawn.values())
+    for figure, words in figures.items():
+        assert words <= set(figures_read.texts(drawn[figure])), figure
     assert {"model", "n_labels", "seed"} <= set(read(tmp_path / "analysis" / f"{tables[0]}.csv")[0])
 
 

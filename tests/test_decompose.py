@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+import figures_read
 from conftest import shake, tiny_model
 from lrjax import config
 from lrjax.analysis import decompose, gradient
@@ -133,16 +134,62 @@ def test_examples_are_chosen_by_accuracy():
     assert decompose.examples(np.array([0.7, 0.75]), 0.8, 0.6) == (None, None)
 
 
-def test_figures_are_drawn(trained, tmp_path):
-    _, run = trained
-    for encoder in ("vision", "text"):
-        answer = decompose.decompose(run, encoder).isel(layer=0)
-        tables = decompose.tables(run, encoder).isel(model=0)
-        drawn = [
-            figures.maps(answer.isel(model=0), "title", tmp_path / f"{encoder}.png"),
-            figures.by_label(tables, encoder, "title", tmp_path / f"{encoder}_label.svg"),
-            figures.shares(answer, tmp_path / f"{encoder}_shares.pdf"),
-        ]
-        assert all(path.stat().st_size > 5000 for path in drawn)
-    best = gradient.strongest(gradient.gradient(run))
-    assert gradient_figures.predictor(best.ratio.values, models_table(run), tmp_path / "p.png").stat().st_size > 5000
+@pytest.fixture(scope="module", params=["vision", "text"])
+def decomposed(trained, request):
+    """An encoder, and what `decompose` says of its layer."""
+    return request.param, decompose.decompose(trained[1], request.param).isel(layer=0)
+
+
+def test_maps_show_the_scores_of_each_term_and_head_less_the_mean_of_each_row(decomposed, drawn_figures, tmp_path):
+    encoder, answer = decomposed
+    assert figures.maps(answer.isel(model=0), "title", tmp_path / f"{encoder}.png").is_file()
+    shown = [axis for axis in drawn_figures[0].axes if axis.images]
+    names = (*figures.SHOWN, "sum")
+    assert [axis.get_title() for axis in shown[: len(names)]] == [*names]
+    scores = answer.scores.isel(model=0)
+    scores = scores - scores.mean("key")
+    for head, axes in enumerate(np.reshape(shown, (-1, len(names)))):
+        images = {name: np.ma.filled(axis.images[0].get_array(), np.nan) for name, axis in zip(names, axes, strict=True)}
+        for term in figures.SHOWN:
+            np.testing.assert_allclose(images[term], scores.sel(term=term, head=head), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(images["sum"], sum(images[term] for term in figures.SHOWN), rtol=1e-4, atol=1e-5)
+        limits = {axis.images[0].get_clim() for axis in axes}
+        assert len(limits) == 1 and min(limits)[0] == -min(limits)[1] < 0, "a head has one scale, white at 0"
+
+
+def test_a_row_of_labels_and_the_readouts_own_are_drawn_by_position(trained, decomposed, drawn_figures, tmp_path):
+    encoder, readout = decomposed[0], {"vision": "CLS", "text": "EOT"}[decomposed[0]]
+    tables = decompose.tables(trained[1], encoder).isel(model=0)
+    assert figures.by_label(tables, encoder, "title", tmp_path / f"{encoder}_label.svg").is_file()
+    ep = tables.EP - tables.EP.mean("key_position")
+    n_heads, axes = tables.sizes["head"], drawn_figures[0].axes
+    assert n_heads == 2 and axes[n_heads].get_ylabel() == f"query: {readout}"
+    for head in range(n_heads):
+        assert axes[head].images[0].get_array().shape == (5 + 6, tables.sizes["key_position"]), "all labels"
+        line = figures_read.points(axes[n_heads + head].lines[0])
+        np.testing.assert_allclose(line[:, 1], ep.sel(head=head, query_token=readout), rtol=1e-5, atol=1e-6)
+
+
+def test_shares_are_drawn_against_the_number_of_labels(decomposed, drawn_figures, tmp_path):
+    encoder, answer = decomposed
+    assert figures.shares(answer, tmp_path / f"{encoder}_shares.pdf").is_file()
+    of_readout, of_all, *ratios = drawn_figures[0].axes
+    assert [axis.get_title() for axis in (of_readout, of_all)] == ["readout row", "all rows"] and len(ratios) == 2
+    for axis, rows in ((of_readout, "readout"), (of_all, "all")):
+        series = figures_read.series(axis)
+        assert [*series] == [*figures.SHOWN, "(E+P)W(E+P)"]
+        for term in figures.SHOWN:
+            means = answer.share_all.sel(term=term, rows=rows).groupby("n_labels").mean()
+            np.testing.assert_allclose(series[term], np.stack([[4, 6], means], 1), rtol=1e-5, atol=1e-7)
+
+
+def test_a_predictor_is_drawn_against_what_it_predicts(trained, drawn_figures, tmp_path):
+    models = models_table(trained[1])
+    ratio = gradient.strongest(gradient.gradient(trained[1])).ratio.values
+    assert gradient_figures.predictor(ratio, models, tmp_path / "p.png").is_file()
+    for axis, metric in zip(drawn_figures[0].axes, ("unseen_pair_order", "unseen_pair"), strict=True):
+        series = figures_read.series(axis)
+        assert [*series] == ["N = 4", "N = 6"] and axis.get_xscale() == "log"
+        for n in (4, 6):
+            rows = models["n_labels"] == n
+            np.testing.assert_allclose(series[f"N = {n}"], np.stack([ratio, models[metric]], 1)[rows], rtol=1e-6)

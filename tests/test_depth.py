@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import figures_read
 from conftest import command, shake, tiny_model, tiny_sweep, untrained
 from experiments import common
 from lrjax.analysis import depth, gradient, models
@@ -184,11 +185,13 @@ def test_causal_takes_the_head_that_costs_most():
     ids=["depth", "left_right"],
 )
 def test_a_command_writes_what_it_says(deep, name, tables):
-    done = command(name, f"--ckpt={deep}")
+    done = command(name, f"--ckpt={deep}", "--format=svg")
     assert done.returncode == 0, done.stderr
     for table in tables:
         assert len((deep / "analysis" / f"{name}_{table}.csv").read_text().splitlines()) > 2
-    assert (deep / "figures" / f"{name}_paths.png").stat().st_size > 5000
+    drawn = figures_read.texts(deep / "figures" / f"{name}_paths.svg")
+    assert {"N = 4 labels", "change of order, unseen pairs"} <= {line for text in drawn for line in text.splitlines()}
+    assert any(text.startswith("through ") for text in drawn), "what a path goes through has a colour"
     assert "the strongest path" in done.stdout and "the head that costs most" in done.stdout
 
 

@@ -6,9 +6,10 @@ import pkgutil
 import subprocess
 import sys
 
+import figures_read
 import lrjax.plotting
 from conftest import ENVIRONMENT, ROOT
-from lrjax.plotting import style
+from lrjax.plotting import style, training
 
 DRAWS = """
 import importlib, pkgutil, sys
@@ -58,7 +59,9 @@ def test_the_users_matplotlib_is_as_it_was(tmp_path):
     done = subprocess.run(run, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "in_mine.png").read_bytes() == (tmp_path / "in_defaults.png").read_bytes()
-    assert (tmp_path / "in_mine.svg").stat().st_size > 10_000
+    titles = {title for title, _ in training.PANELS.values()}
+    assert titles <= set(figures_read.texts(tmp_path / "in_mine.svg"))
+    assert style.COLOURS[0].lower() in figures_read.colours(tmp_path / "in_mine.png")
 
 
 def test_every_figure_is_drawn_in_one_style():

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_cli import command
 
-from conftest import tiny_model, untrained
+import figures_read
+from conftest import command, tiny_model, untrained
 from experiments.heads import print_models
 from lrjax.analysis import heads
 from lrjax.analysis.ablate import ablate
@@ -128,7 +128,7 @@ def test_all_subsets_of_four_heads():
     assert str(error.value) == "n_heads=9: has 511 subsets of heads; expected at most 8 heads; leave pruning out (--nopruning)"
 
 
-def test_depth_and_numbers_of_heads_may_differ(tmp_path):
+def test_depth_and_numbers_of_heads_may_differ(drawn_figures, tmp_path):
     run = untrained(tiny_model(n_heads=1), tiny_model(n_heads=2, n_layers_vision=2, n_labels=4))
     answer = heads.heads(run)
     assert np.isnan(answer.head_bias[0, 1]).all() and np.isfinite(answer.head_bias[1]).all()
@@ -141,7 +141,9 @@ def test_depth_and_numbers_of_heads_may_differ(tmp_path):
     assert table["spread"][3] == pytest.approx(float(np.ptp(answer.head_bias[1].values)))  # over all layers
     assert heads.whole(table)["kept"].tolist() == ["0", "0+1"]
     assert heads.pruning(run, answer, [4])["model"].tolist() == [1, 1, 1]
-    assert figures.bias(heads.head_table(answer), tmp_path / "bias.png").stat().st_size > 5000
+    assert figures.bias(heads.head_table(answer), tmp_path / "bias.png").is_file()
+    shown = [len(points) for axis in drawn_figures[0].axes for points in figures_read.series(axis).values()]
+    assert sum(shown) == 1 + 4, "no head that a model does not have"
 
 
 def test_models_that_lack_a_layer_are_not_counted_there(answer, capsys):
@@ -153,14 +155,41 @@ def test_models_that_lack_a_layer_are_not_counted_there(answer, capsys):
     assert first[:2] == ["0", "2"] and second[:4] == ["1", "1", "1.000", "1.000"]
 
 
-def test_figures_are_drawn(run, answer, tmp_path):
-    grouped = heads.by_composition(heads.pruning(run, answer))
-    drawn = [
-        figures.bias(heads.head_table(answer), tmp_path / "bias.png"),
-        figures.by_distance(heads.distance_table(answer), tmp_path / "distance.svg"),
-        figures.pruning(grouped, {"unseen_pair_order": "order", "unseen_pair": "top-1"}, tmp_path / "pruning.pdf"),
-    ]
-    assert all(path.stat().st_size > 5000 for path in drawn)
+def test_the_bias_of_every_head_is_drawn_at_its_seed(answer, drawn_figures, tmp_path):
+    table = heads.head_table(answer)
+    assert figures.bias(table, tmp_path / "bias.png").is_file()
+    for axis, n in zip(drawn_figures[0].axes, (4, 6), strict=True):
+        assert axis.get_title() == f"N = {n} labels" and figures_read.level_lines(axis) == [0.5]
+        series = figures_read.series(axis)
+        assert [*series] == ["head 0", "head 1"]
+        for head in (0, 1):
+            own = select(table, (table["n_labels"] == n) & (table["head"] == head))
+            np.testing.assert_allclose(series[f"head {head}"][:, 1], own["head_bias"])
+            assert np.round(series[f"head {head}"][:, 0]).tolist() == own["seed"].tolist()
+
+
+def test_the_bias_by_distance_is_drawn_for_each_way_that_heads_lean(answer, drawn_figures, tmp_path):
+    table = heads.distance_table(answer)
+    assert figures.by_distance(table, tmp_path / "distance.svg").is_file()
+    for axis, n in zip(drawn_figures[0].axes, (4, 6), strict=True):
+        series, own = figures_read.series(axis), select(table, table["n_labels"] == n)
+        assert {f"heads that lean {lean}" for lean in own["leans"].tolist()} == set(series)
+        for lean in set(own["leans"].tolist()):
+            rows = select(own, own["leans"] == lean)
+            means = [[d, rows["bias_by_distance"][rows["distance"] == d].mean()] for d in range(1, 10)]
+            np.testing.assert_allclose(series[f"heads that lean {lean}"], means, rtol=1e-6)
+
+
+def test_pruning_is_drawn_by_how_many_heads_are_kept(run, answer, drawn_figures, tmp_path):
+    table = heads.by_composition(heads.pruning(run, answer))
+    measures = {"unseen_pair_order": "order", "unseen_pair": "top-1"}
+    assert figures.pruning(table, measures, tmp_path / "pruning.pdf").is_file()
+    panels = [(metric, n) for metric in measures for n in (4, 6)]
+    for axis, (metric, n) in zip(drawn_figures[0].axes, panels, strict=True):
+        assert axis.get_ylabel() in (measures[metric], "") and (axis.get_title() == f"N = {n} labels") == (metric == panels[0][0])
+        own = select(table, table["n_labels"] == n)
+        known = {(kept, value) for kept, value in zip(own["n_kept"].tolist(), own[metric].tolist(), strict=True)}
+        assert {(round(x), y) for x, y in figures_read.dots(axis)} == known
 
 
 def test_the_command_writes_what_it_says(trained):
@@ -170,4 +199,5 @@ def test_the_command_writes_what_it_says(trained):
     for name, rows in (("heads", 2 * 2), ("heads_labels", 2 * 2 * 20), ("heads_distance", 2 * 2 * 9), ("pruning", 2 * 3)):
         assert len((folder / f"analysis/{name}_N4.csv").read_text().splitlines()) == 1 + rows
     for name in ("heads", "heads_distance", "pruning"):
-        assert str(folder / f"figures/{name}_N4.svg") in done.stdout and (folder / f"figures/{name}_N4.svg").stat().st_size > 5000
+        assert str(folder / f"figures/{name}_N4.svg") in done.stdout
+        assert "N = 4 labels" in figures_read.texts(folder / f"figures/{name}_N4.svg")

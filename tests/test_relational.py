@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from test_gradient import tower_with
 
+import figures_read
 from conftest import many_commands, tiny_model, untrained
 from experiments.studies.study import ANSWERS
 from lrjax import stats
@@ -179,15 +180,34 @@ def test_tables_of_heads_and_models():
     assert by_model["size"][3] == abs(table["difference"][1:]).max()
 
 
-def test_figures_are_drawn(gated, tmp_path):
+def test_every_image_is_drawn_at_its_two_differences(gated, drawn_figures, tmp_path):
+    images = relational.images(gated, 0)
+    assert figures.scatter(images, "title", tmp_path / "scatter.svg").is_file()
+    panels = [(measure, head) for measure in figures.TERMS for head in images["head"].values]
+    for axis, (measure, head) in zip(drawn_figures[0].axes, panels, strict=True):
+        assert axis.get_xlabel().endswith(figures.TERMS[measure][1]) and axis.get_title() == f"head {head}"
+        place, label = (images[name].sel(measure=measure, head=head).values for name in ("delta_pe", "delta_label"))
+        to_right, series = images.to_right.sel(head=head).values, figures_read.series(axis)
+        for name, chosen in (("attends right", to_right > 0.5), ("attends left", to_right < 0.5)):
+            assert (name in series) == chosen.any()
+            if chosen.any():
+                np.testing.assert_allclose(series[name], np.stack([place, label], 1)[chosen], rtol=1e-6)
+
+
+def test_the_share_of_relational_images_is_drawn_beside_what_each_head_prefers(gated, drawn_figures, tmp_path):
     table = relational.head_table(relational.relational(gated))
     own = stats.select(table, table["model"] == 0)
-    drawn = [
-        figures.scatter(relational.images(gated, 0), "title", tmp_path / "scatter.svg"),
-        figures.bars(own, "title", tmp_path / "bars.pdf"),
-        figures.claim(table, tmp_path / "claim.png"),
-    ]
-    assert all(path.stat().st_size > 5000 for path in drawn)
+    assert figures.bars(own, "title", tmp_path / "bars.pdf").is_file()
+    assert figures.claim(table, tmp_path / "claim.png").is_file()
+    bars, claim = drawn_figures
+    series = figures_read.series(bars.axes[0])
+    assert figures_read.tick_labels(bars.axes[0]) == [f"head {head}" for head in own["head"]]
+    for name, label in (figures.BARS | {"difference": "P(attends right) - P(attends left)"}).items():
+        np.testing.assert_allclose(series[label][:, 1], own[name], rtol=1e-6)
+    shown = [figures_read.series(axis) for axis in claim.axes]
+    for name, label in figures.BARS.items():
+        dots = sorted(tuple(dot) for series in shown for dot in series[label].tolist())
+        np.testing.assert_allclose(dots, sorted(zip(abs(table["difference"]), table[name], strict=True)), rtol=1e-6)
 
 
 def test_the_command_writes_what_it_says(trained, tmp_path):

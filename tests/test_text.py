@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_cli import command
 
-from conftest import tiny_model, untrained
+import figures_read
+from conftest import command, tiny_model, untrained
 from lrjax.analysis import text
 from lrjax.data.scenes import FIRST_LABEL, captions_of
 from lrjax.gates import parse_gates
@@ -98,8 +98,17 @@ def test_cosines_are_means_over_all_twos_of_embeddings(tiny):
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
-def test_answers_of_a_sweep_and_their_figures(run, tmp_path):
-    answer, swap = text.attention(run), text.swap(run)
+@pytest.fixture(scope="module")
+def answer(run):
+    return text.attention(run)
+
+
+@pytest.fixture(scope="module")
+def swap(run):
+    return text.swap(run)
+
+
+def test_answers_of_a_sweep(answer, swap):
     np.testing.assert_allclose(answer.attention.sum("token"), 1, atol=1e-5)
     assert np.isnan(swap.cosine.sel(kind="caption", fact="same")).all()  # one relation word says a fact in one way
     gone = 1 - swap.cosine.sel(kind="image")
@@ -109,12 +118,45 @@ def test_answers_of_a_sweep_and_their_figures(run, tmp_path):
     together = text.of_a_model(answer)
     assert (together.n_first + together.n_second <= 2).all()
     assert int(together.n_first.sum()) == (table["whatever"] == "first").sum()
-    drawn = [
-        figures.odds(table, tmp_path / "odds.png"),
-        figures.attention(table, tmp_path / "attention.svg"),
-        figures.swap(text.tidy(swap[["cosine"]]), tmp_path / "swap.pdf"),
-    ]
-    assert all(path.stat().st_size > 5000 for path in drawn)
+
+
+def test_the_odds_of_every_head_are_drawn_at_its_seed(answer, drawn_figures, tmp_path):
+    table = text.head_table(answer)
+    assert figures.odds(table, tmp_path / "odds.png").is_file()
+    panels = [(labels, n) for labels in ("held-out", "trained") for n in (4, 6)]
+    for axis, (labels, n) in zip(drawn_figures[0].axes, panels, strict=True):
+        assert axis.get_title() == f"N = {n} labels\nlabels {labels}" and figures_read.level_lines(axis) == [0]
+        series, of_set = figures_read.series(axis), labels.replace("-", "")
+        assert [*series] == ["head 0", "head 1"]
+        for head in (0, 1):
+            own = (table["set"] == of_set) & (table["n_labels"] == n) & (table["head"] == head)
+            np.testing.assert_allclose(series[f"head {head}"][:, 1], table["log_odds"][own], rtol=1e-6)
+
+
+def test_attention_is_drawn_token_by_token_for_what_heads_prefer(answer, drawn_figures, tmp_path):
+    table = text.head_table(answer)
+    assert figures.attention(table, tmp_path / "attention.svg").is_file()
+    for axis, n in zip(drawn_figures[0].axes, (4, 6), strict=True):
+        tokens = figures_read.tick_labels(axis)
+        assert axis.get_title() == f"N = {n} labels" and tokens == ["first", "relation", "second", "EOT"]
+        own = (table["set"] == "heldout") & (table["n_labels"] == n)
+        of_kinds = {figures.WHATEVER[kind]: own & (table["whatever"] == kind) for kind in set(table["whatever"][own].tolist())}
+        series = figures_read.series(axis)
+        assert set(series) == set(of_kinds)
+        for name, rows in of_kinds.items():
+            means = [table[f"attention_{token}"][rows].mean() for token in tokens]
+            np.testing.assert_allclose(series[name][:, 1], means, rtol=1e-6)
+
+
+def test_the_swap_test_is_drawn_by_what_two_facts_share(swap, drawn_figures, tmp_path):
+    assert figures.swap(text.tidy(swap[["cosine"]]), tmp_path / "swap.pdf").is_file()
+    for axis, n in zip(drawn_figures[0].axes, (4, 6), strict=True):
+        series, facts = figures_read.series(axis), [name.replace("\n", " ") for name in figures_read.tick_labels(axis)]
+        assert {*series} == {"captions", "images"}
+        for kind in ("caption", "image"):
+            own = swap.cosine.sel(kind=kind).where(swap.n_labels == n, drop=True).mean("model")
+            known = [float(own.sel(fact=fact)) for fact in facts if np.isfinite(own.sel(fact=fact))]
+            np.testing.assert_allclose(series[f"{kind}s"][:, 1], known, rtol=1e-5)
 
 
 def test_every_layer_and_word():
@@ -125,8 +167,8 @@ def test_every_layer_and_word():
     assert np.isfinite(text.swap(run).cosine).all()
 
 
-def test_layers_that_a_model_lacks_have_no_count(run):
-    answer = text.attention(run)[["prefers_first"]]
+def test_layers_that_a_model_lacks_have_no_count(answer):
+    answer = answer[["prefers_first"]]
     model = answer.model.values
     lacking = answer.where(answer.model > model[0])
     together = text.of_a_model(lacking)
@@ -140,4 +182,5 @@ def test_the_command_writes_what_it_says(trained):
     for name, rows in (("text", 2 * 2 * 2), ("text_swap", 2 * 2 * 5)):
         assert len((folder / f"analysis/{name}_N4.csv").read_text().splitlines()) == 1 + rows
     for name in ("text", "text_attention", "text_swap"):
-        assert str(folder / f"figures/{name}_N4.svg") in done.stdout and (folder / f"figures/{name}_N4.svg").stat().st_size > 5000
+        assert str(folder / f"figures/{name}_N4.svg") in done.stdout
+        assert {"seed", "token of the caption", "what two facts share"} & set(figures_read.texts(folder / f"figures/{name}_N4.svg"))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import figures_read
 from conftest import shake, tiny_model
 from lrjax import config
 from lrjax.analysis.models import tidy
@@ -156,7 +157,7 @@ def test_a_hand_built_head_is_found(head, lean, reads, margin):
     assert without[f"head {head}"] == 0.5 and without["b_O"] == (margin > 0)
 
 
-def test_all_models_at_once_named_axes_and_ranks(trained, tmp_path):
+def test_all_models_at_once_named_axes_and_ranks(trained, drawn_figures, tmp_path):
     _, run = trained
     answer = values(run, n_labels=[6])
     assert answer["mean"].dims == ("model", "part") and answer.model.values.tolist() == [2, 3]
@@ -167,7 +168,13 @@ def test_all_models_at_once_named_axes_and_ranks(trained, tmp_path):
     np.testing.assert_array_equal(by_rank["mean"].sel(part=["head #1", "head #2"]).values, mine)
     table = tidy(answer[list(PARTS)])
     assert len(table["part"]) == 2 * len(answer.part) and set(table["n_labels"].tolist()) == {6}
-    assert attribution(tidy(by_rank), "title", tmp_path / "values.png").stat().st_size > 5000
+    assert attribution(tidy(by_rank), "title", tmp_path / "values.png").is_file()
+    mean, sd, order = drawn_figures[0].axes
+    assert figures_read.tick_labels(order) == by_rank.part.values.tolist()
+    for axis, measure in ((mean, "mean"), (sd, "sd")):
+        shown = figures_read.series(axis)["N = 6 labels"]
+        np.testing.assert_allclose(shown[:, 1], by_rank[measure].mean("model"), rtol=1e-5, atol=1e-7)
+    assert [figures_read.level_lines(axis) for axis in (mean, sd, order)] == [[0], [0], [0.5]]
 
 
 def test_shapes_that_differ_are_asked_together():
