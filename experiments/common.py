@@ -1,10 +1,10 @@
 """What every analysis command shares: which sweep it asks, and where its answer goes.
 
-    answers.define_flags()                                  # --ckpt --labels --where --out --format --encoder
+    common.define_flags()                                  # --ckpt --labels --where --out --format --encoder
     ...
-    run = answers.restore()
-    answers.write_table("shares", table)
-    answers.draw("shares", figures.shares, answer)
+    run = common.restore()
+    common.write_table("shares", table)
+    common.draw("shares", figures.shares, answer)
 
 An answer is a CSV under `analysis/` and figures under `figures/` of the sweep's workdir (or of --out), each with a record of what
 it was computed from (`results`). Every flag that is given, and the step where --ckpt names one, is part of a file's name: another
@@ -24,6 +24,7 @@ from lrjax.analysis.ablate import ablate, ablate_each
 from lrjax.analysis.models import check_encoder, fields_of, healthy, of_labels, tidy, where
 from lrjax.gates import NONE
 from lrjax.plotting import encoders as figures
+from lrjax.plotting.style import Figure
 from lrjax.stats import Table, format_interval, format_table, groups, least
 from lrjax.storage import checkpoint, results, workdir
 from lrjax.training.retrieval import ends
@@ -166,10 +167,10 @@ def write_table(name: str, table: Table) -> Path:
     return csv
 
 
-def draw(name: str, figure: Callable[..., Path], *args, **kwargs) -> Path:
+def draw(name: str, figure: Callable[..., Figure], *args, **kwargs) -> Path:
     """Draw `figure(*args, path, **kwargs)` in the format of --format and print where it is."""
     path, record = place("figures", name, flags.FLAGS.format)
-    drawn = figure(*args, path, **kwargs)
-    results.sign(drawn, record)
-    print(drawn)
-    return drawn
+    figure(*args, path=path, **kwargs)
+    results.sign(path, record)
+    print(path)
+    return path

@@ -41,7 +41,8 @@ def main() -> None:
         steps = int(chosen["step"].max())
         values = stage(folder / "confirm", regime.configurations(chosen, CONFIRM.value), regime.FRESH, steps)
         tell(folder, "confirm", regime.at_steps_of(values, chosen))
-    print(figures.regime_map(screen, full, folder / f"regime.{FORMAT.value}"))
+    figures.regime_map(screen, full, path := folder / f"regime.{FORMAT.value}")
+    print(path)
 
 
 def stage(folder: Path, configurations, seeds, steps: int):

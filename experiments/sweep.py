@@ -34,10 +34,9 @@ def main() -> None:
         return
     table = models_table(run)
     workdir.write_tables(folder, run)
-    drawn = [
-        training.fig3(table, folder / "figures/fig3.png"),
-        training.phases(history_table(run), folder / "figures/phases.png"),
-    ]
+    drawn = [folder / "figures/fig3.png", folder / "figures/phases.png"]
+    training.fig3(table, drawn[0])
+    training.phases(history_table(run), drawn[1])
     record = results.Record(f"step {run.step}", "command: sweep", {}, results.code_of(training.fig3))
     for path in drawn:
         results.sign(path, record)

@@ -113,7 +113,7 @@ def figures(study: Study, folder: Path, regime_folder: Path | None):
     """(path, caption) of every figure, drawn from the study's tables."""
 
     def drawn(name, figure, *args, **kwargs):
-        return shrink(figure(*args, folder / f"{name}.png", **kwargs))
+        return shrink(figure(*args, **kwargs), folder / f"{name}.png")
 
     for part in (part for part in VARIANTS if study.has(part)):
         yield from figures_of_variant(study, part, drawn)

@@ -162,7 +162,7 @@ def small_labels(screen: Table) -> str:
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, title = study.models(part), TITLES[part]
-    draw = lambda name, figure, *args: shrink(figure(*args, folder / f"encoders_{name}.png"))
+    draw = lambda name, figure, *args: shrink(figure(*args), folder / f"encoders_{name}.png")
     caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
     yield draw(part, figures.accuracies, models, AXES[part], title), caption
     if part == "training_ablation":
@@ -187,10 +187,10 @@ def one_head_section(page: Page, found_in: Path, report: Path) -> None:
         return
     for name, table in tables.items():
         write_csv(report / "encoders" / f"one_head_{name}.csv", table)
-    figure = figures.search(tables["screen"], tables["full"], one_head.RANGES, report / "figures" / "encoders_one_head.png")
+    figure = figures.search(tables["screen"], tables["full"], one_head.RANGES)
     screened, trained_in_full = (len(tables[name]["model"]) for name in ("screen", "full"))
     caption = f"{screened} configurations screened, the best {trained_in_full} trained in full. `python -m experiments.one_head`"
-    page.figure(shrink(figure), caption)
+    page.figure(shrink(figure, report / "figures" / "encoders_one_head.png"), caption)
     succeed = lambda name, column=TOP1: int((tables[name][column] > one_head.GENERALISES).sum())
     page.text(
         f"Of {screened} configurations drawn at random {search.said(tables['screen'][TOP1])} (share, 95 % interval) have a top-1 "

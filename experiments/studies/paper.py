@@ -167,7 +167,7 @@ def of_routes(study: Study, part: str) -> list[dict[str, str]]:
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, curves, title = study.models(part), study.answer(part, "curves"), TITLES[part]
-    draw = lambda name, figure, *args: shrink(figure(*args, folder / f"printed_{part}{name}.png"))
+    draw = lambda name, figure, *args: shrink(figure(*args), folder / f"printed_{part}{name}.png")
     command = f"`make sweep CONFIG=experiments/configs/{part}.py`"
     if part == "initial_values":
         yield draw("", own_figures.phase_diagram, models), f"Is label diversity a driver, or a remedy? {command}"

@@ -303,7 +303,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, title = study.models(part), TITLES[part]
     axes = varying(models, CONDITIONS) or ("n_labels",)
-    draw = lambda name, figure, *args: shrink(figure(*args, folder / f"tasks_{part}{name}.png"))
+    draw = lambda name, figure, *args: shrink(figure(*args), folder / f"tasks_{part}{name}.png")
     caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
     shown = MEASURED.get(part, MEASURES)
     yield draw("", figures.conditions, models, axes, f"{title}: unseen", shown, "accuracy, unseen"), caption

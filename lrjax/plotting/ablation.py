@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.gradient import POSITION_TERMS, scale_ratio
-from lrjax.plotting.style import COLOURS, MARKERS, conditions_of, finish, left_out, line, save, styled, subplots
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, mean_interval, select
 from lrjax.training.retrieval import MEASURES
 
 
 @styled
-def ablation(table: Table, title: str, measures: dict[str, str], path: Path) -> Path:
+def ablation(table: Table, title: str, measures: dict[str, str], path: Path | None = None) -> Figure:
     """`measures` (column -> name) of unseen pairs under each ablation: a panel per N and condition; seeds as dots."""
     panels = {
         f"N = {n} labels" + (f", {name}" if name else ""): chosen[table["n_labels"][chosen] == n]
@@ -34,7 +34,7 @@ def ablation(table: Table, title: str, measures: dict[str, str], path: Path) -> 
 
 
 @styled
-def gauge(table: Table, path: Path) -> Path:
+def gauge(table: Table, path: Path | None = None) -> Figure:
     """`gauge.moved`'s table: order on unseen pairs under each ablation, a series a place of the CLS vector, a panel per N."""
     labels, places = sorted(set(table["n_labels"].tolist())), list(dict.fromkeys(table["cls"].tolist()))
     names = list(dict.fromkeys(table["ablation"].tolist()))
@@ -54,7 +54,7 @@ def gauge(table: Table, path: Path) -> Path:
 
 
 @styled
-def doses(table: Table, path: Path) -> Path:
+def doses(table: Table, path: Path | None = None) -> Figure:
     """Dose-response: order, label set and top-1 against the gate of a term, a panel a term (or sum of terms), all N pooled by
     seed.
     """
@@ -74,7 +74,7 @@ def doses(table: Table, path: Path) -> Path:
 
 
 @styled
-def ratio(carried: Table, table: Table, path: Path) -> Path:
+def ratio(carried: Table, table: Table, path: Path | None = None) -> Figure:
     """Against the ratio of initial scales E:P, a row per N: which term carries the gradient, and order with terms at zero."""
     labels = sorted(set(carried["n_labels"].tolist()))
     figure, axes = subplots(len(labels), 2, figsize=(8, 2.9 * len(labels)), sharex=True, squeeze=False)

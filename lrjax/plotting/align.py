@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.plotting.style import conditions_of, line, save, styled, subplots
+from lrjax.plotting.style import Figure, conditions_of, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, select
 
 SPACES = {"E": "Token rows E", "OV": "What heads write, E W_V W_O W_proj", "embedding": "Embedding of the label alone"}
@@ -21,7 +21,7 @@ PANELS = {
 
 
 @styled
-def alignment(table: Table, n_heldout: int, path: Path) -> Path:
+def alignment(table: Table, n_heldout: int, path: Path | None = None) -> Figure:
     """Measures on held-out labels (rows) in each space (columns, and conditions) against N, a line a fit."""
     rows_of = {space: table["space"] == space for space in SPACES}  # a model in depth has no OV
     columns = [(s, name, rows[rows_of[s][rows]]) for s in SPACES for name, rows in conditions_of(table).items()]

@@ -8,14 +8,14 @@ from matplotlib.patches import Rectangle
 
 from lrjax.analysis.decompose import LEARNED
 from lrjax.models.attention import ROW_CONSTANT, TERMS
-from lrjax.plotting.style import COLOURS, line, save, styled, subplots
+from lrjax.plotting.style import COLOURS, Figure, line, save, styled, subplots
 from lrjax.stats import groups
 
 SHOWN = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
 
 @styled
-def maps(answer: xr.Dataset, title: str, path: Path) -> Path:
+def maps(answer: xr.Dataset, title: str, path: Path | None = None) -> Figure:
     """`scores` [term, head, query, key] of one model or a mean: a column a term, a row a head; in each row of scores its mean taken
     away, since softmax does. The readout's row is outlined.
     """
@@ -42,7 +42,7 @@ def maps(answer: xr.Dataset, title: str, path: Path) -> Path:
 
 
 @styled
-def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path) -> Path:
+def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path | None = None) -> Figure:
     """EP of one model, E W_QK P^T: a row a label (and the readout token), a column a key position; a panel a head. (Fig 5)"""
     readout = "CLS" if encoder == "vision" else "EOT"
     n_special = 6
@@ -74,7 +74,7 @@ def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path) -> Path:
 
 
 @styled
-def shares(answer: xr.Dataset, path: Path) -> Path:
+def shares(answer: xr.Dataset, path: Path | None = None) -> Figure:
     """What each term holds of the scores, against N: its share of the variance (above), and the ratio of standard deviations
     (below); of the readout row and of all rows; seeds as dots. (E+P)W(E+P) is EE + EP + PE + PP.
     """

@@ -6,13 +6,28 @@ import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES, POSITION_TERMS
 from lrjax.plotting.ablation import bars
-from lrjax.plotting.style import COLOURS, MARKERS, conditions_of, finish, grid, left_out, legend, line, save, styled, subplots
+from lrjax.plotting.style import (
+    COLOURS,
+    MARKERS,
+    Figure,
+    conditions_of,
+    finish,
+    grid,
+    left_out,
+    legend,
+    line,
+    save,
+    styled,
+    subplots,
+)
 from lrjax.stats import ACCURACY, Table, groups, select
 from lrjax.training.retrieval import MEASURES, ends
 
 
 @styled
-def conditions(models: Table, axes: tuple[str, ...], title: str, measures: dict[str, str], y_label: str, path: Path) -> Path:
+def conditions(
+    models: Table, axes: tuple[str, ...], title: str, measures: dict[str, str], y_label: str, path: Path | None = None
+) -> Figure:
     """`measures` (column -> name) of every combination of `axes`, a panel per N: mean, 95 % interval, models as dots."""
     labels, keys = sorted(set(models["n_labels"].tolist())), list(groups(models, axes))
     size = (max(0.62 * len(keys) + 2.5, 7), 2.3 * len(labels) + 1.2)  # title and legend stand side by side
@@ -36,20 +51,20 @@ def conditions(models: Table, axes: tuple[str, ...], title: str, measures: dict[
 
 
 @styled
-def accuracies(models: Table, axes: tuple[str, ...], title: str, path: Path) -> Path:
+def accuracies(models: Table, axes: tuple[str, ...], title: str, path: Path | None = None) -> Figure:
     """Accuracies on unseen pairs by condition."""
     return conditions(models, axes, f"{title}: unseen pairs", MEASURES, "accuracy, unseen pairs", path)
 
 
 @styled
-def shares(carried: Table, axes: tuple[str, ...], path: Path) -> Path:
+def shares(carried: Table, axes: tuple[str, ...], path: Path | None = None) -> Figure:
     """Which term carries the position gradient of a model's best head, by condition. From `gradient.carried`."""
     terms = {f"share_{term}": term for term in POSITION_TERMS}
     return conditions(carried, axes, "What the gradient of the best head is made of", terms, "share of the gradient", path)
 
 
 @styled
-def order_in_training(history: Table, path: Path) -> Path:
+def order_in_training(history: Table, path: Path | None = None) -> Figure:
     """Order on unseen pairs during training, a line a condition (gates), a panel per N."""
     labels, names = sorted(set(history["n_labels"].tolist())), conditions_of(history)
     figure, axes = subplots(1, len(labels), figsize=(4 * len(labels), 3.6), sharey=True, squeeze=False)
@@ -66,7 +81,7 @@ def order_in_training(history: Table, path: Path) -> Path:
 
 
 @styled
-def layers(table: Table, path: Path) -> Path:
+def layers(table: Table, path: Path | None = None) -> Figure:
     """The position gradient of every head, layer by layer: |gradient| as dots, a panel per N and condition."""
     figure, panels = grid(table)
     for axis, part in panels:
@@ -85,7 +100,7 @@ def layers(table: Table, path: Path) -> Path:
 
 
 @styled
-def paths(table: Table, path: Path) -> Path:
+def paths(table: Table, path: Path | None = None) -> Figure:
     """Path patching: the change of order when what a sender tells one receiver is of the swapped scene, by what it goes through; a
     dot a path.
     """
@@ -105,7 +120,7 @@ def paths(table: Table, path: Path) -> Path:
 
 
 @styled
-def rows(table: Table, axis_name: str, path: Path) -> Path:
+def rows(table: Table, axis_name: str, path: Path | None = None) -> Figure:
     """What the terms of CLS's row give a pixel, in each model's best head, turned to lean right; a panel per N and value of a
     field. From `gradient.rows_of_best`. EB + BB is one line; terms that are nothing are left out.
     """
@@ -131,7 +146,7 @@ def rows(table: Table, axis_name: str, path: Path) -> Path:
 
 
 @styled
-def search(screen: Table, full: Table, ranges: dict[str, tuple[float, float]], path: Path) -> Path:
+def search(screen: Table, full: Table, ranges: dict[str, tuple[float, float]], path: Path | None = None) -> Figure:
     """The search for one head: top-1 that a configuration reaches against each field that was drawn."""
     figure, axes = subplots(1, len(ranges), figsize=(2.7 * len(ranges), 3.1), sharey=True)
     for axis, name in zip(axes, ranges, strict=True):

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES, prediction, recorded
-from lrjax.plotting.style import COLOURS, LINES, MARKERS, finish, save, styled, subplots
+from lrjax.plotting.style import COLOURS, LINES, MARKERS, Figure, finish, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, mean_interval, select
 
 
 @styled
-def predictor(ratio: np.ndarray, models: Table, path: Path) -> Path:
+def predictor(ratio: np.ndarray, models: Table, path: Path | None = None) -> Figure:
     """`ratio` [M], each model's greatest |position_gradient| / label_spread, against its order and its top-1 on unseen pairs."""
     figure, axes = subplots(1, 2, figsize=(8.5, 3.4), sharex=True)
     found = prediction(ratio, models)
@@ -35,7 +35,7 @@ def predictor(ratio: np.ndarray, models: Table, path: Path) -> Path:
 
 
 @styled
-def phases(history: Table, path: Path) -> Path:
+def phases(history: Table, path: Path | None = None) -> Figure:
     """App C with the gradient on the same axis: the three generalisations and the greatest |position_gradient|, a panel per N."""
     by_n = groups(history, ("n_labels",))
     figure, axes = subplots(1, len(by_n), figsize=(3.2 * len(by_n) + 0.8, 3.1), sharey=True, squeeze=False)

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.heads import DIRECTIONS, LEFT, RIGHT
-from lrjax.plotting.style import COLOURS, MARKERS, beside, finish, grid, legend, line, save, styled
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, beside, finish, grid, legend, line, save, styled
 from lrjax.stats import ACCURACY, Table, groups, select
 
 LEANS = ("left", "right", "neither")
 
 
 @styled
-def bias(table: Table, path: Path) -> Path:
+def bias(table: Table, path: Path | None = None) -> Figure:
     """Fig 4c of the paper, over seeds: every head's bias, and its range over pairs of labels. From `heads.head_table`."""
     figure, panels = grid(table, ("layer",))
     n_heads = len(set(table["head"].tolist()))
@@ -39,7 +39,7 @@ def bias(table: Table, path: Path) -> Path:
 
 
 @styled
-def by_distance(table: Table, path: Path) -> Path:
+def by_distance(table: Table, path: Path | None = None) -> Figure:
     """The bias of heads against the distance of the objects: heads that lean left, right and neither. Columns head_bias and leans,
     a row per model, layer, head and distance.
     """
@@ -60,7 +60,7 @@ def by_distance(table: Table, path: Path) -> Path:
 
 
 @styled
-def pruning(table: Table, measures: dict[str, str], path: Path) -> Path:
+def pruning(table: Table, measures: dict[str, str], path: Path | None = None) -> Figure:
     """App K of the paper: `measures` (column -> name) against how many heads are kept, by which ways these lean.
 
     From `heads.by_composition`.

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrjax.plotting.style import COLOURS, LINES, MARKERS, finish, line, save, styled, subplots
+from lrjax.plotting.style import COLOURS, LINES, MARKERS, Figure, finish, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, select
 from lrjax.training.retrieval import MEASURES
 
 
 @styled
-def head_bias(bias: xr.DataArray, path: Path) -> Path:
+def head_bias(bias: xr.DataArray, path: Path | None = None) -> Figure:
     """head_bias [model, head]: a column of dots a seed, a panel per N."""
     by_n = groups({"n": bias.n_labels.values}, ("n",))
     figure, axes = subplots(1, len(by_n), figsize=(3.2 * len(by_n) + 0.8, 3.2), sharey=True, squeeze=False)
@@ -31,7 +31,7 @@ def head_bias(bias: xr.DataArray, path: Path) -> Path:
 
 
 @styled
-def dose(rows: xr.Dataset, doses: Table, gate: float, path: Path) -> Path:
+def dose(rows: xr.Dataset, doses: Table, gate: float, path: Path | None = None) -> Figure:
     """One dose of EP. rows: EP, PP, BP [head, pixel] of one model's CLS row, drawn with EP at `gate`; doses: `ablate`'s table of
     EP=0 .. EP=1, drawn whole, `gate` marked.
     """

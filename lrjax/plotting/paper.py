@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.plotting.style import COLOURS, MARKERS, conditions_of, finish, left_out, line, save, styled, subplots
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, select
 from lrjax.training.retrieval import MEASURES
 
@@ -12,7 +12,7 @@ SCALES = ("e_scale", "p_scale")
 
 
 @styled
-def phase_diagram(models: Table, path: Path) -> Path:
+def phase_diagram(models: Table, path: Path | None = None) -> Figure:
     """Accuracies on unseen pairs over initial scales x N: a panel a measure, a cell the mean over seeds."""
     labels, scales = sorted(set(models["n_labels"].tolist())), sorted(groups(models, SCALES), reverse=True)
     cells = groups(models, ("n_labels", *SCALES))
@@ -33,7 +33,7 @@ def phase_diagram(models: Table, path: Path) -> Path:
 
 
 @styled
-def in_training(curves: Table, path: Path) -> Path:
+def in_training(curves: Table, path: Path | None = None) -> Figure:
     """Top-1 on unseen pairs against steps: a panel per N, a line a condition."""
     labels, named = sorted(set(curves["n_labels"].tolist())), conditions_of(curves)
     figure, axes = subplots(1, len(labels), figsize=(3 * len(labels) + 0.6, 3.5), sharey=True, squeeze=False)
@@ -50,7 +50,7 @@ def in_training(curves: Table, path: Path) -> Path:
 
 
 @styled
-def when(found: dict[str, Table], lr: float, path: Path) -> Path:
+def when(found: dict[str, Table], lr: float, path: Path | None = None) -> Figure:
     """The step at which top-1 is .5 against weight decay and against initial scale, and lr wd times that step below: models as
     dots; a triangle is a model that has not got there by the last step.
 
@@ -77,7 +77,7 @@ def when(found: dict[str, Table], lr: float, path: Path) -> Path:
 
 
 @styled
-def multiplier(best: Table, ablated: Table, path: Path) -> Path:
+def multiplier(best: Table, ablated: Table, path: Path | None = None) -> Figure:
     """EP's share of the gradient of EP and PP against the multiplier m, beside m / (m + 1); and order with terms at zero: a row for
     E_cls decayed, one for not. From `strongest` and `ratio`.
     """

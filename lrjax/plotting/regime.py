@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.regime import ROWS
-from lrjax.plotting.style import COLOURS, save, styled, subplots
+from lrjax.plotting.style import COLOURS, Figure, save, styled, subplots
 from lrjax.stats import Table
 
 
 @styled
-def regime_map(screen: Table, full: Table, path: Path) -> Path:
+def regime_map(screen: Table, full: Table, path: Path | None = None) -> Figure:
     """Small multiples over (p_scale, e_scale): a panel a row of the signature, and how many hold at once.
 
     Small dots: configurations that were screened only; large ones: trained in full.

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.relational import MEASURES
-from lrjax.plotting.style import COLOURS, MARKERS, finish, grid, legend, save, styled, subplots
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, finish, grid, legend, save, styled, subplots
 from lrjax.stats import Table
 
 TERMS = {name: tuple("+".join(terms) for terms in pair) for name, pair in MEASURES.items()}  # ("EE", "EP") ...
@@ -14,7 +14,7 @@ BARS = {"relational_printed": "P(relational), EE and EP", "relational_sums": "P(
 
 
 @styled
-def scatter(images: xr.Dataset, title: str, path: Path) -> Path:
+def scatter(images: xr.Dataset, title: str, path: Path | None = None) -> Figure:
     """Fig 5c: Delta_label against Delta_pe of one model's images (`relational.images`), a panel a head, a row a measure. Between
     the diagonals |Delta_label| = |Delta_pe| on either side of 0, grey, the place decides. Colour: the object that CLS attends to.
     """
@@ -43,7 +43,7 @@ def scatter(images: xr.Dataset, title: str, path: Path) -> Path:
 
 
 @styled
-def bars(table: Table, title: str, path: Path) -> Path:
+def bars(table: Table, title: str, path: Path | None = None) -> Figure:
     """Fig 5d: P(relational) of each head of one model, beside P(attends right) - P(attends left). From `relational.head_table`."""
     figure, axis = subplots(figsize=(1.2 * len(table["head"]) + 2.4, 3.4))
     shown = {**BARS, "difference": "P(attends right) - P(attends left)"}
@@ -59,7 +59,7 @@ def bars(table: Table, title: str, path: Path) -> Path:
 
 
 @styled
-def claim(table: Table, path: Path) -> Path:
+def claim(table: Table, path: Path | None = None) -> Figure:
     """P(relational) against |P(attends right) - P(attends left)|, a dot a head of every model: the paper says they are about equal.
     From `relational.head_table`.
     """

@@ -10,8 +10,8 @@ from pathlib import Path
 from textwrap import wrap
 
 import matplotlib
+import matplotlib.figure
 import numpy as np
-from matplotlib.figure import Figure
 
 from lrjax.config import AXES, STATIC
 from lrjax.stats import Table, groups, mean_interval, select, varying
@@ -34,8 +34,15 @@ STYLE = {
 }
 
 
-def styled(draw: Callable[..., Path]) -> Callable[..., Path]:
-    """Decorate a function that draws and saves a figure: STYLE holds until it returns. (matplotlib makes ticks when it saves.)"""
+class Figure(matplotlib.figure.Figure):
+    """A figure that notebooks show, although no pyplot knows of it."""
+
+    def _repr_png_(self) -> bytes:
+        return _rendered(self, "png")
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Decorate a function that draws a figure: STYLE holds until it returns."""
     return matplotlib.rc_context(STYLE)(draw)
 
 
@@ -45,12 +52,18 @@ def subplots(n_rows: int = 1, n_columns: int = 1, *, figsize: tuple[float, float
     return figure, figure.subplots(n_rows, n_columns, **shared)
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure in the format of its suffix (svg, pdf, png)."""
+def save(figure: Figure, path: Path | None) -> Figure:
+    """Write a figure in the format of the suffix of `path` (svg, pdf, png), if a path is given. Returns the figure."""
+    if path is not None:
+        write_atomically(path, _rendered(figure, path.suffix[1:] or None))
+    return figure
+
+
+@matplotlib.rc_context(STYLE)  # matplotlib makes the ticks of a figure when it saves the figure
+def _rendered(figure: Figure, format: str | None) -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:] or None)
-    write_atomically(path, content.getvalue())
-    return path
+    figure.savefig(content, format=format)
+    return content.getvalue()
 
 
 def finish(axis, x_label: str, y_label: str, title: str, chance: float | None = None) -> None:
@@ -94,11 +107,11 @@ def in_lines(name: str, width: int = 30) -> str:
     return "\n".join(line for axis in name.split(", ") for line in wrap(axis.replace(",", ", "), width))
 
 
-def shrink(path: Path, colours: int = 96) -> Path:
-    """A PNG with few colours, a third of its size: reports carry many."""
+def shrink(figure: Figure, path: Path, colours: int = 96) -> Path:
+    """Write a figure as a PNG with few colours, a third of its size: reports carry many. Returns the path."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(_rendered(figure, "png"))) as image:
         small = image.convert("RGB").quantize(colours)
     content = io.BytesIO()
     small.save(content, "PNG", optimize=True)

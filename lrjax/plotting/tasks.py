@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.plotting.ablation import bars
-from lrjax.plotting.style import COLOURS, MARKERS, conditions_of, finish, in_lines, save, styled, subplots
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, in_lines, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, select
 
 COMPASS = ("left", "right", "above", "below")
 
 
 @styled
-def maps(table: Table, path: Path) -> Path:
+def maps(table: Table, path: Path | None = None) -> Figure:
     """The CLS row of EP + PP + BP on the grid, at the most labels: a row a condition (its best model), a panel a head with its
     gradients. From `grid.best_maps`.
     """
@@ -37,7 +37,7 @@ def maps(table: Table, path: Path) -> Path:
 
 
 @styled
-def directions(table: Table, path: Path) -> Path:
+def directions(table: Table, path: Path | None = None) -> Figure:
     """|gradient| across against down, over label spread, a dot a head, a column per N, a row per condition: are they in different
     heads? From `grid.directions`.
     """
@@ -57,7 +57,7 @@ def directions(table: Table, path: Path) -> Path:
 
 
 @styled
-def taken(table: Table, path: Path) -> Path:
+def taken(table: Table, path: Path | None = None) -> Figure:
     """Order on unseen pairs by word, as it is and without a direction of the position gradient, at the most labels, a panel a
     condition: mean, 95 % interval, models as dots. From a table of ablations.
     """
@@ -80,7 +80,7 @@ def taken(table: Table, path: Path) -> Path:
 
 
 @styled
-def looks(table: Table, path: Path) -> Path:
+def looks(table: Table, path: Path | None = None) -> Figure:
     """How often each head of a reader looks more at the right object, at the word before the first label and before the second."""
     conditions = conditions_of(table)
     figure, axes = subplots(1, len(conditions), figsize=(3.4 * len(conditions) + 0.6, 3), squeeze=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.text import FACTS
-from lrjax.plotting.style import COLOURS, MARKERS, beside, grid, legend, line, save, styled
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, beside, grid, legend, line, save, styled
 from lrjax.stats import ACCURACY, Table, groups, select
 
 ROWS = ("layer", "word")  # a panel each, where they vary
@@ -17,7 +17,7 @@ WHATEVER = {
 
 
 @styled
-def odds(table: Table, path: Path) -> Path:
+def odds(table: Table, path: Path | None = None) -> Figure:
     """The log odds of first against second label of every head: mean and standard deviation over pairs of labels, held-out ones and
     trained ones. From `text.head_table`.
     """
@@ -44,7 +44,7 @@ def odds(table: Table, path: Path) -> Path:
 
 
 @styled
-def attention(table: Table, path: Path) -> Path:
+def attention(table: Table, path: Path | None = None) -> Figure:
     """EOT's mean attention to each token, by what a head prefers; captions of held-out labels. From `text.head_table`."""
     table = select(table, table["set"] == "heldout")
     tokens = [name.removeprefix("attention_sd_") for name in table if name.startswith("attention_sd_")]
@@ -63,7 +63,7 @@ def attention(table: Table, path: Path) -> Path:
 
 
 @styled
-def swap(table: Table, path: Path) -> Path:
+def swap(table: Table, path: Path | None = None) -> Figure:
     """The cosine of two facts by what they share: captions and images."""
     facts = [fact for fact in FACTS if not np.isnan(table["cosine"][table["fact"] == fact]).all()]
     figure, panels = grid(table)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.plotting.style import COLOURS, LINES, MARKERS, conditions_of, finish, left_out, line, save, styled, subplots
+from lrjax.plotting.style import COLOURS, LINES, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, mean_interval, select
 
 PANELS = {
@@ -17,7 +17,7 @@ PANELS = {
 
 
 @styled
-def fig3(models: Table, path: Path) -> Path:
+def fig3(models: Table, path: Path | None = None) -> Figure:
     """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies), and dotted the mean of
     the same among the captions of the set alone, where the table has it.
     """
@@ -43,7 +43,7 @@ def fig3(models: Table, path: Path) -> Path:
 
 
 @styled
-def phases(history: Table, path: Path) -> Path:
+def phases(history: Table, path: Path | None = None) -> Figure:
     """App C of the paper: the three generalisations during training, a column per N, a row per condition."""
     labels, conditions = sorted(set(history["n_labels"].tolist())), conditions_of(history)
     size = (2.9 * len(labels) + 0.6, 2.7 * len(conditions) + 0.4)
@@ -65,7 +65,7 @@ def phases(history: Table, path: Path) -> Path:
 
 
 @styled
-def against(models: Table, column: str, name: str, path: Path) -> Path:
+def against(models: Table, column: str, name: str, path: Path | None = None) -> Figure:
     """Accuracies on unseen pairs against one axis of a sweep, each of its values a place of its own; a panel per N."""
     labels, values = sorted(set(models["n_labels"].tolist())), sorted(set(models[column].tolist()))
     figure, axes = subplots(1, len(labels), figsize=(3.6 * len(labels) + 0.6, 3.1), sharey=True, squeeze=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.plotting.style import COLOURS, MARKERS, conditions_of, save, styled, subplots
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, mean_interval, select
 
 PANELS = {
@@ -15,7 +15,7 @@ PANELS = {
 
 
 @styled
-def attribution(table: Table, title: str, path: Path) -> Path:
+def attribution(table: Table, title: str, path: Path | None = None) -> Figure:
     """Parts (heads by rank) on the x axis; a row each for mean, sd, and order without them; colours are N, columns conditions."""
     conditions, labels = conditions_of(table), sorted(set(table["n_labels"].tolist()))
     names = list(dict.fromkeys(table["part"].tolist()))
