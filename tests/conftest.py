@@ -26,7 +26,6 @@ if not OPTIMISE and xla.knows(emitters := "xla_cpu_use_fusion_emitters"):
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
 
 CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 jax.config.update("jax_compilation_cache_dir", CACHE)
@@ -64,14 +63,6 @@ def pytest_collection_modifyitems(items):
 def room():
     """A process that runs many files would end with more memory maps than Linux allows."""
     devices.make_room()
-
-
-@pytest.fixture
-def drawn_figures(monkeypatch):
-    """The figures that are saved during a test, in order, to be read with tests/figures_read.py; files are written as ever."""
-    saved, save = [], Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: (saved.append(figure), save(figure, *args, **kwargs))[1])
-    return saved
 
 
 @pytest.fixture(scope="session")

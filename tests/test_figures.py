@@ -64,6 +64,16 @@ def test_the_users_matplotlib_is_as_it_was(tmp_path):
     assert style.COLOURS[0].lower() in figures_read.colours(tmp_path / "in_mine.png")
 
 
+def test_a_figure_is_written_in_the_format_of_its_name_if_it_is_given_one(tmp_path):
+    begins = {"a.png": b"\x89PNG", "b.svg": b"<?xml", "c.pdf": b"%PDF"}
+    for name, magic in begins.items():
+        figure, axis = style.subplots(figsize=(1, 1))
+        axis.plot([0, 1], [0, 1])
+        assert style.save(figure, tmp_path / "new" / name) is figure
+        assert (tmp_path / "new" / name).read_bytes().startswith(magic)
+    assert style.save(figure, None) is figure and {path.name for path in (tmp_path / "new").iterdir()} == {*begins}
+
+
 def test_every_figure_is_drawn_in_one_style():
     modules = [importlib.import_module(f"lrjax.plotting.{module.name}") for module in pkgutil.iter_modules(lrjax.plotting.__path__)]
     functions = [function for module in modules for _, function in inspect.getmembers(module, inspect.isfunction)]

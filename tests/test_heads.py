@@ -128,7 +128,7 @@ def test_all_subsets_of_four_heads():
     assert str(error.value) == "n_heads=9: has 511 subsets of heads; expected at most 8 heads; leave pruning out (--nopruning)"
 
 
-def test_depth_and_numbers_of_heads_may_differ(drawn_figures, tmp_path):
+def test_depth_and_numbers_of_heads_may_differ():
     run = untrained(tiny_model(n_heads=1), tiny_model(n_heads=2, n_layers_vision=2, n_labels=4))
     answer = heads.heads(run)
     assert np.isnan(answer.head_bias[0, 1]).all() and np.isfinite(answer.head_bias[1]).all()
@@ -141,8 +141,8 @@ def test_depth_and_numbers_of_heads_may_differ(drawn_figures, tmp_path):
     assert table["spread"][3] == pytest.approx(float(np.ptp(answer.head_bias[1].values)))  # over all layers
     assert heads.whole(table)["kept"].tolist() == ["0", "0+1"]
     assert heads.pruning(run, answer, [4])["model"].tolist() == [1, 1, 1]
-    assert figures.bias(heads.head_table(answer), tmp_path / "bias.png").is_file()
-    shown = [len(points) for axis in drawn_figures[0].axes for points in figures_read.series(axis).values()]
+    figure = figures.bias(heads.head_table(answer))
+    shown = [len(points) for axis in figure.axes for points in figures_read.series(axis).values()]
     assert sum(shown) == 1 + 4, "no head that a model does not have"
 
 
@@ -155,10 +155,10 @@ def test_models_that_lack_a_layer_are_not_counted_there(answer, capsys):
     assert first[:2] == ["0", "2"] and second[:4] == ["1", "1", "1.000", "1.000"]
 
 
-def test_the_bias_of_every_head_is_drawn_at_its_seed(answer, drawn_figures, tmp_path):
+def test_the_bias_of_every_head_is_drawn_at_its_seed(answer):
     table = heads.head_table(answer)
-    assert figures.bias(table, tmp_path / "bias.png").is_file()
-    for axis, n in zip(drawn_figures[0].axes, (4, 6), strict=True):
+    figure = figures.bias(table)
+    for axis, n in zip(figure.axes, (4, 6), strict=True):
         assert axis.get_title() == f"N = {n} labels" and figures_read.level_lines(axis) == [0.5]
         series = figures_read.series(axis)
         assert [*series] == ["head 0", "head 1"]
@@ -168,10 +168,10 @@ def test_the_bias_of_every_head_is_drawn_at_its_seed(answer, drawn_figures, tmp_
             assert np.round(series[f"head {head}"][:, 0]).tolist() == own["seed"].tolist()
 
 
-def test_the_bias_by_distance_is_drawn_for_each_way_that_heads_lean(answer, drawn_figures, tmp_path):
+def test_the_bias_by_distance_is_drawn_for_each_way_that_heads_lean(answer):
     table = heads.distance_table(answer)
-    assert figures.by_distance(table, tmp_path / "distance.svg").is_file()
-    for axis, n in zip(drawn_figures[0].axes, (4, 6), strict=True):
+    figure = figures.by_distance(table)
+    for axis, n in zip(figure.axes, (4, 6), strict=True):
         series, own = figures_read.series(axis), select(table, table["n_labels"] == n)
         assert {f"heads that lean {lean}" for lean in own["leans"].tolist()} == set(series)
         for lean in set(own["leans"].tolist()):
@@ -180,12 +180,12 @@ def test_the_bias_by_distance_is_drawn_for_each_way_that_heads_lean(answer, draw
             np.testing.assert_allclose(series[f"heads that lean {lean}"], means, rtol=1e-6)
 
 
-def test_pruning_is_drawn_by_how_many_heads_are_kept(run, answer, drawn_figures, tmp_path):
+def test_pruning_is_drawn_by_how_many_heads_are_kept(run, answer):
     table = heads.by_composition(heads.pruning(run, answer))
     measures = {"unseen_pair_order": "order", "unseen_pair": "top-1"}
-    assert figures.pruning(table, measures, tmp_path / "pruning.pdf").is_file()
+    figure = figures.pruning(table, measures)
     panels = [(metric, n) for metric in measures for n in (4, 6)]
-    for axis, (metric, n) in zip(drawn_figures[0].axes, panels, strict=True):
+    for axis, (metric, n) in zip(figure.axes, panels, strict=True):
         assert axis.get_ylabel() in (measures[metric], "") and (axis.get_title() == f"N = {n} labels") == (metric == panels[0][0])
         own = select(table, table["n_labels"] == n)
         known = {(kept, value) for kept, value in zip(own["n_kept"].tolist(), own[metric].tolist(), strict=True)}

@@ -120,11 +120,11 @@ def test_answers_of_a_sweep(answer, swap):
     assert int(together.n_first.sum()) == (table["whatever"] == "first").sum()
 
 
-def test_the_odds_of_every_head_are_drawn_at_its_seed(answer, drawn_figures, tmp_path):
+def test_the_odds_of_every_head_are_drawn_at_its_seed(answer):
     table = text.head_table(answer)
-    assert figures.odds(table, tmp_path / "odds.png").is_file()
+    figure = figures.odds(table)
     panels = [(labels, n) for labels in ("held-out", "trained") for n in (4, 6)]
-    for axis, (labels, n) in zip(drawn_figures[0].axes, panels, strict=True):
+    for axis, (labels, n) in zip(figure.axes, panels, strict=True):
         assert axis.get_title() == f"N = {n} labels\nlabels {labels}" and figures_read.level_lines(axis) == [0]
         series, of_set = figures_read.series(axis), labels.replace("-", "")
         assert [*series] == ["head 0", "head 1"]
@@ -133,10 +133,10 @@ def test_the_odds_of_every_head_are_drawn_at_its_seed(answer, drawn_figures, tmp
             np.testing.assert_allclose(series[f"head {head}"][:, 1], table["log_odds"][own], rtol=1e-6)
 
 
-def test_attention_is_drawn_token_by_token_for_what_heads_prefer(answer, drawn_figures, tmp_path):
+def test_attention_is_drawn_token_by_token_for_what_heads_prefer(answer):
     table = text.head_table(answer)
-    assert figures.attention(table, tmp_path / "attention.svg").is_file()
-    for axis, n in zip(drawn_figures[0].axes, (4, 6), strict=True):
+    figure = figures.attention(table)
+    for axis, n in zip(figure.axes, (4, 6), strict=True):
         tokens = figures_read.tick_labels(axis)
         assert axis.get_title() == f"N = {n} labels" and tokens == ["first", "relation", "second", "EOT"]
         own = (table["set"] == "heldout") & (table["n_labels"] == n)
@@ -148,9 +148,9 @@ def test_attention_is_drawn_token_by_token_for_what_heads_prefer(answer, drawn_f
             np.testing.assert_allclose(series[name][:, 1], means, rtol=1e-6)
 
 
-def test_the_swap_test_is_drawn_by_what_two_facts_share(swap, drawn_figures, tmp_path):
-    assert figures.swap(text.tidy(swap[["cosine"]]), tmp_path / "swap.pdf").is_file()
-    for axis, n in zip(drawn_figures[0].axes, (4, 6), strict=True):
+def test_the_swap_test_is_drawn_by_what_two_facts_share(swap):
+    figure = figures.swap(text.tidy(swap[["cosine"]]))
+    for axis, n in zip(figure.axes, (4, 6), strict=True):
         series, facts = figures_read.series(axis), [name.replace("\n", " ") for name in figures_read.tick_labels(axis)]
         assert {*series} == {"captions", "images"}
         for kind in ("caption", "image"):
