@@ -12,15 +12,11 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lrjax import devices, hosts, output, paths, surroundings
-from lrjax.config import Sweep, get_config, validate
+from lrjax import devices, hosts, output, paths, runner, surroundings
+from lrjax.config import Sweep, get_config
 from lrjax.errors import InputError, SaveError, suggest
-from lrjax.storage import workdir
-from lrjax.training import loop
 from lrjax.training.programs import Measure
-from lrjax.training.progress import Progress
 from lrjax.training.run import Run
-from lrjax.training.stop import Stop
 
 _default_config = None
 
@@ -89,31 +85,17 @@ def train(run: Run, folder: Path, measures: tuple[Measure, ...] = (), resume: st
     """Train to the end. Asked to stop, save and exit; what could not be saved is said at once, and at the end. `resume`: the flag
     that makes this command go on.
     """
-    print(loop.plan(run))
-    if run.evaluations and devices.first_process():
-        workdir.write_tables(folder, run)  # rows past the restored step are dropped
-    progress, save = Progress(run), workdir.Saver(folder, run)
-    with Stop() as stop:
-        try:
-            loop.advance(run, progress.on_chunk, progress.on_evaluation, on_checkpoint=save, stop=stop, measures=measures)
-        finally:
-            progress.close()
-        save(run)
-    if save.failed:
-        raise SaveError(f"{save.failed}; the last save failed: make room, then continue with: {again(resume)}")
-    if stop.number and not (run.finished and stop.number == output.SIGPIPE):  # of a finished run tables and figures are left to do
-        stopped(stop.number, resume)
-
-
-def open_in(folder: Path, wanted: Sweep) -> Run:
-    """The run of a sweep in its folder: new, or as far as it was brought."""
-    validate(wanted)
-    return workdir.open_run(folder, wanted, resume=(folder / "config.json").is_file())
+    try:
+        number = runner.train(run, folder, measures)
+    except SaveError as error:
+        raise SaveError(f"{error} with: {again(resume)}") from error
+    if number and not (run.finished and number == output.SIGPIPE):  # of a finished run tables and figures are left to do
+        stopped(number, resume)
 
 
 def train_in(folder: Path, wanted: Sweep, measures: tuple[Measure, ...] = ()) -> Run:
     """A sweep in its folder, trained to its end: begun, gone on with where it was stopped, or as it is if it is finished."""
-    run = open_in(folder, wanted)
+    run = runner.open_in(folder, wanted)
     if not run.finished:
         train(run, folder, measures, resume="")
     return run

@@ -1,6 +1,9 @@
 """What can go wrong that is no bug, and how it is said: in one line."""
 
+import contextlib
+import re
 import sys
+from collections.abc import Iterator
 
 
 class InputError(ValueError):
@@ -30,3 +33,27 @@ def suggest(word: str, known) -> str:
     names = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), list(names), n=1)
     return f" (did you mean {names[close[0]]!r}?)" if close else ""
+
+
+# How arguments are called on the command line, and in Python.
+_IN_PYTHON = {
+    r"--ckpt=": "path=",
+    r"--workdir=": "folder=",
+    r"--labels=": "n_labels=",
+    r"--where=(\w+)=": r"\1=",
+    r"--config\b": "config",
+    r"--(ablations)": "terms",
+    r"--(resume|overwrite|frozen)(?![=\w])": r"\1=True",
+    r"--(\w+)": r"\1",
+}
+
+
+@contextlib.contextmanager
+def in_python() -> Iterator[None]:
+    """Have an InputError from inside speak of arguments, not of flags of the command line."""
+    try:
+        yield
+    except InputError as error:
+        for flag, argument in _IN_PYTHON.items():
+            error.args = tuple(re.sub(flag, argument, text) for text in error.args)
+        raise

@@ -1,16 +1,13 @@
-"""What notebooks share: a runtime made ready, small sizes for tests, figures shown in place, a slider that can do without widgets.
+"""What notebooks share: a runtime made ready, small sizes for tests, a slider that can do without widgets.
 
-notebook.begin()                                # before anything else asks jax for a device
-notebook.show(figures.training.fig3, models)    # any function of lrjax.plotting, shown instead of written
+notebook.begin()    # before anything else asks jax for a device
 """
 
 import contextlib
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jax
 from absl import logging
@@ -59,14 +56,6 @@ def accelerator() -> str | None:
 def sizes(**fields) -> dict:
     """`fields` of a config; tiny ones where LRJAX_NOTEBOOK_TINY is set, as in tests."""
     return fields | (TINY if os.environ.get("LRJAX_NOTEBOOK_TINY") else {})
-
-
-def show(draw: Callable[..., Path], *args, **kwargs):
-    """What `draw(*args, path, **kwargs)` of lrjax.plotting draws, as an image for a cell to end with."""
-    from IPython.display import Image
-
-    with tempfile.TemporaryDirectory() as folder:
-        return Image(data=draw(*args, Path(folder) / "figure.png", **kwargs).read_bytes())
 
 
 def slider(look: Callable, name: str, values: Sequence[float], at: float) -> None:

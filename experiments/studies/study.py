@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.studies.measures import curves, monotone, pruned_of, rise
-from lrjax import cli, stats
+from lrjax import cli, runner, stats
 from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, relational, text, values
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, ablate, ablate_each, ablate_terms
 from lrjax.analysis.factors import explained
@@ -222,7 +222,7 @@ class Study:
 
     def train(self, part: str, sweep: Sweep) -> None:
         """Train a sweep to its end, if it is not there."""
-        run = cli.open_in(self.path(part), sweep)
+        run = runner.open_in(self.path(part), sweep)
         if run.finished:
             return workdir.write_tables(self.path(part), run)  # which a process that was killed may not have written
         print(f"\n{part}", flush=True)

@@ -152,6 +152,11 @@ def head_table(answer: xr.Dataset) -> Table:
     return table | differ | {"leans": np.array(LEANS)[1 + np.nan_to_num(lean).astype(int)]}
 
 
+def by_head(run: Run, n_labels=None) -> Table:
+    """`head_table` of all models of a run."""
+    return head_table(relational(run, n_labels))
+
+
 def of_a_model(table: Table) -> Table:
     """Two rows per model of a table of `head_table`: `heads` = "all", the mean over its heads, which are no independent sample; and
     "leans most", its head of the greatest |difference|, whose number is `head`. `size`: |difference|.

@@ -267,7 +267,9 @@ def _source_of(function: Callable) -> str:
 def _imports(module: str) -> dict[str, str]:
     """What a module imports, wherever it does: the name that it has there -> the module that it comes from."""
     found, file = {}, _file(module)
-    for node in ast.walk(ast.parse(file.content)) if file else ():
+    tree = ast.parse(file.content if file else b"")
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {name.asname or name.name.partition(".")[0]: name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

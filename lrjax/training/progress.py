@@ -13,15 +13,15 @@ from lrjax.training.run import Run
 class Progress:
     """Callbacks for `sweep.advance`: steps, models, model-steps per second, time left, mean loss, mean unseen-pair accuracy."""
 
-    def __init__(self, run: Run):
-        self.run, self.began = run, None
+    def __init__(self, run: Run, quiet: bool = False):
+        self.run, self.quiet, self.began = run, quiet, None
         self.seconds, self.timed = 0.0, 0  # of training alone, its first chunk (which compiles) left out
         self.models = len(run.sweep.models)
         self.total, self.done = sum(len(p.rows) * p.evaluated_at[-1] for p in run.programs), run.model_steps
         self.accuracy = self.loss = float("nan")
-        terminal = sys.stderr.isatty()
+        hidden = quiet or not sys.stderr.isatty() or not devices.first_process()
         form = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}]{postfix}"
-        self.bar = tqdm(total=self.total, initial=self.done, bar_format=form, disable=not terminal or not devices.first_process())
+        self.bar = tqdm(total=self.total, initial=self.done, bar_format=form, disable=hidden)
 
     def on_chunk(self, model_steps: int, loss: float) -> None:
         """After some steps of some models."""
@@ -41,7 +41,7 @@ class Progress:
         history = dict(zip(run.history.metrics, run.history.values[run.evaluations - 1].T, strict=True))
         self.accuracy, self.loss = mean(history["unseen_pair"]), mean(history["loss"])
         self.began = time.monotonic() if self.began else None
-        if not self.bar.disable:
+        if self.quiet or not self.bar.disable:
             return
         longest = max(p.evaluated_at[-1] for p in run.programs)
         if run.step == 0:

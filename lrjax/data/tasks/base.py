@@ -10,10 +10,12 @@ R captions that an image may have, F ways to get one wrong.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from lrjax.data.scenes import (
@@ -105,6 +107,13 @@ class Task:
         "left-of",
         "right-of",
     )  # names of the first tokens
+    PHRASES: ClassVar[dict[str, str]] = {  # name of a relation's token -> how people read the token
+        "in-image": "is in the image",
+        "left-of": "is on the left of",
+        "right-of": "is on the right of",
+        "above": "is above",
+        "below": "is below",
+    }
     n_first: ClassVar[int] = FIRST_LABEL  # the first label's token id
     extent: ClassVar[tuple[int, int] | None] = None  # rows and columns of tokens of an image, if it has two dimensions
 
@@ -182,6 +191,28 @@ class Task:
     @property
     def n_layouts(self) -> int:
         """How many layouts a group of labels may have: n2 of them are trained."""
+        raise NotImplementedError
+
+    @property
+    def layouts(self) -> np.ndarray:
+        """All ways to place the objects of one image, in reading order: places [n_layouts, objects]."""
+        raise NotImplementedError
+
+    @property
+    def extent_in_pixels(self) -> tuple[int, int]:
+        """Rows and columns of pixels of an image."""
+        return 1, self.L
+
+    def pixels_of(self, place: int) -> tuple[int, ...]:
+        """The pixels, numbered in reading order, that an object at a place fills."""
+        return (place,)
+
+    def render(self, labels: Sequence[int], places: Sequence[int]) -> Slots:
+        """The slots [S] of one image: `labels` at `places`, in reading order, of one object or of as many as stand together."""
+        raise NotImplementedError
+
+    def relations_of(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Numbers of the captions that are true of one image, and of those that become true when its objects change places."""
         raise NotImplementedError
 
     def check(self) -> tuple[str, Any, str] | None:

@@ -80,6 +80,15 @@ class Grid(Pairs):
         return (self.height - self.size + 1) * (self.width - self.size + 1)
 
     @property
+    def extent_in_pixels(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def pixels_of(self, place: int) -> tuple[int, ...]:
+        row, column = self.corners[place].tolist()
+        inside = itertools.product(range(row, row + self.size), range(column, column + self.size))
+        return tuple(y * self.width + x for y, x in inside)
+
+    @property
     def filled(self) -> float:
         """How many pixels of a patch that shows an object show it, the mean over such patches of all places."""
         edges = self.corners // self.patch, (self.corners + self.size - 1) // self.patch  # the first and the last patch, by axis

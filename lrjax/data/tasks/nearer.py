@@ -12,7 +12,8 @@ from lrjax.data.tasks.row import Row
 class Nearer(Row):
     """`nearer`."""
 
-    RELATIONS: ClassVar = {"nearer": ("left",)}  # what a config says -> the words of captions; a word is but a token
+    RELATIONS: ClassVar = {"nearer": ("left",)}  # what a config says -> the words of captions; "left" is only a token here
+    PHRASES: ClassVar = Row.PHRASES | {"left-of": "is nearer to the middle than"}  # how people read that token
 
     def away(self, place):
         """How far a place is from the middle."""

@@ -4,6 +4,7 @@ them, and which words are true of two of them (`row` is the smallest example).
 Axes: K layouts, R relation words; others as in `base`.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -37,6 +38,22 @@ class Pairs(Task):
     def image_slots(self, scene: Scene) -> Slots:
         """The slots [S, ...] of scenes [...]."""
         raise NotImplementedError
+
+    def render(self, labels: Sequence[int], places: Sequence[int]) -> Slots:
+        return self.image_slots(self.scene_of(labels, places))
+
+    def relations_of(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
+        if len(labels) == 1:
+            return [int(labels[0])], []
+        scene = jax.tree.map(lambda x: jnp.asarray(x)[None], self.scene_of(labels, places))
+        found = self.question(scene, jnp.ones(1))
+        holds = np.asarray(found.holds[:, 0])
+        return np.asarray(found.true[:, 0])[holds].tolist(), np.asarray(found.wrong[0, :, 0])[holds].tolist()
+
+    def scene_of(self, labels: Sequence[int], places: Sequence[int]) -> Scene:
+        """The scene of one or two objects, in reading order."""
+        label, place = (jnp.asarray(x, jnp.int32) for x in (labels, places))
+        return single_scene(label[0], place[0], self.n_places) if len(labels) == 1 else Scene(*label, *place)
 
     def facts(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
         """For every word, [R, ...] each: of which two labels it may be said ("a left of b", "b right of a" and "a above b" are of a

@@ -6,6 +6,7 @@ Pairs are retrieved among all captions of one or two labels (three of them are t
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -111,6 +112,19 @@ class Three(Task):
     def slots(self, labels: jax.Array, places: jax.Array) -> Slots:
         """Slots of images of labels [3, n] (absent ones below 0) at places [3, n]."""
         return Slots(token_of(self, labels), places + 1)
+
+    def render(self, labels: Sequence[int], places: Sequence[int]) -> Slots:
+        label, place = (jnp.asarray(x, jnp.int32) for x in (labels, places))
+        return self.single(label[0], place[0]) if len(labels) == 1 else self.slots(label, place)
+
+    def relations_of(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
+        if len(labels) == 1:
+            return [int(labels[0])], []
+        A = self.n_names
+        chain = lambda x, y, z: A + A * A + (x * A + y) * A + z
+        pair = lambda told: A + labels[told[0]] * A + labels[told[1]]
+        true, swapped = ([pair(told[::turn]) for told in TOLD] for turn in (1, -1))
+        return [*true, chain(*labels)], [*swapped, chain(*labels[::-1])]
 
     def single(self, label: jax.Array, place: jax.Array) -> Slots:
         """Slots of images of one object."""

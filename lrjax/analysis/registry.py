@@ -1,0 +1,102 @@
+"""Every analysis by its name: what it asks of a run, what it measures, how it is drawn. A new analysis is one line here.
+
+The modules are imported when an analysis is asked for, so that a list of names costs nothing.
+"""
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable
+
+import pandas as pd
+
+from lrjax.analysis.result import Result
+from lrjax.errors import InputError, suggest
+from lrjax.training.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """One analysis.
+
+    Attributes:
+      function: `module.name` in `lrjax.analysis`; called with a run and the caller's options, returns a table or a Dataset.
+      question: what it asks, in one sentence.
+      measures: the columns that a summary shows.
+      figure: `module.name` in `lrjax.plotting`, called with what `drawn` makes of the result; empty: means with intervals.
+      drawn: makes the arguments of `figure` from a result and its run.
+    """
+
+    function: str
+    question: str
+    measures: tuple[str, ...]
+    figure: str = ""
+    drawn: Callable[[Result, Run], tuple] = lambda result, run: (result.table,)
+
+
+def _dataset(result: Result, run: Run) -> tuple:
+    return (result.data,)
+
+
+def _heldout(result: Result, run: Run) -> tuple:
+    return result.table, run.sweep.models[0].n_heldout
+
+
+def _head_table(module: str) -> Callable[[Result, Run], tuple]:
+    return lambda result, run: (_found(f"{module}.head_table")(result.data),)
+
+
+ORDER = ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set")
+SECTION_5 = ("relational_printed", "relational_sums", "difference")
+ANALYSES: dict[str, Analysis] = {
+    "ablate_each": Analysis("ablate.ablate_each", "What does each head lose with each term?", ORDER),
+    "align": Analysis("align.align", "Are labels aligned?", ("cosine", "retrieval"), "align.alignment", _heldout),
+    "decompose": Analysis("decompose.decompose", "Which terms do scores hold?", ("share_all",), "decompose.shares", _dataset),
+    "depth": Analysis("depth.layers", "In which layer does the gradient form?", ("position_gradient",)),
+    "decoder": Analysis("reader.reading", "At what does a decoder look?", ("prefers_right", "attention_left", "attention_right")),
+    "gauge": Analysis("gauge.moved", "What if E_cls + P_0 is divided otherwise?", ("unseen_pair_order",), "ablation.gauge"),
+    "gradient": Analysis("gradient.gradient", "Do heads score by position?", ("position_gradient", "label_spread", "ratio")),
+    "grid": Analysis("grid.directions", "Across or down a grid?", ("gradient_across", "gradient_down", "label_spread")),
+    "heads": Analysis("heads.heads", "Which way do heads lean?", ("head_bias",), "heads.bias", _head_table("heads")),
+    "law": Analysis("gauge.law", "Does E_cls - P_0 only decay?", ("shrunk", "deviation")),
+    "relational": Analysis("relational.by_head", "In how many images is a head relational?", SECTION_5, "relational.claim"),
+    "swap": Analysis("text.swap", "How far do swapped labels move a caption?", ("moved",)),
+    "text_attention": Analysis("text.attention", "Where does EOT look?", ("prefers_first", "log_odds")),
+    "values": Analysis("values.values", "What decides between a caption and its swap?", ("mean", "share", "order_without")),
+}
+
+
+def analyses() -> pd.DataFrame:
+    """Every analysis that `Run.analyze` knows: its name, its question, what it measures, and its function in `lrjax.analysis`."""
+    rows = [(name, a.question, ", ".join(a.measures), f"lrjax.analysis.{a.function}") for name, a in ANALYSES.items()]
+    return pd.DataFrame(rows, columns=["name", "question", "measures", "function"]).set_index("name")
+
+
+def analyze(run: Run, name: str, **options) -> Result:
+    """Ask one analysis of a run.
+
+    Args:
+      run: the trained models.
+      name: a name of ANALYSES.
+      **options: arguments of the analysis' own function, such as encoder="text".
+
+    Raises:
+      InputError: there is no such analysis, it has no such option, or it does not apply to these models.
+    """
+    if name not in ANALYSES:
+        raise InputError(f"analysis={name!r}: does not exist{suggest(name, ANALYSES)}; expected one of {', '.join(ANALYSES)}")
+    analysis, function = ANALYSES[name], _found(ANALYSES[name].function)
+    known = [option for option in inspect.signature(function).parameters if option not in ("run", "n_labels")]
+    for option in options:
+        if option not in known:
+            expected = f"one of {', '.join(known)}" if known else "none"
+            raise InputError(f"{option}: analysis {name!r} has no such option{suggest(option, known)}; expected {expected}")
+    draw = None
+    if analysis.figure:
+        draw = lambda result: _found(analysis.figure, "plotting")(*analysis.drawn(result, run))
+    return Result(name, function(run, **options), analysis.measures, draw)
+
+
+def _found(path: str, package: str = "analysis") -> Callable:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(f"lrjax.{package}.{module}"), name)

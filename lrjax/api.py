@@ -1,0 +1,336 @@
+"""The way in from Python: load or train a sweep, filter it, take terms away, analyse, look into one model.
+
+    import lrjax
+
+    run = lrjax.load("runs/diversity")
+    run.where(n_labels=15).ablate(["EP", "EP+PP+BP"])
+    run.model(n_labels=15, seed=0).rank("h1 . . h2 . . . . . .")
+
+Errors name arguments of these functions. Everything here is thin: the functions of `lrjax.analysis` do the work, and take
+`Run.trained`.
+"""
+
+import contextlib
+import itertools
+import runpy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import pandas as pd
+import xarray as xr
+from flax import struct
+
+from lrjax import devices, paths, runner, surroundings
+from lrjax.analysis import registry
+from lrjax.analysis.ablate import TERMS_BY, TESTED, ablate
+from lrjax.analysis.gradient import columns
+from lrjax.analysis.models import FIELDS, by_shape, healthy, merged, of_models, some_of
+from lrjax.analysis.result import Result
+from lrjax.config import Hyper, Static, Sweep, get_config, make_sweep
+from lrjax.data.splits import Splits
+from lrjax.errors import InputError, in_python, suggest
+from lrjax.gates import NONE, Gates, canonical
+from lrjax.model import Model
+from lrjax.models.clip import CLIP, as_read, model_splits
+from lrjax.plotting import ablation as ablation_figures
+from lrjax.plotting import training as training_figures
+from lrjax.storage import workdir
+from lrjax.training.retrieval import MEASURES
+from lrjax.training.run import Run as Trained
+from lrjax.training.run import history_table, model_columns, models_table
+
+Config = Mapping[str, Any] | ml_collections.ConfigDict | Sweep | str | Path
+
+
+def load(path: str | Path) -> "Run":
+    """A trained sweep.
+
+    Args:
+      path: the folder of `make sweep` or of `train`, its checkpoints, or one of them.
+
+    Raises:
+      InputError: there is no such folder, or no checkpoint in it can be used.
+    """
+    _start()
+    with in_python():
+        return Run(workdir.restore(path), paths.as_path(path))
+
+
+def train(config: Config, folder: str | Path, resume: bool = True, overwrite: bool = False, quiet: bool = False) -> "Run":
+    """Train a sweep in a folder to its end, with progress and checkpoints, as `python -m experiments.sweep` does.
+
+    Args:
+      config: what `lrjax.get_config(n_labels=(5, 15), seeds=4)` returns, a dict of its fields, a config file's path, or a Sweep.
+      folder: where checkpoints and tables go. A finished sweep there is loaded, an unfinished one is continued.
+      resume: whether an unfinished sweep of this config may be continued.
+      overwrite: replace the sweep that the folder holds.
+      quiet: show neither the plan nor progress.
+
+    Returns:
+      The run. It is unfinished if a signal (such as Ctrl-C) stopped it; the same call continues it.
+
+    Raises:
+      InputError: a field of the config is wrong, or the folder holds another sweep.
+      SaveError: a save failed.
+    """
+    _start()
+    with in_python(), surroundings.pinned():
+        folder, wanted = paths.as_path(folder), sweep_of(config)
+        run = workdir.open_run(folder, wanted, resume=resume and not overwrite, overwrite=overwrite)
+        if not run.finished and runner.train(run, folder, (columns,), quiet):
+            print(f"stopped at step {run.step}; the same call continues it")
+    return load(folder)
+
+
+def sweep_of(config: Config) -> Sweep:
+    """The sweep that a config, a dict of its fields, or a config file says."""
+    if isinstance(config, str | Path):
+        path = paths.as_path(config)
+        if not path.is_file():
+            raise InputError(f"config={str(config)!r}: no such file; give a config file, or lrjax.get_config(...)")
+        config = runpy.run_path(str(path))["get_config"]()
+    if isinstance(config, Sweep):
+        return config
+    return make_sweep(get_config(**config) if isinstance(config, dict) else config)
+
+
+def _start() -> None:
+    """Ready jax, once: every CPU core is a device, compiled programs are kept."""
+    with contextlib.suppress(RuntimeError):  # jax has started already
+        devices.use_all_cores()
+    devices.use_compilation_cache()
+    surroundings.start()
+
+
+@struct.dataclass
+class View:
+    """What a question of `Run.map` sees of one model: parameters (E as the encoders read it), gates, splits, and its fields."""
+
+    params: CLIP
+    gates: Gates
+    splits: Splits
+    hyper: Hyper
+    static: Static = struct.field(pytree_node=False)
+
+
+MetricFn = Callable[[View], Mapping[str, jax.Array]]
+
+
+class Run:
+    """A trained sweep, or a part of it.
+
+    Attributes:
+      trained: the run as lrjax's own functions take it.
+      folder: where it was loaded from.
+    """
+
+    def __init__(self, trained: Trained, folder: Path | None = None):
+        self.trained, self.folder = trained, folder
+
+    @property
+    def models(self) -> pd.DataFrame:
+        """One row a model: the axes of the sweep, where it diverged, and its accuracies (means of the last three evaluations)."""
+        return pd.DataFrame({name: _plain(column) for name, column in models_table(self.trained).items()}).set_index("model")
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row an evaluation and model: step, the axes of the sweep, loss and accuracies."""
+        return pd.DataFrame(history_table(self.trained))
+
+    @property
+    def step(self) -> int:
+        """The training step that was loaded."""
+        return self.trained.step
+
+    def where(self, **fields) -> "Run":
+        """The part of the run whose models have these fields.
+
+        Args:
+          **fields: any fields of a config, such as n_labels=15, seed=(0, 1), gates="EP=0"; several values mean any of them.
+
+        Raises:
+          InputError: there is no such field, or no such model.
+        """
+        run = self.trained
+        for name, value in fields.items():
+            run = some_of(run, _having(run, name, value))
+        return Run(run, self.folder)
+
+    def ablate(
+        self,
+        terms: str | Sequence[str],
+        encoder: str = "vision",
+        heads: Sequence[int] | None = None,
+        sets: Sequence[str] = TESTED,
+        frozen: bool = False,
+    ) -> Result:
+        """Evaluate all models with attention terms taken away at inference, beside the same models untouched.
+
+        Args:
+          terms: such as "EP", ["EP", "EP+PP+BP"], "EP=0.5", "mean EE" (`lrjax.analysis.ablate` has them all).
+          encoder: "vision" or "text".
+          heads: numbers of the heads that lose them; all if not given.
+          sets: sets of images to evaluate; unseen_pair among them.
+          frozen: keep LayerNorm's scales as they are without the ablation.
+
+        Returns:
+          A result with a column `ablation` ("none" for untouched) and one a metric.
+
+        Raises:
+          InputError: there is no such term, encoder, head or set.
+        """
+        asked = tuple(dict.fromkeys((NONE, *([terms] if isinstance(terms, str) else terms))))
+        options = dict(encoder=encoder, heads=heads, sets=tuple(sets), frozen=frozen)
+        with in_python():
+            table = merged([ablate(part, asked, **options) for part in by_shape(self._healthy(), *TERMS_BY)])
+        title = f"Terms taken away at inference: {encoder} encoder, step {self.step}"
+        draw = lambda found: ablation_figures.ablation(found.table, title, MEASURES)
+        return Result("ablate", table, tuple(MEASURES), draw, baseline=("ablation", NONE))
+
+    def analyze(self, name: str, **options) -> Result:
+        """Ask one analysis of all models that have not diverged; `lrjax.analyses()` lists them.
+
+        Args:
+          name: such as "gradient".
+          **options: of that analysis, such as encoder="text".
+
+        Raises:
+          InputError: there is no such analysis or option, or it does not apply to these models.
+        """
+        with in_python():
+            return registry.analyze(self._healthy(), name, **options)
+
+    def model(self, **fields) -> Model:
+        """The one model that has these fields, such as n_labels=15, seed=0.
+
+        Raises:
+          InputError: no model has them, or several do; then the message says by which fields these differ.
+        """
+        run = self.where(**fields).trained
+        if len(run.sweep.models) > 1:
+            differ = [name for name in FIELDS if len({getattr(m, name) for m in run.sweep.models}) > 1]
+            values = {name: sorted({getattr(m, name) for m in run.sweep.models}, key=str)[:8] for name in differ}
+            told = "; ".join(f"{name}: {', '.join(map(str, found))}" for name, found in values.items())
+            raise InputError(f"model({_told(fields)}): {len(run.sweep.models)} models have these fields; give more of {told}")
+        (program,), (state,), (at,) = run.programs, run.states, run.at
+        hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
+        with surroundings.pinned():
+            splits = jax.jit(model_splits, static_argnums=0)(program.static, hyper)
+            read, gates = as_read(hyper, params), hyper.gates.at(at)
+        return Model(run.sweep.models[0], program.static, hyper, read, splits, gates, at)
+
+    def map(
+        self, metric_fn: Callable[[View], Mapping[str, jax.Array]], dims: Mapping[str, Sequence[str]] | None = None
+    ) -> xr.Dataset:
+        """Any question to every model, as one program.
+
+        Args:
+          metric_fn: a pure function of one model, such as lambda m: {"norm": jnp.linalg.norm(m.params.vision.E[lrjax.CLS])}.
+          dims: names of the dimensions of its arrays, such as {"norm": ()}. Those that are not given are inferred from sizes where
+            only one kind of dimension has this size (head, token, position, ...), and are numbered otherwise.
+
+        Returns:
+          Its arrays, `model` first, with the axes of the sweep as coordinates.
+        """
+
+        def question(static, hyper, splits, params, gates):
+            return metric_fn(View(params, gates, splits, hyper, static))
+
+        run = self._healthy()
+        found = dict(dims or {})
+        for name, shape in _shapes_of(question, run).items():
+            found.setdefault(name, _inferred(name, shape, run.programs[0].static))
+        with in_python():
+            return of_models(run, question, found)
+
+    def plot(self):
+        """Fig 3 of the paper: accuracies against the number of labels; for an unfinished run `plot_history` is there."""
+        if not self.trained.finished:
+            raise InputError(f"plot: step {self.step} of {self.trained.sweep.longest}: is unfinished; train it to its end")
+        return training_figures.fig3(models_table(self.trained))
+
+    def plot_history(self):
+        """The three generalisations during training, a panel a number of labels (App C of the paper)."""
+        return training_figures.phases(history_table(self.trained))
+
+    def _healthy(self) -> Trained:
+        with in_python():
+            return healthy(self.trained)
+
+    def __len__(self) -> int:
+        return len(self.trained.sweep.models)
+
+    def __repr__(self) -> str:
+        sweep, run = self.trained.sweep, self.trained
+        axes = {name: column for name, column in model_columns(sweep).items() if name != "model" and len(set(column.tolist())) > 1}
+        told = ", ".join(f"{name} {_values(column)}" for name, column in axes.items()) or "all alike"
+        state = f"step {run.step}" + ("" if run.finished else f" of {sweep.longest} (unfinished)")
+        where = "" if self.folder is None else f"\n  in {self.folder}"
+        return f"lrjax.Run: {len(self)} model{'s' if len(self) > 1 else ''}, {state}\n  {told}{where}"
+
+
+def _having(run: Trained, name: str, value) -> np.ndarray:
+    """Which models [M] have a field of one of these values. Raises InputError if there is no such field, or no such model."""
+    if name not in FIELDS:
+        raise InputError(f"{name}={value!r}: is no field of a model{suggest(name, FIELDS)}; expected one such as n_labels=15")
+    several = isinstance(value, list | set | range | np.ndarray) or (
+        isinstance(value, tuple) and FIELDS[name] != tuple[float, float]
+    )
+    wanted = list(value) if several else [value]
+    wanted = [canonical(v) if name == "gates" else v for v in wanted]
+    found = [getattr(model, name) for model in run.sweep.models]
+    for one in wanted:
+        if not any(_equal(one, there) for there in found):
+            known = sorted(set(found), key=lambda v: (str(type(v)), v))
+            expected = ", ".join(map(str, known[:8])) + (", ..." if len(known) > 8 else "")
+            raise InputError(f"{name}={one!r}: no model has it; expected {expected}")
+    return np.array([any(_equal(one, there) for one in wanted) for there in found])
+
+
+def _equal(wanted, there) -> bool:
+    """Whether a value is meant: numbers may be of another type or rounded to float32."""
+    if isinstance(there, float) and not isinstance(wanted, bool | str):
+        return bool(np.isclose(wanted, there, rtol=1e-6, atol=0))
+    return wanted == there
+
+
+def _shapes_of(question, run: Trained) -> dict[str, tuple[int, ...]]:
+    """The shapes of a question's arrays for one model of the first program."""
+    program, state = run.programs[0], run.states[0]
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (program.hyper, state.params))
+    ask = lambda hyper, params: question(
+        program.static, hyper, model_splits(program.static, hyper), as_read(hyper, params), hyper.gates.at(0)
+    )
+    return {name: value.shape for name, value in jax.eval_shape(ask, *one).items()}
+
+
+def _inferred(name: str, shape: tuple[int, ...], static: Static) -> tuple[str, ...]:
+    """Names of the dimensions of an array, by their sizes."""
+    known: dict[int, set[str]] = {}
+    sizes = {"head": static.n_heads, "d_model": static.d_model, "d_embed": static.d_embed, "label": static.n_names}
+    sizes |= {"token": static.world.n_tokens, "position": len(static.world.image.template)}
+    for dim, size in sizes.items():
+        known.setdefault(size, set()).add(dim)
+    number, dims = itertools.count(), []
+    for size in shape:
+        fitting = known.get(size, set()) - set(dims)
+        dims.append(fitting.pop() if len(fitting) == 1 and len(known[size]) == 1 else f"{name}_{next(number)}")
+    return tuple(dims)
+
+
+def _plain(column: np.ndarray) -> np.ndarray:
+    """A column as pandas takes it: NaN where it is masked."""
+    return np.ma.filled(column.astype(float), np.nan) if isinstance(column, np.ma.MaskedArray) else column
+
+
+def _values(column: np.ndarray) -> str:
+    values = sorted(set(column.tolist()), key=lambda v: (str(type(v)), v))
+    return ", ".join(map(str, values)) if len(values) < 7 else f"{values[0]}..{values[-1]} ({len(values)})"
+
+
+def _told(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in fields.items())

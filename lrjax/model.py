@@ -1,0 +1,206 @@
+"""One trained model: look into it, take terms away, ask it for captions of a scene."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from lrjax import surroundings
+from lrjax.analysis.ablate import Ablate
+from lrjax.config import Hyper, Static
+from lrjax.config import Model as Fields
+from lrjax.data import text
+from lrjax.data.scenes import BACKGROUND, EOT, fill
+from lrjax.data.splits import Splits
+from lrjax.data.tasks.base import all_captions, words_of
+from lrjax.errors import InputError, in_python
+from lrjax.gates import ENCODERS, Gates
+from lrjax.models import encoder
+from lrjax.models.attention import ORIGINS, TERMS
+from lrjax.models.clip import CLIP, embed_captions, shapes, tower
+
+CONTRASTIVE = "expected a contrastive model: a decoder has no embeddings; ask run.analyze('decoder')"
+
+
+class AttentionCache(Mapping):
+    """What one forward pass of one encoder held, by name; every entry is an xarray DataArray with named dimensions.
+
+    For each block i of encoder E (vision or text):
+      E.i.terms [term, head, query, key]   the nine terms of a score, over sqrt(d_head), before gates
+      E.i.scores [head, query, key]        what softmax sees: the gated terms that are not constant along a row, masked
+      E.i.pattern [head, query, key]       softmax of the scores
+      E.i.values [origin, key, head, d_head]   what heads read, gated
+    and `E.residual` [origin, query, d_model], the residual stream by origin at the end; `E.embedding` [d_embed].
+    """
+
+    def __init__(self, entries: dict[str, xr.DataArray]):
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        if name not in self._entries:
+            raise KeyError(f"{name!r}: is not in this cache; expected one of {', '.join(self._entries)}")
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        lines = (f"  {name} [{', '.join(f'{d} {n}' for d, n in x.sizes.items())}]" for name, x in self._entries.items())
+        return "\n".join(["AttentionCache", *lines])
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Model:
+    """One trained model of a run. Immutable: `ablate` returns another.
+
+    Attributes:
+      fields: the fields of the config that made it, such as `fields.n_labels`.
+      static, hyper: the same as lrjax's functions take them.
+      params: its parameters, as the encoders read them (E times token_multiplier).
+      splits: which positions and layouts it trained on.
+      gates: the gates in force; 1 everywhere unless it was trained with gates, or `ablate` made it.
+      step: the training step of the parameters.
+    """
+
+    fields: Fields
+    static: Static
+    hyper: Hyper
+    params: CLIP
+    splits: Splits
+    gates: Gates
+    step: int
+
+    def ablate(self, terms: str, encoder: str = "vision", heads: Sequence[int] | None = None) -> "Model":
+        """The same model with attention terms taken away, or scaled.
+
+        Args:
+          terms: such as "EP", "EP+PP+BP", "EP=0.5", or any gates, such as "vision.h0:EP=0" (`docs/concepts`, terms and gates).
+          encoder: "vision" or "text".
+          heads: numbers of heads; all if not given.
+
+        Raises:
+          InputError: there is no such term, head or encoder.
+        """
+        with in_python(), surroundings.pinned():
+            ask = Ablate((terms,), encoder, None if heads is None else tuple(heads))
+            factors, weights = ask.worlds(self.static)
+            if any(weight.any() for weight in weights.values()):
+                raise InputError(f"terms={terms!r}: replaces terms by others; expected gates; ask run.ablate([{terms!r}])")
+            gates = jax.tree.map(lambda gate, factor: gate * factor[0], self.gates, factors)
+        return dataclasses.replace(self, gates=gates)
+
+    def run_with_cache(self, scene: str) -> tuple[xr.DataArray, AttentionCache]:
+        """The embedding of one scene or caption, and all that the encoder held on the way.
+
+        Args:
+          scene: a scene, such as "h1 . . h2 . . . . . ." (the vision encoder runs), or a caption that the model knows, such as
+            "h1 is on the left of h2" (the text encoder runs).
+
+        Returns:
+          The unit embedding [d_embed], and the cache.
+
+        Raises:
+          InputError: there is no such scene or caption in this model's task, or the model is an autoregressive decoder.
+        """
+        if self.static.objective != "contrastive":
+            raise InputError(f"run_with_cache: objective={self.static.objective!r}; {CONTRASTIVE}")
+        name, ids, readout, labels = self._sequence(scene)
+        with surroundings.pinned():
+            found = jax.device_get(_passed(self.static, name, readout, self.params, self.gates, ids))
+        at = {"query": labels, "key": labels, "term": list(TERMS), "origin": list(ORIGINS), "head": range(self.static.n_heads)}
+        entries = {}
+
+        def put(key, array, *dims):
+            known = {dim: at[dim] for dim in dims if dim in at and (dim != "origin" or array.shape[0] == len(ORIGINS))}
+            entries[f"{name}.{key}"] = xr.DataArray(array, known, dims, name=key)
+
+        for i, block in enumerate(found.traces):
+            put(f"{i}.terms", block.terms, "term", "head", "query", "key")
+            put(f"{i}.scores", block.attn_scores, "head", "query", "key")
+            put(f"{i}.pattern", block.pattern, "head", "query", "key")
+            put(f"{i}.values", block.values, "origin", "key", "head", "d_head")
+        put("residual", found.streams, "origin", "query", "d_model")
+        put("embedding", found.embedding, "d_embed")
+        return entries[f"{name}.embedding"], AttentionCache(entries)
+
+    def rank(self, scene: str, n: int | None = None) -> pd.DataFrame:
+        """Captions of a scene, the most similar first.
+
+        Args:
+          scene: such as "h1 . . h2 . . . . . .".
+          n: how many captions; all if not given.
+
+        Returns:
+          A row a caption that exists for this model: `caption`, `similarity` (cosine), and `is`: "true" of a caption that is true
+          of the scene, "swapped" of one that is true once the objects change places, else empty.
+
+        Raises:
+          InputError: as of `run_with_cache`.
+        """
+        embedding, _ = self.run_with_cache(scene)
+        task = self.static.world
+        if " is " in f" {scene} ":
+            raise InputError(f"scene={scene!r}: is a caption; expected a scene, such as {self.example()!r}")
+        captions = task.captions(self.hyper)
+        true, swapped = task.relations_of(*text.read_scene(task, scene, int(self.fields.n_labels)))
+        with surroundings.pinned():
+            similarity = np.asarray(_embedded_captions(self.static, self.params, self.gates, captions) @ embedding.values)
+        kind = np.full(len(similarity), "", object)
+        kind[true], kind[swapped] = "true", "swapped"
+        table = pd.DataFrame({"caption": text.captions_of(task, captions), "similarity": similarity, "is": kind})
+        table = table[np.asarray(captions.exists)].sort_values("similarity", ascending=False, kind="stable")
+        return table.reset_index(drop=True).head(n if n is not None else len(table))
+
+    def example(self) -> str:
+        """A scene of two held-out labels, as people write it."""
+        task = self.static.world
+        return text.write_scene(task, range(task.together), task.layouts[len(task.layouts) // 2])
+
+    def _sequence(self, scene: str) -> tuple[str, jax.Array, int, list[str]]:
+        """The encoder's name, ids [T], the position that is read out, and the names of positions."""
+        task = self.static.world
+        if " is " not in f" {scene} ":
+            slots = task.render(*text.read_scene(task, scene, int(self.fields.n_labels)))
+            return "vision", fill(task.image, slots), task.image.readout, task.position_names()
+        captions = task.captions(self.hyper)
+        known = text.captions_of(task, captions)
+        exists = np.asarray(captions.exists)
+        wanted = " ".join(scene.split())
+        matches = [i for i, caption in enumerate(known) if caption == wanted and exists[i]]
+        if not matches:
+            raise InputError(f"scene={scene!r}: is no caption of this model; expected one such as {known[int(exists.argmax())]!r}")
+        words = np.asarray(words_of(task, all_captions(task, captions)))[matches[0]]
+        readout = int(np.argmax(words == EOT))
+        names = [task.token_names()[token] if token != BACKGROUND else "" for token in words[: readout + 1]]
+        names = [name if names.count(name) == 1 else f"{name} {i + 1}" for i, name in enumerate(names)]
+        return "text", jnp.asarray(words[: readout + 1]), readout, names
+
+    def __repr__(self) -> str:
+        shown = dataclasses.asdict(self.fields)
+        usual = dataclasses.asdict(Fields())
+        differs = ", ".join(f"{name}={value!r}" for name, value in shown.items() if value != usual[name] or name == "n_labels")
+        gated = [name for name in ENCODERS if not (np.asarray(getattr(self.gates, name)) == 1).all()]
+        more = f"; gates at work in {' and '.join(gated)}" if gated else ""
+        return f"lrjax.Model({differs}) at step {self.step}{more}"
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _passed(static: Static, name: str, readout: int, params: CLIP, gates: Gates, ids: jax.Array):
+    """One sequence through one encoder, by the definition, with its trace."""
+    with jax.default_matmul_precision(static.matmul_precision):
+        return encoder.run(tower(static, params, name), getattr(gates, name), ids, shapes(static)[name], readout)
+
+
+@partial(jax.jit, static_argnums=0)
+def _embedded_captions(static: Static, params: CLIP, gates: Gates, captions) -> jax.Array:
+    """Unit embeddings of all captions of the task, [c, e]."""
+    with jax.default_matmul_precision(static.matmul_precision):
+        return jnp.concatenate(embed_captions(static, params, gates, all_captions(static.world, captions)))
