@@ -1,3 +1,5 @@
+"""How captions are read: where EOT looks, by hand and in a sweep, and how far a swap of labels moves an embedding."""
+
 import dataclasses
 
 import jax

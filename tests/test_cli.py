@@ -222,9 +222,7 @@ def test_every_analysis_opens_its_checkpoint_through_one_door():
     """So that each answers a bad path as `bad` says of two of them: starting all ten is minutes."""
     for name in ANALYSES:
         source = (ROOT / "experiments" / f"{name}.py").read_text()
-        assert "answers.define_flags(" in source and source.count("answers.restore()") == 1 and "workdir.restore" not in source, (
-            name
-        )
+        assert "common.define_flags(" in source and source.count("common.restore()") == 1 and "workdir.restore" not in source, name
     others = {p.stem for p in (ROOT / "experiments").glob("*.py")} - {*ANALYSES}
     assert others == {
         "__init__",

@@ -29,7 +29,9 @@ EIGHT = """
     import conftest
     import jax.numpy as jnp, numpy as np
     from lrjax import devices
-    from lrjax.training import sweep
+    from lrjax.training import loop
+    from lrjax.training.programs import init_program, make_programs, split_program, train_chunk
+    from lrjax.training.run import models_table
 
     program, = make_programs(conftest.tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3), n_devices=8)
     assert len(program.rows) == 12 and len(program.hyper.seed) == 16, "padded to divide"

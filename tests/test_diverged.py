@@ -17,20 +17,21 @@ from lrjax.storage import workdir
 from lrjax.training import loop
 from lrjax.training.run import divergences, models_table
 
-SHORT = dict(seeds=1, steps=4, eval_every=2, lr=(1e-3, 1e30))
+SHORT = dict(seeds=1, steps=4, eval_every=2, lr=(1e-3, 1e30), n_heldout=3, L=5, n1=2, n2=4)
 SWEEPS = {  # what is asked of each, beside what is asked of a row
     "row": dict(n_labels=(4, 6), e_scale=(0.3, 1.0)),
     "deep": dict(n_labels=(4,), n_layers_vision=2, n_layers_text=2),
-    "grid": dict(n_labels=(3,), task="grid:height=3,width=3", n_heldout=3),
-    "three": dict(n_labels=(3,), task="three", n_heldout=3, L=5, n1=2, n2=4),
-    "reader": dict(n_labels=(3,), objective="autoregressive", n_heldout=3, L=5, n1=2, n2=4),
+    "grid": dict(n_labels=(3,), task="grid:height=3,width=3"),
+    "three": dict(n_labels=(3,), task="three"),
+    "reader": dict(n_labels=(3,), objective="autoregressive"),
 }
 OF_SWEEP = {"grid": "grid", "reader": "reader"}  # command -> sweep
 OF_SWEEP |= dict.fromkeys(("paths", "text_paths"), "deep") | {"chain_ablate": "three"}  # and answer -> sweep
 OF_SWEEP |= dict.fromkeys(("directions", "grid_heads", "grid_maps", "grid_ablate"), "grid")
 OF_SWEEP |= dict.fromkeys(("looks", "reading", "reader_ablate"), "reader")
 MORE = {"factors": ["--axes=n_labels,e_scale"]}
-COMMANDS = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if "answers.define_flags(" in p.read_text())
+COMMANDS = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if "common.define_flags(" in p.read_text())
+assert len(COMMANDS) > 15
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from lrjax import stats
 from lrjax.storage import files
 
@@ -68,12 +69,12 @@ def test_what_a_killed_writer_left_hinders_nobody(tmp_path):
 
 def test_every_writer_writes_atomically():
     """No module of the package and no script writes a file in its place."""
-    root = Path(__file__).parents[1]
+    modules = [path for folder in ("lrjax", "experiments") for path in (ROOT / folder).rglob("*.py")]
+    assert len(modules) > 100
     direct = (".write_text(", ".write_bytes(", ".savefig(path", "os.replace(")
     found = {
-        (path.relative_to(root).as_posix(), line.strip())
-        for folder in ("lrjax", "experiments")
-        for path in (root / folder).rglob("*.py")
+        (path.relative_to(ROOT).as_posix(), line.strip())
+        for path in modules
         for line in path.read_text().splitlines()
         if any(call in line for call in direct) and path.name != "files.py"
     }

@@ -85,7 +85,9 @@ def test_paths_are_expanded_as_in_a_shell(monkeypatch):
 
 
 def test_every_flag_of_a_path_is_one():
-    for file in (*ROOT.glob("experiments/*.py"), *ROOT.glob("lrjax/*.py")):
+    files = [*ROOT.glob("experiments/**/*.py"), *ROOT.glob("lrjax/**/*.py")]
+    assert len(files) > 100
+    for file in files:
         defined = re.findall(r'DEFINE_string\(\s*"(\w+)",[^,]*,([^\n]*)', file.read_text())
         assert [name for name, text in defined if re.search("folder|file|write|where the plot|workdir", text)] == [], file.name
 
