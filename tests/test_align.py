@@ -121,6 +121,7 @@ def test_permutations_shuffle_the_trained_labels_and_differ_by_seed():
     assert (drawn[1] != drawn[3]).any()
 
 
+@pytest.mark.slow
 def test_depth_has_no_ov():
     models = (tiny_model(), tiny_model(n_layers_text=2))
     run = loop.start(config.Sweep(models, steps=1, eval_every=1))

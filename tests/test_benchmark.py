@@ -97,6 +97,7 @@ def test_compile_times_leave_the_cache_settings_as_they_were():
     assert measure.peak_bytes(compiled) >= 2 * 8 * 8 * 4
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_table(tmp_path):
     config_flags = ("--config=experiments/configs/smoke.py", "--config.d_model=8", "--config.d_embed=8", "--config.batch_size=8")
     outputs = (f"--json={tmp_path / 'b.json'}", f"--figure={tmp_path / 'figure/b.svg'}")

@@ -177,6 +177,7 @@ def test_layers_that_a_model_lacks_have_no_count(answer):
     assert len(text.tidy(together)["model"]) * len(model) == len(text.tidy(text.of_a_model(answer))["model"]) * (len(model) - 1)
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_says(trained):
     folder, _ = trained
     done = command("text", f"--ckpt={folder}", "--labels=4", "--format=svg")

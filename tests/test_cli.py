@@ -13,6 +13,8 @@ from conftest import QUICK, ROOT, command, many_commands
 from lrjax import stats
 from lrjax.plotting import style
 
+pytestmark = pytest.mark.slow
+
 
 def read(path):
     with open(path) as file:

@@ -42,6 +42,7 @@ def test_the_digest_changes_with_the_code_and_with_nothing_else(package, monkeyp
     assert digest() != was
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("git"), reason="no git program")
 def test_the_commit_is_that_of_a_checkout_marked_if_it_was_changed(package, monkeypatch):
     def git(*arguments):

@@ -179,6 +179,7 @@ def test_causal_takes_the_head_that_costs_most():
     np.testing.assert_allclose(found["unseen_pair_label_set"], [-0.05, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tables"),
     [("depth", ("layers", "by_layer", "each", "paths")), ("left_right", ("each", "paths"))],

@@ -21,6 +21,8 @@ from lrjax.training import loop, memory
 from lrjax.training.programs import make_programs, train_chunk
 from lrjax.training.run import history_table, models_table
 
+pytestmark = pytest.mark.slow
+
 EIGHT = """
     import re, sys
     sys.path.insert(0, "tests")

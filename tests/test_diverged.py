@@ -17,6 +17,8 @@ from lrjax.storage import workdir
 from lrjax.training import loop
 from lrjax.training.run import divergences, models_table
 
+pytestmark = pytest.mark.slow
+
 SHORT = dict(seeds=1, steps=4, eval_every=2, lr=(1e-3, 1e30), n_heldout=3, L=5, n1=2, n2=4)
 SWEEPS = {  # what is asked of each, beside what is asked of a row
     "row": dict(n_labels=(4, 6), e_scale=(0.3, 1.0)),

@@ -22,6 +22,8 @@ from lrjax.training import retrieval
 from lrjax.training.programs import make_programs
 from lrjax.training.run import model_columns
 
+pytestmark = pytest.mark.slow
+
 ACCURACIES = ("loss", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 
 

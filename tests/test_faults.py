@@ -20,6 +20,8 @@ from lrjax.errors import InputError
 from lrjax.storage import checkpoint, workdir
 from lrjax.training.stop import Stop
 
+pytestmark = pytest.mark.slow
+
 LONG = (SMOKE, "--config.steps=80000", "--config.eval_every=40000", *(f"--config.{k}={v}" for k, v in TINY.items()))
 
 

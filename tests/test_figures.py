@@ -6,6 +6,8 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import figures_read
 import lrjax.plotting
 from conftest import ENVIRONMENT, ROOT
@@ -53,6 +55,7 @@ training.fig3(models, folder / "in_defaults.png")
 """
 
 
+@pytest.mark.slow
 def test_the_users_matplotlib_is_as_it_was(tmp_path):
     """Backend, settings and open figures, after all imports, after figures and after one that failed; and figures look the same."""
     run = [sys.executable, "-c", DRAWS, str(tmp_path)]

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from lrjax.storage import files
 
 WRITE = """
 import sys
-from pathlib import Path
 import numpy as np
 from lrjax import stats
 for i in range(60):
@@ -22,6 +20,7 @@ for i in range(60):
 """
 
 
+@pytest.mark.slow
 def test_many_writers_and_readers_of_one_table_see_whole_tables(tmp_path):
     """Two processes and three threads write, three threads read."""
     path = tmp_path / "t.csv"

@@ -12,6 +12,8 @@ from lrjax.stats import select
 from lrjax.training import loop
 from lrjax.training.run import divergences, history_table, models_table
 
+pytestmark = pytest.mark.slow
+
 KINDS = (
     dict(n_labels=4),
     dict(n_labels=6, gates="EP=0;text:PP=0", betas=(0.8, 0.9)),

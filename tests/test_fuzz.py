@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -116,6 +117,7 @@ def test_a_config_is_accepted_or_its_field_is_named(config):
     )
 
 
+@pytest.mark.slow
 def test_accepted_configs_of_different_shapes_train():
     """The first accepted ones of a few shapes small enough to compile in seconds make 2 steps with finite parameters."""
     small = st.fixed_dictionaries(

@@ -128,6 +128,7 @@ def test_all_subsets_of_four_heads():
     assert str(error.value) == "n_heads=9: has 511 subsets of heads; expected at most 8 heads; leave pruning out (--nopruning)"
 
 
+@pytest.mark.slow
 def test_depth_and_numbers_of_heads_may_differ():
     run = untrained(tiny_model(n_heads=1), tiny_model(n_heads=2, n_layers_vision=2, n_labels=4))
     answer = heads.heads(run)
@@ -192,6 +193,7 @@ def test_pruning_is_drawn_by_how_many_heads_are_kept(run, answer):
         assert {(round(x), y) for x, y in figures_read.dots(axis)} == known
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_says(trained):
     folder, _ = trained
     done = command("heads", f"--ckpt={folder}", "--labels=4", "--format=svg")

@@ -23,6 +23,8 @@ from lrjax.errors import InputError
 from lrjax.models import attention
 from lrjax.training import retrieval
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
 PAGES = (ROOT / "README.md", ROOT / "colab/README.md", ROOT / "pyproject.toml", *NOTEBOOKS)
 SLUG = lrjax.REPO_URL.removeprefix("https://github.com/")

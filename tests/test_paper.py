@@ -20,6 +20,8 @@ from lrjax.analysis.gradient import NAMES
 from lrjax.errors import InputError
 from lrjax.models.attention import TERMS
 
+pytestmark = pytest.mark.slow
+
 
 def config_of(part):
     return importlib.import_module(f"experiments.configs.{PAPER[part].config}").get_config()

@@ -47,6 +47,7 @@ devices.make_room()
 """
 
 
+@pytest.mark.slow
 def test_every_module_can_do_without_posix():
     done = subprocess.run([sys.executable, "-c", WITHOUT_POSIX], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -121,6 +122,7 @@ def test_where_such_a_name_cannot_be_used_it_is_the_name_that_is_blamed(trained,
         checkpoint.save(folder / "again", 1, {"a": np.arange(3)}, {})
 
 
+@pytest.mark.slow
 def test_a_c_locale_can_use_any_folder(tmp_path):
     """Where Python reads, writes and prints ASCII alone: an umlaut, and a home in `~`."""
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii:strict"}

@@ -91,6 +91,7 @@ def test_draws_are_log_uniform_valid_and_the_same_every_time():
             assert abs(np.median(np.log(values)) - middle) < 5 * np.log(high / low) / 2 / np.sqrt(300)
 
 
+@pytest.mark.slow
 def test_the_search_trains_reads_and_draws():
     configurations = [dataclasses.replace(model, **TINY) for model in regime.draw(2)]
     wanted = regime.sweep_of(configurations, range(1), 20, 10)

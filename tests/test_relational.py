@@ -208,6 +208,7 @@ def test_the_share_of_relational_images_is_drawn_beside_what_each_head_prefers(g
         np.testing.assert_allclose(dots, sorted(zip(abs(table["difference"]), table[name], strict=True)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_says(trained, tmp_path):
     folder, _ = trained
     step = folder / "checkpoints" / "10"

@@ -19,6 +19,8 @@ from lrjax.errors import InputError
 from lrjax.storage import workdir
 from lrjax.training import loop
 
+pytestmark = pytest.mark.slow
+
 EVERY = (*claims.CLAIMS, *claims.OURS, *task_claims.CLAIMS, *encoder_claims.CLAIMS)
 
 

@@ -175,6 +175,7 @@ def test_the_stages_of_a_search_are_read_only_from_their_sweeps_and_from_the_sta
 # ---- who writes where ----
 
 
+@pytest.mark.slow
 def test_commands_and_studies_never_write_each_others_tables(trained, tmp_path, capsys):
     """`shares` and `values` are names of both."""
     folder = tmp_path / "default"

@@ -159,6 +159,7 @@ def get_config():
 BROKEN = "def initialize():\n    raise RuntimeError('no such\\nlibrary')\n"
 
 
+@pytest.mark.slow
 def test_a_jax_that_cannot_start_is_said_in_one_line_and_a_choice_of_devices_stands(tmp_path):
     """Each command ends before it makes anything, the last ones at a stray argument. A plugin is broken in all of them."""
     (tmp_path / "plugins/jax_plugins/broken").mkdir(parents=True)
@@ -197,6 +198,7 @@ def test_a_jax_that_cannot_start_is_said_in_one_line_and_a_choice_of_devices_sta
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [("JAX_NUM_CPU_DEVICES", "abc"), ("JAX_ENABLE_X64", "maybe")])
 def test_a_variable_that_jax_cannot_read_is_said_in_one_line(name, value, tmp_path):
     env = ENVIRONMENT | {name: value}

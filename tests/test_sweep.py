@@ -28,6 +28,7 @@ def train_in(folder, wanted, **flags):
     return loop.advance(run, on_evaluation=partial(workdir.save, folder))
 
 
+@pytest.mark.slow
 def test_the_chunk_compiles_once_whatever_seeds_and_labels():
     """Counted by jax itself: one compilation a run, whatever its seeds, label counts and steps; one for the default sweep."""
     for wanted in (tiny_sweep(n_labels=(2, 3, 4, 6), seeds=1, steps=30), tiny_sweep(n_labels=(6,), seeds=4, steps=50)):
@@ -114,6 +115,7 @@ def through_a_checkpoint(run):
     return serialization.run_from_arrays(arrays, json.loads(json.dumps(meta)))
 
 
+@pytest.mark.slow
 def test_a_stop_at_any_chunk_resumes_to_the_same_bits(monkeypatch):
     """Two slabs that take turns, stopped at every moment there is: within an interval, before and after one slab is evaluated."""
     monkeypatch.setattr(memory, "CHUNK", 5)
@@ -193,6 +195,7 @@ def test_models_of_different_lengths_share_one_compilation_and_none_runs_past_it
     assert "(models train for 12 or 16 steps)" in loop.plan(run)
 
 
+@pytest.mark.slow
 def test_a_model_of_a_sweep_of_lengths_is_the_model_alone():
     together, alone = (loop.advance(loop.start(epochs_sweep(**more))) for more in ({}, {"n_labels": (4,)}))
     np.testing.assert_allclose(
@@ -200,6 +203,7 @@ def test_a_model_of_a_sweep_of_lengths_is_the_model_alone():
     )
 
 
+@pytest.mark.slow
 def test_a_stop_at_any_chunk_of_different_lengths_resumes_to_the_same_bits(monkeypatch):
     monkeypatch.setattr(memory, "CHUNK", 5)
     whole = loop.advance(loop.start(epochs_sweep()))
@@ -224,6 +228,7 @@ def test_slabs_of_several_lengths_have_one_size():
     assert sizes([16, 1]) == 1, "nothing is padded"
 
 
+@pytest.mark.slow
 def test_a_run_of_the_format_before_is_read(monkeypatch):
     """Format 2 had one step of all models, programs that were ahead of it, and evaluations that waited for the others."""
     monkeypatch.setattr(memory, "CHUNK", 5)
@@ -252,6 +257,7 @@ def diverged(tmp_path_factory):
     return folder, run, loop.advance(loop.start(tiny_sweep(n_labels=(6,), lr=(1e-3, 1e-2))))
 
 
+@pytest.mark.slow
 def test_a_diverged_model_is_frozen_and_its_neighbours_never_know(diverged):
     _, run, healthy = diverged
     assert run.diverged_at.mask.tolist() == [True, True, False, False] and healthy.diverged_at.mask.all()
@@ -265,6 +271,7 @@ def test_a_diverged_model_is_frozen_and_its_neighbours_never_know(diverged):
     chex.assert_trees_all_equal(gone(run), gone(longer))
 
 
+@pytest.mark.slow
 def test_a_diverged_model_is_reported_and_left_out(diverged):
     folder, run, healthy = diverged
     with open(folder / "models.csv") as file:
@@ -281,6 +288,7 @@ def test_a_diverged_model_is_reported_and_left_out(diverged):
     assert left_out(models_table(healthy)) == ""
 
 
+@pytest.mark.slow
 def test_an_analysis_never_takes_a_diverged_model_for_a_model(diverged):
     folder, run, _ = diverged
     restored = workdir.restore(folder)
@@ -289,6 +297,7 @@ def test_an_analysis_never_takes_a_diverged_model_for_a_model(diverged):
     assert workdir.open_run(folder, run.sweep).diverged_at.tolist() == run.diverged_at.tolist()
 
 
+@pytest.mark.slow
 def test_several_programs_advance_together_and_keep_the_tables_order(tmp_path):
     models = [tiny_model(seed=s, n_heads=h) for s, h in ((0, 1), (0, 2), (1, 1), (1, 2))]
     wanted = config.Sweep(tuple(models), steps=10, eval_every=5)

@@ -593,6 +593,7 @@ CHANCE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "relations", "fields"), CHANCE, ids=[" ".join([text, *fields]) for text, _, fields in CHANCE])
 def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     """24 untrained models: every order 1/2 within 5 standard errors, and text -> image the share of images of which a caption is
@@ -1065,6 +1066,7 @@ def trained_threes(folders):
     return saved_and_trained(folders / "three", task="three", L=6, pair_loss="sigmoid", hard_negatives=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["head", "three"])
 def test_a_sweep_learns_and_comes_back_from_its_folder(name, folders, request):
     run = request.getfixturevalue(f"trained_{name}s")
@@ -1077,6 +1079,7 @@ def test_a_sweep_learns_and_comes_back_from_its_folder(name, folders, request):
         jax.tree.map(np.testing.assert_array_equal, table(again), table(run))
 
 
+@pytest.mark.slow
 def test_a_batch_is_told_with_hard_negatives_of_its_own_images(trained_threes):
     """The loss of training is that of images, of their captions in the same order, and of wrong ones of the last half."""
     (program,), (state,) = trained_threes.programs, trained_threes.states

@@ -59,6 +59,7 @@ def test_vmapped_equals_one_by_one():
     np.testing.assert_allclose(alone, losses([model])[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_models_side_by_side_say_what_they_say_alone_at_full_size():
     """As SPEC has them, 128 wide and batches of 256: at such sizes a part of XLA read memory that was not its own (`lrjax.xla`),
     and these unit vectors were .08 off. Else they agree to rounding.
@@ -77,6 +78,7 @@ def test_models_side_by_side_say_what_they_say_alone_at_full_size():
         np.testing.assert_allclose(together, np.stack(one), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_jax_that_runs_without_what_xla_must_be_told_is_refused():
     start = "import jax; jax.devices(); import lrjax"
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
@@ -146,6 +148,7 @@ def test_logit_scale_is_clipped_at_100():
     assert state.params.log_scale <= np.float32(MAX_LOG_SCALE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [(1, 1), (2, 1), (1, 2)])
 def test_any_depth_learns(layers):
     model = tiny_model(n_layers_vision=layers[0], n_layers_text=layers[1], lr=0.01)

@@ -164,6 +164,7 @@ def test_frozen_scales_are_those_of_other_gates():
     np.testing.assert_array_equal(frozen.scales.readout, run(shape.unit_gates()).scales.readout)
 
 
+@pytest.mark.slow
 def test_ablations_with_frozen_scales_are_others_where_layernorm_reads_what_was_ablated():
     """The first of two layers without its values: what the second reads is smaller, and its scale, frozen, is not."""
     asked = ("none", "vision.L0:VE+VP+VB=0")

@@ -49,6 +49,7 @@ def study(tmp_path_factory):
     return drawn(tmp_path_factory.mktemp("study"), TASKS, answers, measured, low=0.8)
 
 
+@pytest.mark.slow
 def test_every_claim_finds_its_models_in_its_sweep(study):
     """What a claim selects exists in the config that the sweep is trained from: 2 values each, one a seed."""
     assert len({claim.key for claim in tasks.CLAIMS}) == len(tasks.CLAIMS)
@@ -57,6 +58,7 @@ def test_every_claim_finds_its_models_in_its_sweep(study):
         assert verdict.n == 2 and claim.low < claim.high, f"{claim.key}: {verdict}"
 
 
+@pytest.mark.slow
 def test_the_page_has_every_world_and_one_table(study, tmp_path):
     tasks.build(study, tmp_path / "report", None)
     page = (tmp_path / "report" / "tasks.html").read_text()
@@ -70,6 +72,7 @@ def test_the_page_has_every_world_and_one_table(study, tmp_path):
     assert (tmp_path / "other" / "tasks.md").read_text().count("is not trained yet") == len(TASKS)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_gone_keeps_its_place_in_the_page(study, tmp_path, monkeypatch):
     monkeypatch.setattr(workdir, "identity", lambda path: "step 3000, as if it were there")
     own = Study(tmp_path / "own", TASKS)
@@ -204,6 +207,7 @@ def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_a
     assert all(abs(embed(shift) - embed(both)).max() > 0.01 for shift in (0 * both, *taken.values()))
 
 
+@pytest.mark.slow
 def test_a_direction_at_zero_is_that_of_columns_or_rows_all_alike():
     """Through `ablate`, on top of the model's own gates: with VP at zero P acts in scores alone, and where P has a row a row and
     one a column, `across` at zero equals P with the mean of its columns in place of each. Of a thousand images one may change
@@ -321,6 +325,7 @@ def test_others_are_the_labels_beside_that_are_not_seen():
     assert np.asarray(decoder.others(few, hyper, jnp.array([0, 1]))).tolist() == [[0, 1], [0, 1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoken", ["autoregressive_raw"], indirect=True)
 def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
     """With image tokens at zero nothing of an image is told, and of as many captions as fall by another label one rises: 1/2, to
@@ -391,6 +396,7 @@ def test_gates_of_a_reader_act_where_words_look_at_the_image(spoken):
     np.testing.assert_allclose(read(zero, nothing), read(gates, nothing), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["autoregressive", "autoregressive_raw"])
 def test_a_reader_learns_and_its_accuracies_have_names(objective):
     changes = dict(objective=objective, n_labels=(4,), seeds=1, steps=60, eval_every=30, lr=0.01)
