@@ -23,7 +23,7 @@ SHORT = dict(seeds=1, steps=4, eval_every=2, lr=(1e-3, 1e30), n_heldout=3, L=5, 
 SWEEPS = {  # what is asked of each, beside what is asked of a row
     "row": dict(n_labels=(4, 6), e_scale=(0.3, 1.0)),
     "deep": dict(n_labels=(4,), n_layers_vision=2, n_layers_text=2),
-    "grid": dict(n_labels=(3,), task="grid:height=3,width=3"),
+    "grid": dict(n_labels=(3,), task="grid:height=3,width=3", L=10),
     "three": dict(n_labels=(3,), task="three"),
     "reader": dict(n_labels=(3,), objective="autoregressive"),
 }
