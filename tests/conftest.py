@@ -35,6 +35,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")  # arrays of different ra
 
 from lrjax import config, devices  # noqa: E402
 from lrjax.models.clip import init_clip, model_splits  # noqa: E402
+from lrjax.plotting.style import STYLE  # noqa: E402
 from lrjax.storage import workdir  # noqa: E402
 from lrjax.training import loop  # noqa: E402
 from lrjax.training.programs import init_program  # noqa: E402
@@ -63,6 +64,12 @@ def pytest_collection_modifyitems(items):
 def room():
     """A process that runs many files would end with more memory maps than Linux allows."""
     devices.make_room()
+
+
+@pytest.fixture
+def coarse_figures(monkeypatch):
+    """Pages carry many figures; here each has few pixels."""
+    monkeypatch.setitem(STYLE, "figure.dpi", 40)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from lrjax.training import retrieval
 from lrjax.training.programs import make_programs
 from lrjax.training.run import model_columns
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
 
 ACCURACIES = ("loss", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
 

@@ -20,7 +20,7 @@ from lrjax.analysis.gradient import NAMES
 from lrjax.errors import InputError
 from lrjax.models.attention import TERMS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
 
 
 def config_of(part):

@@ -59,6 +59,7 @@ def test_every_claim_finds_its_models_in_its_sweep(study):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("coarse_figures")
 def test_the_page_has_every_world_and_one_table(study, tmp_path):
     tasks.build(study, tmp_path / "report", None)
     page = (tmp_path / "report" / "tasks.html").read_text()
@@ -73,6 +74,7 @@ def test_the_page_has_every_world_and_one_table(study, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("coarse_figures")
 def test_a_sweep_that_is_gone_keeps_its_place_in_the_page(study, tmp_path, monkeypatch):
     monkeypatch.setattr(workdir, "identity", lambda path: "step 3000, as if it were there")
     own = Study(tmp_path / "own", TASKS)
