@@ -1,6 +1,7 @@
 """Procrustes against SciPy's, its partial isometry, and towers by hand whose rotation is known."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,14 @@ import pytest
 import scipy.linalg
 
 import figures_read
-from conftest import tiny_model
+from conftest import shake, tiny_model
 from lrjax import config
-from lrjax.analysis.align import MEASURES, align, permutations, procrustes, written
+from lrjax.analysis.align import MEASURES, align, permutations, procrustes, rows, spaces, written
 from lrjax.analysis.models import tidy
 from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.models.attention import GATES
+from lrjax.models.clip import init_clip, unit_gates
 from lrjax.plotting.align import FITS, PANELS, SPACES, alignment
 from lrjax.training import loop
 from lrjax.training.programs import init_program
@@ -94,6 +96,21 @@ def test_ov_is_what_one_token_would_write(trained):
     (block,), e = tower.blocks, tower.E[FIRST_LABEL + 2]
     expected = sum(g * e @ block.W_V[:, h] @ block.W_O[h] @ tower.W_proj for h, g in enumerate((1.0, 0.5)))
     np.testing.assert_allclose(written(tower, gates, FIRST_LABEL)[2], expected, atol=1e-5)
+
+
+def test_images_without_a_projection_are_images_with_that_of_identity():
+    """projection = "text": what vision writes is compared as it is, in d_model dimensions."""
+    of_text, both = (config.make_static([tiny_model(projection=name)]) for name in ("text", "both"))
+    params = shake(init_clip(of_text, config.make_hyper(tiny_model(projection="text"))))
+    vision = params.vision
+    assert vision.W_proj is None
+    with_identity = params.replace(vision=vision.replace(W_proj=jnp.eye(16)))
+    found = jax.jit(partial(rows, of_text))(params, unit_gates(of_text))
+    expected = jax.jit(partial(rows, both))(with_identity, unit_gates(both))
+    assert tuple(found) == spaces(of_text) == ("E", "OV", "embedding")
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
+    by_head = [vision.blocks[0].W_V[:, h] @ vision.blocks[0].W_O[h] for h in range(2)]
+    np.testing.assert_allclose(found["OV"][0], vision.E[FIRST_LABEL:] @ sum(by_head), rtol=1e-4, atol=1e-4)
 
 
 def test_padding_is_inert(trained):

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 import lrjax
-from conftest import TINY
+from conftest import ROOT, tiny_sweep
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import gradient
 from lrjax.errors import InputError, in_python
@@ -16,6 +16,18 @@ from lrjax.storage import workdir
 from lrjax.training.run import models_table
 
 SCENE = "h1 . . h2 . . . . . ."
+
+
+def snippet(heading):
+    """The first Python block of README under a heading."""
+    return (ROOT / "README.md").read_text().partition(f"## {heading}\n")[2].partition("```python\n")[2].partition("```")[0]
+
+
+def test_readme_s_lines_run_as_printed(trained):
+    lines = snippet("From Python").replace("runs/diversity", str(trained[0])).replace("n_labels=15", "n_labels=6")
+    names = {}
+    exec(lines, names)
+    assert len(names["model"].rank(SCENE)) == 121 and names["found"].name == "ablate"
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +154,7 @@ def test_a_rank_holds_every_caption_of_the_model_once(model):
     assert ranked[ranked["is"] == "true"]["caption"].item() == "h1 is on the left of h2"
     assert ranked[ranked["is"] == "swapped"]["caption"].item() == "h2 is on the left of h1"
     caption = ranked["caption"][0]
-    similarity = float(model.run_with_cache(SCENE)[0] @ model.run_with_cache(caption)[0].values)
+    similarity = float(model.run_with_cache(SCENE)[0].dot(model.run_with_cache(caption)[0]))
     np.testing.assert_allclose(similarity, ranked["similarity"][0], atol=1e-5)
 
 
@@ -159,16 +171,19 @@ def test_an_ablated_model_has_the_gates_and_leaves_the_first_alone(model):
 
 
 def test_training_from_python_is_the_commands_training(trained, tmp_path):
-    run = lrjax.train({**TINY}, tmp_path / "mine", quiet=True)
+    wanted = tiny_sweep()
+    run = lrjax.train(wanted, tmp_path / "mine", quiet=True)
     for name in ("models.csv", "history.csv"):
         table = (tmp_path / "mine" / name).read_text().splitlines()
         assert table[0].startswith(("model,", "step,")) and len(table) > 4
     np.testing.assert_allclose(run.models["unseen_pair"], models_table(trained[1])["unseen_pair"], atol=1e-6)
     before = run.history
-    again = lrjax.train({**TINY}, tmp_path / "mine", quiet=True)
+    again = lrjax.train(wanted, tmp_path / "mine", quiet=True)
     assert again.history.equals(before), "a finished sweep is loaded"
     with pytest.raises(InputError, match=r"folder=.*holds another sweep \(n_labels"):
-        lrjax.train({**TINY, "n_labels": (4, 5)}, tmp_path / "mine", quiet=True)
+        lrjax.train(tiny_sweep(n_labels=(4, 5)), tmp_path / "mine", quiet=True)
+    with pytest.raises(InputError, match=r"config\.n_label: no such key \(did you mean 'n_labels'\?\)"):
+        lrjax.train({"n_label": (4, 5)}, tmp_path / "other")
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def bad(tmp, folder):
             ["gradient", "gradient_predicts", "gradient_onset"],
             {"gradient_predicts": {"order, unseen pairs", "N = 4", "N = 6"}, "gradient_phases": {"single", "seen pair"}},
         ),
-        ("gauge", ["gauge", "gauge_law"], {"gauge": {"N = 4 labels", "N = 6 labels", "none", "EP"}}),
+        ("gauge", ["gauge", "gauge_law", "gauge_ratio", "query_law"], {"gauge": {"N = 4 labels", "N = 6 labels", "none", "EP"}}),
         (
             "variants",
             ["variants", "variants_ablate"],

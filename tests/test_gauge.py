@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from conftest import shake, tiny_model
+from conftest import shake, tiny_model, untrained
 from lrjax import config
-from lrjax.analysis import gauge
+from lrjax.analysis import gauge, gradient
 from lrjax.data.scenes import CLS
 from lrjax.errors import InputError
 from lrjax.models.attention import GATES
@@ -87,6 +87,39 @@ def test_the_law_holds_in_every_model_of_a_trained_sweep(trained):
     assert (gauge.law(moved).deviation > 0.01).all()
 
 
+def test_ep_to_pp_is_the_multiplier_where_e_cls_is_p_0():
+    """What `law` leads to: initial values are forgotten, or were small from the start."""
+    run = untrained(tiny_model(token_multiplier=1.0), tiny_model(token_multiplier=3.0))
+    vision = run.states[0].params.vision
+    vision = vision.replace(E=np.array(vision.E), P=np.array(vision.P))
+    vision.E[:, CLS] = vision.P[:, 0]
+    equal = dataclasses.replace(run, states=[run.states[0].replace(params=run.states[0].params.replace(vision=vision))])
+    found = gauge.ratio(equal)
+    assert found.ratio.dims == ("model",) and (found.apart < 1e-6).all()
+    np.testing.assert_allclose(found.ratio, [1, 3], rtol=1e-5)
+    np.testing.assert_allclose(found.deviation, 0, atol=1e-5)
+    apart = gauge.ratio(run)
+    assert (apart.deviation > 0.01).all() and (apart.apart > 0.01).all()
+
+
+def test_ep_to_pp_is_what_decay_has_left_of_it_in_every_trained_model(trained):
+    """After a few steps far from m, and as `law` and x = m E_cls + P_0 have it."""
+    found = gauge.ratio(trained[1])
+    np.testing.assert_allclose(found.ratio, found.expected, rtol=1e-4)
+    assert (found.deviation > 0.1).all()
+
+
+def test_ep_to_pp_elsewhere_is_what_the_terms_are(shaken):
+    found, terms = gauge.ratio(shaken), gradient.gradient(shaken)
+    size = lambda term: np.sqrt((terms[f"gradient_{term}"] ** 2).sum("head"))
+    np.testing.assert_allclose(found.ratio, size("EP") / size("PP"), rtol=1e-4)
+    assert (found.deviation > 0.01).all() and (found.apart > 0.01).all()
+    assert (abs(found.ratio / found.expected - 1) > 0.01).all(), "shaken models break the law"
+    run = loop.start(config.Sweep((tiny_model(decay_cls=False),), steps=1, eval_every=1))
+    with pytest.raises(InputError, match="gauge: decay_cls=False; expected True"):
+        gauge.ratio(run)
+
+
 def test_moving_cls_changes_no_answer_but_that_to_an_ablation(shaken):
     table = gauge.moved(shaken)
     at = lambda cls, ablation: table["unseen_pair_order"][(table["cls"] == cls) & (table["ablation"] == ablation)]
@@ -102,6 +135,6 @@ def test_moving_cls_changes_no_answer_but_that_to_an_ablation(shaken):
 def test_deeper_vision_has_no_gauge():
     model = tiny_model(n_layers_vision=2)
     run = loop.start(config.Sweep((model,), steps=10, eval_every=10))
-    for ask in (gauge.law, gauge.moved, lambda run: gauge.move_cls(run, 1.0)):
+    for ask in (gauge.law, gauge.query_law, gauge.ratio, gauge.moved, lambda run: gauge.move_cls(run, 1.0)):
         with pytest.raises(InputError, match="gauge: n_layers_vision=2; expected 1"):
             ask(run)

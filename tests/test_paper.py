@@ -48,6 +48,8 @@ def study(tmp_path_factory):
         "strongest": ({}, NAMES),
     }
     answers |= dict.fromkeys(("law", "law_decayed"), ({}, ("deviation",)))
+    answers["gauge_ratio"] = {}, ("ratio", "expected")
+    answers["query_law"] = {"strongest": (1.0,)}, ("predicted", "share")
     made = drawn(tmp_path_factory.mktemp("study"), PAPER, answers, measured, low=0.8)
     for part in PAPER:  # steps and epochs as they would be; all generalise, but at 5 labels
         path = made.folder / part / "analysis" / "curves.csv"

@@ -32,6 +32,7 @@ from experiments.studies.paper_values import (
     less,
     of_subsets,
     off_gauge,
+    off_query_law,
     order_left,
     reads_first,
     relational_gap,
@@ -299,6 +300,15 @@ def by_multiplier(name: str, m: float) -> list[Claim]:
             LAW,
             asked("law_decayed", "deviation", **where, **DECAYED),
         ),
+        # a tenth: x moves, and signs of small x_d change
+        (
+            "query",
+            f"BP has 1 / (1 + |x|_1) of the position gradient that is learned; m = {name}",
+            "BP's share over 1 / (1 + |x|_1), less 1, best head, N = 15",
+            -0.1,
+            0.1,
+            off_query_law(m, **DECAYED),
+        ),
         (
             "free",
             f"The position gradient at zero is chance whatever the multiplier; m = {name}",
@@ -328,9 +338,9 @@ GAUGE: tuple[Claim, ...] = (
         # .06: what `claims` calls no effect
         ("x_alike", "With m = 1 EP and PP carry alike", "", "change of order, EP at zero less PP at zero, m = 1, N = 15", -0.06,
          0.06, difference(no_ep(**ONE), taken("PP", ORDER, answer="ratio", **ONE, **DECAYED))),
-        # lr wd steps = .96: were all updates alike, P_0 would be .64 of an E_cls that is not decayed, EP's share .61
+        # lr wd steps = .48: were all updates alike, P_0 would be .79 of an E_cls that is not decayed, EP's share .557; half of that
         ("x_cls", "Without decay of E_cls EP has more than its share; m = 1", "",
-         "share of EP in EP and PP, not decayed less decayed, N = 15", 0.05, INF,
+         "share of EP in EP and PP, not decayed less decayed, N = 15", 0.03, INF,
          difference(ep_share(1.0, **UNDECAYED), ep_share(1.0, **DECAYED))),
         ("x_top1", "The multiplier does not decide whether a model generalises", "", "top-1, m = sqrt(128) less m = 1, N = 15",
          -0.15, 0.15, at(TOP1, MANY, less=ONE | DECAYED, **MOST, **DECAYED)),

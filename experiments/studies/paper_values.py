@@ -215,6 +215,17 @@ def off_gauge(multiplier: float, **where) -> Values:
     return lambda study, part: ep_share(multiplier, **where)(study, part) - multiplier / (multiplier + 1)
 
 
+def off_query_law(multiplier: float, **where) -> Values:
+    """BP's share of what each model's best head has learned of the position gradient, over that of `gauge.query_law`, less 1."""
+
+    def values(study, part):
+        rows = dict(n_labels=N, token_multiplier=multiplier, strongest=1) | where
+        share, predicted = (of(study.answer(part, "query_law"), name, **rows) for name in ("share", "predicted"))
+        return share / predicted - 1
+
+    return values
+
+
 def difference(one: Values, other: Values) -> Values:
     """A value less another of the same seeds."""
     return lambda study, part: one(study, part) - other(study, part)

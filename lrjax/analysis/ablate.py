@@ -28,7 +28,7 @@ import numpy as np
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import POSITION_TERMS, readout_form, readout_scores
 from lrjax.analysis.grid import extent_of, parts, position_rows
-from lrjax.analysis.models import by_shape, check_encoder, depth_of, merged, of_labels, of_models, row_of, tidy, traced
+from lrjax.analysis.models import by_shape, check_encoder, depth_of, layers_told, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest
@@ -128,7 +128,8 @@ class Ablate:
         if self.frozen:
             raise InputError(f"--ablations: {text!r}: is no gate, so LayerNorm's scales cannot be frozen under it; leave one out")
         if self.encoder != "vision" or layers["vision"] != 1:
-            raise InputError(f"--ablations: {text!r} needs one block: only there is the CLS row all that is read; leave it out")
+            where = f"--encoder={self.encoder}" if self.encoder != "vision" else layers_told(static, "vision")
+            raise InputError(f"--ablations: {text!r} needs one block of vision, not {where}: no other row is read; leave it out")
         possible = POSITION_TERMS if control in DIRECTIONS else READOUT_TERMS
         for name in names.split("+"):
             if name not in possible:
@@ -178,6 +179,9 @@ def ablate(
     question = Ablate(tuple(ablations), encoder, None if heads is None else tuple(heads), tuple(sets), frozen)
     for program in run.programs:  # bad input fails before any work
         question.worlds(program.static)
+        task, there = program.static.task, program.static.world.SETS
+        if missing := [name for name in sets if name not in there]:
+            raise InputError(f"sets: {missing[0]!r}: task={task!r} has no such images{suggest(missing[0], there)}")
     metrics = list(dict.fromkeys(name for program in run.programs for name in metric_names(program.static, question.sets)))
     answer = of_models(run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": question.ablations})
     table = tidy(answer)

@@ -41,7 +41,7 @@ from lrjax.analysis.models import (
     traced,
 )
 from lrjax.analysis.values import decided
-from lrjax.config import Hyper, Static
+from lrjax.config import Hyper, Static, depths
 from lrjax.data.scenes import captions_of, fill, pair_caption_slots, swapped
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
@@ -173,8 +173,8 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
 
 
 def deep(run: Run, encoder: str) -> Run:
-    """The models of a run with two layers or more in an encoder."""
-    return some_of(run, [getattr(model, f"n_layers_{encoder}") > 1 for model in run.sweep.models])
+    """The models of a run that pass two blocks or more in an encoder: layers, or repeats of one."""
+    return some_of(run, [depths(model)[encoder] > 1 for model in run.sweep.models])
 
 
 def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
@@ -197,6 +197,9 @@ def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
     Raises InputError for encoders of one layer, which have no paths, and for LayerNorm and MLP, which this does not follow.
     """
     run = of_labels(run, n_labels)
+    if not run.programs:  # of `deep`
+        alone = f"n_layers_{encoder}=1, n_repeats=1"
+        raise InputError(f"paths: {alone} in every model: expected two layers or more of attention alone, where heads read heads")
     for program in run.programs:
         s = program.static
         if traced(s, encoder, "paths") < 2 or s.layer_norm or s.mlp_ratio:
