@@ -13,6 +13,7 @@ from lrjax.storage import files
 
 WRITE = """
 import sys
+from pathlib import Path
 import numpy as np
 from lrjax import stats
 for i in range(60):
