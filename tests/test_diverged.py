@@ -32,7 +32,8 @@ OF_SWEEP |= dict.fromkeys(("paths", "text_paths"), "deep") | {"chain_ablate": "t
 OF_SWEEP |= dict.fromkeys(("directions", "grid_heads", "grid_maps", "grid_ablate"), "grid")
 OF_SWEEP |= dict.fromkeys(("looks", "reading", "reader_ablate"), "reader")
 MORE = {"factors": ["--axes=n_labels,e_scale"]}
-COMMANDS = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if "common.define_flags(" in p.read_text())
+SCRIPTS = [path for path in (ROOT / "experiments").glob("*.py") if path.stem != "common"]
+COMMANDS = sorted(path.stem for path in SCRIPTS if "common.define_flags(" in path.read_text())
 assert len(COMMANDS) > 15
 
 
