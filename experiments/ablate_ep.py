@@ -13,7 +13,7 @@ from lrjax.analysis.models import by_shape, merged
 from lrjax.config import Static, depths
 from lrjax.errors import InputError
 from lrjax.gates import NONE
-from lrjax.models.positions import LEARNED
+from lrjax.kinds import LEARNED
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, Table, conditions, counted, format_interval, format_table, groups, select
 from lrjax.training.retrieval import MEASURES, SETS, tabled

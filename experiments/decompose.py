@@ -11,9 +11,9 @@ from lrjax import cli
 from lrjax.analysis import decompose
 from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
-from lrjax.models.attention import TERMS
 from lrjax.plotting import decompose as figures
 from lrjax.stats import conditions, format_interval, format_table, groups
+from lrjax.terms import TERMS
 
 common.define_flags()
 LAYER = flags.DEFINE_integer("layer", 0, "which layer the figures show; the tables have all", lower_bound=0)

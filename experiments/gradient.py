@@ -10,9 +10,9 @@ from experiments import common
 from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.analysis.models import tidy
-from lrjax.models.attention import TERMS
 from lrjax.plotting import gradient as figures
 from lrjax.stats import conditions, format_interval, format_table, groups
+from lrjax.terms import TERMS
 from lrjax.training.run import history_table, model_columns, models_table
 
 common.define_flags()

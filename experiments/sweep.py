@@ -9,7 +9,7 @@ from absl import flags
 
 from lrjax import cli, devices
 from lrjax.analysis import gradient
-from lrjax.config import AXES, STATIC, make_sweep
+from lrjax.config import AXIS_COLUMNS, STATIC, make_sweep
 from lrjax.plotting import training
 from lrjax.stats import counted, format_interval, format_table, groups, varying
 from lrjax.storage import results, workdir
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def print_table(table) -> None:
-    by = ("n_labels", *(name for name in varying(table, (*AXES, "beta1", "beta2", *STATIC)) if name != "n_labels"))
+    by = ("n_labels", *(name for name in varying(table, (*AXIS_COLUMNS, *STATIC)) if name != "n_labels"))
     there = tabled(table)
     shown = [name for name in SHOWN if name in there or not name.endswith("_in_set")]
     rows = [

@@ -13,10 +13,10 @@ from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.analysis.ablate import ablate_terms
 from lrjax.analysis.models import tidy
-from lrjax.models.attention import TERMS
 from lrjax.plotting import ablation
 from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions, joined
+from lrjax.terms import TERMS
 from lrjax.training.retrieval import MEASURES, tabled
 from lrjax.training.run import model_columns
 

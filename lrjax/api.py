@@ -28,12 +28,13 @@ from lrjax import devices, paths, runner, surroundings
 from lrjax.analysis import registry
 from lrjax.analysis.ablate import TERMS_BY, TESTED, ablate
 from lrjax.analysis.gradient import columns
-from lrjax.analysis.models import FIELDS, by_shape, healthy, merged, of_models, some_of
+from lrjax.analysis.models import by_shape, healthy, merged, of_models, some_of
 from lrjax.analysis.result import Result
-from lrjax.config import Hyper, Static, Sweep, get_config, make_sweep
+from lrjax.config import FIELDS, Hyper, Static, Sweep, get_config, make_sweep
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError, in_python, suggest
-from lrjax.gates import NONE, Gates, canonical
+from lrjax.fields import PAIR
+from lrjax.gates import NONE, Gates
 from lrjax.model import Model
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.plotting import ablation as ablation_figures
@@ -277,11 +278,9 @@ def _having(run: Trained, name: str, value) -> np.ndarray:
     """Which models [M] have a field of one of these values. Raises InputError if there is no such field, or no such model."""
     if name not in FIELDS:
         raise InputError(f"{name}={value!r}: is no field of a model{suggest(name, FIELDS)}; expected one such as n_labels=15")
-    several = isinstance(value, list | set | range | np.ndarray) or (
-        isinstance(value, tuple) and FIELDS[name] != tuple[float, float]
-    )
-    wanted = list(value) if several else [value]
-    wanted = [canonical(v) if name == "gates" else v for v in wanted]
+    of_field = FIELDS[name]
+    several = isinstance(value, list | set | range | np.ndarray) or (isinstance(value, tuple) and of_field.type != PAIR)
+    wanted = [of_field.canonical(v) for v in (value if several else [value])]
     found = [getattr(model, name) for model in run.sweep.models]
     for one in wanted:
         if not any(_equal(one, there) for there in found):
@@ -311,7 +310,7 @@ def _shapes_of(question, run: Trained) -> dict[str, tuple[int, ...]]:
 def _inferred(name: str, shape: tuple[int, ...], static: Static) -> tuple[str, ...]:
     """Names of the dimensions of an array, by their sizes."""
     known: dict[int, set[str]] = {}
-    sizes = {"head": static.n_heads, "d_model": static.d_model, "d_embed": static.d_embed, "label": static.n_names}
+    sizes = {"head": static.n_heads, "d_model": static.d_model, "d_embed": static.d_embed, "label": static.n_labels_total}
     sizes |= {"token": static.world.n_tokens, "position": len(static.world.image.template)}
     for dim, size in sizes.items():
         known.setdefault(size, set()).add(dim)

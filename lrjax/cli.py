@@ -13,8 +13,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from lrjax import devices, hosts, output, paths, runner, surroundings
-from lrjax.config import Sweep, get_config
-from lrjax.errors import InputError, SaveError, suggest
+from lrjax.config import Sweep, check_keys, get_config
+from lrjax.errors import InputError, SaveError
 from lrjax.training.programs import Measure
 from lrjax.training.run import Run
 
@@ -25,7 +25,9 @@ def define_config(default: Path) -> flags.FlagHolder:
     """`--config=FILE` (`default` if not given) and `--config.key=value`."""
     global _default_config  # absl's flags are global too; given to it as a default, a bad key would raise before flags are parsed
     _default_config = default
-    return config_flags.DEFINE_config_file("config", None, f"config file: Python with a get_config() (default: {default})")
+    return config_flags.DEFINE_config_file(
+        "config", None, f"config file: Python with a get_config() (default: {default}); its keys: docs/reference/config.md"
+    )
 
 
 class _Path(flags.ArgumentParser):
@@ -197,8 +199,8 @@ def _check_config(argv: list[str]) -> None:
             path = value if separator else (argv[i + 1] if i + 1 < len(argv) else "")
             if not Path(path).is_file():
                 raise InputError(f"--config={path}: no such file; give a config such as experiments/configs/diversity.py")
-        elif name.startswith("config.") and (key := name.removeprefix("config.")) not in known:
-            raise InputError(f"{argument}: no such key{suggest(key, known)}; see lrjax/config.py for all keys")
+        elif name.startswith("config."):
+            check_keys([name.removeprefix("config.")], known, argument)
 
 
 def _fail(error, code: int = 2) -> None:

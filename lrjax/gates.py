@@ -23,7 +23,7 @@ import numpy as np
 from flax import struct
 
 from lrjax.errors import InputError, suggest
-from lrjax.models.attention import GATES
+from lrjax.terms import GATES
 
 NONE = "none"
 ENCODERS = ("vision", "text")
@@ -31,7 +31,7 @@ ENCODERS = ("vision", "text")
 
 @struct.dataclass
 class Gates:
-    """Gates of both encoders, each [n_layers, n_heads, 12] in the order of `attention.GATES`. Layers that run several times with
+    """Gates of both encoders, each [n_layers, n_heads, 12] in the order of `terms.GATES`. Layers that run several times with
     the same weights (`n_repeats`) have gates of their own each time: those of the first pass, then of the second, ...
 
     vision_shift [n_heads, L + 1]: what is added to the CLS row of scores of a one-block vision encoder, by key position. With a

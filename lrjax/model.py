@@ -21,8 +21,8 @@ from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.errors import InputError, in_python
 from lrjax.gates import ENCODERS, Gates
 from lrjax.models import encoder
-from lrjax.models.attention import ORIGINS, TERMS
 from lrjax.models.clip import CLIP, embed_captions, shapes, tower
+from lrjax.terms import ORIGINS, TERMS
 
 CONTRASTIVE = "expected a contrastive model: a decoder has no embeddings; ask run.analyze('decoder')"
 

@@ -16,9 +16,9 @@ from lrjax.analysis.align import MEASURES, align, permutations, procrustes, rows
 from lrjax.analysis.models import tidy
 from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
-from lrjax.models.attention import GATES
 from lrjax.models.clip import init_clip, unit_gates
 from lrjax.plotting.align import FITS, PANELS, SPACES, alignment
+from lrjax.terms import GATES
 from lrjax.training import loop
 from lrjax.training.programs import init_program
 

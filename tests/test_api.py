@@ -10,9 +10,9 @@ from conftest import ROOT, tiny_sweep
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import gradient
 from lrjax.errors import InputError, in_python
-from lrjax.models.attention import ROW_CONSTANT, TERMS
 from lrjax.models.clip import embed_images
 from lrjax.storage import workdir
+from lrjax.terms import ROW_CONSTANT, TERMS
 from lrjax.training.run import models_table
 
 SCENE = "h1 . . h2 . . . . . ."

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrjax.models.attention import GATES, ROW_CONSTANT, TERMS, Block, attend, project
+from lrjax.models.attention import Block, attend, project
 from lrjax.models.positions import geometry
+from lrjax.terms import GATES, ROW_CONSTANT, TERMS
 
 T, D, H, K = 7, 24, 3, 8
 ONES = jnp.ones((H, len(GATES)))

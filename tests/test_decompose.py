@@ -12,9 +12,9 @@ from conftest import shake, tiny_model
 from lrjax import config
 from lrjax.analysis import decompose, gradient
 from lrjax.analysis.models import of_models, tidy
-from lrjax.models.attention import ROW_CONSTANT, TERMS
 from lrjax.plotting import decompose as figures
 from lrjax.plotting import gradient as gradient_figures
+from lrjax.terms import ROW_CONSTANT, TERMS
 from lrjax.training import loop
 from lrjax.training.programs import init_program
 from lrjax.training.run import models_table

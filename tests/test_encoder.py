@@ -10,7 +10,7 @@ from conftest import shake
 from lrjax.data import scenes
 from lrjax.data.tasks.row import Row
 from lrjax.models import encoder, lookup_tables
-from lrjax.models.attention import GATES
+from lrjax.terms import GATES
 
 ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 

@@ -16,10 +16,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from conftest import TINY, tiny_sweep
-from lrjax.config import AXES, DATA, NORMS, OBJECTIVES, PROJECTIONS, RUN, STATIC, make_sweep, validate
+from lrjax.config import AXES, RUN, STATIC, make_sweep, validate
 from lrjax.errors import InputError
-from lrjax.models.losses import LOSSES
-from lrjax.models.positions import POSITIONS
+from lrjax.kinds import DATA, LOSSES, NORMS, OBJECTIVES, POSITIONS, PROJECTIONS
 from lrjax.storage import checkpoint, serialization, workdir
 from lrjax.training.programs import init_program, make_programs, split_program, train_chunk
 

@@ -10,7 +10,7 @@ from experiments.studies.study import sweep_of
 from lrjax import config
 from lrjax.errors import InputError
 from lrjax.gates import canonical, in_steps, parse_gates
-from lrjax.models.attention import GATES
+from lrjax.terms import GATES
 
 LAYERS = {"vision": 2, "text": 1}
 EP, PP = GATES.index("EP"), GATES.index("PP")

@@ -13,9 +13,9 @@ from lrjax import config
 from lrjax.analysis import gauge, gradient
 from lrjax.data.scenes import CLS
 from lrjax.errors import InputError
-from lrjax.models.attention import GATES
 from lrjax.models.clip import embed_images, init_clip, model_splits, unit_gates
 from lrjax.storage import workdir
+from lrjax.terms import GATES
 from lrjax.training import loop
 from lrjax.training.step import init_state, train_steps
 

@@ -13,9 +13,9 @@ from lrjax.analysis.models import tidy
 from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.models import encoder as towers
-from lrjax.models.attention import TERMS
 from lrjax.models.clip import init_clip, shapes, unit_gates
 from lrjax.models.encoder import Encoder
+from lrjax.terms import TERMS
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
@@ -36,7 +36,7 @@ def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
 
 def tower_with(static, by_pixel, by_label):
     """A vision tower, one head of d_head 2 at work: CLS scores `by_pixel` [L] (through P) and `by_label` [5] (through E)."""
-    d, v = 4, FIRST_LABEL + static.n_names
+    d, v = 4, FIRST_LABEL + static.n_labels_total
     E, P = np.zeros((v, d), np.float32), np.zeros((static.L + 1, d), np.float32)
     E[1, 0] = np.sqrt(2)  # CLS asks with 1 in both dimensions of the head, after the division by sqrt(d_head)
     P[1:, 1], E[FIRST_LABEL : FIRST_LABEL + 5, 2] = by_pixel, by_label

@@ -40,7 +40,7 @@ def by_hand(static, params):
         b_Q=block.b_Q.at[:, 0].set(1.0), W_K=block.W_K.at[0, 0, 0].set(1.0).at[1, 1, 0].set(1.0)
     )  # scores: entry 0 of the key's vector in head 0, entry 1 in head 1
     P = zero.P.at[:, 0].set(jnp.arange(static.L + 1.0))
-    E = zero.E.at[FIRST_LABEL:, 1].set(jnp.arange(static.n_names) + 1.0)
+    E = zero.E.at[FIRST_LABEL:, 1].set(jnp.arange(static.n_labels_total) + 1.0)
     return params.replace(vision=zero.replace(E=E, P=P, blocks=(block,)))
 
 

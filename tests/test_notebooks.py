@@ -18,9 +18,8 @@ from nbclient import NotebookClient
 
 import lrjax
 from conftest import ROOT
-from lrjax import config, gates, notebook
+from lrjax import config, gates, notebook, terms
 from lrjax.errors import InputError
-from lrjax.models import attention
 from lrjax.training import retrieval
 
 pytestmark = pytest.mark.slow
@@ -101,7 +100,7 @@ SPEC = """
     L N E P B Q K CLS EOT E_cls P_0 W_Q W_K W_V W_O W_QK b_Q b_K b_V b_O d_head s_i s_j t_x t_y lr_t attn_scores pattern
     position_gradient label_spread head_bias
 """.split()
-KNOWN = {*config.Model.__dataclass_fields__, *config.RUN, *attention.TERMS, *attention.VALUES, *retrieval.METRICS, *gates.ENCODERS}
+KNOWN = {*config.Model.__dataclass_fields__, *config.RUN, *terms.TERMS, *terms.VALUES, *retrieval.METRICS, *gates.ENCODERS}
 
 
 def prose(path):
@@ -115,7 +114,7 @@ def prose(path):
 def test_prose_names_terms_and_axes_as_spec_does(path):
     text, code = prose(path)
     sources = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
-    assert set(re.findall(r"\b[EPBV][EPBV]\b", text)) <= {*attention.TERMS, *attention.VALUES}
+    assert set(re.findall(r"\b[EPBV][EPBV]\b", text)) <= {*terms.TERMS, *terms.VALUES}
     for word in re.findall(r"\b\w*_\w+\b", text):  # names with an underscore are notation
         assert word in SPEC or word in KNOWN, f"{word}: not a name of SPEC"
     for word in code:  # a single name is a field, a name of SPEC, or stands in a cell

@@ -18,7 +18,7 @@ from lrjax.analysis.ablate import ABLATIONS
 from lrjax.analysis.gauge import ABLATIONS as RATIO
 from lrjax.analysis.gradient import NAMES
 from lrjax.errors import InputError
-from lrjax.models.attention import TERMS
+from lrjax.terms import TERMS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
 

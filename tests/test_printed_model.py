@@ -14,9 +14,10 @@ from lrjax.analysis.ablate import Ablate, ablate, each
 from lrjax.data import scenes
 from lrjax.errors import InputError
 from lrjax.models import encoder, lookup_tables
-from lrjax.models.attention import GATES, NORM_EPS
+from lrjax.models.attention import NORM_EPS
 from lrjax.models.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, own_key, stream, unit_gates
 from lrjax.models.encoder import Shape
+from lrjax.terms import GATES
 from lrjax.training import flops
 from lrjax.training.step import batch_loss, init_state, train_step
 

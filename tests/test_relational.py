@@ -14,9 +14,9 @@ from lrjax.analysis import decompose, heads, relational
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
 from lrjax.models import encoder as towers
-from lrjax.models.attention import GATES
 from lrjax.models.clip import as_read, shapes, unit_gates
 from lrjax.plotting import relational as figures
+from lrjax.terms import GATES
 
 NO_PLACE, NO_LABEL = "EP+PP+BP=0", "EE+PE+BE=0"
 

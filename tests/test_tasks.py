@@ -25,9 +25,9 @@ from lrjax.data.tasks import pairs as of_pairs
 from lrjax.data.tasks.base import all_captions, noisy
 from lrjax.errors import InputError
 from lrjax.models import clip, encoder, localization_head, lookup_tables
-from lrjax.models.attention import GATES
 from lrjax.models.losses import contrastive_loss, sigmoid_loss
 from lrjax.storage import workdir
+from lrjax.terms import GATES
 from lrjax.training import loop, retrieval
 from lrjax.training.programs import init_program
 from lrjax.training.run import history_table, models_table
@@ -853,7 +853,7 @@ def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
     task, pairs, singles = small
     images = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), pairs, singles)
     head = localization_head.Head(
-        *(jax.random.normal(key, (n, 5)) for key, n in zip(jax.random.split(KEY, 3), (5, task.n_names, 4), strict=True))
+        *(jax.random.normal(key, (n, 5)) for key, n in zip(jax.random.split(KEY, 3), (5, task.n_labels_total, 4), strict=True))
     )
     embeddings = encoder.unit(jax.random.normal(jax.random.key(1), (images.tokens.shape[1], 5)))
     costs = []
@@ -870,9 +870,9 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
     """An embedding that spells out label and place of each object, and a head that reads it."""
     task, images, _ = small
     label, place = images.tokens - FIRST_LABEL, images.positions - 1
-    A = task.n_names
+    A = task.n_labels_total
     head = localization_head.Head(jnp.eye(A * 4), jnp.repeat(jnp.eye(A), 4, 1), jnp.tile(jnp.eye(4), (1, A)))
-    spelled = lambda place: jax.nn.one_hot(label * 4 + place, task.n_names * 4).sum(0)
+    spelled = lambda place: jax.nn.one_hot(label * 4 + place, task.n_labels_total * 4).sum(0)
     asked = lambda embeddings: {
         name: float(x) for name, x in localization_head.told(task, head, embeddings, images, jnp.ones(len(embeddings))).items()
     }
@@ -1016,7 +1016,7 @@ def test_a_head_is_asked_about_images_that_count(trained_heads):
             "config.n_heldout: 2 is not possible; expected 3 or more labels, which stand together in task 'three'",
         ),
         ({"pair_loss": "hinge"}, "config.pair_loss: 'hinge' is not possible; expected 'softmax' or 'sigmoid'"),
-        ({"caption_noise": 1.5}, "config.caption_noise: 1.5 is not possible; expected a probability, 0..1"),
+        ({"caption_noise": 1.5}, "config.caption_noise: 1.5 is not possible; expected a number in [0, 1]"),
         ({"contrastive": 0.0}, "config.contrastive: 0.0 is not possible; expected 1 where there is no supervision"),
     ],
     ids=lambda x: ",".join(f"{name}={value}" for name, value in x.items()) if isinstance(x, dict) else "",
@@ -1029,7 +1029,7 @@ def test_what_is_not_possible_is_named_with_its_value_and_what_is(changes, says)
 
 @pytest.mark.parametrize("text", ["grid", "grid:size=2", "grid:patch=2", "row:distractors=1"])
 def test_supervision_is_of_rows_that_show_objects_of_one_token_each_and_nothing_else(text):
-    expected = "0: the head is asked of objects of one token each, in a row, and of nothing else"
+    expected = "0: the head finds objects of one token each, in a row, and no others"
     with pytest.raises(InputError) as error:
         config.validate_model(config.Model(task=text, supervision=1.0))
     assert str(error.value) == f"config.supervision: 1.0 is not possible; expected {expected}"

@@ -14,9 +14,9 @@ from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
 from lrjax.models import encoder as towers
-from lrjax.models.attention import GATES, VALUES
 from lrjax.models.clip import init_clip, model_splits, shapes
 from lrjax.plotting.values import attribution
+from lrjax.terms import GATES, VALUES
 from lrjax.training import loop, retrieval
 from lrjax.training.programs import init_program
 

@@ -12,11 +12,12 @@ from conftest import shake, tiny_model, untrained
 from lrjax import config
 from lrjax.analysis.ablate import ablate, existing
 from lrjax.errors import InputError
+from lrjax.kinds import POSITIONS, WITHOUT_P
 from lrjax.models import encoder, positions
-from lrjax.models.attention import GATES, NORM_EPS, TERMS, attend
+from lrjax.models.attention import NORM_EPS, attend
 from lrjax.models.clip import init_clip, model_splits, shapes, unit_gates
-from lrjax.models.positions import POSITIONS
 from lrjax.storage import workdir
+from lrjax.terms import GATES, TERMS
 from lrjax.training.retrieval import evaluate
 from lrjax.training.run import History
 from lrjax.training.step import init_state, keep_positions, train_steps
@@ -182,7 +183,7 @@ def test_terms_that_exist_are_those_that_change_something():
             static = config.make_static([tiny_model(n_layers_vision=layers, **variant)])
             tower, shape, ids = make(n_layers=layers, **variant)
             kind = variant.get("positions", "learned")
-            tower = tower.replace(P=tower.P * (kind not in positions.WITHOUT_P))  # which `shake` moves too
+            tower = tower.replace(P=tower.P * (kind not in WITHOUT_P))  # which `shake` moves too
             tower = tower.replace(P=tower.P.at[0].multiply(kind != "learned_no_cls"))
             embed = lambda gates, tower=tower, shape=shape, ids=ids: encoder.run(tower, gates, ids, shape, 0).embedding
             whole, gates = embed(shape.unit_gates()), shape.unit_gates()

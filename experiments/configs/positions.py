@@ -4,7 +4,7 @@ python -m experiments.sweep --config=experiments/configs/positions.py --workdir=
 """
 
 from lrjax.config import get_config as defaults
-from lrjax.models.positions import POSITIONS
+from lrjax.kinds import POSITIONS
 
 
 def get_config():

@@ -15,7 +15,7 @@ from experiments.studies.stages import ONE_HEAD
 from experiments.studies.study import Study
 from lrjax.analysis import depth, one_head
 from lrjax.analysis.gradient import carried
-from lrjax.config import STATIC, TRACED, Model
+from lrjax.config import AXIS_COLUMNS, STATIC, Model
 from lrjax.gates import NONE
 from lrjax.models.clip import n_parameters, shaped
 from lrjax.plotting import encoders as figures
@@ -145,7 +145,7 @@ def smaller(table: Table, answer: str, axes: tuple[str, ...]) -> Table:
         table = columns | {"score": np.array([table["score"][rows].mean() for rows in index.values()])}
         there = [term for (term,), rows in groups(table, ("term",)).items() if np.abs(table["score"][rows]).max() > 1e-6]
         table = select(table, np.isin(table["term"], there))
-    constant = {"beta1", "beta2", *TRACED, *STATIC} - {"seed", "n_labels", *axes} - set(varying(table, table))
+    constant = {*AXIS_COLUMNS, *STATIC} - {"n_labels", *axes} - set(varying(table, table))
     return {name: column for name, column in table.items() if name not in constant}
 
 

@@ -14,9 +14,10 @@ from experiments.studies.sections import section, summary, trained
 from experiments.studies.study import Study
 from experiments.studies.task_claims import CHAIN, CLAIMS, FEW, MANY, NAMED, POSITION, SIZES, ablations, asked, taken
 from lrjax.analysis.gradient import GENERALISES
-from lrjax.config import OBJECTIVES, Model
+from lrjax.config import Model
 from lrjax.data import tasks
 from lrjax.data.scenes import Scene
+from lrjax.kinds import OBJECTIVES
 from lrjax.models.clip import n_parameters, shaped
 from lrjax.plotting import encoders as figures
 from lrjax.plotting import tasks as task_figures

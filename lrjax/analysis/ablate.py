@@ -33,10 +33,10 @@ from lrjax.config import Hyper, Static, depths
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest
 from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
-from lrjax.models.attention import ROW_CONSTANT, TERMS, VALUES
+from lrjax.kinds import WITHOUT_P
 from lrjax.models.clip import CLIP, shapes, stream
-from lrjax.models.positions import WITHOUT_P
 from lrjax.stats import Table
+from lrjax.terms import ROW_CONSTANT, TERMS, VALUES
 from lrjax.training.retrieval import evaluate, metric_names
 from lrjax.training.run import Run
 

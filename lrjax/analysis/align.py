@@ -32,9 +32,9 @@ from lrjax.data.scenes import single_scene
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import of_one
 from lrjax.gates import Gates
-from lrjax.models.attention import GATES
 from lrjax.models.clip import CLIP, embed_captions, embed_images, stream
 from lrjax.models.encoder import Encoder, projected
+from lrjax.terms import GATES
 from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 
@@ -61,7 +61,7 @@ def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Arra
     found = {"E": tuple(tower.E[row.n_first :] for tower in towers)}
     if "OV" in spaces(static):
         found["OV"] = tuple(written(getattr(params, name), getattr(gates, name), row.n_first) for name in ("vision", "text"))
-    label, place = jnp.indices((static.n_names, static.L))
+    label, place = jnp.indices((static.n_labels_total, static.L))
     images = embed_images(static, params, gates, row.image_slots(single_scene(label, place, static.L))).mean(1)
     (captions,) = embed_captions(static, params, gates, (of_one(row),))
     return found | {"embedding": (images, captions)}
@@ -85,7 +85,7 @@ def spaces(static: Static) -> tuple[str, ...]:
 def permutations(static: Static, hyper: Hyper, count: int) -> jax.Array:
     """Random correspondences [count, A] of the trained labels, from the model's seed; drawn per label, so that padding is inert."""
     key = jax.random.fold_in(stream(hyper.seed, "evaluation"), 2)
-    label = jnp.arange(static.n_names)
+    label = jnp.arange(static.n_labels_total)
 
     def one(k):
         random = jax.vmap(lambda a: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, k), a)))(label)
@@ -97,7 +97,7 @@ def permutations(static: Static, hyper: Hyper, count: int) -> jax.Array:
 
 def trained(static: Static, hyper: Hyper) -> jax.Array:
     """Which labels [A] the model saw in pairs."""
-    label = jnp.arange(static.n_names)
+    label = jnp.arange(static.n_labels_total)
     return (label >= static.n_heldout) & (label < static.n_heldout + hyper.n_labels)
 
 

@@ -46,10 +46,11 @@ from lrjax.data.scenes import captions_of, fill, pair_caption_slots, swapped
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, NONE, Gates
-from lrjax.models.attention import GATES, TERMS, attend
+from lrjax.models.attention import attend
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.models.encoder import Encoder, Shape, passes, projected, unit
 from lrjax.stats import Table, groups
+from lrjax.terms import GATES, TERMS
 from lrjax.training.run import Run
 
 VIA = ("pattern", "values", "both")
@@ -69,7 +70,7 @@ def in_layers(
         scenes = row_of(static, "depth").unseen()
         first, second, arranged = scenes.i + 1, scenes.j + 1, (-1, static.world.n_layouts)  # layouts run fastest
     else:
-        first, second, arranged = jnp.zeros(len(ids), int), jnp.full(len(ids), 2), (static.n_words, -1)  # words run slowest
+        first, second, arranged = jnp.zeros(len(ids), int), jnp.full(len(ids), 2), (static.n_relations, -1)  # words run slowest
     found = []
     for layer, trace in enumerate(traces(tower, gate, static, encoder, ids)):
         factor = gate[layer][:, [GATES.index(term) for term in TERMS]].T
@@ -140,16 +141,16 @@ def patched(
 
 def exchanged(static: Static, encoder: str) -> tuple[str, ...]:
     """In what a counterpart differs."""
-    return ("labels", "word") if encoder == "text" and static.n_words == 2 else ("labels",)
+    return ("labels", "word") if encoder == "text" and static.n_relations == 2 else ("labels",)
 
 
 def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: order on unseen pairs as it is [], and its change [exchanged, l - 1, sender, receiver, via]."""
     tower, gate, shape = getattr(params, encoder), getattr(gates, encoder), shapes(static)[encoder]
     form, h = readout_form(static, encoder), static.n_heldout
-    word, x, y = np.indices((static.n_words, h, h)).reshape(3, -1)
+    word, x, y = np.indices((static.n_relations, h, h)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
-    row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_words, h, h))
+    row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_relations, h, h))
     scenes = row.unseen()
     one = lambda both: patched(tower, gate, *both, shape, form.readout)
     if encoder == "vision":
@@ -165,7 +166,7 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
         own, *others = (fill(form, pair_caption_slots(*caption)) for caption in said)
         found = [jax.lax.map(one, (own, other), batch_size=20) for other in others]
         clean, changed = found[0][0], jnp.stack([changed for _, changed in found], 1)
-        number = jnp.zeros((static.n_words, h, h), int).at[word, x, y].set(jnp.arange(len(x)))
+        number = jnp.zeros((static.n_relations, h, h), int).at[word, x, y].set(jnp.arange(len(x)))
         true, false = number[:, scenes.left, scenes.right], number[:, scenes.right, scenes.left]  # [word, n]
         margins = (jnp.einsum("wn...e,ne->wn...", z[true] - z[false], images) for z in (clean, changed))
         clean, changed = (decided(of_words).mean(0) for of_words in margins)

@@ -25,10 +25,11 @@ from lrjax.data.scenes import PAIR_CAPTION, Form
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.models.attention import GATES, TERMS, VALUES, normalise, project, term_logits
+from lrjax.models.attention import normalise, project, term_logits
 from lrjax.models.clip import CLIP, shapes
 from lrjax.models.encoder import Encoder, Shape
 from lrjax.stats import Table, groups, mean_interval, undiverged
+from lrjax.terms import GATES, TERMS, VALUES
 
 POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")
 GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as generalising

@@ -51,7 +51,7 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     with_trained_P(static, "grid")
     vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
     scores = readout_scores(vision, gates.vision, shape, readout_form(static, "vision"))
-    first, per_label = static.world.n_first, (static.world.n_tokens - static.world.n_first) // static.n_names
+    first, per_label = static.world.n_first, (static.world.n_tokens - static.world.n_first) // static.n_labels_total
     labels = slice(first, first + per_label * static.n_heldout)
     by_label = sum(scores[term] for term in TOKEN_TERMS)[:, labels].mean(-1)
     rows = {term: scores[term][:, labels, 1:].mean(1) for term in POSITION_TERMS}

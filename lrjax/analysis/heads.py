@@ -26,9 +26,10 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
 from lrjax.models import encoder as towers
-from lrjax.models.attention import EVERY, VALUES
+from lrjax.models.attention import EVERY
 from lrjax.models.clip import CLIP, shapes
 from lrjax.stats import Table, groups, select
+from lrjax.terms import VALUES
 from lrjax.training.run import Run
 
 LEFT, RIGHT = 1 / 3, 2 / 3  # head_bias below: leans left; above: leans right

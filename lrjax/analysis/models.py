@@ -18,19 +18,17 @@ import xarray as xr
 from jax.sharding import Mesh
 
 from lrjax import devices, surroundings
-from lrjax.config import Hyper, Model, Static, depths
+from lrjax.config import FIELDS, Hyper, Model, Static, depths
 from lrjax.data.scenes import label_name
 from lrjax.data.tasks.base import Task
 from lrjax.data.tasks.row import Row
 from lrjax.errors import InputError, suggest
-from lrjax.gates import ENCODERS, canonical
+from lrjax.gates import ENCODERS
+from lrjax.kinds import LEARNED
 from lrjax.models.clip import CLIP, as_read, model_splits
-from lrjax.models.positions import LEARNED
 from lrjax.stats import Table
 from lrjax.training.programs import Measure, Program
 from lrjax.training.run import History, Run, model_columns
-
-FIELDS = {field.name: field.type for field in dataclasses.fields(Model)}
 
 
 @surroundings.pinned()
@@ -94,7 +92,7 @@ def where(run: Run, fields: Sequence[str]) -> Run:
             expected = "NAME=VALUE of a field of the models, such as n_layers_vision=2 or weight_decay=0.1"
             raise InputError(f"--where={text}: is no such field{suggest(name, FIELDS)}; expected {expected}")
         found = [getattr(model, name) for model in run.sweep.models]
-        wanted = canonical(value) if name == "gates" else _of_text(FIELDS[name], value)
+        wanted = FIELDS[name].parse(value)
         if wanted not in found:
             values = sorted(set(found))
             expected = " or ".join(map(str, values[:8])) + (" or another" if len(values) > 8 else "")
@@ -120,18 +118,6 @@ def fields_of(text: str) -> list[str]:
         else:
             fields.append(part.strip())
     return sorted(fields)
-
-
-def _of_text(kind: type, text: str):
-    """The value of a field that `text` tells; None if it tells none."""
-    try:
-        if kind is bool:
-            return {"True": True, "False": False}[text]
-        if kind == tuple[float, float]:
-            return tuple(float(number) for number in text.strip("()").split(","))
-        return kind(text)
-    except (ValueError, KeyError):
-        return None
 
 
 def some_of(run: Run, keep: Sequence[bool]) -> Run:
@@ -219,7 +205,7 @@ def token_names(static: Static) -> list[str]:
 
 def label_names(static: Static) -> list[str]:
     """Names of all labels, held-out ones first."""
-    return [label_name(a, static.n_heldout) for a in range(static.n_names)]
+    return [label_name(a, static.n_heldout) for a in range(static.n_labels_total)]
 
 
 def position_names(static: Static, encoder: str) -> list[str]:

@@ -23,8 +23,8 @@ from lrjax.data.tasks.base import words_of
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import decoder
-from lrjax.models.attention import TERMS
 from lrjax.models.clip import CLIP
+from lrjax.terms import TERMS
 from lrjax.training.run import Run
 
 WORDS = {"first": 0, "second": 2}  # label -> the word that it is predicted from: what begins a caption, the relation

@@ -8,13 +8,13 @@ import pandas as pd
 import xarray as xr
 
 from lrjax.analysis.models import tidy
-from lrjax.config import AXES, STATIC
+from lrjax.config import AXIS_COLUMNS, STATIC
 from lrjax.errors import InputError
 from lrjax.stats import Table, groups, mean_interval, select, varying
 from lrjax.training.retrieval import ends
 
 PLACES = ("encoder", "set", "layer", "heads", "head", "term", "ablation", "cls", "kept")  # what tells rows of one model apart
-MODEL_COLUMNS = ("model", "seed", *AXES, "beta1", "beta2", *STATIC)
+MODEL_COLUMNS = ("model", "seed", *AXIS_COLUMNS, *STATIC)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

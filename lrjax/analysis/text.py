@@ -39,10 +39,10 @@ KINDS = ("caption", "image")
 
 def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: attention and attention_sd [set, l, r, h, T]; prefers_first, log_odds, log_odds_sd [set, l, r, h]."""
-    A, readout, shape = static.n_names, PAIR_CAPTION.readout, shapes(static)["text"]
+    A, readout, shape = static.n_labels_total, PAIR_CAPTION.readout, shapes(static)["text"]
     traced(static, "text", "text")
     row_of(static, "text")
-    label, word = jnp.arange(A), jnp.arange(static.n_words)
+    label, word = jnp.arange(A), jnp.arange(static.n_relations)
 
     def one(ids):
         traces = towers.run(params.text, gates.text, ids, shape, readout).traces
@@ -129,7 +129,7 @@ def of_facts(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: 
     left, right = (labels.reshape(-1, n_layouts)[:, 0] for labels in (scenes.left, scenes.right))  # [p]
     share = facts_share(*np.nonzero(~np.eye(static.n_heldout, dtype=bool)))  # the order of `unseen`
 
-    words = jnp.broadcast_arrays(left, right, jnp.arange(static.n_words)[:, None])
+    words = jnp.broadcast_arrays(left, right, jnp.arange(static.n_relations)[:, None])
     captions = embed_captions(static, params, gates, captions_of(left, *words))[1]  # [r, p, e]
     images = embed_images(static, params, gates, row.image_slots(scenes)).reshape(len(left), n_layouts, -1)
     images = jnp.swapaxes(images, 0, 1)  # [k, p, e]

@@ -35,9 +35,10 @@ from lrjax.data.scenes import Scene, captions_of, fill, pair_caption_slots, swap
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models import encoder as towers
-from lrjax.models.attention import VALUES, normalise
+from lrjax.models.attention import normalise
 from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
 from lrjax.models.encoder import Encoder, Shape
+from lrjax.terms import VALUES
 from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 
@@ -92,11 +93,11 @@ def samples(encoder: str, static: Static, params: CLIP, gates: Gates) -> tuple[j
     """Every unseen-pair image with every relation word: ids [s, T] of the image (of its caption in text), directions d [s, e], and
     the role [s, T] of every position, an index into ROLES.
     """
-    row, n_words = row_of(static, "values"), static.n_words
-    scenes = jax.tree.map(lambda x: jnp.tile(x, n_words), row.unseen())
-    word = jnp.repeat(jnp.arange(n_words), len(scenes.left) // n_words)
+    row, n_relations = row_of(static, "values"), static.n_relations
+    scenes = jax.tree.map(lambda x: jnp.tile(x, n_relations), row.unseen())
+    word = jnp.repeat(jnp.arange(n_relations), len(scenes.left) // n_relations)
     if encoder == "vision":
-        grid = jnp.indices((n_words, static.n_heldout, static.n_heldout))
+        grid = jnp.indices((n_relations, static.n_heldout, static.n_heldout))
         captions = embed_captions(static, params, gates, captions_of(grid[1], grid[1], grid[2], grid[0]))[1]
         d = captions[word, scenes.left, scenes.right] - captions[word, scenes.right, scenes.left]
         slots = row.image_slots(scenes)

@@ -24,16 +24,7 @@ import numpy as np
 from flax import struct
 
 from lrjax.models.positions import Geometry, rotate
-
-ORIGINS = "EPB"
-TERMS = ("EE", "EP", "PE", "PP", "EB", "PB", "BE", "BP", "BB")
-ROW_CONSTANT = ("EB", "PB", "BB")
-VALUES = ("VE", "VP", "VB")
-GATES = TERMS + VALUES  # the last axis of every gate array
-
-TERM_GRID = np.array([[GATES.index(query + key) for key in ORIGINS] for query in ORIGINS])  # [o, c] -> index into GATES
-VALUE_GRID = np.array([GATES.index("V" + origin) for origin in ORIGINS])  # [o] -> index into GATES
-
+from lrjax.terms import GATES, ORIGINS, TERM_GRID, TERMS, VALUE_GRID
 
 NORM_EPS = 1e-5
 EVERY = slice(None)

@@ -46,8 +46,8 @@ def shapes(static: Static) -> dict[str, Shape]:
     names = ("n_heads", "d_model", "d_embed", "d_head", "positions", "layer_norm", "mlp_ratio", "n_repeats", "norm", "dropout")
     task, common = static.world, {name: getattr(static, name) for name in names}
     of_vision = {"projects": static.projection == "both"}
-    seen, spoken = len(task.image.template), task.n_words
-    said, layers = task.n_first + task.n_names, (static.n_layers_vision, static.n_layers_text)
+    seen, spoken = len(task.image.template), task.caption_length
+    said, layers = task.n_first + task.n_labels_total, (static.n_layers_vision, static.n_layers_text)
     if static.objective != "contrastive":  # vision writes tokens, text reads them and what is said (`reader`)
         vision, text = common | of_vision | {"d_embed": static.d_model}, common | {"d_embed": said}
         return {

@@ -154,7 +154,7 @@ def evaluate(
     questions = task.questions(stream(hyper.seed, "evaluation"), splits, hyper, False)
     metrics = {}
     for name in sets:
-        of_set, alone = words[slice(*questions[name].among)], words[: task.n_names]
+        of_set, alone = words[slice(*questions[name].among)], words[: task.n_labels_total]
         found = answer(static, hyper, params, gates, questions[name], of_set, alone, split)
         metrics |= {name + suffix: found[suffix] for suffix in suffixes(name)}
     return metrics

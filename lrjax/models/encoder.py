@@ -16,20 +16,8 @@ import numpy as np
 from flax import struct
 
 from lrjax.models import positions as places
-from lrjax.models.attention import (
-    EVERY,
-    GATES,
-    MLP,
-    Block,
-    LayerNorm,
-    Trace,
-    apply_mlp,
-    attend,
-    dropper,
-    norm_scale,
-    normalise,
-    project,
-)
+from lrjax.models.attention import EVERY, MLP, Block, LayerNorm, Trace, apply_mlp, attend, dropper, norm_scale, normalise, project
+from lrjax.terms import GATES
 
 
 @struct.dataclass

@@ -30,7 +30,7 @@ class Head:
 def init(key: jax.Array, task: Task, d_embed: int) -> Head:
     """M and V normal of variance 1 / e, U of 1; each label's row from its own id."""
     of_M, of_U, of_V = jax.random.split(key, 3)
-    U = jax.vmap(lambda a: jax.random.normal(jax.random.fold_in(of_U, a), (d_embed,)))(jnp.arange(task.n_names))
+    U = jax.vmap(lambda a: jax.random.normal(jax.random.fold_in(of_U, a), (d_embed,)))(jnp.arange(task.n_labels_total))
     V = jax.random.normal(of_V, (len(task.image.template) - 1, d_embed))
     return Head(d_embed**-0.5 * jax.random.normal(of_M, (d_embed, d_embed)), U, d_embed**-0.5 * V)
 

@@ -17,19 +17,9 @@ from flax import struct
 
 from lrjax.data.scenes import FIRST_SLOT_TOKEN, Form, Slots, fill
 from lrjax.models import positions as places
-from lrjax.models.attention import (
-    GATES,
-    NORM_EPS,
-    VALUE_GRID,
-    Block,
-    apply_mlp,
-    gated_queries,
-    key_bias,
-    key_origins,
-    normalise,
-    project,
-)
+from lrjax.models.attention import NORM_EPS, Block, apply_mlp, gated_queries, key_bias, key_origins, normalise, project
 from lrjax.models.encoder import Encoder, Shape, projected, run, unit
+from lrjax.terms import GATES, VALUE_GRID
 
 
 @struct.dataclass

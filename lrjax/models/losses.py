@@ -3,8 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-LOSSES = ("softmax", "sigmoid")
-
 
 def contrastive_loss(
     images: jax.Array,

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-POSITIONS = ("learned", "learned_no_cls", "sinusoidal", "rotary", "alibi", "none", "row_column")
-LEARNED = ("learned", "learned_no_cls", "row_column")
-WITHOUT_P = ("rotary", "alibi", "none")
+from lrjax.kinds import LEARNED
+
 BASE = 10_000.0
 
 

@@ -7,9 +7,9 @@ import xarray as xr
 from matplotlib.patches import Rectangle
 
 from lrjax.analysis.decompose import LEARNED
-from lrjax.models.attention import ROW_CONSTANT, TERMS
 from lrjax.plotting.style import COLOURS, Figure, line, save, styled, subplots
 from lrjax.stats import groups
+from lrjax.terms import ROW_CONSTANT, TERMS
 
 SHOWN = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 

@@ -13,7 +13,7 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 
-from lrjax.config import AXES, STATIC
+from lrjax.config import AXIS_COLUMNS, STATIC
 from lrjax.stats import Table, groups, mean_interval, select, varying
 from lrjax.storage.files import write_atomically
 
@@ -93,7 +93,7 @@ def left_out(table: Table) -> str:
     return f"; {len(models)} diverged model{'s' if len(models) > 1 else ''} left out" if models else ""
 
 
-CONDITIONS = (*(name for name in AXES if name not in ("n_labels", "betas")), "beta1", "beta2", *STATIC)
+CONDITIONS = (*(name for name in AXIS_COLUMNS if name != "n_labels"), *STATIC)
 
 
 def conditions_of(table: Table, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:

@@ -11,19 +11,18 @@ import jax
 import numpy as np
 
 from lrjax import surroundings
-from lrjax.config import MAX_MODELS, Model, Sweep
+from lrjax.config import FIELDS, LENGTH, MAX_MODELS, Model, Sweep
 from lrjax.errors import InputError, Unusable
+from lrjax.fields import PAIR
 from lrjax.training.loop import start
 from lrjax.training.programs import slabs_by_shape
 from lrjax.training.run import History, Run
 from lrjax.training.step import TrainState, init_state
 
-LENGTH = ("steps", "eval_every", "epochs", "evaluations")  # fields of a Sweep that say how long it is
-
 
 def sweep_to_json(sweep: Sweep) -> dict:
     """The table of models by columns (a constant column as one value), and how long they train."""
-    columns = {f.name: [getattr(m, f.name) for m in sweep.models] for f in dataclasses.fields(Model)}
+    columns = {name: [getattr(m, name) for m in sweep.models] for name in FIELDS}
     models = {name: values if len(set(values)) > 1 else values[0] for name, values in columns.items()}
     length = {name: getattr(sweep, name) for name in LENGTH}
     return {"n_models": len(sweep.models), "models": models} | length
@@ -35,7 +34,7 @@ def sweep_from_json(data: dict) -> Sweep:
         raise InputError(f"n_models: {data['n_models']!r} is not possible; expected 1..{MAX_MODELS}")
 
     def column(name, value):
-        pairs = name == "betas"
+        pairs = name in FIELDS and FIELDS[name].type == PAIR
         many = isinstance(value, list) and (not pairs or isinstance(value[0], list))
         values = value if many else [value] * data["n_models"]
         return [tuple(v) for v in values] if pairs else values

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from lrjax import devices, paths
-from lrjax.config import Model, Sweep, validate
+from lrjax.config import FIELDS, LENGTH, Sweep, validate
 from lrjax.errors import InputError, SaveError, Unusable, warn
 from lrjax.stats import write_csv
 from lrjax.storage import checkpoint, results, serialization
@@ -168,12 +168,12 @@ def _refuse_other(workdir: Path, found: Sweep, wanted: Sweep) -> None:
         kinds = dict.fromkeys(getattr(model, name) for model in s.models)
         return tuple(kinds) if len(kinds) > 1 else next(iter(kinds))
 
-    for name in serialization.LENGTH:
+    for name in LENGTH:
         if getattr(found, name) != getattr(wanted, name):
             there, here = getattr(found, name), getattr(wanted, name)
             break
     else:
-        names = [f.name for f in dataclasses.fields(Model) if values(found, f.name) != values(wanted, f.name)]
+        names = [name for name in FIELDS if values(found, name) != values(wanted, name)]
         name = names[0] if names else "models"
         there, here = (values(s, name) if names else len(s.models) for s in (found, wanted))
     raise InputError(

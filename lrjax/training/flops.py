@@ -68,7 +68,7 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
     towers = shapes(static)
     task = static.world
     images = ((static.batch_size, len(task.image.template), task.n_slots),)
-    captions = ((static.n_names, SINGLE_CAPTION.readout + 1, 1),)
+    captions = ((static.n_labels_total, SINGLE_CAPTION.readout + 1, 1),)
     captions += tuple((half // len(task.said), form.readout + 1, form.template.count(EMPTY)) for form in task.said)
     for name, reads in (("vision", images), ("text", captions)):
         if towers[name].depth > 1 or static.dropout or static.objective != "contrastive":

@@ -44,7 +44,7 @@ def bytes_of_model(model: Model) -> int:
     static = make_static([model])
     splits = jax.tree.leaves(jax.eval_shape(partial(model_splits, static), make_hyper(model)))
     B, d, h, task, reads = model.batch_size, model.d_model, model.n_heads, static.world, model.objective != "contrastive"
-    seen, said = len(task.image.template), task.n_words
+    seen, said = len(task.image.template), task.caption_length
     rows = task.n_tokens + seen + said + 1
     activations = 6 * B**2 + 16 * B * model.d_embed + (4 + 2 * task.n_slots) * B * h * rows
     dense = zip(depths(model).values(), (seen, said + reads * seen), strict=True)

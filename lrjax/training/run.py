@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from lrjax.config import STATIC, TRACED, Sweep
+from lrjax.config import FIELDS, TRACED, Sweep
 from lrjax.errors import InputError
 from lrjax.stats import Table, select
 from lrjax.training.programs import Program
@@ -144,14 +144,16 @@ def history_table(run: Run) -> Table:
 
 
 def model_columns(sweep: Sweep) -> Table:
-    """The axes of every model, [M] each; betas as beta1 and beta2. Those of a part of a sweep are its rows of the whole's."""
+    """The fields of every model, [M] each: all traced ones, and static ones that differ; betas are beta1 and beta2.
+
+    Those of a part of a sweep are its rows of the whole's.
+    """
     if sweep.part_of is not None:
         return select(model_columns(sweep.part_of), np.array(sweep.numbers, int))
     columns: Table = {"model": np.arange(len(sweep.models))}
-    for name in (*TRACED, *STATIC):
+    for name, field in FIELDS.items():
         values = [getattr(model, name) for model in sweep.models]
-        if name == "betas":
-            columns["beta1"], columns["beta2"] = np.array(values).T
-        elif name in TRACED or len(set(values)) > 1:
-            columns[name] = np.array(values)
+        if name in TRACED or len(set(values)) > 1:
+            parts = np.array(values).reshape(len(values), -1).T
+            columns.update(zip(field.columns, parts, strict=True))
     return columns

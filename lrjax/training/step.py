@@ -73,7 +73,7 @@ def batch_loss(
         captions += tuple(zip(task.said, batch.wrong, strict=True))
     of_label, *said = embed_captions(static, params, gates, captions, split, dropout_key=dropout_key)
     said, wrong = said[: len(task.said)], said[len(task.said) :]
-    of_label = jax.nn.one_hot(batch.label, task.n_names) @ of_label if dropout_key is None else of_label
+    of_label = jax.nn.one_hot(batch.label, task.n_labels_total) @ of_label if dropout_key is None else of_label
     captions = of_kind(batch.kind, [of_label, *said])
     wrong, has_wrong = hard_negatives(batch.kind, wrong) if wrong else (None, None)
     same = repeats(task, batch) if static.mask_repeats else None

@@ -118,19 +118,19 @@ class Task:
     extent: ClassVar[tuple[int, int] | None] = None  # rows and columns of tokens of an image, if it has two dimensions
 
     @property
-    def n_names(self) -> int:
+    def n_labels_total(self) -> int:
         """A: how many labels exist, held-out ones first."""
         return self.n_heldout + self.n_labels_max
 
     @property
     def n_tokens(self) -> int:
-        """How many token ids images have; captions have n_first + n_names."""
-        return self.n_first + self.n_names
+        """How many token ids images have; captions have n_first + n_labels_total."""
+        return self.n_first + self.n_labels_total
 
     @property
     def one_token(self) -> bool:
         """Whether an image shows objects alone, a token each: no distractors, no patches."""
-        return self.n_slots == self.together and self.n_tokens == self.n_first + self.n_names
+        return self.n_slots == self.together and self.n_tokens == self.n_first + self.n_labels_total
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -174,7 +174,7 @@ class Task:
         return (self.n_heldout + n_labels) * n1 + groups * n2 * self.captions_per_image
 
     @property
-    def n_words(self) -> int:
+    def caption_length(self) -> int:
         """How many tokens the longest caption has."""
         return max(len(form.template) for form in (self.single_caption, *self.said))
 
@@ -257,8 +257,8 @@ class Task:
     def token_names(self) -> list[str]:
         """Names of all token ids."""
         special = [*self.SPECIAL, *(f"nuisance {i + 1}" for i in range(self.n_first - len(self.SPECIAL)))]
-        of_label = (self.n_tokens - self.n_first) // self.n_names  # a token for each pixel of a patch
-        labels = (label_name(a, self.n_heldout) for a in range(self.n_names))
+        of_label = (self.n_tokens - self.n_first) // self.n_labels_total  # a token for each pixel of a patch
+        labels = (label_name(a, self.n_heldout) for a in range(self.n_labels_total))
         return special + [f"{name} at {i + 1}" if of_label > 1 else name for name in labels for i in range(of_label)]
 
     def position_names(self) -> list[str]:
@@ -285,7 +285,7 @@ def noisy(key: jax.Array, batch: Batch, p: jax.Array, number: jax.Array | None =
 
 def of_one(task: Task, label: jax.Array | None = None) -> tuple[Form, Slots]:
     """Captions of one object of `label` [c]; of every label if none is given."""
-    return task.single_caption, single_caption_slots(jnp.arange(task.n_names) if label is None else label, task.n_first)
+    return task.single_caption, single_caption_slots(jnp.arange(task.n_labels_total) if label is None else label, task.n_first)
 
 
 def all_captions(task: Task, captions: Captions) -> tuple[tuple[Form, Slots], ...]:
@@ -294,7 +294,7 @@ def all_captions(task: Task, captions: Captions) -> tuple[tuple[Form, Slots], ..
 
 
 def batch_words(task: Task, batch: Batch) -> jax.Array:
-    """The words [B, n_words] of a batch's captions."""
+    """The words [B, caption_length] of a batch's captions."""
     captions = (of_one(task, batch.label), *zip(task.said, batch.said, strict=True))
     return of_kind(batch.kind, [words_of(task, (caption,)) for caption in captions])
 
@@ -310,8 +310,8 @@ def of_kind(kind: jax.Array | None, parts: list[jax.Array]) -> jax.Array:
 
 
 def words_of(task: Task, captions: tuple[tuple[Form, Slots], ...]) -> jax.Array:
-    """The words [c, n_words] of captions, each a form and its slots [S, c']; the shorter ones end in background."""
-    pad = lambda ids: jnp.pad(ids, [(0, 0), (0, task.n_words - ids.shape[1])], constant_values=BACKGROUND)
+    """The words [c, caption_length] of captions, each a form and its slots [S, c']; the shorter ones end in background."""
+    pad = lambda ids: jnp.pad(ids, [(0, 0), (0, task.caption_length - ids.shape[1])], constant_values=BACKGROUND)
     return jnp.concatenate([pad(fill(*caption)) for caption in captions])
 
 

@@ -58,7 +58,7 @@ class Grid(Pairs):
 
     @property
     def n_tokens(self) -> int:
-        return self.n_first + self.n_names * self.patch**2
+        return self.n_first + self.n_labels_total * self.patch**2
 
     @property
     def image(self) -> Form:

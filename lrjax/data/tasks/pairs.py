@@ -140,7 +140,7 @@ class Pairs(Task):
         return pair_slots(first, second, word, self.words, self.n_first)
 
     def captions(self, hyper) -> Captions:
-        A, R = self.n_names, len(self.words)
+        A, R = self.n_labels_total, len(self.words)
         word, first, second = combinations(R, A, A)
         exists = jnp.arange(A) < self.n_heldout + hyper.n_labels
         every = jnp.arange(A)
@@ -150,12 +150,12 @@ class Pairs(Task):
 
     def caption_number(self, word: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
         """The number of a caption among `captions`; of one label if both are the same."""
-        A = self.n_names
+        A = self.n_labels_total
         return jnp.where(first == second, first, A + (word * A + first) * A + second)
 
     def questions(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, Questions]:
         h, N = self.n_heldout, self.n_labels_max
-        label, rank = combinations(self.n_names, self.n_places)
+        label, rank = combinations(self.n_labels_total, self.n_places)
         single = single_scene(label, splits.positions[label, rank].astype(jnp.int32), self.n_places)
         single_weight = (rank >= splits.trained_positions(hyper.n1, label)) & (label < h + hyper.n_labels)
 

@@ -39,7 +39,7 @@ class Three(Task):
     def check(self) -> tuple[str, Any, str] | None:
         if not 4 <= self.L <= 12:
             return "L", self.L, "4..12 pixels, whose layouts are drawn in every step"
-        if self.n_names**3 > MOST_CHAINS:
+        if self.n_labels_total**3 > MOST_CHAINS:
             most = round(MOST_CHAINS ** (1 / 3)) - self.n_heldout
             return "n_labels", self.n_labels_max, f"at most {most}: there is a chain for any three labels"
         return None
@@ -91,7 +91,9 @@ class Three(Task):
             return None
 
         def one(x, y, z):
-            key = jax.random.fold_in(jax.random.wrap_key_data(splits.pairs, impl=PRNG), self.n_names)  # no label has this number
+            key = jax.random.fold_in(
+                jax.random.wrap_key_data(splits.pairs, impl=PRNG), self.n_labels_total
+            )  # no label has this number
             for label in (x, y, z):
                 key = jax.random.fold_in(key, label)
             return first_appearance_ranks(key, self.n_layouts)
@@ -120,7 +122,7 @@ class Three(Task):
     def relations_of(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
         if len(labels) == 1:
             return [int(labels[0])], []
-        A = self.n_names
+        A = self.n_labels_total
         chain = lambda x, y, z: A + A * A + (x * A + y) * A + z
         pair = lambda told: A + labels[told[0]] * A + labels[told[1]]
         true, swapped = ([pair(told[::turn]) for told in TOLD] for turn in (1, -1))
@@ -180,7 +182,7 @@ class Three(Task):
         return Batch(images, label, said, wrong, jnp.where(is_single, 0, jnp.where(told < 3, 2, 1)))
 
     def captions(self, hyper) -> Captions:
-        A = self.n_names
+        A = self.n_labels_total
         exists = jnp.arange(A) < self.n_heldout + hyper.n_labels
         every, (first, second), (x, y, z) = jnp.arange(A), combinations(A, A), combinations(A, A, A)
         is_pair = exists[first] & exists[second] & (first != second)
@@ -191,7 +193,7 @@ class Three(Task):
         return Captions(said, jnp.concatenate([exists, is_pair, is_triple]), jnp.concatenate(names, 1))
 
     def questions(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, Questions]:
-        A, h = self.n_names, self.n_heldout
+        A, h = self.n_labels_total, self.n_heldout
         of_pairs, of_chains = (0, A + A * A), (A + A * A, None)
         label, rank = combinations(A, self.L)
         place = splits.positions[label, rank].astype(jnp.int32)

@@ -29,7 +29,7 @@ def by_hand(static, params):
     block = zero.blocks[0]
     block = block.replace(b_Q=block.b_Q.at[:, 0].set(1.0), W_K=block.W_K.at[0, 0, 0].set(1.0).at[1, 1, 0].set(1.0))
     P = zero.P.at[:, 0].set(jnp.array([6.0, 0.0, 2.0, 0.0]))
-    E = zero.E.at[FIRST_LABEL:, 1].set(jnp.arange(static.n_names) + 1.0)
+    E = zero.E.at[FIRST_LABEL:, 1].set(jnp.arange(static.n_labels_total) + 1.0)
     return params.replace(text=zero.replace(E=E, P=P, blocks=(block,)))
 
 
