@@ -63,6 +63,7 @@ def traced(monkeypatch):
     monkeypatch.setattr(models, "_ask", ask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_answer_is_given_or_refused_by_the_field(traced, kind):
     run = trained_run(*(tiny_model(seed=seed, **PRINTED | KINDS[kind]) for seed in (0, 1)))

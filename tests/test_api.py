@@ -102,6 +102,7 @@ def test_a_table_as_arrays_holds_the_same_numbers(run):
     assert float(arrays["unseen_pair"].sel(model=2, ablation="PP")) == row["unseen_pair"].item()
 
 
+@pytest.mark.slow
 def test_every_analysis_answers_or_says_why_not(run):
     """Each that applies has its measures, a summary, arrays and a figure; the others name the field that is in the way."""
     refused = []
@@ -170,6 +171,7 @@ def test_an_ablated_model_has_the_gates_and_leaves_the_first_alone(model):
     assert (np.asarray(model.gates.vision) == 1).all() and "gates at work in vision" in repr(without)
 
 
+@pytest.mark.slow
 def test_training_from_python_is_the_commands_training(trained, tmp_path):
     wanted = tiny_sweep()
     run = lrjax.train(wanted, tmp_path / "mine", quiet=True)
