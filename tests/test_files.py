@@ -78,4 +78,5 @@ def test_every_writer_writes_atomically():
         for line in path.read_text().splitlines()
         if any(call in line for call in direct) and path.name != "files.py"
     }
-    assert {name for name, _ in found} <= {"lrjax/storage/checkpoint.py"}, f"a checkpoint is renamed as a whole folder; {found}"
+    # a checkpoint is renamed as a whole folder; a page of docs is made in a checkout, which keeps the one before
+    assert {name for name, _ in found} <= {"lrjax/storage/checkpoint.py", "lrjax/reference.py"}, found
