@@ -154,7 +154,7 @@ def jax_case(name: str, module, count: flops.Count, hyper: Hyper, size: int, *, 
     return Case(name, total, steps, run, count, cold, cached, peak_bytes(compiled) * mesh.size / size)
 
 
-def eager_run(static: Static, hyper: Hyper, steps: int, threads: int | None) -> Callable[[], None]:
+def eager_run(static: Static, hyper: Hyper, steps: int, threads: int | None) -> Callable[[], object]:
     """The eager loop on the first `steps` batches of one model, on some number of threads (None: PyTorch's default)."""
     model = eager.make_model(static, init_clip(static, hyper))
     optimiser, schedule = eager.make_optimiser(static, hyper, model)
