@@ -48,7 +48,7 @@ class Case:
     name: str
     models: int
     steps: int
-    run: Callable[[], None]
+    run: Callable[[], object]
     count: flops.Count
     compile_cold: float = np.nan
     compile_cached: float = np.nan
@@ -59,7 +59,7 @@ class Case:
 class Ceiling:
     """`run` does nothing but `work`, FLOPs or bytes, and waits."""
 
-    run: Callable[[], None]
+    run: Callable[[], object]
     work: int
 
 
