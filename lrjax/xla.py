@@ -37,7 +37,8 @@ def knows(flag: str) -> bool:
 
     A flag is a whole string of the library; a name that is no flag any more still stands in longer ones.
     """
-    for library in Path(importlib.util.find_spec("jaxlib").origin).parent.glob("libjax_common.*"):
+    found = importlib.util.find_spec("jaxlib")
+    for library in Path(str(found and found.origin)).parent.glob("libjax_common.*"):
         with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
             return text.find(b"\0" + flag.encode() + b"\0") >= 0
     return False

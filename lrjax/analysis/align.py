@@ -57,10 +57,10 @@ def procrustes(X: jax.Array, Y: jax.Array, weight: jax.Array, n: jax.Array) -> t
 
 def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Array, jax.Array]]:
     """The label rows (vision [A, d], text [A, d]) in each space."""
-    towers, row = (params.vision, params.text), row_of(static, "align")
-    found = {"E": tuple(tower.E[row.n_first :] for tower in towers)}
+    row = row_of(static, "align")
+    found = {"E": (params.vision.E[row.n_first :], params.text.E[row.n_first :])}
     if "OV" in spaces(static):
-        found["OV"] = tuple(written(getattr(params, name), getattr(gates, name), row.n_first) for name in ("vision", "text"))
+        found["OV"] = written(params.vision, gates.vision, row.n_first), written(params.text, gates.text, row.n_first)
     label, place = jnp.indices((static.n_labels_total, static.L))
     images = embed_images(static, params, gates, row.image_slots(single_scene(label, place, static.L))).mean(1)
     (captions,) = embed_captions(static, params, gates, (of_one(row),))
@@ -164,5 +164,6 @@ class Align:
 
 def align(run: Run, n_labels=None, count: int = 10) -> xr.Dataset:
     """`Align` of all models: MEASURES [model, space, fit]; rank, inside, above_control [model, space]."""
-    dims = dict.fromkeys(MEASURES, ("space", "fit")) | dict.fromkeys(("rank", "inside", "above_control"), ("space",))
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(MEASURES, ("space", "fit"))
+    dims |= dict.fromkeys(("rank", "inside", "above_control"), ("space",))
     return of_models(run, Align(count), dims, lambda static: {"space": spaces(static), "fit": FITS}, n_labels)

@@ -9,6 +9,7 @@ fresh seeds, read at the step where they were best: nothing is picked twice. A m
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def draw(n: int, seed: int = 0) -> list[Model]:
     models = []
     for i in range(n):
         d_head, batch = shapes[i % len(shapes)]
-        fields = {name: float(f"{np.exp(rng.uniform(*np.log(bounds))):.4g}") for name, bounds in RANGES.items()}
+        fields: dict[str, Any] = {name: float(f"{np.exp(rng.uniform(*np.log(bounds))):.4g}") for name, bounds in RANGES.items()}
         models.append(Model(seed=i, n_labels=N_LABELS, n_heads=1, d_head=d_head, batch_size=batch, **fields))
     return models
 
