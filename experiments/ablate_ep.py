@@ -14,6 +14,7 @@ from lrjax.config import Static, depths
 from lrjax.errors import InputError
 from lrjax.gates import NONE
 from lrjax.kinds import LEARNED
+from lrjax.models import objectives
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, Table, conditions, counted, format_interval, format_table, groups, select
 from lrjax.training.retrieval import MEASURES, SETS, tabled
@@ -96,8 +97,8 @@ def print_tables(table: Table, axes: tuple[str, ...], where: str, measures: dict
 
 def cautions(static: Static, encoder: str) -> str:
     """What to mind of a kind of encoder."""
-    if encoder == "text" and static.objective != "contrastive":
-        return "What begins a reader's caption stands at one place: there EP and PP have a gauge too; read their sum."
+    if caution := objectives.of(static).caution(encoder):
+        return caution
     if encoder == "text" and static.positions in LEARNED:
         return "EOT stands where captions end, at two positions: there is no gauge between EP and PP."
     if static.positions in LEARNED:

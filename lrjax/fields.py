@@ -8,7 +8,7 @@ the columns of tables, the type of the array that programs hold, and the page do
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Field:
     high: float | None = None
     above: float | None = None
     below: float | None = None
-    choices: tuple = ()
+    choices: Collection = ()
     zero: str = ""
     columns: tuple[str, ...] = ()
     dtype: Any = None

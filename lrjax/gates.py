@@ -33,14 +33,10 @@ ENCODERS = ("vision", "text")
 class Gates:
     """Gates of both encoders, each [n_layers, n_heads, 12] in the order of `terms.GATES`. Layers that run several times with
     the same weights (`n_repeats`) have gates of their own each time: those of the first pass, then of the second, ...
-
-    vision_shift [n_heads, L + 1]: what is added to the CLS row of scores of a one-block vision encoder, by key position. With a
-    gate of 0 it puts another row in a term's place: a control.
     """
 
     vision: jax.Array
     text: jax.Array
-    vision_shift: jax.Array | None = None
 
 
 @struct.dataclass

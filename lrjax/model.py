@@ -15,13 +15,14 @@ from lrjax.analysis.ablate import Ablate
 from lrjax.config import Hyper, Static
 from lrjax.config import Model as Fields
 from lrjax.data import text
-from lrjax.data.scenes import BACKGROUND, EOT, fill
+from lrjax.data.scenes import BACKGROUND, EOT, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.errors import InputError, in_python
 from lrjax.gates import ENCODERS, Gates
-from lrjax.models import encoder
-from lrjax.models.clip import CLIP, embed_captions, shapes, tower
+from lrjax.models import encoder, objectives
+from lrjax.models.clip import CLIP, embed_captions, encoder_as_run, encoder_configs
+from lrjax.models.interventions import Interventions
 from lrjax.terms import ORIGINS, TERMS
 
 CONTRASTIVE = "expected a contrastive model: a decoder has no embeddings; ask run.analyze('decoder')"
@@ -110,7 +111,7 @@ class Model:
         Raises:
           InputError: there is no such scene or caption in this model's task, or the model is an autoregressive decoder.
         """
-        if self.static.objective != "contrastive":
+        if objectives.of(self.static).refusal("run_with_cache"):
             raise InputError(f"run_with_cache: objective={self.static.objective!r}; {CONTRASTIVE}")
         name, ids, readout, labels = self._sequence(scene)
         with surroundings.pinned():
@@ -122,12 +123,12 @@ class Model:
             known = {dim: at[dim] for dim in dims if dim in at and (dim != "origin" or array.shape[0] == len(ORIGINS))}
             entries[f"{name}.{key}"] = xr.DataArray(array, known, dims, name=key)
 
-        for i, block in enumerate(found.traces):
+        for i, block in enumerate(found.caches):
             put(f"{i}.terms", block.terms, "term", "head", "query", "key")
             put(f"{i}.scores", block.attn_scores, "head", "query", "key")
             put(f"{i}.pattern", block.pattern, "head", "query", "key")
             put(f"{i}.values", block.values, "origin", "key", "head", "d_head")
-        put("residual", found.streams, "origin", "query", "d_model")
+        put("residual", found.residual_by_origin, "origin", "query", "d_model")
         put("embedding", found.embedding, "d_embed")
         return entries[f"{name}.embedding"], AttentionCache(entries)
 
@@ -169,7 +170,7 @@ class Model:
         task = self.static.world
         if " is " not in f" {scene} ":
             slots = task.render(*text.read_scene(task, scene, int(self.fields.n_labels)))
-            return "vision", fill(task.image, slots), task.image.readout, task.position_names()
+            return "vision", render(task.image, slots), task.image.readout, task.position_names()
         captions = task.captions(self.hyper)
         known = text.captions_of(task, captions)
         exists = np.asarray(captions.exists)
@@ -196,11 +197,13 @@ class Model:
 def _passed(static: Static, name: str, readout: int, params: CLIP, gates: Gates, ids: jax.Array):
     """One sequence through one encoder, by the definition, with its trace."""
     with jax.default_matmul_precision(static.matmul_precision):
-        return encoder.run(tower(static, params, name), getattr(gates, name), ids, shapes(static)[name], readout)
+        return encoder.run(
+            encoder_as_run(static, params, name), Interventions(getattr(gates, name)), ids, encoder_configs(static)[name], readout
+        )
 
 
 @partial(jax.jit, static_argnums=0)
 def _embedded_captions(static: Static, params: CLIP, gates: Gates, captions) -> jax.Array:
     """Unit embeddings of all captions of the task, [c, e]."""
     with jax.default_matmul_precision(static.matmul_precision):
-        return jnp.concatenate(embed_captions(static, params, gates, all_captions(static.world, captions)))
+        return jnp.concatenate(embed_captions(static, params, Interventions(gates.text), all_captions(static.world, captions)))

@@ -25,9 +25,9 @@ from lrjax.errors import InputError
 from lrjax.fields import check_all, require
 from lrjax.gates import ENCODERS, check_gates
 from lrjax.kinds import LEARNED
+from lrjax.models import objectives
 
 Rule = Callable[[Model, Task], None]
-OF_CONTRASTIVE = ("pair_loss", "hard_negatives", "mask_repeats", "contrastive", "supervision")
 
 
 def validate(sweep: Sweep) -> None:
@@ -159,25 +159,9 @@ def the_head_has_objects_to_find(m: Model, task: Task) -> None:
     require("contrastive", m.contrastive, m.contrastive == 1 or m.supervision > 0, "1 where there is no supervision")
 
 
-def decoders_have_no_contrast(m: Model, task: Task) -> None:
-    """Fields of the contrastive objective have their defaults under another objective."""
-    if m.objective == "contrastive":
-        return
-    for name in OF_CONTRASTIVE:
-        default = FIELDS[name].default
-        require(name, getattr(m, name), getattr(m, name) == default, f"{default!r}: of the contrastive objective alone")
-
-
-def decoders_say_one_caption(m: Model, task: Task) -> None:
-    """A decoder needs a task whose images have one form of caption, and positions other than 'row_column'."""
-    if m.objective == "contrastive":
-        return
-    expected = "another kind: a decoder has one row of P for each token"
-    require("positions", m.positions, m.positions != "row_column", expected)
-    says_one = len(task.said) == 1
-    require("objective", m.objective, says_one, f"'contrastive': images of task {m.task!r} have captions of several forms")
-    raw = m.objective.endswith("raw") and task.image.adds
-    require("objective", m.objective, not raw, f"'autoregressive': patches of task {m.task!r} are no words")
+def the_objective_applies(m: Model, task: Task) -> None:
+    """The objective is possible with the other fields and the task; fields of the contrastive one have their defaults elsewhere."""
+    objectives.find(m.objective).check(m, task)
 
 
 def gates_exist(m: Model, task: Task) -> None:
@@ -193,8 +177,7 @@ def gates_exist(m: Model, task: Task) -> None:
 
 RULES: tuple[Rule, ...] = (
     the_head_has_objects_to_find,
-    decoders_have_no_contrast,
-    decoders_say_one_caption,
+    the_objective_applies,
     something_is_embedded,
     labels_suffice,
     some_places_are_held_out,

@@ -12,6 +12,7 @@ from lrjax.analysis.ablate import ABLATIONS, READOUT_TERMS, ablate, controls, ea
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
 from lrjax.models import clip
+from lrjax.models.interventions import ModelInterventions
 from lrjax.plotting import training
 from lrjax.plotting.ablation import ablation as ablation_figure
 from lrjax.plotting.training import fig3, phases
@@ -31,7 +32,7 @@ def test_each_row_is_an_evaluation_under_its_gates(shaken):
         splits = clip.model_splits(program.static, hyper)
         for ablation in ("none", "EP", "EP+PP+BP", "EP+VP"):
             gates = parse_gates("none" if ablation == "none" else f"{ablation}=0", {"vision": 1, "text": 1}, 2).at(0)
-            alone = one(hyper, splits, params, gates)
+            alone = one(hyper, splits, params, ModelInterventions.of_gates(gates))
             mine = select(table, (table["model"] == row) & (table["ablation"] == ablation))
             for metric in retrieval.METRICS:
                 np.testing.assert_allclose(mine[metric], [alone[metric]], atol=2e-3, err_msg=f"{ablation} {metric}")

@@ -59,8 +59,8 @@ def with_text_rows(run, make):
         rng = np.random.default_rng(m)
         rows = rng.normal(size=(len(vision[m]) - FIRST_LABEL, 3)) @ rng.normal(size=(3, vision.shape[-1]))  # N = 4 span it
         vision[m, FIRST_LABEL:], text[m, FIRST_LABEL:] = rows, make(rng, rows)
-    towers = {"vision": state.params.vision.replace(E=vision), "text": state.params.text.replace(E=text)}
-    return dataclasses.replace(run, states=[state.replace(params=state.params.replace(**towers))])
+    encoders = {"vision": state.params.vision.replace(E=vision), "text": state.params.text.replace(E=text)}
+    return dataclasses.replace(run, states=[state.replace(params=state.params.replace(**encoders))])
 
 
 def test_a_rotation_that_is_there_is_found(trained):
@@ -91,11 +91,11 @@ def test_rows_that_are_equal_need_no_rotation_and_noise_has_none(trained):
 def test_ov_is_what_one_token_would_write(trained):
     """`written` against the attention formula, one head and label at a time, with a gate."""
     (state,) = trained[1].states
-    tower = jax.tree.map(lambda x: jnp.asarray(x[1]), state.params.vision)
+    encoder_params = jax.tree.map(lambda x: jnp.asarray(x[1]), state.params.vision)
     gates = jnp.ones((1, 2, len(GATES))).at[0, 1, GATES.index("VE")].set(0.5)
-    (block,), e = tower.blocks, tower.E[FIRST_LABEL + 2]
-    expected = sum(g * e @ block.W_V[:, h] @ block.W_O[h] @ tower.W_proj for h, g in enumerate((1.0, 0.5)))
-    np.testing.assert_allclose(written(tower, gates, FIRST_LABEL)[2], expected, atol=1e-5)
+    (block,), e = encoder_params.blocks, encoder_params.E[FIRST_LABEL + 2]
+    expected = sum(g * e @ block.W_V[:, h] @ block.W_O[h] @ encoder_params.W_proj for h, g in enumerate((1.0, 0.5)))
+    np.testing.assert_allclose(written(encoder_params, gates, FIRST_LABEL)[2], expected, atol=1e-5)
 
 
 def test_images_without_a_projection_are_images_with_that_of_identity():

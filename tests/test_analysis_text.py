@@ -13,6 +13,7 @@ from lrjax.analysis import text
 from lrjax.data.scenes import FIRST_LABEL, captions_of
 from lrjax.gates import parse_gates
 from lrjax.models.clip import embed_captions, embed_images, unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.plotting import text as figures
 
 in_captions, of_facts = (jax.jit(question, static_argnums=0) for question in (text.in_captions, text.of_facts))
@@ -84,7 +85,7 @@ def test_cosines_are_means_over_all_twos_of_embeddings(tiny):
     gates, n_layouts = unit_gates(static), 45
     found = of_facts(static, hyper, splits, params, gates)["cosine"]
     scenes = static.world.unseen()
-    images = np.array(embed_images(static, params, gates, static.world.image_slots(scenes)), np.float64)
+    images = np.array(embed_images(static, params, Interventions(gates.vision), static.world.image_edits(scenes)), np.float64)
     share = text.facts_share(np.array(scenes.left), np.array(scenes.right))
     layout = np.arange(len(images)) % n_layouts
     one_layout = layout[:, None] == layout
@@ -94,7 +95,7 @@ def test_cosines_are_means_over_all_twos_of_embeddings(tiny):
 
     x, y = (np.tile(np.array(labels[::n_layouts]), 2) for labels in (scenes.left, scenes.right))
     word = np.repeat([0, 1], len(x) // 2)
-    _, captions = embed_captions(static, params, gates, captions_of(x, x, y, word))
+    _, captions = embed_captions(static, params, Interventions(gates.text), captions_of(x, x, y, word))
     gram, share = np.array(captions, np.float64) @ np.array(captions, np.float64).T, text.facts_share(x, y)
     expected = [gram[(share == f) & ~np.eye(len(x), dtype=bool)].mean() for f in range(5)]
     np.testing.assert_allclose(found[0], expected, atol=1e-5)

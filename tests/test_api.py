@@ -11,6 +11,7 @@ from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import gradient
 from lrjax.errors import InputError, in_python
 from lrjax.models.clip import embed_images
+from lrjax.models.interventions import Interventions
 from lrjax.storage import workdir
 from lrjax.terms import ROW_CONSTANT, TERMS
 from lrjax.training.run import models_table
@@ -144,7 +145,7 @@ def test_the_embedding_is_the_one_that_retrieval_uses(model):
 
     task = model.static.world
     slots = task.render(*text.read_scene(task, SCENE, 6))
-    expected = embed_images(model.static, model.params, model.gates, slots)
+    expected = embed_images(model.static, model.params, Interventions(model.gates.vision), slots)
     np.testing.assert_allclose(model.run_with_cache(SCENE)[0], expected, atol=1e-5)
 
 

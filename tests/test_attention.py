@@ -19,13 +19,13 @@ MASKS = {name: geometry("learned", H, K, PLACES, PLACES, name == "causal") for n
 
 @pytest.fixture(scope="module")
 def block():
-    shapes = dict(W_Q=(D, H, K), W_K=(D, H, K), W_V=(D, H, K), W_O=(H, K, D), b_Q=(H, K), b_K=(H, K), b_V=(H, K), b_O=(D,))
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    return Block(**{n: 0.5 * jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)})
+    encoder_configs = dict(W_Q=(D, H, K), W_K=(D, H, K), W_V=(D, H, K), W_O=(H, K, D), b_Q=(H, K), b_K=(H, K), b_V=(H, K), b_O=(D,))
+    keys = jax.random.split(jax.random.key(0), len(encoder_configs))
+    return Block(**{n: 0.5 * jax.random.normal(k, s) for k, (n, s) in zip(keys, encoder_configs.items(), strict=True)})
 
 
 @pytest.fixture(scope="module")
-def streams():
+def residual():
     """A stream with all three origins, as after a block: the bias stream is one vector at every token."""
     x = jax.random.normal(jax.random.key(1), (3, T, D))
     return x.at[2].set(x[2, :1])
@@ -49,19 +49,19 @@ def jax_attention(block, x, mask):
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("reference", [flax_attention, jax_attention])
 @pytest.mark.parametrize("split", [True, False])
-def test_gates_at_one_equal_plain_attention_in_value_and_gradient(block, streams, mask, reference, split):
+def test_gates_at_one_equal_plain_attention_in_value_and_gradient(block, residual, mask, reference, split):
     weight = jax.random.normal(jax.random.key(2), (T, D))
 
-    def ours(block, streams):
-        streams = streams if split else streams.sum(0, keepdims=True)
-        return attend(block, ONES, streams, MASKS[mask])[0].sum(0)
+    def ours(block, residual):
+        residual = residual if split else residual.sum(0, keepdims=True)
+        return attend(block, ONES, residual, MASKS[mask])[0].sum(0)
 
-    def theirs(block, streams):
-        return reference(block, streams.sum(0), MASKS[mask].allowed)
+    def theirs(block, residual):
+        return reference(block, residual.sum(0), MASKS[mask].allowed)
 
     # float32: sums of a few hundred products of order 1
-    np.testing.assert_allclose(ours(block, streams), theirs(block, streams), rtol=1e-5, atol=2e-5)
-    grads = [jax.grad(lambda *a, f=f: (f(*a) * weight).sum(), argnums=(0, 1))(block, streams) for f in (ours, theirs)]
+    np.testing.assert_allclose(ours(block, residual), theirs(block, residual), rtol=1e-5, atol=2e-5)
+    grads = [jax.grad(lambda *a, f=f: (f(*a) * weight).sum(), argnums=(0, 1))(block, residual) for f in (ours, theirs)]
     (ours_block, ours_x), (theirs_block, theirs_x) = grads
     chex.assert_trees_all_close(ours_block.replace(b_K=0), theirs_block.replace(b_K=0), rtol=1e-4, atol=2e-4)
     np.testing.assert_allclose(ours_x[:2], theirs_x[:2], rtol=1e-4, atol=5e-4)
@@ -72,9 +72,9 @@ def test_gates_at_one_equal_plain_attention_in_value_and_gradient(block, streams
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_nine_terms_sum_to_qk(block, streams, mask):
-    _, trace = attend(block, ONES, streams, MASKS[mask])
-    x = streams.sum(0)
+def test_nine_terms_sum_to_qk(block, residual, mask):
+    _, trace = attend(block, ONES, residual, MASKS[mask])
+    x = residual.sum(0)
     q = jnp.einsum("td,dhk->thk", x, block.W_Q) + block.b_Q[None]
     k = jnp.einsum("td,dhk->thk", x, block.W_K) + block.b_K[None]
     expected = jnp.einsum("qhk,thk->hqt", q, k) / np.sqrt(K)
@@ -82,11 +82,11 @@ def test_nine_terms_sum_to_qk(block, streams, mask):
     np.testing.assert_allclose(trace.terms.sum(0), expected, rtol=1e-5, atol=2e-5)
 
 
-def test_each_term_is_the_product_it_names(block, streams):
+def test_each_term_is_the_product_it_names(block, residual):
     """From the first block, where the streams are E, P and nothing: written out for EP, PE and BP."""
-    streams = streams.at[2].set(0)
-    terms = dict(zip(TERMS, attend(block, ONES, streams, MASKS["causal"])[1].terms, strict=True))
-    E, P = streams[0], streams[1]
+    residual = residual.at[2].set(0)
+    terms = dict(zip(TERMS, attend(block, ONES, residual, MASKS["causal"])[1].terms, strict=True))
+    E, P = residual[0], residual[1]
     for h in range(H):
         W = block.W_Q[:, h] @ block.W_K[:, h].T / np.sqrt(K)
         np.testing.assert_allclose(terms["EP"][h], E @ W @ P.T, rtol=1e-4, atol=1e-4)
@@ -96,47 +96,47 @@ def test_each_term_is_the_product_it_names(block, streams):
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_row_constant_terms_change_nothing(block, streams, mask):
+def test_row_constant_terms_change_nothing(block, residual, mask):
     """EB, PB, BB are one number along a row: softmax of scores with them all is the pattern without; their gates are inert."""
-    _, trace = attend(block, ONES, streams, MASKS[mask])
+    _, trace = attend(block, ONES, residual, MASKS[mask])
     for term in ROW_CONSTANT:
         values = trace.terms[TERMS.index(term)]
         np.testing.assert_allclose(values, values[:, :, :1].repeat(T, 2), atol=1e-5)
     full = jax.nn.softmax(jnp.where(MASKS[mask].allowed, trace.terms.sum(0), -jnp.inf), -1)
     np.testing.assert_allclose(full, trace.pattern, atol=1e-5)
     zeroed = ONES.at[:, [GATES.index(t) for t in ROW_CONSTANT]].set(0)
-    out = attend(block, zeroed, streams, MASKS[mask])[0]
-    np.testing.assert_array_equal(out, attend(block, ONES, streams, MASKS[mask])[0])
+    out = attend(block, zeroed, residual, MASKS[mask])[0]
+    np.testing.assert_array_equal(out, attend(block, ONES, residual, MASKS[mask])[0])
 
 
 @pytest.mark.parametrize("term", [t for t in TERMS if t not in ROW_CONSTANT])
-def test_a_gate_multiplies_its_term_in_its_head(block, streams, term):
+def test_a_gate_multiplies_its_term_in_its_head(block, residual, term):
     gates = ONES.at[1, GATES.index(term)].set(0.3)
-    _, base = attend(block, ONES, streams, MASKS["bidirectional"])
-    _, gated = attend(block, gates, streams, MASKS["bidirectional"])
+    _, base = attend(block, ONES, residual, MASKS["bidirectional"])
+    _, gated = attend(block, gates, residual, MASKS["bidirectional"])
     change = gated.attn_scores - base.attn_scores
     np.testing.assert_allclose(change[1], -0.7 * base.terms[TERMS.index(term)][1], atol=2e-5)
     np.testing.assert_array_equal(change[jnp.array([0, 2])], 0)
 
 
-def test_a_pruned_head_writes_nothing_and_b_o_stays(block, streams):
+def test_a_pruned_head_writes_nothing_and_b_o_stays(block, residual):
     values = [GATES.index(v) for v in ("VE", "VP", "VB")]
-    out, _ = attend(block, ONES.at[:, values].set(0), streams, MASKS["causal"])
-    np.testing.assert_allclose(out.sum(0), streams.sum(0) + block.b_O[None], atol=1e-5)
+    out, _ = attend(block, ONES.at[:, values].set(0), residual, MASKS["causal"])
+    np.testing.assert_allclose(out.sum(0), residual.sum(0) + block.b_O[None], atol=1e-5)
 
 
-def test_values_are_split_by_origin(block, streams):
+def test_values_are_split_by_origin(block, residual):
     """What VE, VP, VB write adds up to what the block writes; each into the stream of its origin."""
-    full, trace = attend(block, ONES, streams, MASKS["causal"])
-    v = project(streams, block.W_V, block.b_V)
+    full, trace = attend(block, ONES, residual, MASKS["causal"])
+    v = project(residual, block.W_V, block.b_V)
     for o in range(3):
         z = jnp.einsum("hqt,thk->qhk", trace.pattern, v[o])
         written = jnp.einsum("qhk,hkd->qd", z, block.W_O) + (block.b_O[None] if o == 2 else 0)
-        np.testing.assert_allclose(full[o] - streams[o], written, atol=2e-5)
+        np.testing.assert_allclose(full[o] - residual[o], written, atol=2e-5)
 
 
-def test_causal_mask_hides_the_future(block, streams):
-    later = streams.at[:, -1].add(1.0)
-    a, b = (attend(block, ONES, x, MASKS["causal"])[0] for x in (streams, later))
+def test_causal_mask_hides_the_future(block, residual):
+    later = residual.at[:, -1].add(1.0)
+    a, b = (attend(block, ONES, x, MASKS["causal"])[0] for x in (residual, later))
     np.testing.assert_array_equal(a[:, :-1], b[:, :-1])
     assert not np.allclose(a[:, -1], b[:, -1])

@@ -12,14 +12,14 @@ import figures_read
 from conftest import command
 from lrjax import config
 from lrjax.benchmark import dense, eager, measure
-from lrjax.models.clip import init_clip, model_splits, stream, unit_gates
+from lrjax.models.clip import init_clip, model_splits, rng_stream, unit_gates
 from lrjax.training import flops
 from lrjax.training.step import batch_loss
 
 
 def lrjax_loss(static, hyper, splits, params, step=0):
     """The loss of training's own batch at a step."""
-    key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
+    key = jax.random.fold_in(rng_stream(hyper.seed, "batches"), step)
     batch = static.world.batch(key, splits, hyper, static.batch_size)
     return batch_loss(static, hyper, params, unit_gates(static), batch)
 

@@ -12,11 +12,12 @@ from conftest import command, shake, tiny_model, tiny_sweep, untrained
 from experiments import common
 from lrjax.analysis import depth, gradient, models
 from lrjax.analysis.ablate import ablate, of_position
-from lrjax.analysis.decompose import traces, unseen_sequences
+from lrjax.analysis.decompose import caches, unseen_sequences
 from lrjax.errors import InputError
-from lrjax.models import encoder as towers
+from lrjax.models import encoder as encoders
 from lrjax.models.attention import attend
 from lrjax.models.clip import unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.storage import workdir
 from lrjax.training import loop
 
@@ -37,7 +38,7 @@ def test_steadiness_is_the_mean_step_over_its_spread_over_labels():
     found, (program,), (state,) = depth.layers(run), run.programs, run.states
     static, params = program.static, jax.tree.map(lambda x: x[0], state.params)
     scenes, gates = static.world.unseen(), unit_gates(static).vision
-    steps = [t.attn_scores[:, :, 0] for t in traces(params.vision, gates, static, "vision", unseen_sequences(static, "vision"))]
+    steps = [t.attn_scores[:, :, 0] for t in caches(params.vision, gates, static, "vision", unseen_sequences(static, "vision"))]
     for layer, scores in enumerate(steps):  # [n, h, t]
         n = np.arange(len(scores))
         step = np.asarray(scores[n, :, scenes.j + 1] - scores[n, :, scenes.i + 1])
@@ -58,40 +59,42 @@ def test_a_counterpart_of_a_caption_says_the_opposite():
 
 def test_a_patched_path_is_what_one_head_reads_from_another_scene():
     """With one head a layer, by hand: the second block reads what the first wrote in the other scene, and adds to this scene's."""
-    shape = towers.Shape(15, 11, 2, n_heads=1, d_model=16, d_embed=12, causal=False)
-    tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
+    shape = encoders.EncoderConfig(15, 11, 2, n_heads=1, d_model=16, d_embed=12, causal=False)
+    encoder_params = shake(encoders.init(jax.random.key(0), shape, 1.0, 0.8))
     (ids, other), gates = jax.random.randint(jax.random.key(1), (2, 11), 0, 15), shape.unit_gates()
-    clean, found = depth.patched(tower, gates, ids, other, shape, 0)
-    np.testing.assert_allclose(clean, towers.run(tower, gates, ids, shape, 0).embedding, atol=2e-6)
+    clean, found = depth.patched(encoder_params, gates, ids, other, shape, 0)
+    np.testing.assert_allclose(clean, encoders.run(encoder_params, Interventions(gates), ids, shape, 0).embedding, atol=2e-6)
     geometry = shape.geometry(jnp.arange(11), jnp.arange(11))
-    start, there = (jnp.stack([tower.E[i], tower.P, jnp.zeros_like(tower.P)]) for i in (ids, other))
-    first = lambda x: attend(tower.blocks[0], gates[0], x, geometry)[0]
+    start, there = (jnp.stack([encoder_params.E[i], encoder_params.P, jnp.zeros_like(encoder_params.P)]) for i in (ids, other))
+    first = lambda x: attend(encoder_params.blocks[0], gates[0], x, geometry)[0]
     read = start + first(there) - there
-    written = attend(tower.blocks[1], gates[1], read, geometry)[0] - read
-    np.testing.assert_allclose(found[0, 0, 0, 2], towers.unit((first(start) + written).sum(0)[0] @ tower.W_proj), atol=5e-6)
+    written = attend(encoder_params.blocks[1], gates[1], read, geometry)[0] - read
+    np.testing.assert_allclose(
+        found[0, 0, 0, 2], encoders.l2_normalize((first(start) + written).sum(0)[0] @ encoder_params.W_proj), atol=5e-6
+    )
     assert found.shape == (1, 1, 1, len(depth.VIA), 12)
     assert all(np.abs(found[0, 0, 0, via] - clean).max() > 1e-3 for via in range(3))
 
 
 def test_a_path_is_from_its_sender_to_its_receiver():
     """Two heads a layer: of the second block head 0 alone reads what of the first head 1 alone wrote in the other scene."""
-    shape = towers.Shape(15, 11, 2, n_heads=2, d_model=16, d_embed=12, causal=False)
-    tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
+    shape = encoders.EncoderConfig(15, 11, 2, n_heads=2, d_model=16, d_embed=12, causal=False)
+    encoder_params = shake(encoders.init(jax.random.key(0), shape, 1.0, 0.8))
     (ids, other), gates = jax.random.randint(jax.random.key(1), (2, 11), 0, 15), shape.unit_gates()
-    _, found = depth.patched(tower, gates, ids, other, shape, 0)
+    _, found = depth.patched(encoder_params, gates, ids, other, shape, 0)
     geometry = shape.geometry(jnp.arange(11), jnp.arange(11))
-    start, there = (jnp.stack([tower.E[i], tower.P, jnp.zeros_like(tower.P)]) for i in (ids, other))
+    start, there = (jnp.stack([encoder_params.E[i], encoder_params.P, jnp.zeros_like(encoder_params.P)]) for i in (ids, other))
 
     def written(layer, x, *heads):
         """What these heads write; the bias b_O belongs to none and cancels where it is taken twice."""
-        block = tower.blocks[layer]
+        block = encoder_params.blocks[layer]
         silent = [head for head in (0, 1) if head not in heads]
         return attend(block.replace(W_O=block.W_O.at[jnp.array(silent, int)].set(0)), gates[layer], x, geometry)[0] - x
 
     here = start + written(0, start, 0, 1)
     told = here + written(0, there, 1) - written(0, start, 1)
     after = here + written(1, here, 0, 1) + written(1, told, 0) - written(1, here, 0)
-    np.testing.assert_allclose(found[0, 1, 0, 2], towers.unit(after.sum(0)[0] @ tower.W_proj), atol=5e-6)
+    np.testing.assert_allclose(found[0, 1, 0, 2], encoders.l2_normalize(after.sum(0)[0] @ encoder_params.W_proj), atol=5e-6)
     assert np.abs(found[0, 1, 0, 2] - found[0, 0, 1, 2]).max() > 1e-3, "the other way round is another path"
 
 
@@ -105,10 +108,10 @@ def test_a_later_layer_alone_is_what_it_is_under_gates():
 
 
 def test_a_path_from_the_same_scene_changes_nothing():
-    shape = towers.Shape(15, 11, 3, n_heads=2, d_model=16, d_embed=12, causal=False)
-    tower = shake(towers.init(jax.random.key(0), shape, 1.0, 0.8))
+    shape = encoders.EncoderConfig(15, 11, 3, n_heads=2, d_model=16, d_embed=12, causal=False)
+    encoder_params = shake(encoders.init(jax.random.key(0), shape, 1.0, 0.8))
     ids = jax.random.randint(jax.random.key(1), (11,), 0, 15)
-    clean, found = depth.patched(tower, shape.unit_gates(), ids, ids, shape, 0)
+    clean, found = depth.patched(encoder_params, shape.unit_gates(), ids, ids, shape, 0)
     np.testing.assert_allclose(found, np.broadcast_to(clean, found.shape), atol=2e-5)
     assert found.shape == (2, 2, 2, 3, 12)
 

@@ -10,12 +10,13 @@ from conftest import shake
 from lrjax.data import scenes
 from lrjax.data.tasks.row import Row
 from lrjax.models import encoder, lookup_tables
+from lrjax.models.interventions import Interventions
 from lrjax.terms import GATES
 
 ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 
 FORMS = {
-    "image": (scenes.image_form(10), False),
+    "image": (scenes.image_template(10), False),
     "pair caption": (scenes.PAIR_CAPTION, True),
     "single caption": (scenes.SINGLE_CAPTION, True),
 }
@@ -28,14 +29,14 @@ def slots_of(name, n=12):
         layout = jnp.asarray(scenes.layouts(10))[jax.random.randint(keys[2], (n,), 0, 45)]
         pairs = scenes.Scene(left, right, layout[:, 0], layout[:, 1])
         singles = scenes.single_scene(left, jax.random.randint(keys[3], (n,), 0, 10), 10)
-        return ROW.image_slots(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs, singles))
+        return ROW.image_edits(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs, singles))
     if name == "pair caption":
-        return scenes.pair_caption_slots(left, right, jax.random.randint(keys[4], (n,), 0, 2))
-    return scenes.single_caption_slots(left)
+        return scenes.pair_caption_edits(left, right, jax.random.randint(keys[4], (n,), 0, 2))
+    return scenes.single_caption_edits(left)
 
 
 def make(n_layers, form, causal, **variant):
-    shape = encoder.Shape(15, len(form.template), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal, **variant)
+    shape = encoder.EncoderConfig(15, len(form.template), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal, **variant)
     params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
     gates = jax.random.uniform(jax.random.key(5), (n_layers, 2, len(GATES)))
     return shape, params, gates
@@ -43,9 +44,9 @@ def make(n_layers, form, causal, **variant):
 
 def definition(params, gates, form, slots, shape, split=True):
     def one(ids):
-        return encoder.run(params, gates, ids, shape, form.readout, split=split).embedding
+        return encoder.run(params, Interventions(gates), ids, shape, form.readout, split=split).embedding
 
-    return jax.vmap(one)(scenes.fill(form, slots))
+    return jax.vmap(one)(scenes.render(form, slots))
 
 
 VARIANTS = {
@@ -72,7 +73,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(name, gated, variant)
     weight = jax.random.normal(jax.random.key(6), (slots.tokens.shape[1], 12))
 
     def by_tables(params, gates):
-        return lookup_tables.encode(params, gates, ((form, slots),), shape)[0]
+        return lookup_tables.encode(params, Interventions(gates), ((form, slots),), shape)[0]
 
     def by_definition(params, gates):
         return definition(params, gates, form, slots, shape)
@@ -101,19 +102,19 @@ def test_depth_uses_gates_in_every_layer():
     form, causal = FORMS["pair caption"]
     shape, params, _ = make(2, form, causal)
     slots, ones = slots_of("pair caption"), shape.unit_gates()
-    base = lookup_tables.encode(params, ones, ((form, slots),), shape)[0]
+    base = lookup_tables.encode(params, Interventions(ones), ((form, slots),), shape)[0]
     for layer in range(2):
-        gated = lookup_tables.encode(params, ones.at[layer, :, GATES.index("EP")].set(0), ((form, slots),), shape)[0]
+        gated = lookup_tables.encode(params, Interventions(ones.at[layer, :, GATES.index("EP")].set(0)), ((form, slots),), shape)[0]
         assert np.abs(gated - base).max() > 1e-3
 
 
 def test_trace_has_every_block():
     form, causal = FORMS["image"]
     shape, params, gates = make(2, form, causal)
-    ids = scenes.fill(form, slots_of("image"))[0]
-    traces = encoder.run(params, gates, ids, shape, 0).traces
-    assert [t.terms.shape for t in traces] == [(9, 2, 11, 11)] * 2
-    for trace in traces:
+    ids = scenes.render(form, slots_of("image"))[0]
+    caches = encoder.run(params, Interventions(gates), ids, shape, 0).caches
+    assert [t.terms.shape for t in caches] == [(9, 2, 11, 11)] * 2
+    for trace in caches:
         np.testing.assert_allclose(trace.pattern.sum(-1), 1, atol=1e-6)
 
 
@@ -122,13 +123,13 @@ def test_encode_keeps_batch_axes_and_unit_norm():
     shape, params, gates = make(1, form, causal)
     flat = slots_of("image")
     shaped = jax.tree.map(lambda x: x.reshape(2, 4, 3, -1), flat)
-    out = lookup_tables.encode(params, gates, ((form, shaped),), shape)[0]
+    out = lookup_tables.encode(params, Interventions(gates), ((form, shaped),), shape)[0]
     assert out.shape == (4, 3, 2, 12)
     np.testing.assert_allclose(jnp.linalg.norm(out, axis=-1), 1, atol=1e-6)
 
 
 def test_initial_values_follow_the_contract():
-    shape = encoder.Shape(2000, 11, 1, n_heads=4, d_model=128, d_embed=128, causal=False)
+    shape = encoder.EncoderConfig(2000, 11, 1, n_heads=4, d_model=128, d_embed=128, causal=False)
     params = encoder.init(jax.random.key(0), shape, 0.3, 0.02)
     block = params.blocks[0]
     assert abs(params.E.std() - 0.3) < 0.005 and abs(params.P.std() - 0.02) < 0.002
@@ -140,7 +141,7 @@ def test_initial_values_follow_the_contract():
 
 
 def test_initial_rows_are_drawn_per_id():
-    small, large = (encoder.init(jax.random.key(0), encoder.Shape(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20))
+    small, large = (encoder.init(jax.random.key(0), encoder.EncoderConfig(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20))
     np.testing.assert_array_equal(small.E, large.E[:8])
     np.testing.assert_array_equal(small.blocks[0].W_Q, large.blocks[0].W_Q)
 

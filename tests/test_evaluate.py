@@ -13,7 +13,9 @@ from lrjax.data.tasks import pairs
 from lrjax.data.tasks.base import Questions
 from lrjax.data.tasks.row import Row
 from lrjax.models import clip
-from lrjax.models.encoder import unit
+from lrjax.models import retrieval as similarity
+from lrjax.models.encoder import l2_normalize
+from lrjax.models.interventions import ModelInterventions
 from lrjax.training import retrieval
 
 A = 5
@@ -27,7 +29,7 @@ def all_pairs(k=3):
 
 
 def random_captions(R=1):
-    return unit(jax.random.normal(jax.random.key(0), (R, A, A, 8)))
+    return l2_normalize(jax.random.normal(jax.random.key(0), (R, A, A, 8)))
 
 
 def valid_for(n, R=1):
@@ -42,7 +44,7 @@ def noisy(captions, scale, word=0):
         right = jnp.where(s.right < 0, s.left, s.right)
         key = s.left * 100 + s.right * 10 + s.i
         noise = jax.vmap(lambda k: jax.random.normal(jax.random.key(k), (8,)))(key.reshape(-1)).reshape(*key.shape, 8)
-        return unit(captions[word][s.left, right] + scale * noise)
+        return l2_normalize(captions[word][s.left, right] + scale * noise)
 
     return embed
 
@@ -58,7 +60,7 @@ def retrieve(captions, valid, s, weight, embed):
     in_set = exists & (jnp.arange(len(exists)) >= A)  # the captions of all pairs
     found = task.captions(Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=A - 2))
     asked = asked.replace(images=s, mirrored=scenes.swapped(s))  # what `embed` takes
-    return retrieval.retrieve(flat(captions), exists, in_set, found.names, asked, embed)
+    return similarity.retrieve(flat(captions), exists, in_set, found.names, asked, embed)
 
 
 def brute_force(captions, valid, s, weight, embed):
@@ -92,11 +94,11 @@ def brute_force(captions, valid, s, weight, embed):
 
 
 @pytest.mark.parametrize("R", [1, 2])
-@pytest.mark.parametrize("block", [7, retrieval.BLOCK])
+@pytest.mark.parametrize("block", [7, similarity.BLOCK])
 def test_retrieval_equals_brute_force(monkeypatch, R, block):
     captions, valid, s = random_captions(R), valid_for(A, R), all_pairs()
     s = s.replace(i=jnp.arange(len(s.i)) % 3)
-    monkeypatch.setattr(retrieval, "BLOCK", block * R * A * A)
+    monkeypatch.setattr(similarity, "BLOCK", block * R * A * A)
     weight = jnp.array(np.random.default_rng(0).random(len(s.i)) < 0.7, jnp.float32)
     embed = noisy(captions, 0.6)
     ours = retrieve(captions, valid, s, weight, embed)
@@ -127,7 +129,7 @@ def test_images_of_the_swapped_caption_keep_the_label_set_and_lose_order():
 def test_a_model_blind_to_order_is_at_one_half_exactly():
     """Images equal to their mirror and captions equal to their swap: every comparison is a tie."""
     captions = random_captions()
-    captions = unit(captions + captions.swapaxes(1, 2))
+    captions = l2_normalize(captions + captions.swapaxes(1, 2))
     s = all_pairs()
     found = retrieve(captions, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
     assert all(found[name] == 0.5 for name in ("", "_order", "_t2i", "_order_t2i"))
@@ -163,7 +165,7 @@ def retrieve_known(similarities):
         wrong=jnp.array(5 - TRUE)[None, None],
     )
     exists = jnp.ones(6, bool)
-    return retrieval.retrieve(jnp.eye(6), exists, jnp.array(OWN), jnp.array(NAMES), asked, lambda image: similarities[image])
+    return similarity.retrieve(jnp.eye(6), exists, jnp.array(OWN), jnp.array(NAMES), asked, lambda image: similarities[image])
 
 
 def test_both_kinds_of_candidates_on_known_similarities():
@@ -182,7 +184,7 @@ def test_both_kinds_of_candidates_on_known_similarities():
 def test_fewer_candidates_never_make_it_worse():
     """Similarities that differ by parts of what counts as a tie too, so that ties are no equivalence."""
     steps = jax.random.randint(jax.random.key(0), (500, *SIMILARITIES.shape), 0, 6)
-    found = jax.jit(jax.vmap(retrieve_known))(steps * 0.4 * retrieval.TIE)
+    found = jax.jit(jax.vmap(retrieve_known))(steps * 0.4 * similarity.TIE)
     for name in ("", "_label_set"):
         less, more = found[name], found[f"{name}_in_set"]
         assert (more >= less).all() and (more > less).any() and (less > 0).any()
@@ -191,7 +193,7 @@ def test_fewer_candidates_never_make_it_worse():
 def test_captions_of_labels_a_model_does_not_have_are_no_candidates():
     """A caption of a padded label is nearer to every image than the true one; it must not be asked."""
     captions, s = random_captions(), all_pairs()
-    image = unit(captions[0, 0, 1] + 0.1 * captions[0, 0, 2])
+    image = l2_normalize(captions[0, 0, 1] + 0.1 * captions[0, 0, 2])
     captions = captions.at[0, 4].set(image)
     keep = (s.left == 0) & (s.right == 1)
     embed = lambda s: jnp.broadcast_to(image, (*s.left.shape, 8))
@@ -246,7 +248,7 @@ def test_an_untrained_model_is_at_chance(relations):
     def one(seed):
         hyper = jax.tree.map(jnp.asarray, config.make_hyper(model)).replace(seed=seed)
         params, splits = clip.init_clip(static, hyper), clip.model_splits(static, hyper)
-        return retrieval.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
+        return retrieval.evaluate(static, hyper, splits, params, ModelInterventions(), False)
 
     metrics = jax.jit(jax.vmap(one))(jnp.arange(64, dtype=jnp.uint32))
     for name in ("seen_pair", "unseen_pair"):  # of 20 ordered pairs, said with each word

@@ -118,7 +118,7 @@ def test_noise_is_of_items():
     at = jax.jit(partial(batch_at, static, hyper, splits))
     for step in range(3 * (n // 12)):
         batch = at(jnp.int32(step))
-        number = finite_set.batch_items(clip.stream(hyper.seed, "batches"), jnp.int32(step), n, 12)
+        number = finite_set.batch_items(clip.rng_stream(hyper.seed, "batches"), jnp.int32(step), n, 12)
         for item, word in zip(number.tolist(), np.asarray(batch.said[0].tokens).T.tolist(), strict=True):
             assert told.setdefault(item, word) == word
     assert len(told) > n / 2

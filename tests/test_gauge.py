@@ -14,6 +14,7 @@ from lrjax.analysis import gauge, gradient
 from lrjax.data.scenes import CLS
 from lrjax.errors import InputError
 from lrjax.models.clip import embed_images, init_clip, model_splits, unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.storage import workdir
 from lrjax.terms import GATES
 from lrjax.training import loop
@@ -40,7 +41,7 @@ def test_e_cls_minus_p_0_shrinks_as_a_product():
 def test_the_split_is_a_gauge(tiny):
     """The same function with its CLS vector moved into E_cls or into P_0: same embeddings, opposite answers to zeroing EP."""
     static, _, params, _ = tiny
-    images = static.world.image_slots(static.world.unseen())
+    images = static.world.image_edits(static.world.unseen())
     vision = params.vision
     total = vision.E[CLS] + vision.P[0]
     in_token = params.replace(vision=vision.replace(E=vision.E.at[CLS].set(total), P=vision.P.at[0].set(0)))
@@ -49,7 +50,7 @@ def test_the_split_is_a_gauge(tiny):
 
     def embed(params, *zero):
         vision_gates = gates.vision.at[:, :, [GATES.index(term) for term in zero]].set(0) if zero else gates.vision
-        return embed_images(static, params, gates.replace(vision=vision_gates), images)
+        return embed_images(static, params, Interventions(vision_gates), images)
 
     for moved in (in_token, in_position):
         np.testing.assert_allclose(embed(moved), embed(params), atol=2e-5)

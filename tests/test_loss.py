@@ -4,13 +4,13 @@ import numpy as np
 import optax
 import pytest
 
-from lrjax.models.encoder import unit
+from lrjax.models.encoder import l2_normalize
 from lrjax.models.losses import contrastive_loss
 
 
 @pytest.fixture
 def embeddings():
-    return [unit(jax.random.normal(jax.random.key(i), (6, 4))) for i in range(2)]
+    return [l2_normalize(jax.random.normal(jax.random.key(i), (6, 4))) for i in range(2)]
 
 
 def test_it_is_the_mean_of_two_cross_entropies(embeddings):
@@ -21,7 +21,7 @@ def test_it_is_the_mean_of_two_cross_entropies(embeddings):
 
 
 def test_indistinguishable_embeddings_cost_log_b():
-    same = unit(jnp.ones((6, 4)))
+    same = l2_normalize(jnp.ones((6, 4)))
     np.testing.assert_allclose(contrastive_loss(same, same, jnp.float32(3.0)), np.log(6), rtol=1e-6)
 
 

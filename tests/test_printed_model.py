@@ -15,8 +15,9 @@ from lrjax.data import scenes
 from lrjax.errors import InputError
 from lrjax.models import encoder, lookup_tables
 from lrjax.models.attention import NORM_EPS
-from lrjax.models.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, own_key, stream, unit_gates
-from lrjax.models.encoder import Shape
+from lrjax.models.clip import embed_captions, embed_images, init_clip, model_splits, n_parameters, rng_stream, unit_gates
+from lrjax.models.encoder import EncoderConfig
+from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.terms import GATES
 from lrjax.training import flops
 from lrjax.training.step import batch_loss, init_state, train_step
@@ -27,7 +28,7 @@ IDS = jax.random.randint(jax.random.key(1), (11,), 0, 15)
 
 def make(**variant):
     """A shaken vision tower and its shape."""
-    shape = Shape(15, 11, n_heads=2, d_model=16, causal=False, **{"n_layers": 1, "d_embed": 12} | variant)
+    shape = EncoderConfig(15, 11, n_heads=2, d_model=16, causal=False, **{"n_layers": 1, "d_embed": 12} | variant)
     return shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), shape
 
 
@@ -44,19 +45,19 @@ def one(**fields):
 
 @pytest.mark.parametrize("variant", [{}, FULL, FULL | {"norm": "post"}], ids=str)
 def test_tied_repeats_are_an_unrolled_model_with_shared_weights_in_value_and_gradient(variant):
-    tower, shape = make(n_layers=2, n_repeats=2, **variant)
-    unrolled = Shape(**vars(shape) | {"n_layers": 4, "n_repeats": 1})
+    encoder_params, shape = make(n_layers=2, n_repeats=2, **variant)
+    unrolled = EncoderConfig(**vars(shape) | {"n_layers": 4, "n_repeats": 1})
     gates = jax.random.uniform(jax.random.key(5), (4, 2, len(GATES))).at[1:].set(1 if variant else 0.5)
     d = jax.random.normal(jax.random.key(2), (12,))
 
-    def found(tower, shape):
-        def of(tower, gates):
-            return encoder.run(tower, gates, IDS, shape, 0).embedding @ d
+    def found(encoder_params, shape):
+        def of(encoder_params, gates):
+            return encoder.run(encoder_params, Interventions(gates), IDS, shape, 0).embedding @ d
 
-        return jax.jit(jax.value_and_grad(of, (0, 1)))(tower, gates)
+        return jax.jit(jax.value_and_grad(of, (0, 1)))(encoder_params, gates)
 
-    (tied, (grad, of_gates)) = found(tower, shape)
-    (free, (copies, of_copies)) = found(tower.replace(blocks=tower.blocks * 2), unrolled)
+    (tied, (grad, of_gates)) = found(encoder_params, shape)
+    (free, (copies, of_copies)) = found(encoder_params.replace(blocks=encoder_params.blocks * 2), unrolled)
     np.testing.assert_allclose(tied, free, atol=1e-6)
     np.testing.assert_allclose(of_gates, of_copies, rtol=1e-4, atol=1e-6)
     add = lambda a, b: jax.tree.map(jnp.add, a, b)
@@ -65,12 +66,12 @@ def test_tied_repeats_are_an_unrolled_model_with_shared_weights_in_value_and_gra
 
 
 def test_every_pass_has_gates_and_terms_of_its_own():
-    tower, shape = make(n_repeats=3)
+    encoder_params, shape = make(n_repeats=3)
     ones = shape.unit_gates()
     assert ones.shape == (3, 2, len(GATES))
-    run = jax.jit(lambda gates: encoder.run(tower, gates, IDS, shape, 0))
+    run = jax.jit(lambda gates: encoder.run(encoder_params, Interventions(gates), IDS, shape, 0))
     whole = run(ones)
-    assert len(whole.traces) == 3
+    assert len(whole.caches) == 3
     changes = [run(ones.at[k, :, GATES.index("EP")].set(0)).embedding - whole.embedding for k in range(3)]
     assert all(np.abs(change).max() > 1e-4 for change in changes)
     assert np.abs(changes[1] - changes[2]).max() > 1e-4
@@ -97,11 +98,11 @@ def test_analyses_count_passes():
     """One layer that runs twice is no encoder of one block; two of one that run once are another model with the same answers."""
     twice, both = untrained(tiny_model(n_repeats=2)), untrained(tiny_model(n_layers_vision=2, n_layers_text=2))
     (state,), tied = twice.states, both.states[0].params
-    double = lambda tower, like: like.replace(
-        **{name: getattr(tower, name) for name in ("E", "P", "W_proj")}, blocks=tower.blocks * 2
+    double = lambda encoder_params, like: like.replace(
+        **{name: getattr(encoder_params, name) for name in ("E", "P", "W_proj")}, blocks=encoder_params.blocks * 2
     )
-    towers = {name: double(getattr(state.params, name), getattr(tied, name)) for name in ("vision", "text")}
-    both.states[0] = both.states[0].replace(params=state.params.replace(**towers))
+    encoders = {name: double(getattr(state.params, name), getattr(tied, name)) for name in ("vision", "text")}
+    both.states[0] = both.states[0].replace(params=state.params.replace(**encoders))
     same = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
     for ask in (decompose.decompose, depth.paths, values.values):
         for found, expected in zip(*(ask(run).values() for run in (twice, both)), strict=True):
@@ -118,17 +119,19 @@ RATE = 0.25
 
 def steady(rate, **variant):
     """A tower whose attention and MLP write their biases alone: 1 and 10."""
-    tower, shape = make(dropout=rate, mlp_ratio=2, **variant)
-    block = jax.tree.map(jnp.zeros_like, tower.blocks[0])
+    encoder_params, shape = make(dropout=rate, mlp_ratio=2, **variant)
+    block = jax.tree.map(jnp.zeros_like, encoder_params.blocks[0])
     block = block.replace(b_O=jnp.ones(16), mlp=block.mlp.replace(b_out=jnp.full(16, 10.0)))
-    return tower.replace(blocks=(block,)), shape
+    return encoder_params.replace(blocks=(block,)), shape
 
 
 def test_dropout_of_rate_0_adds_no_operation():
-    tower, shape = make(n_layers=2)
-    form, slots = scenes.image_form(10), scenes.Slots(jnp.full((2, 3), 7), jnp.array([[1, 2, 3], [5, 6, 7]]))
-    embed = lambda key, tower: lookup_tables.encode(tower, shape.unit_gates(), ((form, slots),), shape, dropout_key=key)[0]
-    with_key, without = (str(jax.make_jaxpr(partial(embed, key))(tower)) for key in (jax.random.key(0), None))
+    encoder_params, shape = make(n_layers=2)
+    form, slots = scenes.image_template(10), scenes.TokenEdits(jnp.full((2, 3), 7), jnp.array([[1, 2, 3], [5, 6, 7]]))
+    embed = lambda key, encoder_params: lookup_tables.encode(
+        encoder_params, Interventions(dropout_key=key), ((form, slots),), shape
+    )[0]
+    with_key, without = (str(jax.make_jaxpr(partial(embed, key))(encoder_params)) for key in (jax.random.key(0), None))
     assert with_key == without
     static, hyper, *_ = one()
     step = jax.make_jaxpr(partial(train_step, static))(hyper, model_splits(static, hyper), init_state(static, hyper), 0)
@@ -139,10 +142,12 @@ def test_dropout_of_rate_0_adds_no_operation():
 
 def test_dropout_is_inverted_and_its_mean_is_the_value():
     """Of E + P, of what attention writes and of what the MLP writes, each by itself; every entry at 0 in a quarter of all draws."""
-    tower, shape = steady(RATE)
-    tower = tower.replace(E=100 + 0 * tower.E, P=100 + 0 * tower.P)
-    stream = lambda key: encoder.run(tower, shape.unit_gates(), IDS, shape, 0, split=False, dropout_key=key).streams[0]
-    found = np.asarray(jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(0), 4000)))
+    encoder_params, shape = steady(RATE)
+    encoder_params = encoder_params.replace(E=100 + 0 * encoder_params.E, P=100 + 0 * encoder_params.P)
+    rng_stream = lambda key: encoder.run(
+        encoder_params, Interventions(dropout_key=key), IDS, shape, 0, split=False
+    ).residual_by_origin[0]
+    found = np.asarray(jax.jit(jax.vmap(rng_stream))(jax.random.split(jax.random.key(0), 4000)))
     parts = found * (1 - RATE)  # 200, 1 and 10, each there or not
     np.testing.assert_allclose(parts, np.round(parts), atol=1e-3)
     hundreds, ones, tens = np.round(parts) // 200, np.round(parts) % 10, np.round(parts) % 200 // 10
@@ -156,12 +161,17 @@ def test_dropout_is_inverted_and_its_mean_is_the_value():
 
 
 def test_origins_are_dropped_together_and_rows_are_the_same_when_computed_alone():
-    tower, shape = make(n_layers=2, dropout=RATE)
-    run = lambda **more: encoder.run(tower, shape.unit_gates(), IDS, shape, 0, dropout_key=jax.random.key(3), **more)
-    split, merged, alone = run(), run(split=False), run(rows=slice(0, 1))  # a dropped bias is not the same along a row of scores
-    np.testing.assert_allclose(split.streams.sum(0), merged.streams[0], rtol=1e-4, atol=1e-4)
+    encoder_params, shape = make(n_layers=2, dropout=RATE)
+    dropped = Interventions(dropout_key=jax.random.key(3))
+    run = lambda **more: encoder.run(encoder_params, dropped, IDS, shape, 0, **more)
+    split, merged, alone = (
+        run(),
+        run(split=False),
+        run(query_slice=slice(0, 1)),
+    )  # a dropped bias is not the same along a row of scores
+    np.testing.assert_allclose(split.residual_by_origin.sum(0), merged.residual_by_origin[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(alone.embedding, merged.embedding, atol=1e-5)
-    assert np.abs(encoder.run(tower, shape.unit_gates(), IDS, shape, 0).embedding - merged.embedding).max() > 1e-2
+    assert np.abs(encoder.run(encoder_params, Interventions(), IDS, shape, 0).embedding - merged.embedding).max() > 1e-2
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -169,20 +179,21 @@ def test_a_mask_is_of_seed_step_and_sequence(layers):
     """Whatever models are beside it; each image and caption has its own; there is none in evaluation."""
     static, _, params, batch = one(dropout=0.5, n_layers_vision=layers)
     plain = config.make_static([tiny_model(n_layers_vision=layers)])
-    gates = unit_gates(static)
     images = jax.tree.map(lambda x: jnp.repeat(x[:, :1], 3, 1), batch.images)
-    key = lambda seed, step: jax.random.fold_in(stream(seed, "dropout"), step)
-    embed = jax.jit(lambda seed, step: embed_images(static, params, gates, images, False, dropout_key=key(seed, step)))
+    key = lambda seed, step: jax.random.fold_in(rng_stream(seed, "dropout"), step)
+    in_step = lambda seed, step: ModelInterventions.of_gates(unit_gates(static), dropout_key=key(seed, step))
+    embed = jax.jit(lambda seed, step: embed_images(static, params, in_step(seed, step).vision, images, False))
     found = embed(0, 7)
     assert min(np.abs(found[i] - found[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-2
     assert min(np.abs(found - other).max() for other in (embed(0, 8), embed(1, 7))) > 1e-2
-    many = jax.jit(jax.vmap(lambda seed: embed_images(static, params, gates, images, False, dropout_key=key(seed, 7))))
+    many = jax.jit(jax.vmap(lambda seed: embed_images(static, params, in_step(seed, 7).vision, images, False)))
     np.testing.assert_allclose(many(jnp.array([5, 0, 3]))[1], found, atol=1e-6)
-    np.testing.assert_array_equal(embed_images(static, params, gates, images), embed_images(plain, params, gates, images))
-    draws = [jax.random.bernoulli(own_key(key(0, 7), name), 0.5, (1000,)) for name in ("vision", "text")]
+    evaluated = (embed_images(of, params, Interventions(), images) for of in (static, plain))
+    np.testing.assert_array_equal(*evaluated)
+    draws = [jax.random.bernoulli(done.dropout_key, 0.5, (1000,)) for done in (in_step(0, 7).vision, in_step(0, 7).text)]
     assert 400 < (draws[0] == draws[1]).sum() < 600
-    captions = (scenes.SINGLE_CAPTION, scenes.single_caption_slots(jnp.zeros(3, int)))
-    (said,) = embed_captions(static, params, gates, (captions,), False, dropout_key=key(0, 7))
+    captions = (scenes.SINGLE_CAPTION, scenes.single_caption_edits(jnp.zeros(3, int)))
+    (said,) = embed_captions(static, params, in_step(0, 7).text, (captions,), False)
     assert np.abs(said[0] - said[1]).max() > 1e-2
 
 
@@ -200,12 +211,12 @@ def test_training_has_dropout(objective):
 # ---- LayerNorm after ----
 
 
-def by_hand(tower, shape):
+def by_hand(encoder_params, shape):
     """The embedding of IDS by the original Transformer's block, in NumPy and double precision."""
-    tower = jax.tree.map(lambda x: np.asarray(x, float), tower)
+    encoder_params = jax.tree.map(lambda x: np.asarray(x, float), encoder_params)
     norm = lambda n, x: n.gamma * (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + NORM_EPS) + n.beta
-    x = tower.E[IDS] + tower.P
-    for b in tower.blocks * shape.n_repeats:
+    x = encoder_params.E[IDS] + encoder_params.P
+    for b in encoder_params.blocks * shape.n_repeats:
         q, k, v = (np.einsum("td,dhk->htk", x, W) + bias[:, None] for W, bias in ((b.W_Q, b.b_Q), (b.W_K, b.b_K), (b.W_V, b.b_V)))
         weight = np.exp(q @ k.swapaxes(1, 2) / np.sqrt(q.shape[-1]))
         x = norm(b.after, x + np.einsum("hqt,htk,hkd->qd", weight / weight.sum(-1, keepdims=True), v, b.W_O) + b.b_O)
@@ -213,24 +224,24 @@ def by_hand(tower, shape):
             y = x @ b.mlp.W_in + b.mlp.b_in
             y = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
             x = norm(b.mlp_after, x + y @ b.mlp.W_out + b.mlp.b_out)
-    y = x[0] @ tower.W_proj
+    y = x[0] @ encoder_params.W_proj
     return y / np.linalg.norm(y)
 
 
 @pytest.mark.parametrize("variant", [{}, {"n_layers": 2}, {"mlp_ratio": 2, "n_layers": 2, "n_repeats": 2}], ids=str)
 def test_layer_norm_after_is_the_original_transformers(variant):
-    tower, shape = make(layer_norm=True, norm="post", **variant)
-    assert tower.norm is None and all(block.norm is None and block.mlp_norm is None for block in tower.blocks)
+    encoder_params, shape = make(layer_norm=True, norm="post", **variant)
+    assert encoder_params.norm is None and all(block.norm is None and block.mlp_norm is None for block in encoder_params.blocks)
     for split in (True, False):
-        found = encoder.run(tower, shape.unit_gates(), IDS, shape, 0, split=split)
-        np.testing.assert_allclose(found.embedding, by_hand(tower, shape), atol=2e-5)
+        found = encoder.run(encoder_params, Interventions(), IDS, shape, 0, split=split)
+        np.testing.assert_allclose(found.embedding, by_hand(encoder_params, shape), atol=2e-5)
 
 
 def test_layer_norm_after_by_frozen_scales():
     """At the gates in force nothing changes; under an ablation the scales stay, and the origins still add up."""
-    tower, shape = make(layer_norm=True, norm="post", n_layers=2)
+    encoder_params, shape = make(layer_norm=True, norm="post", n_layers=2)
     gates = shape.unit_gates().at[0, :, GATES.index("EP")].set(0)
-    run = lambda gates, frozen=None: encoder.run(tower, gates, IDS, shape, 0, frozen=frozen)
+    run = lambda gates, frozen=None: encoder.run(encoder_params, Interventions(gates, frozen_norm_scale=frozen), IDS, shape, 0)
     own, whole = run(gates), run(shape.unit_gates())
     np.testing.assert_allclose(run(gates, own.scales).embedding, own.embedding, atol=1e-6)
     frozen = run(gates, whole.scales)
@@ -253,14 +264,14 @@ def test_without_its_projection_vision_is_the_same_tower():
 
 @pytest.mark.parametrize("variant", [{}, {"layer_norm": True}, {"layer_norm": True, "norm": "post", "mlp_ratio": 2}], ids=str)
 def test_tables_and_definition_agree_without_a_projection(variant):
-    tower, shape = make(projects=False, d_embed=16, **variant)
-    slots = scenes.Slots(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
-    form, gates = scenes.image_form(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
-    found = lookup_tables.encode(tower, gates, ((form, slots),), shape)[0]
-    runs = [encoder.run(tower, gates, ids, shape, 0) for ids in scenes.fill(form, slots)]
+    encoder_params, shape = make(projects=False, d_embed=16, **variant)
+    slots = scenes.TokenEdits(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
+    form, gates = scenes.image_template(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
+    found = lookup_tables.encode(encoder_params, Interventions(gates), ((form, slots),), shape)[0]
+    runs = [encoder.run(encoder_params, Interventions(gates), ids, shape, 0) for ids in scenes.render(form, slots)]
     np.testing.assert_allclose(found, [run.embedding for run in runs], atol=2e-6)
     if not variant:
-        np.testing.assert_allclose(found, [encoder.unit(run.streams.sum(0)[0]) for run in runs], atol=2e-6)
+        np.testing.assert_allclose(found, [encoder.l2_normalize(run.residual_by_origin.sum(0)[0]) for run in runs], atol=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -286,8 +297,8 @@ def test_analyses_work_without_a_projection_of_images():
 @pytest.mark.parametrize("variant", [{}, {"mlp_ratio": 2}])
 def test_contributions_sum_with_layer_norm_after(variant):
     layers = 1 if variant else 2
-    tower, shape = make(layer_norm=True, norm="post", n_layers=layers, **variant)
-    of = lambda d: values.contributions(tower, shape.unit_gates(), IDS, d, shape, 0)
+    encoder_params, shape = make(layer_norm=True, norm="post", n_layers=layers, **variant)
+    of = lambda d: values.contributions(encoder_params, shape.unit_gates(), IDS, d, shape, 0)
     fixed, of_heads, norm = jax.jit(jax.vmap(of))(jnp.eye(12))
-    embedding = encoder.run(tower, shape.unit_gates(), IDS, shape, 0).embedding
+    embedding = encoder.run(encoder_params, Interventions(), IDS, shape, 0).embedding
     np.testing.assert_allclose((fixed.sum(1) + of_heads.sum((1, 2, 3, 4))) / norm[0], embedding, atol=2e-5)

@@ -11,9 +11,10 @@ import figures_read
 from conftest import TINY
 from lrjax.analysis import regime
 from lrjax.config import validate
-from lrjax.data.scenes import fill
-from lrjax.models import encoder as towers
-from lrjax.models.clip import shapes, unit_gates
+from lrjax.data.scenes import render
+from lrjax.models import encoder as encoders
+from lrjax.models.clip import encoder_configs, unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.plotting.regime import regime_map
 from lrjax.training import loop
 from lrjax.training.run import history_table
@@ -26,9 +27,9 @@ def test_head_bias_is_that_of_the_attention_pattern(tiny):
     gates = gates.replace(vision=jax.random.uniform(jax.random.key(0), gates.vision.shape))
     row = static.world
     s = row.unseen()
-    ids = fill(row.image, row.image_slots(s))
-    shape = shapes(static)["vision"]
-    run = lambda one: towers.run(params.vision, gates.vision, one, shape, 0).traces[0].pattern[:, 0]
+    ids = render(row.image, row.image_edits(s))
+    shape = encoder_configs(static)["vision"]
+    run = lambda one: encoders.run(params.vision, Interventions(gates.vision), one, shape, 0).caches[0].pattern[:, 0]
     pattern = jax.vmap(run)(ids)  # [n, h, t]
     n = jnp.arange(len(ids))
     expected = (pattern[n, :, s.j + 1] > pattern[n, :, s.i + 1]).mean(0)

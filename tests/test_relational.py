@@ -13,8 +13,9 @@ from lrjax import stats
 from lrjax.analysis import decompose, heads, relational
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
-from lrjax.models import encoder as towers
-from lrjax.models.clip import as_read, shapes, unit_gates
+from lrjax.models import encoder as encoders
+from lrjax.models.clip import as_read, encoder_configs, unit_gates
+from lrjax.models.interventions import Interventions
 from lrjax.plotting import relational as figures
 from lrjax.terms import GATES
 
@@ -109,13 +110,15 @@ def test_deltas_sum_to_what_attention_adds(variant):
     gates = jax.tree.map(
         jnp.asarray,
         parse_gates(
-            "vision.h0:EP=0.5;vision.h1:PE=-2", {"vision": shapes(static)["vision"].depth, "text": shapes(static)["text"].depth}, 2
+            "vision.h0:EP=0.5;vision.h1:PE=-2",
+            {"vision": encoder_configs(static)["vision"].depth, "text": encoder_configs(static)["text"].depth},
+            2,
         ).at(0),
     )
     label, place = jax.jit(relational.deltas, static_argnums=0)(static, params, gates)
     scenes, ids = static.world.unseen(), decompose.unseen_sequences(static, "vision")
     for n in (0, 333, 899):
-        trace = towers.run(params.vision, gates.vision, ids[n], shapes(static)["vision"], 0).traces[0]
+        trace = encoders.run(params.vision, Interventions(gates.vision), ids[n], encoder_configs(static)["vision"], 0).caches[0]
         row = trace.attn_scores[:, 0]
         expected = row[:, scenes.j[n] + 1] - row[:, scenes.i[n] + 1]
         # float32 sums of 16 products in another order

@@ -17,7 +17,7 @@ def test_layouts_are_all_pairs_of_places_in_order():
 
 def test_image_has_cls_then_pixels():
     scene = Scene(*(jnp.array(x) for x in (7, 3, 2, 8)))
-    ids = scenes.fill(scenes.image_form(10), ROW.image_slots(scene))
+    ids = scenes.render(scenes.image_template(10), ROW.image_edits(scene))
     expected = [CLS] + [BACKGROUND] * 10
     expected[1 + 2], expected[1 + 8] = FIRST_LABEL + 7, FIRST_LABEL + 3
     assert ids.tolist() == expected
@@ -26,23 +26,23 @@ def test_image_has_cls_then_pixels():
 @pytest.mark.parametrize("place", range(10))
 def test_single_scene_has_one_object_wherever_it_is(place):
     scene = scenes.single_scene(jnp.array(4), jnp.array(place), 10)
-    ids = scenes.fill(scenes.image_form(10), ROW.image_slots(scene)).tolist()
+    ids = scenes.render(scenes.image_template(10), ROW.image_edits(scene)).tolist()
     assert ids[1 + place] == FIRST_LABEL + 4
     assert ids.count(BACKGROUND) == 9
 
 
 def test_captions_of_both_forms():
-    single = scenes.fill(SINGLE_CAPTION, scenes.single_caption_slots(jnp.array(2)))
+    single = scenes.render(SINGLE_CAPTION, scenes.single_caption_edits(jnp.array(2)))
     assert single.tolist() == [FIRST_LABEL + 2, IN_IMAGE, EOT, BACKGROUND]
-    left = scenes.fill(PAIR_CAPTION, scenes.pair_caption_slots(jnp.array(5), jnp.array(6), jnp.array(0)))
-    right = scenes.fill(PAIR_CAPTION, scenes.pair_caption_slots(jnp.array(5), jnp.array(6), jnp.array(1)))
+    left = scenes.render(PAIR_CAPTION, scenes.pair_caption_edits(jnp.array(5), jnp.array(6), jnp.array(0)))
+    right = scenes.render(PAIR_CAPTION, scenes.pair_caption_edits(jnp.array(5), jnp.array(6), jnp.array(1)))
     assert left.tolist() == [FIRST_LABEL + 5, LEFT_OF, FIRST_LABEL + 6, EOT]
     assert right.tolist() == [FIRST_LABEL + 6, RIGHT_OF, FIRST_LABEL + 5, EOT]
 
 
 def test_fill_batches():
     left, right = jnp.array([[5, 6], [7, 8]]), jnp.array([[6, 5], [5, 5]])
-    ids = scenes.fill(PAIR_CAPTION, scenes.pair_caption_slots(left, right, jnp.zeros_like(left)))
+    ids = scenes.render(PAIR_CAPTION, scenes.pair_caption_edits(left, right, jnp.zeros_like(left)))
     assert ids.shape == (2, 2, 4)
     np.testing.assert_array_equal(ids[..., 0] - FIRST_LABEL, left)
 
@@ -50,11 +50,11 @@ def test_fill_batches():
 def test_people_read_scenes_and_captions():
     scene = Scene(*(jnp.array(x) for x in (5 + 2, 5 + 6, 2, 6)))  # labels "3" and "7"
     assert scenes.describe_scene(scene, 10, n_heldout=5) == ". . 3 . . . 7 . . ."
-    caption = scenes.fill(PAIR_CAPTION, scenes.pair_caption_slots(scene.left, scene.right, jnp.array(0)))
+    caption = scenes.render(PAIR_CAPTION, scenes.pair_caption_edits(scene.left, scene.right, jnp.array(0)))
     assert scenes.describe_caption(caption, n_heldout=5) == "3 is on the left of 7"
-    caption = scenes.fill(PAIR_CAPTION, scenes.pair_caption_slots(scene.left, scene.right, jnp.array(1)))
+    caption = scenes.render(PAIR_CAPTION, scenes.pair_caption_edits(scene.left, scene.right, jnp.array(1)))
     assert scenes.describe_caption(caption, n_heldout=5) == "7 is on the right of 3"
-    heldout = scenes.fill(SINGLE_CAPTION, scenes.single_caption_slots(jnp.array(0)))
+    heldout = scenes.render(SINGLE_CAPTION, scenes.single_caption_edits(jnp.array(0)))
     assert scenes.describe_caption(heldout, n_heldout=5) == "h1 is in the image"
     assert scenes.describe_scene(scenes.single_scene(jnp.array(4), jnp.array(9), 10), 10, 5) == ". . . . . . . . . h5"
 

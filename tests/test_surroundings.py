@@ -143,7 +143,7 @@ def test_a_question_runs_under_the_settings_of_lrjax_and_the_users_stay(trained)
 def test_a_stream_is_that_of_jax_random_key_whatever_is_set():
     expected = jax.random.key_data(jax.random.fold_in(jax.random.key(np.uint32(2**32 - 1)), 2))
     with hostile(), surroundings.pinned():
-        np.testing.assert_array_equal(jax.random.key_data(clip.stream(np.uint32(2**32 - 1), "batches")), expected)
+        np.testing.assert_array_equal(jax.random.key_data(clip.rng_stream(np.uint32(2**32 - 1), "batches")), expected)
 
 
 # ---- how jax starts ----

@@ -25,6 +25,8 @@ from lrjax.data.tasks import pairs as of_pairs
 from lrjax.data.tasks.base import all_captions, noisy
 from lrjax.errors import InputError
 from lrjax.models import clip, encoder, localization_head, lookup_tables
+from lrjax.models import retrieval as similarity
+from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.models.losses import contrastive_loss, sigmoid_loss
 from lrjax.storage import workdir
 from lrjax.terms import GATES
@@ -245,7 +247,7 @@ def test_no_row_is_read_of_numbers_that_are_stacked_and_reshaped(name):
     static, hyper = config.make_static([model]), config.make_hyper(model)
     splits, params = jax.eval_shape(lambda hyper: (clip.model_splits(static, hyper), clip.init_clip(static, hyper)), hyper)
     program = jax.jit(partial(retrieval.evaluate, static, exhaustive=True, split=False))
-    text = program.lower(hyper, splits, params, clip.unit_gates(static)).as_text()
+    text = program.lower(hyper, splits, params, ModelInterventions()).as_text()
     stacks = 0
     for function in text.split("func.func")[1:]:
         stacked = set(re.findall(r"(%\w+) = stablehlo\.concatenate .*i32>$", function, re.M))
@@ -477,7 +479,7 @@ def test_reflection_of_a_grid_exchanges_the_words_of_its_axis_and_keeps_the_othe
         Scene(a, b, i, j),
         Scene(np.where(turned, b, a), np.where(turned, a, b), *np.sort([reflected(i), reflected(j)], 0)),
     )
-    pixels = lambda scene: np.asarray(scenes.fill(task.image, task.image_slots(scene)))[:, 1:].reshape(-1, 6, 5)
+    pixels = lambda scene: np.asarray(scenes.render(task.image, task.image_edits(scene)))[:, 1:].reshape(-1, 6, 5)
     np.testing.assert_array_equal(pixels(there), np.flip(pixels(here), 1 + axis))
     (first, second, holds), (first_there, second_there, holds_there) = map(task.facts, (here, there))
     np.testing.assert_array_equal(holds, holds_there)
@@ -494,7 +496,7 @@ def test_reflection_of_a_row_exchanges_who_is_left_and_not_who_is_nearer(text):
     i, j = task.layouts.T
     a, b = np.zeros_like(i), np.ones_like(i)
     here, there = Scene(a, b, i, j), Scene(b, a, task.L - 1 - j, task.L - 1 - i)
-    tokens = lambda scene: {(t, p) for t, p in zip(*map(np.ravel, dataclasses.astuple(task.image_slots(scene))), strict=True)}
+    tokens = lambda scene: {(t, p) for t, p in zip(*map(np.ravel, dataclasses.astuple(task.image_edits(scene))), strict=True)}
     reverse = lambda shown: {(token, task.L + 1 - position) for token, position in shown}
     for n in range(len(i)):
         one = lambda scene, n=n: jax.tree.map(lambda x: x[n : n + 1], scene)
@@ -516,7 +518,7 @@ def test_reflection_of_three_objects_turns_every_chain_and_pair():
     world = world_of("three")
     image = {}  # of each unseen triple, by what is seen at every pixel -> its captions
     asked = world.asked["unseen_chain"]
-    pixels = np.asarray(scenes.fill(world.task.image, asked.images))[:, 1:]
+    pixels = np.asarray(scenes.render(world.task.image, asked.images))[:, 1:]
     for seen, number in zip(pixels, asked.true[0] + asked.among[0], strict=True):
         image[tuple(seen.tolist())] = world.sentences[number]
     for seen, chain in image.items():
@@ -547,12 +549,12 @@ def retrieve_near(world, name, target):
     used = np.nonzero(asked.weight > 0)[0][:150]
     asked = jax.tree.map(lambda x: x[..., used], asked).replace(images=np.arange(len(used)), mirrored=np.arange(len(used)))
     among = slice(*asked.among)
-    captions = encoder.unit(jax.random.normal(KEY, (len(world.sentences[among]), 8)))
-    images = encoder.unit(captions[target(asked)] + 0.4 * jax.random.normal(jax.random.key(4), (len(used), 8)))
+    captions = encoder.l2_normalize(jax.random.normal(KEY, (len(world.sentences[among]), 8)))
+    images = encoder.l2_normalize(captions[target(asked)] + 0.4 * jax.random.normal(jax.random.key(4), (len(used), 8)))
     exists, named = world.captions.exists[among], world.captions.names[:, among]
     of_words, ways = world.task.apart(name), world.task.WRONG.get(name, ())
     in_set, embed = exists & world.task.of_set(name, named), lambda image: images[image]
-    found = jax.jit(lambda: retrieval.retrieve(captions, exists, in_set, named, asked, embed, of_words, ways))()
+    found = jax.jit(lambda: similarity.retrieve(captions, exists, in_set, named, asked, embed, of_words, ways))()
     return asked, np.where(exists, images @ captions.T, -np.inf), [names(claims) for claims in world.sentences[among]], found
 
 
@@ -608,7 +610,7 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     def one(seed):
         hyper = jax.tree.map(jnp.asarray, config.make_hyper(model)).replace(seed=seed)
         params, splits = clip.init_clip(static, hyper), clip.model_splits(static, hyper)
-        return retrieval.evaluate(static, hyper, splits, params, clip.unit_gates(static), False)
+        return retrieval.evaluate(static, hyper, splits, params, ModelInterventions(), False)
 
     metrics = jax.jit(jax.vmap(one))(jnp.arange(24, dtype=jnp.uint32))
     told, ways = ("xy", "yz", "xz"), ("xzy", "yxz", "yzx", "zxy", "zyx")
@@ -656,17 +658,18 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
 def test_tables_equal_the_definition_in_value_and_gradient(kind):
     world = world_of(kind)
     form, n_tokens = world.task.image, world.task.n_tokens
-    shape = encoder.Shape(n_tokens, len(form.template), 1, n_heads=2, d_model=16, d_embed=12, causal=False)
+    shape = encoder.EncoderConfig(n_tokens, len(form.template), 1, n_heads=2, d_model=16, d_embed=12, causal=False)
     params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
     gates = jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
     images = jax.tree.map(lambda x: x[:, ::4], world.batch.images)  # of one object and of two
     weight = jax.random.normal(jax.random.key(6), (BATCH // 4, 12))
 
     def by_tables(params, gates):
-        return lookup_tables.encode(params, gates, ((form, images),), shape)[0]
+        return lookup_tables.encode(params, Interventions(gates), ((form, images),), shape)[0]
 
     def by_definition(params, gates):
-        return jax.vmap(lambda ids: encoder.run(params, gates, ids, shape, form.readout).embedding)(scenes.fill(form, images))
+        one = lambda ids: encoder.run(params, Interventions(gates), ids, shape, form.readout).embedding
+        return jax.vmap(one)(scenes.render(form, images))
 
     def value_and_gradient(f):
         return jax.jit(jax.grad(lambda *a: (((y := f(*a)) * weight).sum(), y), argnums=(0, 1), has_aux=True))(params, gates)
@@ -680,7 +683,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(kind):
 @pytest.mark.parametrize("kind", ["row, distractors", "large objects", "patches", "patches of 3"])
 def test_filled_ids_hold_every_slot_where_it_is_and_nothing_else(kind):
     world, (CLS, BACKGROUND) = world_of(kind), (1, 0)
-    filled = np.asarray(jax.jit(partial(scenes.fill, world.task.image))(world.batch.images))
+    filled = np.asarray(jax.jit(partial(scenes.render, world.task.image))(world.batch.images))
     for sequence, tokens, positions in zip(filled, world.batch.images.tokens.T, world.batch.images.positions.T, strict=True):
         expected = [[CLS], *([BACKGROUND] for _ in sequence[1:])]
         for token, position in zip(tokens.tolist(), positions.tolist(), strict=True):
@@ -695,7 +698,7 @@ def test_filled_ids_hold_every_slot_where_it_is_and_nothing_else(kind):
 @pytest.fixture
 def embedded():
     """6 images and their captions, hard negatives of the last 4, and which captions are the same: 1 and 4."""
-    images, captions, wrong = (encoder.unit(jax.random.normal(jax.random.key(i), (n, 5))) for i, n in enumerate((6, 6, 4)))
+    images, captions, wrong = (encoder.l2_normalize(jax.random.normal(jax.random.key(i), (n, 5))) for i, n in enumerate((6, 6, 4)))
     captions = captions.at[4].set(captions[1])
     return images, captions, wrong, jnp.eye(6, dtype=bool).at[1, 4].set(True).at[4, 1].set(True)
 
@@ -846,7 +849,7 @@ def small():
     task = make("row", L=4)
     pairs = task.unseen()
     label, place = jnp.indices((HELD_OUT, 4)).reshape(2, -1)
-    return task, task.image_slots(pairs), task.image_slots(scenes.single_scene(label, place, 4))
+    return task, task.image_edits(pairs), task.image_edits(scenes.single_scene(label, place, 4))
 
 
 def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
@@ -855,7 +858,7 @@ def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
     head = localization_head.Head(
         *(jax.random.normal(key, (n, 5)) for key, n in zip(jax.random.split(KEY, 3), (5, task.n_labels_total, 4), strict=True))
     )
-    embeddings = encoder.unit(jax.random.normal(jax.random.key(1), (images.tokens.shape[1], 5)))
+    embeddings = encoder.l2_normalize(jax.random.normal(jax.random.key(1), (images.tokens.shape[1], 5)))
     costs = []
     for x, tokens, positions in zip(np.asarray(embeddings), images.tokens.T, images.positions.T, strict=True):
         for token, position in zip(tokens, positions, strict=True):
@@ -935,8 +938,8 @@ def test_a_head_is_asked_about_images_that_count(trained_heads):
     @jax.jit
     def embedded(hyper, params):
         splits = clip.model_splits(static, hyper)
-        asked = task.questions(clip.stream(hyper.seed, "evaluation"), splits, hyper, True)["seen_pair"]
-        return asked, clip.embed_images(static, params, clip.unit_gates(static), asked.images)
+        asked = task.questions(clip.rng_stream(hyper.seed, "evaluation"), splits, hyper, True)["seen_pair"]
+        return asked, clip.embed_images(static, params, Interventions(), asked.images)
 
     asked, embeddings = embedded(hyper, params)
     images, counts = jax.tree.map(lambda x: x[:, asked.weight > 0], asked.images), int((asked.weight > 0).sum())
@@ -1091,11 +1094,11 @@ def test_a_batch_is_told_with_hard_negatives_of_its_own_images(trained_threes):
     def losses(hyper, params):
         batch = task.batch(KEY, clip.model_splits(static, hyper), hyper, static.batch_size)
         every = tuple(zip(task.said * 2, batch.said + batch.wrong, strict=True))
-        pairs, chains, wrong_pairs, wrong_chains = clip.embed_captions(static, params, gates, every)
-        single, *_ = clip.embed_captions(static, params, gates, all_captions(task, task.captions(hyper)))
+        pairs, chains, wrong_pairs, wrong_chains = clip.embed_captions(static, params, Interventions(gates.text), every)
+        single, *_ = clip.embed_captions(static, params, Interventions(gates.text), all_captions(task, task.captions(hyper)))
         captions = jnp.concatenate([single[batch.label], pairs, chains])
         wrong = jnp.concatenate([wrong_pairs, wrong_chains])
-        images = clip.embed_images(static, params, gates, batch.images)
+        images = clip.embed_images(static, params, Interventions(gates.vision), batch.images)
         expected = sigmoid_loss(images, captions, params.log_scale, params.bias, wrong=wrong)
         return batch_loss(static, hyper, params, gates, batch), expected
 

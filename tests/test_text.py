@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lrjax import config
 from lrjax.data import text
-from lrjax.data.scenes import fill
+from lrjax.data.scenes import render
 from lrjax.errors import InputError
 
 WORLDS = {
@@ -42,7 +42,7 @@ def test_a_scene_that_is_written_is_read_again(name, relations, data):
 def test_a_scene_is_what_the_encoder_reads():
     task = world()
     labels, places = text.read_scene(task, "h1 . . 2 . . . . . .", 6)
-    ids = np.asarray(fill(task.image, task.render(labels, places)))
+    ids = np.asarray(render(task.image, task.render(labels, places)))
     names = task.token_names()
     assert [names[token] for token in ids] == ["CLS", "h1", "background", "background", "2"] + ["background"] * 6
 

@@ -14,10 +14,11 @@ import pytest
 
 from conftest import tiny_model
 from lrjax import config, xla
-from lrjax.data.scenes import ABSENT, Scene, pair_caption_slots
+from lrjax.data.scenes import ABSENT, Scene, pair_caption_edits
 from lrjax.data.tasks.base import Batch, of_one
-from lrjax.models.clip import MAX_LOG_SCALE, embed_captions, init_clip, model_splits, unit_gates
-from lrjax.training.step import batch_loss, init_state, stream, train_steps
+from lrjax.models.clip import MAX_LOG_SCALE, embed_captions, init_clip, model_splits, rng_stream, unit_gates
+from lrjax.models.interventions import Interventions
+from lrjax.training.step import batch_loss, init_state, train_steps
 
 STEPS = 20
 
@@ -71,7 +72,7 @@ def test_models_side_by_side_say_what_they_say_alone_at_full_size():
     def said(hyper):
         batch = static.world.batch(jax.random.key(3), model_splits(static, hyper), hyper, static.batch_size)
         captions = of_one(static.world, batch.label), *zip(static.world.said, batch.said, strict=True)
-        return embed_captions(static, init_clip(static, hyper), unit_gates(static), captions)
+        return embed_captions(static, init_clip(static, hyper), Interventions(), captions)
 
     alone = [jax.jit(said)(jax.tree.map(lambda x, i=i: x[i], hyper)) for i in range(len(models))]
     for together, *one in zip(jax.jit(jax.vmap(said))(hyper), *alone, strict=True):
@@ -129,12 +130,12 @@ def test_a_step_is_optax_adamw_with_warm_up_on_every_parameter():
     params, opt_state = state.params, reference.init(state.params)
     gradient = jax.jit(lambda p, batch: jax.grad(lambda p: batch_loss(static, hyper, p, unit_gates(static), batch))(p))
     for step in range(6):
-        key = jax.random.fold_in(stream(hyper.seed, "batches"), step)
+        key = jax.random.fold_in(rng_stream(hyper.seed, "batches"), step)
         batch = static.world.batch(key, splits, hyper, 32)
         updates, opt_state = reference.update(gradient(params, batch), opt_state, params)
         params = optax.apply_updates(params, updates)
     ours, _ = train_steps(static, hyper, splits, state, 0, 6)
-    b_k = lambda p: [b.b_K for tower in (p.vision, p.text) for b in tower.blocks]
+    b_k = lambda p: [b.b_K for encoder_params in (p.vision, p.text) for b in encoder_params.blocks]
     assert all((b == 0).all() for b in b_k(ours.params)), "b_K has no gradient and starts at 0: it stays"
     chex.assert_trees_all_close(ours.params, params, atol=1e-5)  # Adam's first steps divide by rounding-sized gradients
 
@@ -180,8 +181,8 @@ def test_masked_loss_knows_equal_captions():
     def loss(static, labels):
         place, task = jnp.array([1, 3, 1, 3]), static.world
         left, right = jnp.array([*labels, 7, 8]), jnp.array([ABSENT, ABSENT, 8, 7])
-        said = pair_caption_slots(left[2:], right[2:], jnp.zeros(2, int))
-        batch = Batch(task.image_slots(Scene(left, right, place, place + 1)), left[:2], (said,), (said,))
+        said = pair_caption_edits(left[2:], right[2:], jnp.zeros(2, int))
+        batch = Batch(task.image_edits(Scene(left, right, place, place + 1)), left[:2], (said,), (said,))
         return batch_loss(static, hyper, params, unit_gates(static), batch)
 
     masked = loss(static, (6, 6))

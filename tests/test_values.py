@@ -1,5 +1,7 @@
 """The parts of the readout embedding add up to the decision, in any depth; and hand-built models whose deciding part is known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +15,9 @@ from lrjax.analysis.values import PARTS, ROLES, attribute, contributions, fixed_
 from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
-from lrjax.models import encoder as towers
-from lrjax.models.clip import init_clip, model_splits, shapes
+from lrjax.models import encoder as encoders
+from lrjax.models.clip import encoder_configs, init_clip, model_splits
+from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.plotting.values import attribution
 from lrjax.terms import GATES, VALUES
 from lrjax.training import loop, retrieval
@@ -37,12 +40,12 @@ def test_contributions_sum_to_the_embedding_before_the_norm(encoder, layers):
     """Along every axis of the embedding at once, against a forward pass written out in NumPy at double precision; gates too."""
     gates = f"{encoder}:EP=0.4;{encoder}:VE=0.7;{encoder}.h1:VB=0.2"
     static, _, _, params, gates = make(encoder, layers, gates=gates)
-    tower, gate = getattr(params, encoder), getattr(gates, encoder)
+    encoder_params, gate = getattr(params, encoder), getattr(gates, encoder)
     ids, _, _ = jax.jit(samples, static_argnums=(0, 1))(encoder, static, params, gates)
     readout, causal = (0, False) if encoder == "vision" else (3, True)
-    one = lambda d: contributions(tower, gate, ids[7], d, shapes(static)[encoder], readout)
+    one = lambda d: contributions(encoder_params, gate, ids[7], d, encoder_configs(static)[encoder], readout)
     fixed, heads, norm = jax.jit(jax.vmap(one))(jnp.eye(static.d_embed))
-    y = forward(tower, gate, np.asarray(ids[7]), causal)[readout] @ np.asarray(tower.W_proj, float)
+    y = forward(encoder_params, gate, np.asarray(ids[7]), causal)[readout] @ np.asarray(encoder_params.W_proj, float)
     # float32 against float64: y is a sum of a few hundred products, of order |y|
     np.testing.assert_allclose(fixed.sum(1) + heads.sum((1, 2, 3, 4)), y, rtol=1e-4, atol=1e-5 * np.linalg.norm(y))
     np.testing.assert_allclose(norm, np.linalg.norm(y), rtol=1e-5)
@@ -54,18 +57,18 @@ def test_contributions_sum_with_layer_norm_and_mlp(variant):
     """To the margin itself, for real directions: cosine with the caption less cosine with the swapped one."""
     static, _, _, params, gates = make("vision", **variant)
     ids, d, _ = samples("vision", static, params, gates)
-    shape = shapes(static)["vision"]
+    shape = encoder_configs(static)["vision"]
     fixed, heads, norm = jax.vmap(lambda i, d: contributions(params.vision, gates.vision, i, d, shape, 0))(ids[:20], d[:20])
-    y = jax.vmap(lambda i: towers.run(params.vision, gates.vision, i, shape, 0).embedding)(ids[:20])
+    y = jax.vmap(lambda i: encoders.run(params.vision, Interventions(gates.vision), i, shape, 0).embedding)(ids[:20])
     np.testing.assert_allclose((fixed.sum(1) + heads.sum((1, 2, 3, 4))) / norm, (y * d[:20]).sum(1), atol=1e-5)
     assert fixed.shape[1] == len(fixed_parts("vision", static))
 
 
-def forward(tower, gates, ids, causal):
+def forward(encoder_params, gates, ids, causal):
     """The stream after all blocks, origin by origin, in float64: written out on its own."""
-    tower, gates = jax.tree.map(lambda x: np.asarray(x, float), (tower, gates))
-    x = [tower.E[ids], tower.P[: len(ids)], np.zeros((len(ids), tower.E.shape[1]))]
-    for block, gate in zip(tower.blocks, gates, strict=True):
+    encoder_params, gates = jax.tree.map(lambda x: np.asarray(x, float), (encoder_params, gates))
+    x = [encoder_params.E[ids], encoder_params.P[: len(ids)], np.zeros((len(ids), encoder_params.E.shape[1]))]
+    for block, gate in zip(encoder_params.blocks, gates, strict=True):
         new = [s.copy() for s in x]
         for h in range(len(gate)):
             g = dict(zip(GATES, gate[h], strict=True))
@@ -93,9 +96,8 @@ def test_the_margin_is_what_order_compares(encoder, layers, relations):
     static, hyper, splits, params, gates = make(encoder, layers, relations)
     found = ask(encoder, static, hyper, splits, params, gates)
     metric = "unseen_pair_order" if encoder == "vision" else "unseen_pair_order_t2i"
-    order = jax.jit(retrieval.evaluate, static_argnums=(0, 5, 6))(static, hyper, splits, params, gates, False, ("unseen_pair",))[
-        metric
-    ]
+    evaluate = jax.jit(partial(retrieval.evaluate, static, exhaustive=False, sets=("unseen_pair",)))
+    order = evaluate(hyper, splits, params, ModelInterventions.of_gates(gates))[metric]
     parts = part_names(encoder, static)
     # a margin within rounding of 0 may fall on either side: one sample in 900
     np.testing.assert_allclose(found["order_alone"][parts.index("margin")], order, atol=2e-3)
@@ -120,10 +122,10 @@ def test_what_no_image_changes_cannot_know_the_order():
         np.testing.assert_allclose(found["order_alone"][at], 0.5, atol=2e-3)
 
 
-def copying(tower, head, place_scores):
+def copying(encoder_params, head, place_scores):
     """A one-block tower by hand: label x is axis x; `head` scores position p place_scores[p], labels 1000, and copies."""
-    tower = jax.tree.map(jnp.zeros_like, tower)
-    (block,), labels, (d, last) = tower.blocks, np.arange(5), (tower.E.shape[1], tower.E.shape[1] - 1)
+    encoder_params = jax.tree.map(jnp.zeros_like, encoder_params)
+    (block,), labels, (d, last) = encoder_params.blocks, np.arange(5), (encoder_params.E.shape[1], encoder_params.E.shape[1] - 1)
     k = block.b_Q.shape[-1]
     block = block.replace(
         W_K=block.W_K.at[last, head, 0].set(1.0).at[labels, head, 0].set(1000.0),
@@ -131,10 +133,10 @@ def copying(tower, head, place_scores):
         W_V=block.W_V.at[:k, head].set(jnp.eye(k)),
         W_O=block.W_O.at[head, :, :k].set(jnp.eye(k)),
     )
-    return tower.replace(
-        E=tower.E.at[FIRST_LABEL + labels, labels].set(1.0),
-        P=tower.P.at[:, last].set(jnp.asarray(place_scores, float)),
-        W_proj=jnp.eye(d, tower.W_proj.shape[1]),
+    return encoder_params.replace(
+        E=encoder_params.E.at[FIRST_LABEL + labels, labels].set(1.0),
+        P=encoder_params.P.at[:, last].set(jnp.asarray(place_scores, float)),
+        W_proj=jnp.eye(d, encoder_params.W_proj.shape[1]),
         blocks=(block,),
     )
 

@@ -15,7 +15,8 @@ from lrjax.errors import InputError
 from lrjax.kinds import POSITIONS, WITHOUT_P
 from lrjax.models import encoder, positions
 from lrjax.models.attention import NORM_EPS, attend
-from lrjax.models.clip import init_clip, model_splits, shapes, unit_gates
+from lrjax.models.clip import encoder_configs, init_clip, model_splits
+from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.storage import workdir
 from lrjax.terms import GATES, TERMS
 from lrjax.training.retrieval import evaluate
@@ -27,11 +28,11 @@ FULL = {"layer_norm": True, "mlp_ratio": 4}
 
 def make(**variant):
     """A shaken vision tower, its shape, a sequence."""
-    shape = encoder.Shape(15, 11, n_heads=2, d_model=16, d_embed=12, causal=False, **{"n_layers": 1} | variant)
+    shape = encoder.EncoderConfig(15, 11, n_heads=2, d_model=16, d_embed=12, causal=False, **{"n_layers": 1} | variant)
     return shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), shape, jax.random.randint(jax.random.key(1), (11,), 0, 15)
 
 
-def flax_encoder(tower, shape, ids):
+def flax_encoder(encoder_params, shape, ids):
     """A pre-norm transformer of flax's own modules on the same parameters."""
     dense = lambda W, b, x: nn.Dense(W.shape[-1]).apply({"params": {"kernel": W, "bias": b}}, x)
 
@@ -39,15 +40,15 @@ def flax_encoder(tower, shape, ids):
         variables = {"params": {"scale": params.gamma, "bias": params.beta}} if params else None
         return nn.LayerNorm(epsilon=NORM_EPS).apply(variables, x) if params else x
 
-    x = tower.E[ids] + tower.P[: len(ids)]
-    for block in tower.blocks:
+    x = encoder_params.E[ids] + encoder_params.P[: len(ids)]
+    for block in encoder_params.blocks:
         params = {long: {"kernel": getattr(block, f"W_{s}"), "bias": getattr(block, f"b_{s}")} for long, s in ROLES.items()}
         attention = nn.MultiHeadDotProductAttention(num_heads=shape.n_heads, qkv_features=shape.n_heads * shape.k)
         x = x + attention.apply({"params": params}, norm(block.norm, x))
         if block.mlp is not None:
             hidden = nn.gelu(dense(block.mlp.W_in, block.mlp.b_in, norm(block.mlp_norm, x)))
             x = x + dense(block.mlp.W_out, block.mlp.b_out, hidden)
-    y = norm(tower.norm, x)[0] @ tower.W_proj
+    y = norm(encoder_params.norm, x)[0] @ encoder_params.W_proj
     return y / jnp.linalg.norm(y)
 
 
@@ -57,12 +58,12 @@ ROLES = {"query": "Q", "key": "K", "value": "V", "out": "O"}
 @pytest.mark.parametrize("variant", [{"layer_norm": True}, {"mlp_ratio": 4}, FULL, FULL | {"n_layers": 2}], ids=str)
 @pytest.mark.parametrize("split", [True, False])
 def test_the_full_block_is_flaxs_own_in_value_and_gradient(variant, split):
-    tower, shape, ids = make(**variant)
+    encoder_params, shape, ids = make(**variant)
     d = jax.random.normal(jax.random.key(2), (12,))
-    ours = lambda tower: encoder.run(tower, shape.unit_gates(), ids, shape, 0, split=split).embedding
-    theirs = lambda tower: flax_encoder(tower, shape, ids)
-    np.testing.assert_allclose(ours(tower), theirs(tower), atol=5e-6)
-    one, other = (jax.grad(lambda t, f=f: f(t) @ d)(tower) for f in (ours, theirs))
+    ours = lambda encoder_params: encoder.run(encoder_params, Interventions(), ids, shape, 0, split=split).embedding
+    theirs = lambda encoder_params: flax_encoder(encoder_params, shape, ids)
+    np.testing.assert_allclose(ours(encoder_params), theirs(encoder_params), atol=5e-6)
+    one, other = (jax.grad(lambda t, f=f: f(t) @ d)(encoder_params) for f in (ours, theirs))
     without_b_K = lambda tree: tree.replace(blocks=tuple(b.replace(b_K=jnp.zeros_like(b.b_K)) for b in tree.blocks))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=5e-5), without_b_K(one), without_b_K(other))
 
@@ -73,20 +74,22 @@ NORMS = [{"layer_norm": True}, {"layer_norm": True, "norm": "post"}]
 @pytest.mark.parametrize("variant", [{}, {"positions": "rotary"}, {"positions": "alibi"}, *NORMS], ids=str)
 def test_terms_sum_to_the_scores_in_every_layer_and_origins_to_the_stream(variant):
     """What is added to the scores and what is not (row-constant terms) differ by one number a row. Depth 3."""
-    tower, shape, ids = make(n_layers=3, **variant)
-    split, merged = (encoder.run(tower, shape.unit_gates(), ids, shape, 0, split=s) for s in (True, False))
-    np.testing.assert_allclose(split.streams.sum(0), merged.streams[0], rtol=1e-4, atol=2e-4)  # some 40 in size
-    for trace in split.traces:
+    encoder_params, shape, ids = make(n_layers=3, **variant)
+    split, merged = (encoder.run(encoder_params, Interventions(), ids, shape, 0, split=s) for s in (True, False))
+    np.testing.assert_allclose(
+        split.residual_by_origin.sum(0), merged.residual_by_origin[0], rtol=1e-4, atol=2e-4
+    )  # some 40 in size
+    for trace in split.caches:
         rest = trace.terms.sum(0) - trace.attn_scores
         np.testing.assert_allclose(rest, rest[:, :, :1].repeat(11, 2), atol=1e-3)  # scores of some hundreds, float32
 
 
 def test_rotary_scores_depend_on_the_offset_alone():
     """The same tokens, all four places further on: the same terms; and EB, BB turn with the offset: they are Pi_bias."""
-    tower, shape, _ = make(positions="rotary")
+    encoder_params, shape, _ = make(positions="rotary")
     x = jax.random.normal(jax.random.key(3), (3, 5, 16))
     at = lambda first: shape.geometry(first + jnp.arange(5), first + jnp.arange(5))
-    here, there = (attend(tower.blocks[0], shape.unit_gates()[0], x, at(first))[1] for first in (0, 4))
+    here, there = (attend(encoder_params.blocks[0], shape.unit_gates()[0], x, at(first))[1] for first in (0, 4))
     np.testing.assert_allclose(here.terms, there.terms, atol=2e-5)
     for term in ("EB", "BB"):
         row = here.terms[TERMS.index(term), 0, 0]
@@ -103,14 +106,16 @@ def test_rotary_angles_are_those_of_the_paper():
 
 
 def test_alibi_stands_in_pp_and_its_gate_takes_it_away():
-    tower, shape, ids = make(positions="alibi")
-    tower = tower.replace(P=jnp.zeros_like(tower.P))
-    (trace,) = encoder.run(tower, shape.unit_gates(), ids, shape, 0).traces
+    encoder_params, shape, ids = make(positions="alibi")
+    encoder_params = encoder_params.replace(P=jnp.zeros_like(encoder_params.P))
+    (trace,) = encoder.run(encoder_params, Interventions(), ids, shape, 0).caches
     distance = np.abs(np.subtract.outer(np.arange(11), np.arange(11)))
     np.testing.assert_allclose(trace.terms[TERMS.index("PP")], -np.array([2**-4, 2**-8])[:, None, None] * distance, atol=1e-6)
     gates = shape.unit_gates().at[:, :, GATES.index("PP")].set(0)
-    without = encoder.run(tower, gates, ids, shape, 0).embedding
-    plain = encoder.run(tower, shape.unit_gates(), ids, encoder.Shape(**vars(shape) | {"positions": "none"}), 0).embedding
+    without = encoder.run(encoder_params, Interventions(gates), ids, shape, 0).embedding
+    plain = encoder.run(
+        encoder_params, Interventions(), ids, encoder.EncoderConfig(**vars(shape) | {"positions": "none"}), 0
+    ).embedding
     np.testing.assert_allclose(without, plain, atol=1e-6)
 
 
@@ -118,7 +123,7 @@ def test_without_positions_an_image_is_its_mirror_and_order_is_a_tie():
     model = tiny_model(positions="none", e_scale=1.0)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params = init_clip(static, hyper)
-    found = jax.jit(partial(evaluate, static, exhaustive=True))(hyper, model_splits(static, hyper), params, unit_gates(static))
+    found = jax.jit(partial(evaluate, static, exhaustive=True))(hyper, model_splits(static, hyper), params, ModelInterventions())
     for metric in ("seen_pair_order", "unseen_pair_order", "seen_pair_order_t2i", "unseen_pair_order_t2i"):
         assert found[metric] == 0.5, metric
 
@@ -130,7 +135,7 @@ def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(positions):
     static = config.make_static([model])
     params = init_clip(static, config.make_hyper(model))
     kept = keep_positions(static, jax.tree.map(jnp.ones_like, params))
-    for name, shape in shapes(static).items():
+    for name, shape in encoder_configs(static).items():
         moves = getattr(kept, name).P.all(-1)
         expected = {"learned": [True] * shape.n_positions, "learned_no_cls": [name == "text"] + [True] * (shape.n_positions - 1)}
         np.testing.assert_array_equal(moves, expected.get(positions, [False] * shape.n_positions))
@@ -149,19 +154,23 @@ def test_fixed_rows_stay_through_steps_with_decay():
 
 
 def test_sinusoids_are_as_large_as_tokens():
-    tower = encoder.init(jax.random.key(0), encoder.Shape(15, 11, 1, 2, 128, 16, False, positions="sinusoidal"), 0.5, 0.3)
-    np.testing.assert_allclose(np.sqrt((tower.P**2).mean(-1)), 0.5, rtol=1e-6)  # sin^2 + cos^2 in every pair
+    encoder_params = encoder.init(
+        jax.random.key(0), encoder.EncoderConfig(15, 11, 1, 2, 128, 16, False, positions="sinusoidal"), 0.5, 0.3
+    )
+    np.testing.assert_allclose(np.sqrt((encoder_params.P**2).mean(-1)), 0.5, rtol=1e-6)  # sin^2 + cos^2 in every pair
 
 
 def test_frozen_scales_are_those_of_other_gates():
     """Frozen at the gates in force nothing changes; at gates 1 the readout's scale is that of the whole stream."""
-    tower, shape, ids = make(layer_norm=True, n_layers=2)
+    encoder_params, shape, ids = make(layer_norm=True, n_layers=2)
     gates = shape.unit_gates().at[0, :, GATES.index("EP")].set(0)
-    run = lambda gates, frozen=None: encoder.run(tower, gates, ids, shape, 0, frozen=frozen)
+    run = lambda gates, frozen=None: encoder.run(encoder_params, Interventions(gates, frozen_norm_scale=frozen), ids, shape, 0)
     own = run(gates)
     np.testing.assert_allclose(run(gates, own.scales).embedding, own.embedding, atol=1e-6)
     frozen = run(gates, run(shape.unit_gates()).scales)
     assert np.abs(frozen.embedding - own.embedding).max() > 1e-4
+    by_gates = encoder.run(encoder_params, Interventions(gates, norm_gates=shape.unit_gates()), ids, shape, 0)
+    np.testing.assert_array_equal(by_gates.embedding, frozen.embedding)
     np.testing.assert_array_equal(frozen.scales.readout, run(shape.unit_gates()).scales.readout)
 
 
@@ -181,11 +190,13 @@ def test_terms_that_exist_are_those_that_change_something():
     for variant in ({}, *NORMS, {"n_repeats": 2}, *({"positions": kind} for kind in POSITIONS if kind != "row_column")):
         for layers in (1, 2):
             static = config.make_static([tiny_model(n_layers_vision=layers, **variant)])
-            tower, shape, ids = make(n_layers=layers, **variant)
+            encoder_params, shape, ids = make(n_layers=layers, **variant)
             kind = variant.get("positions", "learned")
-            tower = tower.replace(P=tower.P * (kind not in WITHOUT_P))  # which `shake` moves too
-            tower = tower.replace(P=tower.P.at[0].multiply(kind != "learned_no_cls"))
-            embed = lambda gates, tower=tower, shape=shape, ids=ids: encoder.run(tower, gates, ids, shape, 0).embedding
+            encoder_params = encoder_params.replace(P=encoder_params.P * (kind not in WITHOUT_P))  # which `shake` moves too
+            encoder_params = encoder_params.replace(P=encoder_params.P.at[0].multiply(kind != "learned_no_cls"))
+            embed = lambda gates, encoder_params=encoder_params, shape=shape, ids=ids: encoder.run(
+                encoder_params, Interventions(gates), ids, shape, 0
+            ).embedding
             whole, gates = embed(shape.unit_gates()), shape.unit_gates()
             asked = [*TERMS, "VE", "VP"]
             there = [t for t in asked if abs(embed(gates.at[:, :, GATES.index(t)].set(0)) - whole).max() > 1e-5]

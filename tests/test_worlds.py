@@ -25,6 +25,7 @@ from lrjax.data.scenes import BACKGROUND, EOT, IN_IMAGE, LEFT_OF
 from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.errors import InputError
 from lrjax.models import clip, decoder
+from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.plotting import tasks as task_figures
 from lrjax.storage import results, workdir
 from lrjax.training import loop, retrieval
@@ -196,10 +197,10 @@ def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_a
     question = ablate.Ablate(("across EP+PP+BP", "down EP+PP+BP"), sets=("unseen_pair",))
     program, state = grids.programs[1], grids.states[1]
     static, hyper, params = program.static, *(jax.tree.map(lambda x: x[0], tree) for tree in (program.hyper, state.params))
-    gates, images = clip.unit_gates(static), static.world.image_slots(static.world.unseen())
+    gates, images = clip.unit_gates(static), static.world.image_edits(static.world.unseen())
     weights = {name: question.worlds(static)[1][name].sum(0) for name in ("across", "down")}
     assert np.array_equal(ablate.Ablate(("down EP+PP+BP=0.25",)).worlds(static)[1]["down"][0], 0.75 * weights["down"]), "a dose"
-    embed = lambda shift: clip.embed_images(static, params, gates.replace(vision_shift=shift), images)
+    embed = lambda shift: clip.embed_images(static, params, Interventions(gates.vision, score_shift=shift), images)
     row = sum(grid.position_rows(static, params, gates)[0].values())
     flat = jnp.pad(row.mean(-1, keepdims=True) - row, [(0, 0), (1, 0)])
     taken = {name: ablate.controls(static, hyper, params, gates, {name: weights[name]}) for name in weights}
@@ -224,7 +225,7 @@ def test_a_direction_at_zero_is_that_of_columns_or_rows_all_alike():
     found = {}
     for row, (name, P) in enumerate(flat.items()):
         alike = params.replace(vision=params.vision.replace(P=P))
-        asked = retrieval.evaluate(static, hyper, splits, alike, hyper.gates.at(0), True, ("unseen_pair",))
+        asked = retrieval.evaluate(static, hyper, splits, alike, ModelInterventions(), True, ("unseen_pair",))
         found[name] = {metric: table[metric][row] for metric in asked}
         for metric, value in asked.items():
             np.testing.assert_allclose(found[name][metric], value, atol=1e-3, err_msg=f"{name}: {metric}")
@@ -281,8 +282,8 @@ def spoken(request):
 
 def logits_of(spoken, words, image=0):
     static, _, params, gates, batch = spoken
-    seen = decoder.prefix(static, params, gates, batch.images)[image]
-    return np.asarray(decoder.read(static, params, gates, seen, words))
+    seen = decoder.prefix(static, params, Interventions(gates.vision), batch.images)[image]
+    return np.asarray(decoder.read(static, params, Interventions(gates.text), seen, words))
 
 
 def test_a_word_is_predicted_from_the_words_before_it_alone(spoken):
@@ -298,8 +299,9 @@ def test_all_captions_of_all_labels_have_probability_at_most_one(spoken):
     task = static.world
     asked = task.captions(hyper)
     words = words_of(task, all_captions(task, asked))[asked.exists]
-    seen = decoder.prefix(static, params, gates, batch.images)[:1]
-    total = jnp.exp(decoder.log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(words), 0), words).sum(-1)).sum()
+    seen = decoder.prefix(static, params, Interventions(gates.vision), batch.images)[:1]
+    repeated = jnp.repeat(seen, len(words), 0)
+    total = jnp.exp(decoder.log_likelihood(static, hyper, params, Interventions(gates.text), repeated, words).sum(-1)).sum()
     assert 0 < total < 1
     wide = config.make_static([tiny_model(objective=static.objective), tiny_model(objective=static.objective, n_labels=9)])
     assert decoder.sayable(wide, hyper).sum() == decoder.sayable(static, hyper).sum() < len(decoder.sayable(wide, hyper))
@@ -307,8 +309,8 @@ def test_all_captions_of_all_labels_have_probability_at_most_one(spoken):
 
 def test_greedy_words_are_the_likeliest_one_by_one(spoken):
     static, hyper, params, gates, batch = spoken
-    seen = decoder.prefix(static, params, gates, batch.images)
-    said = np.asarray(decoder.decode(static, hyper, params, gates, seen, 4))
+    seen = decoder.prefix(static, params, Interventions(gates.vision), batch.images)
+    said = np.asarray(decoder.decode(static, hyper, params, Interventions(gates.text), seen, 4))
     for image in (0, 9):
         logits = logits_of(spoken, jnp.array(said[image]), image)
         end = np.flatnonzero(said[image] == EOT)[0] + 1 if (said[image] == EOT).any() else 4
@@ -337,7 +339,7 @@ def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
     splits = clip.model_splits(static, hyper)
     blind = gates.replace(text=gates.text.at[..., -3:].set(0))  # values
     found = {
-        name: decoder.evaluate(static, hyper, splits, params, of, ("unseen_pair",))
+        name: decoder.evaluate(static, hyper, splits, params, ModelInterventions.of_gates(of), ("unseen_pair",))
         for name, of in (("sees", gates), ("blind", blind))
     }
     np.testing.assert_allclose(found["blind"]["unseen_pair_named"], 0.5, atol=1e-6)
@@ -353,7 +355,8 @@ def test_what_is_said_of_one_object_alone_is_counted(spoken, monkeypatch):
     label = static.world.n_first + 2
     said = jnp.array([label, IN_IMAGE, EOT, BACKGROUND])
     monkeypatch.setattr(decoder, "decode", lambda *args: said[None])
-    found = decoder.evaluate(static, hyper, clip.model_splits(static, hyper), params, gates, ("single", "unseen_pair"))
+    splits, done = clip.model_splits(static, hyper), ModelInterventions.of_gates(gates)
+    found = decoder.evaluate(static, hyper, splits, params, done, ("single", "unseen_pair"))
     np.testing.assert_allclose(found["unseen_pair_alone"], 0.4, atol=1e-6)
     assert found["unseen_pair"] == found["unseen_pair_label_set"] == 0
     assert 0 < found["single"] < 0.2
@@ -367,9 +370,9 @@ def test_a_reader_is_the_same_whether_its_streams_are_split_or_not(layers):
     model = tiny_model(objective="autoregressive_raw", n_layers_text=layers, d_model=32)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params, gates = shake(clip.init_clip(static, hyper)), clip.unit_gates(static)
-    streams, words = shake(jnp.zeros((3, static.L, static.d_model))).at[2].set(0), jnp.array([8, LEFT_OF, 9, EOT])
-    for seen in (streams, jnp.zeros(static.L, int).at[1].set(9).at[4].set(8)):
-        split, merged = (decoder.read(static, params, gates, seen, words, split) for split in (True, False))
+    residual, words = shake(jnp.zeros((3, static.L, static.d_model))).at[2].set(0), jnp.array([8, LEFT_OF, 9, EOT])
+    for seen in (residual, jnp.zeros(static.L, int).at[1].set(9).at[4].set(8)):
+        split, merged = (decoder.read(static, params, Interventions(gates.text), seen, words, split) for split in (True, False))
         np.testing.assert_allclose(split, merged, atol=2e-4)
 
 
@@ -379,20 +382,20 @@ def test_what_image_tokens_know_of_their_place_is_of_origin_P():
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params, gates = shake(clip.init_clip(static, hyper)), clip.unit_gates(static)
     images = static.world.batch(jax.random.key(0), clip.model_splits(static, hyper), hyper, 4).images
-    split, merged = (decoder.prefix(static, params, gates, images, split) for split in (True, False))
+    split, merged = (decoder.prefix(static, params, Interventions(gates.vision), images, split) for split in (True, False))
     np.testing.assert_allclose(split.sum(1), merged.sum(1), atol=1e-4)  # float32, sums of order 10
     assert split[:, 1].std(1).min() > 0 and not split[:, 2].any() and not merged[:, 1:].any()
     nowhere = params.replace(vision=params.vision.replace(P=0 * params.vision.P))
-    assert not decoder.prefix(static, nowhere, gates, images)[:, 1].any()
+    assert not decoder.prefix(static, nowhere, Interventions(gates.vision), images)[:, 1].any()
 
 
 def test_gates_of_a_reader_act_where_words_look_at_the_image(spoken):
     """A gate changes what is said; but not what the first layer passes between words alone: with image tokens masked it is idle."""
     static, _, params, gates, batch = spoken
     words = jnp.array([8, LEFT_OF, 9, EOT])
-    seen = decoder.prefix(static, params, gates, batch.images)[0]
+    seen = decoder.prefix(static, params, Interventions(gates.vision), batch.images)[0]
     zero = gates.replace(text=gates.text.at[..., :9].set(0))
-    read = lambda gates, seen: np.asarray(decoder.read(static, params, gates, seen, words))
+    read = lambda gates, seen: np.asarray(decoder.read(static, params, Interventions(gates.text), seen, words))
     assert abs(read(zero, seen) - read(gates, seen)).max() > 1e-3
     nothing = seen[:, :0] if seen.ndim == 3 else seen[:0]
     np.testing.assert_allclose(read(zero, nothing), read(gates, nothing), atol=1e-6)

@@ -17,7 +17,7 @@ from lrjax.analysis import depth, one_head
 from lrjax.analysis.gradient import carried
 from lrjax.config import AXIS_COLUMNS, STATIC, Model
 from lrjax.gates import NONE
-from lrjax.models.clip import n_parameters, shaped
+from lrjax.models.clip import n_parameters, param_shapes
 from lrjax.plotting import encoders as figures
 from lrjax.plotting.style import shrink
 from lrjax.stats import ACCURACY, Table, format_interval, groups, least, mean_interval, select, varying, write_csv
@@ -85,7 +85,7 @@ def smallest(models: Table) -> str:
     found = []
     for (d_model, d_head), rows in groups(at_n, ("d_model", "d_head")).items():
         if mean_interval(at_n[TOP1][rows])[1] > one_head.GENERALISES:
-            size = n_parameters(shaped(Model(n_labels=N, d_model=d_model, d_head=d_head)))
+            size = n_parameters(param_shapes(Model(n_labels=N, d_model=d_model, d_head=d_head)))
             found.append((size, d_model, d_head, *mean_interval(at_n[TOP1][rows], ACCURACY)))
     if not found:
         return f"None of these generalises at N = {N}: no interval of top-1 lies above {one_head.GENERALISES}."

@@ -18,7 +18,7 @@ from lrjax.config import Model
 from lrjax.data import tasks
 from lrjax.data.scenes import Scene
 from lrjax.kinds import OBJECTIVES
-from lrjax.models.clip import n_parameters, shaped
+from lrjax.models.clip import n_parameters, param_shapes
 from lrjax.plotting import encoders as figures
 from lrjax.plotting import tasks as task_figures
 from lrjax.plotting.style import CONDITIONS, shrink
@@ -293,10 +293,10 @@ def special(models: Table) -> tuple[str, ...]:
 
 def parameters() -> dict[str, int]:
     """How many parameters a model of 25 labels trains, by objective. A reader of raw tokens has no use for its vision encoder."""
-    params = {objective: shaped(Model(n_labels=MANY, objective=objective)) for objective in OBJECTIVES}
+    params = {objective: param_shapes(Model(n_labels=MANY, objective=objective)) for objective in OBJECTIVES}
     raw = {"autoregressive_raw": params["autoregressive_raw"].text}
     wide = Model(n_labels=MANY, objective="autoregressive_raw", d_model=WIDE)
-    raw[f"autoregressive_raw, d_model = {WIDE}"] = shaped(wide).text
+    raw[f"autoregressive_raw, d_model = {WIDE}"] = param_shapes(wide).text
     return {name: n_parameters(tree) for name, tree in (params | raw).items()}
 
 

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.analysis.decompose import unseen_sequences
-from lrjax.analysis.gradient import POSITION_TERMS, readout_form, readout_scores
+from lrjax.analysis.gradient import POSITION_TERMS, readout_scores, readout_template
 from lrjax.analysis.grid import extent_of, parts, position_rows
 from lrjax.analysis.models import by_shape, check_encoder, depth_of, layers_told, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.config import Hyper, Static, depths
@@ -34,7 +34,9 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest
 from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
 from lrjax.kinds import WITHOUT_P
-from lrjax.models.clip import CLIP, shapes, stream
+from lrjax.models import objectives
+from lrjax.models.clip import CLIP, encoder_configs, rng_stream
+from lrjax.models.interventions import ModelInterventions
 from lrjax.stats import Table
 from lrjax.terms import ROW_CONSTANT, TERMS, VALUES
 from lrjax.training.retrieval import evaluate, metric_names
@@ -75,10 +77,11 @@ class Ablate:
         def one(world):
             factor, weights = world
             ablated = jax.tree.map(jnp.multiply, gates, factor)
+            done = ModelInterventions.of_gates(ablated, norm_gates=gates if self.frozen else None)
             if controlled:
                 shift = controls(static, hyper, params, gates, {name: weights[name] for name in controlled})
-                ablated = ablated.replace(vision_shift=shift)
-            return evaluate(static, hyper, splits, params, ablated, True, self.sets, frozen_at=gates if self.frozen else None)
+                done = done.replace(vision=done.vision.replace(score_shift=shift))
+            return evaluate(static, hyper, splits, params, done, True, self.sets)
 
         return jax.lax.map(one, worlds)
 
@@ -88,10 +91,12 @@ class Ablate:
         """
         layers = depths(static)
         heads = list(check_heads(range(static.n_heads) if self.heads is None else self.heads, static.n_heads, "--heads"))
-        if static.objective != "contrastive" and self.frozen:
+        objective = objectives.of(static)
+        if self.frozen and not objective.frozen_norms:
             raise InputError(f"--frozen: objective={static.objective!r}: has no frozen scales; leave it out")
-        if static.objective == "autoregressive_raw" and self.encoder == "vision":
-            raise InputError("--encoder=vision: objective='autoregressive_raw': has no vision encoder; expected --encoder=text")
+        if self.encoder not in objective.encoders:
+            has_none, expected = f"objective={static.objective!r}: has no {self.encoder} encoder", objective.encoders[0]
+            raise InputError(f"--encoder={self.encoder}: {has_none}; expected --encoder={expected}")
         rows, shape = [], (len(self.ablations), static.n_heads, len(READOUT_TERMS))
         weights = {name: np.zeros(shape, np.float32) for name in CONTROL}
         for a, text in enumerate(self.ablations):
@@ -150,12 +155,12 @@ def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: 
         return jnp.pad(-taken, [(0, 0), (1, 0)])
     mean, random = (weights.get(name, jnp.zeros((static.n_heads, len(READOUT_TERMS)))) for name in ("mean", "random"))
     ids = unseen_sequences(static, "vision")  # [n, T]
-    scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_form(static, "vision"))
+    scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], readout_template(static, "vision"))
     rows = [scores[t][:, ids, jnp.arange(ids.shape[1])].mean(1) for t in READOUT_TERMS]
     rows = jnp.stack(rows, 1)  # [h, 6, T]
     kept = jnp.einsum("ht,htp->hp", mean, rows)
     own = jnp.einsum("ht,htp->hp", random, rows)
-    noise = jax.random.normal(jax.random.fold_in(stream(hyper.seed, "evaluation"), 1), own.shape)
+    noise = jax.random.normal(jax.random.fold_in(rng_stream(hyper.seed, "evaluation"), 1), own.shape)
     own, noise = (x - x.mean(-1, keepdims=True) for x in (own, noise))
     norm = lambda x: jnp.sqrt((x * x).sum(-1, keepdims=True))
     return kept + noise * norm(own) / norm(noise)

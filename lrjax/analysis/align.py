@@ -32,10 +32,11 @@ from lrjax.data.scenes import single_scene
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import of_one
 from lrjax.gates import Gates
-from lrjax.models.clip import CLIP, embed_captions, embed_images, stream
+from lrjax.models.clip import CLIP, embed_captions, embed_images, rng_stream
 from lrjax.models.encoder import Encoder, projected
+from lrjax.models.interventions import Interventions
+from lrjax.models.retrieval import TIE
 from lrjax.terms import GATES
-from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 
 CUT = 1e-5  # singular values below this share of the largest are rounding: float32 leaves about d eps = 1.5e-5 / sqrt(d) of it
@@ -62,18 +63,19 @@ def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Arra
     if "OV" in spaces(static):
         found["OV"] = written(params.vision, gates.vision, row.n_first), written(params.text, gates.text, row.n_first)
     label, place = jnp.indices((static.n_labels_total, static.L))
-    images = embed_images(static, params, gates, row.image_slots(single_scene(label, place, static.L))).mean(1)
-    (captions,) = embed_captions(static, params, gates, (of_one(row),))
+    scenes = single_scene(label, place, static.L)
+    images = embed_images(static, params, Interventions(gates.vision), row.image_edits(scenes)).mean(1)
+    (captions,) = embed_captions(static, params, Interventions(gates.text), (of_one(row),))
     return found | {"embedding": (images, captions)}
 
 
-def written(tower: Encoder, gates: jax.Array, n_first: int) -> jax.Array:
+def written(encoder_params: Encoder, gates: jax.Array, n_first: int) -> jax.Array:
     """What a unit of every head's attention to a label (tokens from n_first on) writes to the embedding [A, e], in a one-block
     encoder.
     """
-    (block,), VE = tower.blocks, gates[0, :, GATES.index("VE")]
-    values = jnp.einsum("ad,dhk->ahk", tower.E[n_first:], block.W_V) * VE[None, :, None]
-    return projected(tower, jnp.einsum("ahk,hkd->ad", values, block.W_O))
+    (block,), VE = encoder_params.blocks, gates[0, :, GATES.index("VE")]
+    values = jnp.einsum("ad,dhk->ahk", encoder_params.E[n_first:], block.W_V) * VE[None, :, None]
+    return projected(encoder_params, jnp.einsum("ahk,hkd->ad", values, block.W_O))
 
 
 def spaces(static: Static) -> tuple[str, ...]:
@@ -84,7 +86,7 @@ def spaces(static: Static) -> tuple[str, ...]:
 
 def permutations(static: Static, hyper: Hyper, count: int) -> jax.Array:
     """Random correspondences [count, A] of the trained labels, from the model's seed; drawn per label, so that padding is inert."""
-    key = jax.random.fold_in(stream(hyper.seed, "evaluation"), 2)
+    key = jax.random.fold_in(rng_stream(hyper.seed, "evaluation"), 2)
     label = jnp.arange(static.n_labels_total)
 
     def one(k):

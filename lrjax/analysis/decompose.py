@@ -17,18 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.gradient import readout_template
 from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, token_names, traced
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import fill, pair_caption_slots
+from lrjax.data.scenes import pair_caption_edits, render
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.models import encoder as towers
-from lrjax.models.attention import Trace, project, term_logits
-from lrjax.models.clip import CLIP, shapes
+from lrjax.models import encoder as encoders
+from lrjax.models.attention import BlockCache
+from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.models.encoder import Encoder
+from lrjax.models.interventions import Interventions
 from lrjax.models.lookup_tables import first_rows
+from lrjax.models.qk_scores import SINGLE_TERMS, qk_scores
 from lrjax.terms import GATES, ROW_CONSTANT, TERMS
 from lrjax.training.run import Run
 
@@ -40,17 +42,17 @@ def unseen_sequences(static: Static, encoder: str) -> jax.Array:
     """Token ids [n, T] of the images of all unseen pairs, or of the captions of all unseen pairs with all relation words."""
     row = row_of(static, "decompose")
     if encoder == "vision":
-        return fill(row.image, row.image_slots(row.unseen()))
+        return render(row.image, row.image_edits(row.unseen()))
     word, x, y = np.indices((static.n_relations, static.n_heldout, static.n_heldout)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
-    return fill(readout_form(static, encoder), pair_caption_slots(x, y, word))
+    return render(readout_template(static, encoder), pair_caption_edits(x, y, word))
 
 
-def traces(tower: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[Trace, ...]:
+def caches(encoder_params: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[BlockCache, ...]:
     """The trace of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
     traced(static, encoder, "decompose")
-    shape, readout = shapes(static)[encoder], readout_form(static, encoder).readout
-    return jax.vmap(lambda one: towers.run(tower, gates, one, shape, readout).traces)(ids)
+    shape, readout = encoder_configs(static)[encoder], readout_template(static, encoder).readout
+    return jax.vmap(lambda one: encoders.run(encoder_params, Interventions(gates), one, shape, readout).caches)(ids)
 
 
 def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -58,11 +60,11 @@ def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     heads, `share_all`, `std_ratio_all` of the scores, [layer, rows, term, h] and [layer, rows, term], with rows the readout's and
     all; `std_ratio_learned` [layer, rows, h] and `std_ratio_learned_all` [layer, rows], of EE + EP + PE + PP.
     """
-    tower, gate = getattr(params, encoder), getattr(gates, encoder)
-    found = traces(tower, gate, static, encoder, unseen_sequences(static, encoder))
+    encoder_params, gate = getattr(params, encoder), getattr(gates, encoder)
+    found = caches(encoder_params, gate, static, encoder, unseen_sequences(static, encoder))
     T = found[0].pattern.shape[-1]
     seen = np.tril(np.ones((T, T), bool)) if encoder == "text" else np.ones((T, T), bool)
-    readout = np.arange(T) == readout_form(static, encoder).readout
+    readout = np.arange(T) == readout_template(static, encoder).readout
     layers = []
     for layer, trace in enumerate(found):
         term_gate = gate[layer][:, [GATES.index(term) for term in TERMS]].T[None, :, :, None, None]
@@ -128,23 +130,19 @@ def block_tables(encoder: str, static: Static, hyper: Hyper, splits: Splits, par
         raise InputError(
             "decompose: positions='rotary': has no maps by token or position, its terms depend on the offset; read `scores`"
         )
-    tower, gate = getattr(params, encoder), getattr(gates, encoder)[0]
-    block, n = tower.blocks[0], len(tower.E)
-    nothing = jnp.zeros_like
-    E, P, B, _ = first_rows(tower)
-    streams = jnp.stack([jnp.concatenate(rows) for rows in ((E, nothing(P)), (nothing(E), P))])
-    streams = jnp.concatenate([streams, jnp.broadcast_to(B, streams[:1].shape)])  # [o, v + p, d]
-    places = jnp.concatenate([jnp.zeros(n, int), jnp.arange(len(P))])
-    geometry = shapes(static)[encoder].geometry(places, places)
-    terms = term_logits(project(streams, block.W_Q, block.b_Q), project(streams, block.W_K, block.b_K), geometry)
-    rows = {"E": slice(0, n), "P": slice(n, None), "B": 0}
-    found = {}
-    for i, term in enumerate(TERMS):
-        if term not in ROW_CONSTANT:
-            found[term] = terms[i][:, rows[term[0]]][..., rows[term[1]]] * gate[:, GATES.index(term)].reshape(
-                -1, *(1,) * (2 - (term[0] == "B"))
-            )
-    return found
+    encoder_params, gate = getattr(params, encoder), getattr(gates, encoder)[0]
+    E, P, B, _ = first_rows(encoder_params)
+    n, nothing = len(E), jnp.zeros_like
+    by_origin = [jnp.concatenate(rows) for rows in ((E, nothing(P)), (nothing(E), P))]
+    queries = jnp.stack([*by_origin, jnp.broadcast_to(B, by_origin[0].shape)])  # [o, v + p, d]
+    geometry = encoder_configs(static)[encoder].geometry(
+        jnp.concatenate([jnp.zeros(n, int), jnp.arange(len(P))]), jnp.arange(len(P))
+    )
+    of_term = lambda single: qk_scores(encoder_params.blocks[0], gate * single[None], queries, (E, P, B), geometry)
+    of_tokens, of_positions, added = jax.vmap(of_term)(SINGLE_TERMS)
+    by_key = {"E": jnp.swapaxes(of_tokens, 2, 3), "P": of_positions if added is None else of_positions + added}  # [term, h, q, .]
+    rows = {"E": slice(0, n), "P": slice(n, None), "B": 0}  # of every query the bias is the same
+    return {t: by_key[t[1]][i][:, rows[t[0]]] for i, t in enumerate(TERMS) if t not in ROW_CONSTANT}
 
 
 def tables(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:

@@ -26,8 +26,8 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.ablate import TERMS_BY, ablate, of_position
-from lrjax.analysis.decompose import traces, unseen_sequences
-from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.decompose import caches, unseen_sequences
+from lrjax.analysis.gradient import readout_template
 from lrjax.analysis.models import (
     by_shape,
     check_encoder,
@@ -42,13 +42,14 @@ from lrjax.analysis.models import (
 )
 from lrjax.analysis.values import decided
 from lrjax.config import Hyper, Static, depths
-from lrjax.data.scenes import captions_of, fill, pair_caption_slots, swapped
+from lrjax.data.scenes import captions_of, pair_caption_edits, render, swapped
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, NONE, Gates
 from lrjax.models.attention import attend
-from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
-from lrjax.models.encoder import Encoder, Shape, passes, projected, unit
+from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_configs
+from lrjax.models.encoder import Encoder, EncoderConfig, l2_normalize, passes, projected
+from lrjax.models.interventions import Interventions
 from lrjax.stats import Table, groups
 from lrjax.terms import GATES, TERMS
 from lrjax.training.run import Run
@@ -62,7 +63,7 @@ def in_layers(
     encoder: str, alone: bool, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates
 ) -> dict[str, jax.Array]:
     """The question: gradient [l, term, h], its sum over terms position_gradient [l, h], and steadiness [l, h]."""
-    tower, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder).readout
+    encoder_params, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder).readout
     if alone:
         gate = gate.at[0, :, [GATES.index(term) for term in of_position(static).split("+")]].set(0)
     ids = unseen_sequences(static, encoder)
@@ -72,7 +73,7 @@ def in_layers(
     else:
         first, second, arranged = jnp.zeros(len(ids), int), jnp.full(len(ids), 2), (static.n_relations, -1)  # words run slowest
     found = []
-    for layer, trace in enumerate(traces(tower, gate, static, encoder, ids)):
+    for layer, trace in enumerate(caches(encoder_params, gate, static, encoder, ids)):
         factor = gate[layer][:, [GATES.index(term) for term in TERMS]].T
         row = trace.terms[:, :, :, readout] * factor[None, :, :, None]  # [n, term, h, t]
         at = lambda place, row=row: jnp.take_along_axis(row, place[:, None, None, None], -1)[..., 0]
@@ -101,35 +102,37 @@ def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False
 
 
 def patched(
-    tower: Encoder, gates: jax.Array, ids: jax.Array, other: jax.Array, shape: Shape, readout: int
+    encoder_params: Encoder, gates: jax.Array, ids: jax.Array, other: jax.Array, shape: EncoderConfig, readout: int
 ) -> tuple[jax.Array, jax.Array]:
     """One sequence ids [T] and its counterpart `other` [T]: its embedding [e], and those with every path patched from the
     counterpart [l - 1, sender, receiver, via, e].
     """
-    places, blocks = jnp.arange(len(ids)), passes(tower, shape)
+    places, blocks = jnp.arange(len(ids)), passes(encoder_params, shape)
     geometry = shape.geometry(places, places)
 
-    def block(layer, streams):
+    def block(layer, residual):
         """The streams after a block, and its pattern and values: apart, to be crossed."""
-        after, trace = attend(blocks[layer], gates[layer], streams, geometry)
+        after, trace = attend(blocks[layer], gates[layer], residual, geometry)
         return after, trace.pattern, trace.values
 
     def write(layer, pattern, values):
         """What each head writes [h, o, t, d]."""
         return jnp.einsum("hqt,othk,hkd->hoqd", pattern, values, blocks[layer].W_O)
 
-    def rest(layer, streams):
+    def rest(layer, residual):
         for deeper in range(layer, len(blocks)):
-            streams = block(deeper, streams)[0]
-        return unit(projected(tower, streams.sum(0)[readout]))
+            residual = block(deeper, residual)[0]
+        return l2_normalize(projected(encoder_params, residual.sum(0)[readout]))
 
-    def receive(layer, streams, change):
+    def receive(layer, residual, change):
         """Embeddings [receiver, via, e] when `change` [o, t, d] is added to what one head of a block reads."""
-        (after, pattern, values), (_, p, v) = block(layer, streams), block(layer, streams + change)
+        (after, pattern, values), (_, p, v) = block(layer, residual), block(layer, residual + change)
         crossed = jnp.stack([write(layer, p, values), write(layer, pattern, v), write(layer, p, v)], 1)
         return jax.vmap(jax.vmap(lambda new: rest(layer + 1, after + new)))(crossed - write(layer, pattern, values)[:, None])
 
-    begin = lambda ids: jnp.stack([tower.E[ids], tower.P[: len(ids)], jnp.zeros_like(tower.P[: len(ids)])])
+    begin = lambda ids: jnp.stack(
+        [encoder_params.E[ids], encoder_params.P[: len(ids)], jnp.zeros_like(encoder_params.P[: len(ids)])]
+    )
     here, there, found = begin(ids), begin(other), []
     clean = rest(0, here)
     for layer in range(len(blocks) - 1):
@@ -146,24 +149,24 @@ def exchanged(static: Static, encoder: str) -> tuple[str, ...]:
 
 def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: order on unseen pairs as it is [], and its change [exchanged, l - 1, sender, receiver, via]."""
-    tower, gate, shape = getattr(params, encoder), getattr(gates, encoder), shapes(static)[encoder]
-    form, h = readout_form(static, encoder), static.n_heldout
+    encoder_params, gate, shape = getattr(params, encoder), getattr(gates, encoder), encoder_configs(static)[encoder]
+    form, h = readout_template(static, encoder), static.n_heldout
     word, x, y = np.indices((static.n_relations, h, h)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_relations, h, h))
     scenes = row.unseen()
-    one = lambda both: patched(tower, gate, *both, shape, form.readout)
+    one = lambda both: patched(encoder_params, gate, *both, shape, form.readout)
     if encoder == "vision":
         said, left, right = clean_captions
-        captions = embed_captions(static, params, gates, captions_of(left, left, right, said))[1]
+        captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, left, right, said))[1]
         d = captions[:, scenes.left, scenes.right] - captions[:, scenes.right, scenes.left]  # [word, n, e]
-        both = tuple(fill(form, row.image_slots(s)) for s in (scenes, swapped(scenes)))
+        both = tuple(render(form, row.image_edits(s)) for s in (scenes, swapped(scenes)))
         clean, changed = jax.lax.map(one, both, batch_size=60)
         clean, changed = (decided(jnp.einsum("n...e,wne->wn...", z, d)).mean(0) for z in (clean, changed[:, None]))
     else:
-        images = embed_images(static, params, gates, row.image_slots(scenes))  # [n, e]
+        images = embed_images(static, params, Interventions(gates.vision), row.image_edits(scenes))  # [n, e]
         said = (x, y, word), *(OPPOSITE[name](x, y, word) for name in exchanged(static, encoder))
-        own, *others = (fill(form, pair_caption_slots(*caption)) for caption in said)
+        own, *others = (render(form, pair_caption_edits(*caption)) for caption in said)
         found = [jax.lax.map(one, (own, other), batch_size=20) for other in others]
         clean, changed = found[0][0], jnp.stack([changed for _, changed in found], 1)
         number = jnp.zeros((static.n_relations, h, h), int).at[word, x, y].set(jnp.arange(len(x)))

@@ -37,7 +37,7 @@ import xarray as xr
 
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import POSITION_TERMS, first_block
-from lrjax.analysis.models import contrastive, layers_told, of_labels, of_models, some_of
+from lrjax.analysis.models import check_objective, layers_told, of_labels, of_models, some_of
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.scenes import CLS
 from lrjax.data.splits import Splits
@@ -230,7 +230,7 @@ def _check_decay(run: Run) -> None:
 
 def _check(run: Run) -> None:
     for program in run.programs:
-        contrastive(program.static, "gauge")
+        check_objective(program.static, "gauge")
     for model in run.sweep.models:
         if model.positions != "learned":
             raise InputError(f"gauge: positions={model.positions!r}; expected 'learned', where P_0 is trained beside E_cls")

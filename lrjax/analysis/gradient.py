@@ -21,13 +21,15 @@ import xarray as xr
 
 from lrjax.analysis.models import check_encoder, line_of, of_models
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import PAIR_CAPTION, Form
+from lrjax.data.scenes import PAIR_CAPTION, SequenceTemplate
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.models.attention import normalise, project, term_logits
-from lrjax.models.clip import CLIP, shapes
-from lrjax.models.encoder import Encoder, Shape
+from lrjax.models import objectives
+from lrjax.models.clip import CLIP, encoder_configs
+from lrjax.models.encoder import Encoder, EncoderConfig
+from lrjax.models.lookup_tables import first_rows, readout_tables
+from lrjax.models.qk_scores import SINGLE_TERMS
 from lrjax.stats import Table, groups, mean_interval, undiverged
 from lrjax.terms import GATES, TERMS, VALUES
 
@@ -35,7 +37,7 @@ POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")
 GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as generalising
 
 
-def readout_form(static: Static, encoder: str) -> Form:
+def readout_template(static: Static, encoder: str) -> SequenceTemplate:
     """The form of an encoder's two-object sequences."""
     return static.world.image if encoder == "vision" else PAIR_CAPTION
 
@@ -50,21 +52,20 @@ def ramp(n: int) -> np.ndarray:
     return (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)
 
 
-def readout_scores(tower: Encoder, gates: jax.Array, shape: Shape, form: Form) -> dict[str, jax.Array]:
+def readout_scores(encoder_params: Encoder, gates: jax.Array, shape: EncoderConfig, form: SequenceTemplate) -> dict[str, jax.Array]:
     """The first block's readout row by term, gated: what every token scores at every position, [h, v, p] each.
 
-    With learned positions EP, PP, BP are functions of the position alone, EE, PE, BE of the token alone, and EB, PB, BB constant;
-    under rotary positions all are functions of the offset, and LayerNorm divides all by the norm of what is read.
+    With learned positions EP, PP, BP are functions of the position alone and EE, PE, BE of the token alone; under rotary positions
+    all are functions of the offset, and LayerNorm divides all by the norm of what is read. EB, PB and BB are 0 where they are
+    constant along the row, which softmax ignores.
     """
-    block, gate = tower.blocks[0], gates[0]
-    v, p, d = len(tower.E), len(tower.P), tower.E.shape[1]
-    at = form.readout * v + form.template[form.readout]  # of (p, v) pairs, flat
-    E = jnp.broadcast_to(tower.E, (p, v, d)).reshape(-1, d)
-    P = jnp.broadcast_to(tower.P[:, None], (p, v, d)).reshape(-1, d)
-    x = normalise(block.norm, jnp.stack([E, P, jnp.zeros_like(E)]))
-    geometry = shape.geometry(jnp.array([form.readout]), jnp.arange(p * v) // v)
-    terms = term_logits(project(x[:, at : at + 1], block.W_Q, block.b_Q), project(x, block.W_K, block.b_K), geometry)[:, :, 0]
-    return {t: jnp.moveaxis(terms[i].reshape(-1, p, v), 1, 2) * gate[:, i, None, None] for i, t in enumerate(TERMS)}
+    rows = first_rows(encoder_params)
+
+    def of_term(single: jax.Array) -> jax.Array:
+        of_token, of_position = readout_tables(encoder_params.blocks[0], gates[0] * single[None], shape, form, *rows)
+        return of_token + of_position[:, None]
+
+    return dict(zip(TERMS, jax.vmap(of_term)(SINGLE_TERMS), strict=True))
 
 
 def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -72,8 +73,8 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     `writes`, 0 for a pruned head.
     """
     first = line_of(static, "gradient").n_first
-    tower, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_form(static, encoder)
-    scores = readout_scores(tower, gate, shapes(static)[encoder], form)
+    encoder_params, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder)
+    scores = readout_scores(encoder_params, gate, encoder_configs(static)[encoder], form)
     places, labels = slots_of(static, encoder), slice(first, first + static.n_heldout)
     weight = ramp(len(places))
     scores = {term: score[:, labels][:, :, places] for term, score in scores.items()}
@@ -100,7 +101,7 @@ def columns(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: G
     """The measure that `experiments.sweep` records at every evaluation: vision's position_gradient and label_spread, a column a
     head; nothing on a grid, which has two gradients (`grid`), and of a reader, which has no CLS (`reader`).
     """
-    if static.world.extent or static.objective != "contrastive":
+    if static.world.extent or objectives.of(static).refusal("gradient"):
         return {}
     found = first_block("vision", static, hyper, splits, params, gates)
     return {f"{name}_h{h}": found[name][h] for name in ("position_gradient", "label_spread") for h in range(static.n_heads)}
@@ -135,7 +136,7 @@ def in_row(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Ga
     mean over pixels, which softmax ignores. Under rotary positions pixel p is offset p: EE(D), BE(D), and EB(D) + BB(D), Pi_bias.
     """
     first = line_of(static, "gradient").n_first
-    scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], static.world.image)
+    scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], static.world.image)
     rows = jnp.stack([scores[term][:, first : first + static.n_heldout, 1:].mean(1) for term in TERMS])
     return {"score": rows - rows.mean(-1, keepdims=True)}
 

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_form, readout_scores
-from lrjax.analysis.models import contrastive, of_models, tidy, with_trained_P
+from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_scores, readout_template
+from lrjax.analysis.models import check_objective, of_models, tidy, with_trained_P
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.models.clip import CLIP, shapes, tower
+from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs
 from lrjax.stats import Table, conditions, groups, select
 from lrjax.training.run import Run
 
@@ -31,7 +31,7 @@ def extent_of(static: Static, who: str) -> tuple[int, int]:
         raise InputError(f"{who}: task={static.task!r}: has one dimension; expected a sweep of task 'grid'")
     if static.layer_norm and static.norm == "pre" and static.world.image.adds:
         raise InputError(f"{who}: layer_norm=True, task={static.task!r}: with LayerNorm a patch's scores are no sum; leave it out")
-    contrastive(static, who)
+    check_objective(static, who)
     return static.world.extent
 
 
@@ -49,8 +49,8 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     shows them: the mean over the pixels of a patch, times how many of them an object fills, the mean over its places.
     """
     with_trained_P(static, "grid")
-    vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
-    scores = readout_scores(vision, gates.vision, shape, readout_form(static, "vision"))
+    vision, shape = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
+    scores = readout_scores(vision, gates.vision, shape, readout_template(static, "vision"))
     first, per_label = static.world.n_first, (static.world.n_tokens - static.world.n_first) // static.n_labels_total
     labels = slice(first, first + per_label * static.n_heldout)
     by_label = sum(scores[term] for term in TOKEN_TERMS)[:, labels].mean(-1)

@@ -21,13 +21,14 @@ import xarray as xr
 from lrjax.analysis.ablate import TESTED, ablate
 from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import Scene, fill
+from lrjax.data.scenes import Scene, render
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
-from lrjax.models import encoder as towers
+from lrjax.models import encoder as encoders
 from lrjax.models.attention import EVERY
-from lrjax.models.clip import CLIP, shapes
+from lrjax.models.clip import CLIP, encoder_configs
+from lrjax.models.interventions import Interventions
 from lrjax.stats import Table, groups, select
 from lrjax.terms import VALUES
 from lrjax.training.run import Run
@@ -63,15 +64,15 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
 
 def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, layers: slice = EVERY) -> jax.Array:
     """CLS's attention to the left and the right object of scenes [n] of two objects, from the pattern: [n, l, h, 2]."""
-    row, (shape, readout) = static.world, (shapes(static)["vision"], static.world.image.readout)
+    row, (shape, readout) = static.world, (encoder_configs(static)["vision"], static.world.image.readout)
 
     def one(image):
         ids, places = image
-        traces = towers.run(params.vision, gates.vision, ids, shape, readout).traces[layers]
-        return jnp.stack([trace.pattern[:, readout, places] for trace in traces])  # [l, h, 2]
+        caches = encoders.run(params.vision, Interventions(gates.vision), ids, shape, readout).caches[layers]
+        return jnp.stack([trace.pattern[:, readout, places] for trace in caches])  # [l, h, 2]
 
-    slots = row.image_slots(scenes)
-    return jax.lax.map(one, (fill(row.image, slots), slots.positions.T), batch_size=min(BATCH, len(scenes.i)))
+    slots = row.image_edits(scenes)
+    return jax.lax.map(one, (render(row.image, slots), slots.positions.T), batch_size=min(BATCH, len(scenes.i)))
 
 
 def prefers(a: jax.Array, b: jax.Array) -> jax.Array:

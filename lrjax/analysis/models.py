@@ -25,6 +25,7 @@ from lrjax.data.tasks.row import Row
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS
 from lrjax.kinds import LEARNED
+from lrjax.models import objectives
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.stats import Table
 from lrjax.training.programs import Measure, Program
@@ -213,19 +214,21 @@ def position_names(static: Static, encoder: str) -> list[str]:
     return static.world.position_names() if encoder == "vision" else ["first", "relation", "second", "EOT"]
 
 
-def row_of(static: Static, who: str, reader: bool = False) -> Row:
-    """The task, if it is the row of pixels, of CLIP (unless a reader will do). Raises InputError that names the analysis if not."""
+def row_of(static: Static, who: str) -> Row:
+    """The task, if it is the row of pixels and the analysis applies to the objective. Raises InputError that names the analysis if
+    not.
+    """
     # another task may place objects as a row does, and say other things
     if type(static.world) is not Row or static.world.distractors:
         raise InputError(f"{who}: task={static.task!r}: is asked of the row of pixels alone; expected a sweep of task 'row'")
-    return static.world if reader else contrastive(static, who).world
+    return check_objective(static, who).world
 
 
 def line_of(static: Static, who: str) -> Task:
     """The task, if its images are a row of pixels. Raises InputError that names the analysis if they have two dimensions."""
     if static.world.extent:
         raise InputError(f"{who}: task={static.task!r}: has two dimensions; expected a row of pixels, or ask experiments.grid")
-    return contrastive(static, who).world
+    return check_objective(static, who).world
 
 
 def with_trained_P(static: Static, who: str) -> None:
@@ -234,8 +237,8 @@ def with_trained_P(static: Static, who: str) -> None:
         raise InputError(f"{who}: positions={static.positions!r}: expected one of {', '.join(map(repr, LEARNED))}")
 
 
-def contrastive(static: Static, who: str) -> Static:
-    """`static` itself, of CLIP. Raises InputError that names the analysis if it is of a reader, whose towers are read otherwise."""
-    if static.objective != "contrastive":
-        raise InputError(f"{who}: objective={static.objective!r}: is a reader; expected CLIP, or ask experiments.reader")
+def check_objective(static: Static, who: str) -> Static:
+    """`static` itself, if the analysis `who` applies to its objective. Raises InputError that names the analysis if it does not."""
+    if reason := objectives.of(static).refusal(who):
+        raise InputError(f"{who}: objective={static.objective!r}: {reason}")
     return static

@@ -15,15 +15,15 @@ import xarray as xr
 
 from lrjax.analysis.gradient import POSITION_TERMS, ramp
 from lrjax.analysis.heads import prefers
-from lrjax.analysis.models import of_models, row_of, traced, with_trained_P
+from lrjax.analysis.models import check_objective, of_models, row_of, traced, with_trained_P
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import PAIR_CAPTION, pair_caption_slots
+from lrjax.data.scenes import PAIR_CAPTION, pair_caption_edits
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import words_of
-from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import decoder
 from lrjax.models.clip import CLIP
+from lrjax.models.interventions import Interventions
 from lrjax.terms import TERMS
 from lrjax.training.run import Run
 
@@ -33,25 +33,24 @@ BATCH = 300  # images traced at a time
 
 def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: prefers_right [w, h], attention to the left and to the right object [w, h], gradient [w, term, h]."""
-    if static.objective == "contrastive":
-        raise InputError("reader: objective='contrastive': is no reader; expected a sweep with an autoregressive objective")
+    check_objective(static, "reader")
     with_trained_P(static, "reader")
-    row = row_of(static, "reader", reader=True)
+    row = row_of(static, "reader")
     traced(static, "text", "reader")
     scenes, n = row.unseen(), static.L
-    words = words_of(row, ((PAIR_CAPTION, pair_caption_slots(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
+    words = words_of(row, ((PAIR_CAPTION, pair_caption_edits(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
     rows = np.array(list(WORDS.values())) - words.shape[1]  # from the end: a last block is computed at words alone
     terms = np.array([TERMS.index(term) for term in POSITION_TERMS])
 
     def one(args):
         images, words, places = args
-        seen = decoder.prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images))[0]
-        (trace, *_) = decoder.run(static, params, gates, seen, words).traces
+        seen = decoder.prefix(static, params, Interventions(gates.vision), jax.tree.map(lambda x: x[:, None], images))[0]
+        (trace, *_) = decoder.run(static, params, Interventions(gates.text), seen, words).caches
         gradient = (trace.terms[terms] * gates.text[0][:, terms].T[..., None, None])[:, :, rows, :n] @ ramp(n)  # [term, h, w]
         return trace.pattern[:, rows][:, :, places], gradient  # [h, w, side]
 
     places = jnp.stack([scenes.i, scenes.j], -1)
-    images = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), row.image_slots(scenes))
+    images = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), row.image_edits(scenes))
     looks, gradients = jax.lax.map(one, (images, words, places), batch_size=BATCH)
     looks = jnp.moveaxis(looks, 2, 1)  # [n, w, h, side]
     found = {"prefers_right": prefers(looks[..., 1], looks[..., 0]).mean(0)}

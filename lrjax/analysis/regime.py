@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.analysis.ablate import Ablate
-from lrjax.analysis.gradient import readout_form, readout_scores
+from lrjax.analysis.gradient import readout_scores, readout_template
 from lrjax.analysis.models import row_of
 from lrjax.config import Hyper, Model, Static, Sweep
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
-from lrjax.models.clip import CLIP, shapes
+from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.stats import Table, groups, select
 
 FEW, MANY = 5, 15  # the two label counts of every configuration
@@ -54,7 +54,9 @@ _ABLATED = Ablate(("EP", "PP", "PE"), sets=("unseen_pair",))
 
 def head_bias(static: Static, params: CLIP, gates: Gates) -> jax.Array:
     """SPEC's head_bias [h] of a one-block vision encoder, from the readout row's tables: a higher score is more attention."""
-    scores = sum(readout_scores(params.vision, gates.vision, shapes(static)["vision"], readout_form(static, "vision")).values())
+    scores = sum(
+        readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], readout_template(static, "vision")).values()
+    )
     row = row_of(static, "regime")
     s = row.unseen()
     score = lambda label, pixel: scores[:, label + row.n_first, pixel + 1]

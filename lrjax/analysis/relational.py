@@ -38,7 +38,7 @@ from lrjax.data.scenes import Scene
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
-from lrjax.models.clip import CLIP, shapes
+from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.stats import Table, groups, select
 from lrjax.training.run import Run
 
@@ -60,8 +60,8 @@ def unseen(static: Static) -> Scene:
 def deltas(static: Static, params: CLIP, gates: Gates) -> tuple[jax.Array, jax.Array]:
     """Delta_label and Delta_pe [m, h, n], right object less left one, in every image of an unseen pair."""
     row, scenes = static.world, unseen(static)
-    slots = row.image_slots(scenes)  # tokens and positions [2, n]: of the left object, of the right one
-    scores = readout_scores(params.vision, gates.vision, shapes(static)["vision"], row.image)
+    slots = row.image_edits(scenes)  # tokens and positions [2, n]: of the left object, of the right one
+    scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], row.image)
 
     def right_less_left(terms):
         score = sum(scores[term] for term in terms)  # [h, v, p]

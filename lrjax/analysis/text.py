@@ -23,11 +23,12 @@ import xarray as xr
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import depth_of, of_models, position_names, row_of, tidy, traced
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import PAIR_CAPTION, captions_of, fill, pair_caption_slots
+from lrjax.data.scenes import PAIR_CAPTION, captions_of, pair_caption_edits, render
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
-from lrjax.models import encoder as towers
-from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
+from lrjax.models import encoder as encoders
+from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_configs
+from lrjax.models.interventions import Interventions
 from lrjax.stats import Table
 from lrjax.training.run import Run
 
@@ -39,18 +40,18 @@ KINDS = ("caption", "image")
 
 def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: attention and attention_sd [set, l, r, h, T]; prefers_first, log_odds, log_odds_sd [set, l, r, h]."""
-    A, readout, shape = static.n_labels_total, PAIR_CAPTION.readout, shapes(static)["text"]
+    A, readout, shape = static.n_labels_total, PAIR_CAPTION.readout, encoder_configs(static)["text"]
     traced(static, "text", "text")
     row_of(static, "text")
     label, word = jnp.arange(A), jnp.arange(static.n_relations)
 
     def one(ids):
-        traces = towers.run(params.text, gates.text, ids, shape, readout).traces
-        pattern, scores = (jnp.stack([getattr(t, name)[:, readout] for t in traces]) for name in ("pattern", "attn_scores"))
+        caches = encoders.run(params.text, Interventions(gates.text), ids, shape, readout).caches
+        pattern, scores = (jnp.stack([getattr(t, name)[:, readout] for t in caches]) for name in ("pattern", "attn_scores"))
         return {"attention": pattern, "log_odds": scores[..., 0] - scores[..., 2]}  # [l, h, T], [l, h]
 
     def of_left(x):
-        ids = fill(PAIR_CAPTION, pair_caption_slots(*jnp.broadcast_arrays(x, label[:, None], word)))
+        ids = render(PAIR_CAPTION, pair_caption_edits(*jnp.broadcast_arrays(x, label[:, None], word)))
         return jax.vmap(jax.vmap(one))(ids)
 
     found = jax.lax.map(of_left, label)  # [x, y, r, l, h ...]
@@ -130,8 +131,8 @@ def of_facts(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: 
     share = facts_share(*np.nonzero(~np.eye(static.n_heldout, dtype=bool)))  # the order of `unseen`
 
     words = jnp.broadcast_arrays(left, right, jnp.arange(static.n_relations)[:, None])
-    captions = embed_captions(static, params, gates, captions_of(left, *words))[1]  # [r, p, e]
-    images = embed_images(static, params, gates, row.image_slots(scenes)).reshape(len(left), n_layouts, -1)
+    captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, *words))[1]  # [r, p, e]
+    images = embed_images(static, params, Interventions(gates.vision), row.image_edits(scenes)).reshape(len(left), n_layouts, -1)
     images = jnp.swapaxes(images, 0, 1)  # [k, p, e]
 
     def any_two(embeddings):  # [n, p, e] -> [p, p]: over any two instances, that differ if they are of one fact

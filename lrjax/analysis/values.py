@@ -28,18 +28,19 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import readout_form
+from lrjax.analysis.gradient import readout_template
 from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, traced
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import Scene, captions_of, fill, pair_caption_slots, swapped
+from lrjax.data.scenes import Scene, captions_of, pair_caption_edits, render, swapped
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
-from lrjax.models import encoder as towers
+from lrjax.models import encoder as encoders
 from lrjax.models.attention import normalise
-from lrjax.models.clip import CLIP, embed_captions, embed_images, shapes
-from lrjax.models.encoder import Encoder, Shape
+from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_configs
+from lrjax.models.encoder import Encoder, EncoderConfig
+from lrjax.models.interventions import Interventions
+from lrjax.models.retrieval import TIE
 from lrjax.terms import VALUES
-from lrjax.training.retrieval import TIE
 from lrjax.training.run import Run
 
 ROLES = {
@@ -48,13 +49,13 @@ ROLES = {
 }
 
 
-def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, shape: Shape, readout: int):
+def contributions(encoder_params: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, shape: EncoderConfig, readout: int):
     """Parts of (embedding before the norm) . d of one sequence ids [T], for d [e]; they sum to it. LayerNorm's scale is as it is.
 
     Returns what heads did not read (see `fixed_parts`) [part], heads [l, h, o, t], and the norm [] of the embedding.
     """
-    found = towers.run(tower, gates, ids, shape, readout)
-    blocks, scales, beta, b_O, mlp, heads = towers.passes(tower, shape), found.scales, [], [], [], []
+    found = encoders.run(encoder_params, Interventions(gates), ids, shape, readout)
+    blocks, scales, beta, b_O, mlp, heads = encoders.passes(encoder_params, shape), found.scales, [], [], [], []
 
     def before(norm, scale, back, at=readout):
         """`back` [d], of what a LayerNorm gives, as that of what it is given."""
@@ -64,17 +65,17 @@ def contributions(tower: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array
         weighed = norm.gamma * back
         return scale[at] * (weighed - weighed.mean())
 
-    back = before(tower.norm, scales.readout, d if tower.W_proj is None else tower.W_proj @ d, 0)
-    for layer, (block, trace) in reversed(list(enumerate(zip(blocks, found.traces, strict=True)))):
+    back = before(encoder_params.norm, scales.readout, d if encoder_params.W_proj is None else encoder_params.W_proj @ d, 0)
+    for layer, (block, trace) in reversed(list(enumerate(zip(blocks, found.caches, strict=True)))):
         back = before(block.mlp_after, scales.mlp[layer], back)
         mlp += [trace.mlp[readout] @ back] if block.mlp is not None else []
         back = before(block.after, scales.attention[layer], back)
         heads.append(jnp.einsum("ht,othk,hk->hot", trace.pattern[:, readout], trace.values, block.W_O @ back))
         b_O.append(block.b_O @ back)
-    fixed = [(tower.E[ids[readout]] + tower.P[readout]) @ back, *b_O[::-1], *mlp[::-1]]
-    y = normalise(tower.norm, found.streams.sum(0)[None, None, readout], scales.readout)[0, 0]
+    fixed = [(encoder_params.E[ids[readout]] + encoder_params.P[readout]) @ back, *b_O[::-1], *mlp[::-1]]
+    y = normalise(encoder_params.norm, found.residual_by_origin.sum(0)[None, None, readout], scales.readout)[0, 0]
     fixed = jnp.stack([*fixed, sum(beta)] if beta else fixed)
-    return fixed, jnp.stack(heads[::-1]), jnp.linalg.norm(towers.projected(tower, y))
+    return fixed, jnp.stack(heads[::-1]), jnp.linalg.norm(encoders.projected(encoder_params, y))
 
 
 def fixed_parts(encoder: str, static: Static) -> list[str]:
@@ -98,19 +99,19 @@ def samples(encoder: str, static: Static, params: CLIP, gates: Gates) -> tuple[j
     word = jnp.repeat(jnp.arange(n_relations), len(scenes.left) // n_relations)
     if encoder == "vision":
         grid = jnp.indices((n_relations, static.n_heldout, static.n_heldout))
-        captions = embed_captions(static, params, gates, captions_of(grid[1], grid[1], grid[2], grid[0]))[1]
+        captions = embed_captions(static, params, Interventions(gates.text), captions_of(grid[1], grid[1], grid[2], grid[0]))[1]
         d = captions[word, scenes.left, scenes.right] - captions[word, scenes.right, scenes.left]
-        slots = row.image_slots(scenes)
+        slots = row.image_edits(scenes)
     else:
-        images = (embed_images(static, params, gates, row.image_slots(s)) for s in (scenes, swapped(scenes)))
+        images = (embed_images(static, params, Interventions(gates.vision), row.image_edits(s)) for s in (scenes, swapped(scenes)))
         d = next(images) - next(images)
-        slots = pair_caption_slots(scenes.left, scenes.right, word)
-    return fill(readout_form(static, encoder), slots), d, roles(encoder, static, scenes, word)
+        slots = pair_caption_edits(scenes.left, scenes.right, word)
+    return render(readout_template(static, encoder), slots), d, roles(encoder, static, scenes, word)
 
 
 def roles(encoder: str, static: Static, scenes: Scene, word: jax.Array) -> jax.Array:
     """The role [s, T] of every position, an index into ROLES[encoder]. *right of* names the right label first."""
-    T = len(readout_form(static, encoder).template)
+    T = len(readout_template(static, encoder).template)
     place = jnp.arange(T)
     if encoder == "text":
         left_of = (word == 0)[:, None]
@@ -126,7 +127,7 @@ def attribute(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     """
     traced(static, encoder, "values")
     ids, d, role = samples(encoder, static, params, gates)
-    shape, readout = shapes(static)[encoder], readout_form(static, encoder).readout
+    shape, readout = encoder_configs(static)[encoder], readout_template(static, encoder).readout
     one = lambda ids, d: contributions(getattr(params, encoder), getattr(gates, encoder), ids, d, shape, readout)
     *parts, norm = jax.vmap(one)(ids, d)
     fixed, heads = (x / norm.reshape(-1, *(1,) * (x.ndim - 1)) for x in parts)  # to cosines

@@ -17,10 +17,10 @@ from jax.sharding import Mesh
 
 from lrjax import devices
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import PAIR_CAPTION, SINGLE_CAPTION, fill
+from lrjax.data.scenes import PAIR_CAPTION, SINGLE_CAPTION, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import of_one
-from lrjax.models.clip import CLIP, MAX_LOG_SCALE, init_clip, stream
+from lrjax.models.clip import CLIP, MAX_LOG_SCALE, init_clip, rng_stream
 from lrjax.models.encoder import Encoder
 
 
@@ -44,22 +44,22 @@ class DenseState:
 def sample(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Batch:
     """The batch that lrjax draws at a step, as full sequences."""
     task = static.world
-    batch = task.batch(jax.random.fold_in(stream(hyper.seed, "batches"), step), splits, hyper, static.batch_size)
-    captions = [fill(*of_one(task, batch.label)), fill(PAIR_CAPTION, *batch.said)]
+    batch = task.batch(jax.random.fold_in(rng_stream(hyper.seed, "batches"), step), splits, hyper, static.batch_size)
+    captions = [render(*of_one(task, batch.label)), render(PAIR_CAPTION, *batch.said)]
     readout = jnp.repeat(jnp.array([SINGLE_CAPTION.readout, PAIR_CAPTION.readout]), static.batch_size // 2)
-    return Batch(fill(task.image, batch.images), jnp.concatenate(captions), readout)
+    return Batch(render(task.image, batch.images), jnp.concatenate(captions), readout)
 
 
-def embed(static: Static, tower: Encoder, ids: jax.Array, readout: jax.Array, causal: bool) -> jax.Array:
+def embed(static: Static, encoder_params: Encoder, ids: jax.Array, readout: jax.Array, causal: bool) -> jax.Array:
     """Unit embeddings [B, e] of sequences ids [B, T], read out at tokens [B]."""
     attention = linen.MultiHeadDotProductAttention(static.n_heads)
     mask = linen.make_causal_mask(ids) if causal else None
-    x = tower.E[ids] + tower.P[None, : ids.shape[1]]
-    for b in tower.blocks:
+    x = encoder_params.E[ids] + encoder_params.P[None, : ids.shape[1]]
+    for b in encoder_params.blocks:
         inputs = (("query", b.W_Q, b.b_Q), ("key", b.W_K, b.b_K), ("value", b.W_V, b.b_V), ("out", b.W_O, b.b_O))
         params = {name: {"kernel": kernel, "bias": bias} for name, kernel, bias in inputs}
         x = x + attention.apply({"params": params}, x, mask=mask)
-    x = jnp.take_along_axis(x, readout[:, None, None], axis=1)[:, 0] @ tower.W_proj
+    x = jnp.take_along_axis(x, readout[:, None, None], axis=1)[:, 0] @ encoder_params.W_proj
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 

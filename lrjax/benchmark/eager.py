@@ -41,8 +41,8 @@ def device():
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_tower(static: Static, tower: Encoder):
-    """A torch module with the parameters of `tower`."""
+def make_encoder(static: Static, encoder_params: Encoder):
+    """A torch module with the parameters of `encoder_params`."""
     from torch import nn
 
     d, e = static.d_model, static.d_embed
@@ -58,11 +58,11 @@ def make_tower(static: Static, tower: Encoder):
         parts = {"Q": (b.W_Q, b.b_Q), "K": (b.W_K, b.b_K), "V": (b.W_V, b.b_V), "O": (b.W_O, b.b_O)}
         return nn.ModuleDict({name: linear(*part, d) for name, part in parts.items()})
 
-    tokens, positions = nn.Embedding(*tower.E.shape), nn.Embedding(*tower.P.shape)
-    _set(tokens.weight, tower.E)
-    _set(positions.weight, tower.P)
-    blocks = nn.ModuleList(map(block, tower.blocks))
-    return nn.ModuleDict({"E": tokens, "P": positions, "blocks": blocks, "project": linear(tower.W_proj, None, e)})
+    tokens, positions = nn.Embedding(*encoder_params.E.shape), nn.Embedding(*encoder_params.P.shape)
+    _set(tokens.weight, encoder_params.E)
+    _set(positions.weight, encoder_params.P)
+    blocks = nn.ModuleList(map(block, encoder_params.blocks))
+    return nn.ModuleDict({"E": tokens, "P": positions, "blocks": blocks, "project": linear(encoder_params.W_proj, None, e)})
 
 
 def make_model(static: Static, params: CLIP):
@@ -70,7 +70,7 @@ def make_model(static: Static, params: CLIP):
     import torch
     from torch import nn
 
-    model = nn.ModuleDict({"vision": make_tower(static, params.vision), "text": make_tower(static, params.text)})
+    model = nn.ModuleDict({"vision": make_encoder(static, params.vision), "text": make_encoder(static, params.text)})
     model.register_parameter("log_scale", nn.Parameter(torch.tensor(float(params.log_scale))))
     return model.to(device())
 
@@ -91,16 +91,16 @@ def attend(block, x, mask, n_heads: int):
     return block["O"]((scores.softmax(-1) @ V).transpose(1, 2).flatten(-2))
 
 
-def embed(static: Static, tower, ids, readout, causal: bool):
+def embed(static: Static, encoder_params, ids, readout, causal: bool):
     """Unit embeddings [B, e] of sequences ids [B, T], read out at tokens [B]."""
     import torch
 
     T = ids.shape[1]
     mask = torch.ones(T, T, dtype=torch.bool, device=ids.device).triu(1) if causal else None
-    x = tower["E"](ids) + tower["P"].weight[:T]
-    for block in tower["blocks"]:
+    x = encoder_params["E"](ids) + encoder_params["P"].weight[:T]
+    for block in encoder_params["blocks"]:
         x = x + attend(block, x, mask, static.n_heads)
-    x = tower["project"](x[torch.arange(len(ids), device=ids.device), readout])
+    x = encoder_params["project"](x[torch.arange(len(ids), device=ids.device), readout])
     return torch.nn.functional.normalize(x, dim=-1)
 
 

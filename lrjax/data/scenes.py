@@ -3,8 +3,8 @@
 Token ids are one space for both encoders: background, specials, the held-out labels, then the trained labels. No id depends
 on how many labels a model trains on, so a row of E means the same in every model of a sweep.
 
-A sequence is a `Form` (a static template of tokens, and the token that is read out) with a few *slots* filled in: the objects of
-an image, the words of a caption. The encoder reads the slots; it never needs a one-hot over background.
+A sequence is a `SequenceTemplate` (static tokens, and the position that is read out) and a few `TokenEdits` of it: the objects
+of an image, the words of a caption. Each edit fills a slot. The encoder reads the edits; it never needs a one-hot over background.
 
 Axes: L pixels, T tokens of a sequence, S slots, A = n_heldout + n_labels labels.
 """
@@ -27,7 +27,7 @@ RELATIONS = {"left": ("left",), "left+right": ("left", "right")}  # data -> the 
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class SequenceTemplate:
     """The static part of a sequence: `template` (T token ids), the token that its slots replace in it, the `readout` position.
 
     If it `adds`, a slot's token is added to what stands at its place, and several may be there.
@@ -39,18 +39,18 @@ class Form:
     adds: bool = False
 
 
-SINGLE_CAPTION = Form((EMPTY, IN_IMAGE, EOT, BACKGROUND), EMPTY, readout=2)
-SINGLE_CAPTION_OF_FOUR = Form((EMPTY, IS, IN_IMAGE, EOT), EMPTY, readout=3)  # as the paper prints it
-PAIR_CAPTION = Form((EMPTY, EMPTY, EMPTY, EOT), EMPTY, readout=3)
+SINGLE_CAPTION = SequenceTemplate((EMPTY, IN_IMAGE, EOT, BACKGROUND), EMPTY, readout=2)
+SINGLE_CAPTION_OF_FOUR = SequenceTemplate((EMPTY, IS, IN_IMAGE, EOT), EMPTY, readout=3)  # as the paper prints it
+PAIR_CAPTION = SequenceTemplate((EMPTY, EMPTY, EMPTY, EOT), EMPTY, readout=3)
 
 
-def image_form(L: int) -> Form:
+def image_template(L: int) -> SequenceTemplate:
     """`[CLS]` and L background pixels, read out at CLS."""
-    return Form((CLS,) + (BACKGROUND,) * L, BACKGROUND, readout=0)
+    return SequenceTemplate((CLS,) + (BACKGROUND,) * L, BACKGROUND, readout=0)
 
 
 @struct.dataclass
-class Slots:
+class TokenEdits:
     """The tokens that fill a form: `tokens` [S, ...] ids at `positions` [S, ...] of the sequence. Positions differ within S, except
     of slots that are EMPTY, and in a form that adds.
     """
@@ -59,7 +59,7 @@ class Slots:
     positions: jax.Array
 
 
-def fill(form: Form, slots: Slots) -> jax.Array:
+def render(form: SequenceTemplate, slots: TokenEdits) -> jax.Array:
     """The whole sequences of one form: slots [S, ...] -> ids [..., T]; of one that adds [..., T, 1 + S], EMPTY where nothing is."""
     ids, T = jnp.asarray(form.template), len(form.template)
     at = lambda token, position: jax.nn.one_hot(position, T, dtype=bool) & (token[..., None] >= 0)
@@ -99,30 +99,34 @@ def swapped(scene: Scene) -> Scene:
     return scene.replace(left=scene.right, right=scene.left)
 
 
-def single_caption_slots(label: jax.Array, n_first: int = FIRST_LABEL) -> Slots:
+def single_caption_edits(label: jax.Array, n_first: int = FIRST_LABEL) -> TokenEdits:
     """`[x] [in-image] [EOT]`: one slot, [1, ...]. n_first: the token of the first label."""
     tokens = label[None] + n_first
-    return Slots(tokens, jnp.zeros_like(tokens))
+    return TokenEdits(tokens, jnp.zeros_like(tokens))
 
 
-def pair_slots(first: jax.Array, second: jax.Array, word: jax.Array, words: tuple[str, ...], n_first: int = FIRST_LABEL) -> Slots:
+def pair_edits(
+    first: jax.Array, second: jax.Array, word: jax.Array, words: tuple[str, ...], n_first: int = FIRST_LABEL
+) -> TokenEdits:
     """The three slots [3, ...] of a caption with one of `words`: `[a] [left-of] [b]`, but `[b] [right-of] [a]`: a word that is
     REVERSED names the second label first.
     """
     reverse = jnp.array([name in REVERSED for name in words])[word]
     a, b = jnp.where(reverse, second, first), jnp.where(reverse, first, second)
     tokens = jnp.stack([a + n_first, jnp.array([WORDS[name] for name in words])[word], b + n_first])
-    return Slots(tokens, jnp.indices(tokens.shape, sparse=True)[0] + jnp.zeros_like(tokens))
+    return TokenEdits(tokens, jnp.indices(tokens.shape, sparse=True)[0] + jnp.zeros_like(tokens))
 
 
-def pair_caption_slots(left: jax.Array, right: jax.Array, word: jax.Array) -> Slots:
+def pair_caption_edits(left: jax.Array, right: jax.Array, word: jax.Array) -> TokenEdits:
     """Three slots, [3, ...]: `[left] [left-of] [right]` where word = 0, `[right] [right-of] [left]` where word = 1."""
-    return pair_slots(left, right, word, RELATIONS["left+right"])
+    return pair_edits(left, right, word, RELATIONS["left+right"])
 
 
-def captions_of(label: jax.Array, left: jax.Array, right: jax.Array, word: jax.Array) -> tuple[tuple[Form, Slots], ...]:
+def captions_of(
+    label: jax.Array, left: jax.Array, right: jax.Array, word: jax.Array
+) -> tuple[tuple[SequenceTemplate, TokenEdits], ...]:
     """Forms and slots of "`label` is in the image", and of the pair (left, right) said with `word` (0 or 1)."""
-    return (SINGLE_CAPTION, single_caption_slots(label)), (PAIR_CAPTION, pair_caption_slots(left, right, word))
+    return (SINGLE_CAPTION, single_caption_edits(label)), (PAIR_CAPTION, pair_caption_edits(left, right, word))
 
 
 def layouts(L: int) -> np.ndarray:

@@ -71,7 +71,7 @@ class Block:
 
 
 @struct.dataclass
-class Trace:
+class BlockCache:
     """What one block computed: `terms` [9, h, q, t] in the order of TERMS; `attn_scores` (gated, masked), `pattern` [h, q, t];
     `values` (gated) [3, t, h, k] in the order of ORIGINS; and what its MLP wrote [q, d], None if it has none.
     """
@@ -83,19 +83,19 @@ class Trace:
     mlp: jax.Array | None = None
 
 
-def norm_scale(streams: jax.Array) -> jax.Array:
+def norm_scale(residual: jax.Array) -> jax.Array:
     """LayerNorm's scale 1 / sigma [t] of a stream, split or merged [o, t, d]."""
-    return jax.lax.rsqrt(jnp.var(streams.sum(0), -1) + NORM_EPS)
+    return jax.lax.rsqrt(jnp.var(residual.sum(0), -1) + NORM_EPS)
 
 
-def normalise(norm: LayerNorm | None, streams: jax.Array, scale: jax.Array | None = None) -> jax.Array:
-    """LayerNorm of streams [o, t, d], origin by origin; by `scale` [t] in place of their own where one is given. As they are
+def normalise(norm: LayerNorm | None, residual: jax.Array, scale: jax.Array | None = None) -> jax.Array:
+    """LayerNorm of the residual [o, t, d], origin by origin; by `scale` [t] in place of their own where one is given. As they are
     without a norm.
     """
     if norm is None:
-        return streams
-    scale = norm_scale(streams) if scale is None else scale
-    centred = streams - streams.mean(-1, keepdims=True)
+        return residual
+    scale = norm_scale(residual) if scale is None else scale
+    centred = residual - residual.mean(-1, keepdims=True)
     return (centred * scale[None, :, None] * norm.gamma[None, None]).at[-1].add(norm.beta)
 
 
@@ -110,12 +110,12 @@ def dropper(key: jax.Array, rate: float, sites: int, T: int, d: int) -> Callable
     `rate` of the entries is 0, the same of every origin; the others are over 1 - rate.
     """
     kept = jax.random.bernoulli(key, 1 - rate, (sites, T, d))  # at once: to draw is most of what compiling a step of dropout costs
-    return lambda site, x, rows=EVERY: jnp.where(kept[site, rows], x / (1 - rate), 0)
+    return lambda site, x, query_slice=EVERY: jnp.where(kept[site, query_slice], x / (1 - rate), 0)
 
 
-def project(streams: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax.Array:
-    """Queries, keys or values of every origin: streams [o, t, d] -> [o, t, h, k]; the bias belongs to the last origin."""
-    projected = jnp.einsum("otd,dhk->othk", streams, W)
+def project(residual: jax.Array, W: jax.Array, b: jax.Array | None = None) -> jax.Array:
+    """Queries, keys or values of every origin: residual [o, t, d] -> [o, t, h, k]; the bias belongs to the last origin."""
+    projected = jnp.einsum("otd,dhk->othk", residual, W)
     return projected if b is None else projected.at[-1].add(b)
 
 
@@ -151,22 +151,22 @@ def key_bias(block: Block, geometry: Geometry) -> jax.Array | None:
 def attend(
     block: Block,
     gates: jax.Array,
-    streams: jax.Array,
+    residual: jax.Array,
     geometry: Geometry,
-    rows: slice = EVERY,
+    query_slice: slice = EVERY,
     scale: jax.Array | None = None,
     looked_up: Sequence[jax.Array] = (),
     drop: Callable[[jax.Array], jax.Array] | None = None,
-) -> tuple[jax.Array, Trace | None]:
+) -> tuple[jax.Array, BlockCache | None]:
     """Attention with residual: the definition that `lookup_tables.read_tables` contracts.
 
-    streams [o, t, d], split in three origins or merged in one; a merged stream has no terms: gates are not read, the trace is None.
-    gates [h, 12]; geometry [q, t], where q are the `rows` of the queries wanted; `scale` [t] in place of LayerNorm's own.
-    `looked_up`: q, k, v [1, t, h, k] of a merged stream, without b_K. `drop`: dropout of what is written [o, q, d]. Returns streams
-    [o, q, d] and the trace.
+    residual [o, t, d], split in three origins or merged in one; a merged one has no terms: gates are not read, the trace is None.
+    gates [h, 12]; geometry [q, t], where q are those of `query_slice`; `scale` [t] in place of LayerNorm's own.
+    `looked_up`: q, k, v [1, t, h, k] of a merged residual, without b_K. `drop`: dropout of what is written [o, q, d]. Returns the
+    residual [o, q, d] and the trace.
     """
-    split, x = len(streams) == 3, normalise(block.norm, streams, scale)
-    q = project(x[:, rows], block.W_Q, block.b_Q) if not looked_up else looked_up[0][:, rows]
+    split, x = len(residual) == 3, normalise(block.norm, residual, scale)
+    q = project(x[:, query_slice], block.W_Q, block.b_Q) if not looked_up else looked_up[0][:, query_slice]
     if split:
         k = project(x[: key_origins(block, geometry) if drop is None else len(ORIGINS)], block.W_K)
         if (bias := key_bias(block, geometry)) is not None:
@@ -179,19 +179,19 @@ def attend(
         bias, scored = geometry.bias, q / np.sqrt(q.shape[-1])
     scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
     scores = scores if bias is None else scores + bias
-    if split and geometry.gated is not None:
+    if split and geometry.gate_mask is not None:
         whole = gated_queries(q, jnp.ones_like(gates), len(k))
         plain = jnp.einsum("cqhk,cthk->hqt", rotate(whole, geometry.angles_q), rotate(k, geometry.angles_t))
         plain = plain if geometry.bias is None else plain + geometry.bias
-        scores = jnp.where(geometry.gated, scores, plain)
+        scores = jnp.where(geometry.gate_mask, scores, plain)
     scores = jnp.where(geometry.allowed, scores, -jnp.inf)
     pattern = jax.nn.softmax(scores, axis=-1)
     v = project(x, block.W_V, block.b_V) if not looked_up else looked_up[2]
     if split:
         of_values = gates[:, VALUE_GRID].T[:, None, :, None]
-        v = v * (of_values if geometry.gated is None else jnp.where(geometry.gated.any(0)[:, None, None], of_values, 1))
+        v = v * (of_values if geometry.gate_mask is None else jnp.where(geometry.gate_mask.any(0)[:, None, None], of_values, 1))
     written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
     trace = None
     if split:
-        trace = Trace(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
-    return streams[:, rows] + (written if drop is None else drop(written)), trace
+        trace = BlockCache(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
+    return residual[:, query_slice] + (written if drop is None else drop(written)), trace

@@ -1,10 +1,10 @@
-"""An autoregressive reader in place of CLIP's text encoder: image tokens, then the caption, word by word, in one causal tower.
+"""An autoregressive reader in place of CLIP's text encoder: image tokens, then the caption, word by word, in one causal encoder.
 
 The sequence is the image's tokens (without CLS), `[CLS]` as the beginning, and the words; what stands at a word predicts the next,
 up to `[EOT]`. The image's tokens are what the vision encoder makes of them, projected, as in LLaVA (`autoregressive`), or the
-reader's own embeddings of them (`autoregressive_raw`); all is trained end to end on the caption's cross-entropy. The text tower's
-gates of scores act where words look at image tokens, elsewhere they are 1; those of values on what image tokens tell (in a tower of
-several layers, one another too).
+reader's own embeddings of them (`autoregressive_raw`); all is trained end to end on the caption's cross-entropy. The text encoder's
+gates of scores act where words look at image tokens, elsewhere they are 1; those of values on what image tokens tell (in several
+layers, one another too).
 
 Accuracies have the names of retrieval's: top-1 is greedy decoding that says what is true, order the likelihood of the true caption
 above that of the swapped one, label set greedy decoding that names the right labels. There is no text -> image. And `named`: the
@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 
 from lrjax.config import Hyper, Static
-from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, Slots, fill
+from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
-from lrjax.gates import ENCODERS, Gates
-from lrjax.models import encoder
-from lrjax.models.clip import CLIP, own_key, shapes, stream, tower
+from lrjax.models import encoder, objectives
+from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs, rng_stream
+from lrjax.models.interventions import Interventions, ModelInterventions
 
 SUFFIXES = ("", "_order", "_label_set", "_named", "_alone")
 BLOCK = 256  # images read at a time
@@ -36,109 +36,102 @@ def suffixes(name: str) -> tuple[str, ...]:
     return SUFFIXES[:1] if name == "single" else SUFFIXES
 
 
-def prefix(
-    static: Static, params: CLIP, gates: Gates, images: Slots, split: bool = True, dropout_keys: jax.Array | None = None
-) -> jax.Array:
+def prefix(static: Static, params: CLIP, interventions: Interventions, images: TokenEdits, split: bool = True) -> jax.Array:
     """What the reader sees of images, slots [S, n]: ids of raw tokens, [n, I] or [n, I, c], or what a vision encoder makes of them
     by origin, [n, 3, I, d], so that what its tokens know of their place is P's in the reader too (its patterns, which depend on
-    place as well, being what they are); its biases, which are no reader's, are E's. Without `split` gates count as 1 (see
-    `encoder.run_tokens`), and all is of the first origin. `dropout_keys` [n]: in training, see `encoder.run_tokens`.
+    place as well, being what they are); its biases, which are no reader's, are E's. `interventions` are those in the vision
+    encoder. Without `split` gates count as 1 (see `encoder.run_tokens`), and all is of the first origin.
     """
-    ids = fill(static.world.image, images)
-    if static.objective == "autoregressive_raw":
+    ids = render(static.world.image, images)
+    if "vision" not in objectives.of(static).encoders:
         return ids[:, 1:]
-    vision, shape = tower(static, params, "vision"), shapes(static)["vision"]
+    vision, shape = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
 
     def one(image, key):
-        at = dict(split=split, rows=slice(1, None), dropout_key=key)
-        streams = encoder.run(vision, gates.vision, image, shape, 1, **at).streams
-        seen = encoder.projected(vision, encoder.normalise(vision.norm, streams))
+        own = interventions.replace(dropout_key=key)
+        residual = encoder.run(vision, own, image, shape, 1, split=split, query_slice=slice(1, None)).residual_by_origin
+        seen = encoder.projected(vision, encoder.normalise(vision.norm, residual))
         if len(seen) == 1:  # merged
             return encoder.of_origin_E(seen[0])
         return jnp.stack([seen[0] + seen[2], seen[1], jnp.zeros_like(seen[2])])
 
-    return jax.vmap(one)(ids, dropout_keys)
+    return jax.vmap(one)(ids, keys_of(interventions, len(ids)))
+
+
+def keys_of(interventions: Interventions, n: int) -> jax.Array | None:
+    """The keys [n] that the dropout of n sequences is drawn from; None if there is none."""
+    return None if interventions.dropout_key is None else jax.random.split(interventions.dropout_key, n)
 
 
 def run(
-    static: Static,
-    params: CLIP,
-    gates: Gates,
-    seen: jax.Array,
-    words: jax.Array,
-    split: bool = True,
-    dropout_key: jax.Array | None = None,
-) -> encoder.Pass:
-    """The reader where the words [W] of a caption are to be said, each after those before it, of an image as `prefix` sees it."""
+    static: Static, params: CLIP, interventions: Interventions, seen: jax.Array, words: jax.Array, split: bool = True
+) -> encoder.EncoderOutput:
+    """The reader where the words [W] of a caption are to be said, each after those before it, of an image as `prefix` sees it.
+    Gates act where words look at image tokens, whatever the mask of `interventions`.
+    """
     before = jnp.concatenate([jnp.array([CLS]), words[:-1]])
     raw = jnp.issubdtype(seen.dtype, jnp.integer)
     n = seen.shape[0 if raw else 1]
     at = jnp.arange(n + len(words))
     looks = (at[:, None] >= n) & (at < n)[None]  # a word at an image token
-    rest = dict(shape=shapes(static)["text"], readout=n, split=split, rows=slice(n, None), gated=looks, dropout_key=dropout_key)
+    interventions = interventions.replace(gate_mask=looks)
+    rest = dict(shape=encoder_configs(static)["text"], readout=n, split=split, query_slice=slice(n, None))
     if raw:
         before = before if seen.ndim == 1 else jnp.pad(before[:, None], [(0, 0), (0, seen.shape[1] - 1)], constant_values=EMPTY)
-        return encoder.run(params.text, gates.text, jnp.concatenate([seen, before]), **rest)
+        return encoder.run(params.text, interventions, jnp.concatenate([seen, before]), **rest)
     tokens = jnp.concatenate([seen, encoder.of_origin_E(encoder.tokens_of(params.text, before))], 1)
-    return encoder.run_tokens(params.text, gates.text, tokens, **rest)
+    return encoder.run_tokens(params.text, interventions, tokens, **rest)
 
 
 def read(
-    static: Static,
-    params: CLIP,
-    gates: Gates,
-    seen: jax.Array,
-    words: jax.Array,
-    split: bool = True,
-    dropout_key: jax.Array | None = None,
+    static: Static, params: CLIP, interventions: Interventions, seen: jax.Array, words: jax.Array, split: bool = True
 ) -> jax.Array:
     """Scores [W, v] of what may be said at each of the words [W] of a caption, see `run`."""
-    streams = run(static, params, gates, seen, words, split, dropout_key).streams
-    return encoder.normalise(params.text.norm, streams.sum(0)[None])[0] @ params.text.W_proj
+    residual = run(static, params, interventions, seen, words, split).residual_by_origin
+    return encoder.normalise(params.text.norm, residual.sum(0)[None])[0] @ params.text.W_proj
 
 
 def sayable(static: Static, hyper: Hyper) -> jax.Array:
     """Which tokens [v] a model may say: those of labels that it does not have do not exist."""
-    return jnp.arange(shapes(static)["text"].d_embed) < static.world.n_first + static.n_heldout + hyper.n_labels
+    return jnp.arange(encoder_configs(static)["text"].d_embed) < static.world.n_first + static.n_heldout + hyper.n_labels
 
 
 def log_likelihood(
     static: Static,
     hyper: Hyper,
     params: CLIP,
-    gates: Gates,
+    interventions: Interventions,
     seen: jax.Array,
     words: jax.Array,
     split: bool = True,
-    dropout_keys: jax.Array | None = None,
 ) -> jax.Array:
     """The log-probabilities [n, W] of captions [n, W] of images as `prefix` sees them; 0 beyond its end."""
 
     def one(seen, words, key):
-        logits = jnp.where(sayable(static, hyper), read(static, params, gates, seen, words, split, key), -jnp.inf)
+        own = interventions.replace(dropout_key=key)
+        logits = jnp.where(sayable(static, hyper), read(static, params, own, seen, words, split), -jnp.inf)
         said = jnp.take_along_axis(jax.nn.log_softmax(logits), words[:, None], 1)[:, 0]
         return jnp.where(words == BACKGROUND, 0, said)
 
-    return jax.vmap(one)(seen, words, dropout_keys)
+    return jax.vmap(one)(seen, words, keys_of(interventions, len(words)))
 
 
-def loss(static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
+def loss(static: Static, hyper: Hyper, params: CLIP, interventions: ModelInterventions, batch: Batch) -> jax.Array:
     """The mean cross-entropy of the words of a batch's captions."""
     words = batch_words(static.world, batch)
-    of_images, of_words = (
-        None if dropout_key is None else jax.random.split(own_key(dropout_key, name), len(words)) for name in ENCODERS
-    )
-    seen = prefix(static, params, gates, batch.images, static.gated, of_images)
-    found = log_likelihood(static, hyper, params, gates, seen, words, static.gated, of_words)
+    seen = prefix(static, params, interventions.vision, batch.images, static.gated)
+    found = log_likelihood(static, hyper, params, interventions.text, seen, words, static.gated)
     return -found.sum() / (words != BACKGROUND).sum()
 
 
-def decode(static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.Array, length: int, split: bool = True) -> jax.Array:
+def decode(
+    static: Static, hyper: Hyper, params: CLIP, interventions: Interventions, seen: jax.Array, length: int, split: bool = True
+) -> jax.Array:
     """The words [n, W] that are likeliest one by one, of images as `prefix` sees them; background after `[EOT]`."""
     words = jnp.full((len(seen), length), BACKGROUND)
     ended = jnp.zeros(len(seen), bool)
     for i in range(length):
-        logits = jax.vmap(lambda seen, words: read(static, params, gates, seen, words, split))(seen, words)[:, i]
+        logits = jax.vmap(lambda seen, words: read(static, params, interventions, seen, words, split))(seen, words)[:, i]
         best = jnp.where(sayable(static, hyper), logits, -jnp.inf).argmax(-1)
         words = words.at[:, i].set(jnp.where(ended, BACKGROUND, best))
         ended |= best == EOT
@@ -146,16 +139,22 @@ def decode(static: Static, hyper: Hyper, params: CLIP, gates: Gates, seen: jax.A
 
 
 def evaluate(
-    static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates, sets: tuple[str, ...], split: bool = True
+    static: Static,
+    hyper: Hyper,
+    splits: Splits,
+    params: CLIP,
+    interventions: ModelInterventions,
+    sets: tuple[str, ...],
+    split: bool = True,
 ) -> dict[str, jax.Array]:
     """The accuracies of one model on `sets`, each [] in 0..1, as `evaluate.evaluate` names them; seen pairs on a fixed sample."""
     task = static.world
     words = words_of(task, all_captions(task, task.captions(hyper)))
-    questions = task.questions(stream(hyper.seed, "evaluation"), splits, hyper, False)
+    questions = task.questions(rng_stream(hyper.seed, "evaluation"), splits, hyper, False)
     metrics = {}
     for name in sets:
         of_set, alone = words[slice(*questions[name].among)], words[: task.n_labels_total]
-        found = answer(static, hyper, params, gates, questions[name], of_set, alone, split)
+        found = answer(static, hyper, params, interventions, questions[name], of_set, alone, split)
         metrics |= {name + suffix: found[suffix] for suffix in suffixes(name)}
     return metrics
 
@@ -180,7 +179,14 @@ def others(task: Task, hyper: Hyper, labels: jax.Array) -> jax.Array:
 
 
 def answer(
-    static: Static, hyper: Hyper, params: CLIP, gates: Gates, asked: Questions, words: jax.Array, alone: jax.Array, split: bool
+    static: Static,
+    hyper: Hyper,
+    params: CLIP,
+    interventions: ModelInterventions,
+    asked: Questions,
+    words: jax.Array,
+    alone: jax.Array,
+    split: bool,
 ) -> dict[str, jax.Array]:
     """Accuracies of one set of images, by suffix; words [c, W] of the captions by number, `alone` [A, W] of those of one object."""
     counts = (asked.weight > 0)[None] & asked.holds  # [R, n]
@@ -191,12 +197,13 @@ def answer(
         return jnp.where(jnp.abs(own - other) <= TIE, 0.5, own > other)
 
     def one(images, true, wrong, labels):  # one image: slots [S], numbers [R] and [F, R], labels [k]
-        seen = prefix(static, params, gates, jax.tree.map(lambda x: x[:, None], images), split)
-        said = decode(static, hyper, params, gates, seen, words.shape[1], split)[0]
+        seen = prefix(static, params, interventions.vision, jax.tree.map(lambda x: x[:, None], images), split)
+        said = decode(static, hyper, params, interventions.text, seen, words.shape[1], split)[0]
         every, of_true = words[jnp.append(true, wrong)], words[true][None]  # [1, R, W]
         renamed = jnp.where(of_true == token(labels), token(others(static.world, hyper, labels)), of_true)  # [2, k, R, W]
         asked_of = jnp.concatenate([every, renamed.reshape(-1, words.shape[1])])
-        likely = log_likelihood(static, hyper, params, gates, jnp.repeat(seen, len(asked_of), 0), asked_of, split).sum(-1)
+        repeated = jnp.repeat(seen, len(asked_of), 0)
+        likely = log_likelihood(static, hyper, params, interventions.text, repeated, asked_of, split).sum(-1)
         own, other, of_renamed = jnp.split(likely, [len(true), len(every)])
         order = above(own, other.reshape(wrong.shape)).mean(0)
         is_other = (renamed != of_true[None]).any(-1)  # a caption of two of three labels keeps one

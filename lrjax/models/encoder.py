@@ -16,13 +16,26 @@ import numpy as np
 from flax import struct
 
 from lrjax.models import positions as places
-from lrjax.models.attention import EVERY, MLP, Block, LayerNorm, Trace, apply_mlp, attend, dropper, norm_scale, normalise, project
+from lrjax.models.attention import (
+    EVERY,
+    MLP,
+    Block,
+    BlockCache,
+    LayerNorm,
+    apply_mlp,
+    attend,
+    dropper,
+    norm_scale,
+    normalise,
+    project,
+)
+from lrjax.models.interventions import Interventions
 from lrjax.terms import GATES
 
 
 @struct.dataclass
 class Encoder:
-    """Parameters of a tower: E [v, d], P [p, d], blocks, W_proj [d, e] (None: the embedding is what the readout token holds); the
+    """Parameters: E [v, d], P [p, d], blocks, W_proj [d, e] (None: the embedding is what the readout token holds); the
     LayerNorm of the readout, where it has one.
     """
 
@@ -34,8 +47,8 @@ class Encoder:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-    """The static side of a tower. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model.
+class EncoderConfig:
+    """The static side of an encoder. d_head 0: d_model / n_heads. mlp_ratio 0: no MLP; otherwise its width over d_model.
     position_rows: how many rows P is trained with (0: one a position). n_repeats: how often the layers run, with the same weights.
     norm: `pre`, LayerNorm before attention, MLP and readout; `post`, after each residual (then the readout is of norm already).
     """
@@ -84,7 +97,7 @@ class Shape:
         return places.trained_rows(self.positions, self.position_rows or self.n_positions, has_cls=not self.causal)
 
 
-def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
+def init(key: jax.Array, shape: EncoderConfig, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
     """Initial values of SPEC: E, P normal of the given scales (each row from its own id), W uniform +-1/sqrt(d), biases 0.
 
     LayerNorm starts as 1 and 0, an MLP as uniform +-1/sqrt(fan-in).
@@ -122,7 +135,7 @@ def init(key: jax.Array, shape: Shape, e_scale: jax.Array, p_scale: jax.Array) -
     )
 
 
-def passes(params: Encoder, shape: Shape) -> tuple[Block, ...]:
+def passes(params: Encoder, shape: EncoderConfig) -> tuple[Block, ...]:
     """The blocks in the order in which they run, [depth]."""
     return params.blocks * shape.n_repeats
 
@@ -144,39 +157,36 @@ class Scales:
 
 
 @struct.dataclass
-class Pass:
-    """One sequence through an encoder: `embedding` [e]; `traces` of the blocks whose streams are split; `streams` [o, q, d] at the
+class EncoderOutput:
+    """One sequence through an encoder: `embedding` [e]; `caches` of the blocks whose origins are split; `residual_by_origin`
+    [o, q, d] at the
     end, before the readout's LayerNorm (what the last MLP wrote stands with origin B); and LayerNorm's `scales`.
     """
 
     embedding: jax.Array
-    traces: tuple[Trace, ...]
-    streams: jax.Array
+    caches: tuple[BlockCache, ...]
+    residual_by_origin: jax.Array
     scales: Scales
 
 
 def run(
     params: Encoder,
-    gates: jax.Array,
+    interventions: Interventions,
     ids: jax.Array,
-    shape: Shape,
+    shape: EncoderConfig,
     readout: int,
     *,
     split: bool = True,
-    rows: slice = EVERY,
-    frozen: Scales | None = None,
-    gated: jax.Array | None = None,
-    dropout_key: jax.Array | None = None,
-) -> Pass:
-    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E; gates [depth, h, 12]. See
-    `run_tokens`.
-    """
+    query_slice: slice = EVERY,
+) -> EncoderOutput:
+    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E. See `run_tokens`."""
     n_tokens, d_model = params.E.shape
-    as_they_are = params.blocks[0].norm is None and not shape.drops(dropout_key)  # rows of E and P, as the first block reads them
+    drops = shape.drops(interventions.dropout_key)
+    as_they_are = params.blocks[0].norm is None and not drops  # the first block reads rows of E and P as they are
     tabled = not split and ids.ndim == 1 and as_they_are and n_tokens <= d_model  # more would cost more
-    more = dict(split=split, rows=rows, frozen=frozen, gated=gated, dropout_key=dropout_key)
-    more["looked_up"] = look_up(params, ids) if tabled else ()
-    return run_tokens(params, gates, tokens_of(params, ids), shape, readout, **more)
+    looked_up = look_up(params, ids) if tabled else ()
+    tokens = tokens_of(params, ids)
+    return run_tokens(params, interventions, tokens, shape, readout, split=split, query_slice=query_slice, looked_up=looked_up)
 
 
 def look_up(params: Encoder, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -198,67 +208,83 @@ def tokens_of(params: Encoder, ids: jax.Array) -> jax.Array:
 
 
 def of_origin_E(tokens: jax.Array) -> jax.Array:
-    """Tokens [T, d] as streams [3, T, d] by origin."""
+    """Tokens [T, d] by origin [3, T, d]."""
     return jnp.pad(tokens[None], [(0, 2), (0, 0), (0, 0)])
 
 
-def scale_of(norm: LayerNorm | None, streams: jax.Array, given: jax.Array | None) -> jax.Array | None:
-    """The scale [t] of a LayerNorm, if there is one: the one given, or the streams' own."""
-    return None if norm is None else norm_scale(streams) if given is None else given
+def scale_of(norm: LayerNorm | None, residual: jax.Array, given: jax.Array | None) -> jax.Array | None:
+    """The scale [t] of a LayerNorm, if there is one: the one given, or the residual's own."""
+    return None if norm is None else norm_scale(residual) if given is None else given
+
+
+def given_scales(
+    params: Encoder, interventions: Interventions, tokens: jax.Array, shape: EncoderConfig, readout: int, query_slice: slice
+) -> Scales | None:
+    """LayerNorm's scales in place of the sequence's own: those under `norm_gates`, or those that are frozen. None: its own."""
+    if interventions.norm_gates is None:
+        return interventions.frozen_norm_scale
+    under = interventions.replace(gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
+    return run_tokens(params, under, tokens, shape, readout, query_slice=query_slice).scales
 
 
 def run_tokens(
     params: Encoder,
-    gates: jax.Array,
+    interventions: Interventions,
     tokens: jax.Array,
-    shape: Shape,
+    shape: EncoderConfig,
     readout: int,
     *,
     split: bool = True,
-    rows: slice = EVERY,
-    frozen: Scales | None = None,
-    gated: jax.Array | None = None,
+    query_slice: slice = EVERY,
     looked_up: Sequence[jax.Array] = (),
-    dropout_key: jax.Array | None = None,
-) -> Pass:
-    """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin; gates [depth, h, 12].
+) -> EncoderOutput:
+    """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin.
 
     With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
     merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
-    it, and gates beyond are not read. `rows`: which of the last block are computed, the readout among them. `frozen`: LayerNorm's
-    scales, in place of the stream's own. `gated` [q, t]: where gates act (see `positions.Geometry`). `looked_up`: see `look_up`.
-    `dropout_key`: what this sequence's dropout is drawn from, in training (None: there is none).
+    it, and gates beyond are not read. `query_slice`: which of the last block are computed, the readout among them. `looked_up`: see
+    `look_up`. Raises ValueError if a row of scores is to be shifted, which `lookup_tables` alone does.
     """
+    if interventions.score_shift is not None:
+        raise ValueError("a row of scores can be shifted in a one-block encoder only")
+    gates = shape.unit_gates() if interventions.gates is None else interventions.gates
+    frozen, dropout_key = given_scales(params, interventions, tokens, shape, readout, query_slice), interventions.dropout_key
     T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
-    drop = dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model) if drops else lambda site, x, rows=EVERY: x
-    streams = of_origin_E(tokens) if tokens.ndim == 2 else tokens
-    streams = streams.at[1].add(params.P[:T])
-    streams = drop(0, streams if split else streams.sum(0, keepdims=True))
-    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gated=gated)
-    traces, attention, mlps = [], [], []
+    drop = (
+        dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model)
+        if drops
+        else lambda site, x, query_slice=EVERY: x
+    )
+    residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens
+    residual = residual.at[1].add(params.P[:T])
+    residual = drop(0, residual if split else residual.sum(0, keepdims=True))
+    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gate_mask=interventions.gate_mask)
+    caches, attention, mlps = [], [], []
     for layer, block in enumerate(passes(params, shape)):
-        wanted, given = rows if layer == last else EVERY, looked_up if layer == 0 else ()
+        wanted, given = query_slice if layer == last else EVERY, looked_up if layer == 0 else ()
         of_attention, of_mlp = (None, None) if frozen is None else (frozen.attention[layer], frozen.mlp[layer])
-        scale = scale_of(block.norm, streams, of_attention)
-        dropped = partial(drop, 1 + 2 * layer, rows=wanted) if drops else None
-        streams, trace = attend(block, gates[layer], streams, geometry.of_queries(wanted), wanted, scale, given, dropped)
-        attention.append(scale_of(block.after, streams, of_attention) if block.norm is None else scale)
-        streams = normalise(block.after, streams, attention[-1])
-        mlps.append(scale_of(block.mlp_norm, streams, of_mlp))
+        scale = scale_of(block.norm, residual, of_attention)
+        dropped = partial(drop, 1 + 2 * layer, query_slice=wanted) if drops else None
+        residual, trace = attend(block, gates[layer], residual, geometry.of_queries(wanted), wanted, scale, given, dropped)
+        attention.append(scale_of(block.after, residual, of_attention) if block.norm is None else scale)
+        residual = normalise(block.after, residual, attention[-1])
+        mlps.append(scale_of(block.mlp_norm, residual, of_mlp))
         if block.mlp is not None:
-            written = drop(2 + 2 * layer, apply_mlp(block, streams.sum(0), mlps[-1]), wanted)
-            streams = streams.at[-1].add(written)
-            streams = streams if layer == last else streams.sum(0, keepdims=True)
-            mlps[-1] = scale_of(block.mlp_after, streams, of_mlp) if block.mlp_norm is None else mlps[-1]
-            streams = normalise(block.mlp_after, streams, mlps[-1])
+            written = drop(2 + 2 * layer, apply_mlp(block, residual.sum(0), mlps[-1]), wanted)
+            residual = residual.at[-1].add(written)
+            residual = residual if layer == last else residual.sum(0, keepdims=True)
+            mlps[-1] = scale_of(block.mlp_after, residual, of_mlp) if block.mlp_norm is None else mlps[-1]
+            residual = normalise(block.mlp_after, residual, mlps[-1])
             trace = trace and trace.replace(mlp=written)
-        traces.append(trace)
-    x = streams.sum(0)[None, readout - rows.indices(T)[0]]
+        caches.append(trace)
+    x = residual.sum(0)[None, readout - query_slice.indices(T)[0]]
     at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
-    embedding = unit(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
-    return Pass(embedding, tuple(t for t in traces if t is not None), streams, Scales(tuple(attention), tuple(mlps), at_readout))
+    embedding = l2_normalize(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
+    return EncoderOutput(
+        embedding, tuple(t for t in caches if t is not None), residual, Scales(tuple(attention), tuple(mlps), at_readout)
+    )
 
 
-def unit(x: jax.Array) -> jax.Array:
+def l2_normalize(x: jax.Array) -> jax.Array:
     """x over its L2 norm along the last axis."""
     return x * jax.lax.rsqrt((x * x).sum(-1, keepdims=True))

@@ -8,12 +8,20 @@ have a head, in one program: alone such a model has none). Of tasks whose object
 Axes: A labels, e d_embed, p places of an image, S objects, n images.
 """
 
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from lrjax.data.scenes import Slots
-from lrjax.data.tasks.base import Task
+from lrjax.config import Hyper, Static
+from lrjax.data.scenes import TokenEdits
+from lrjax.data.tasks.base import Batch, Questions, Task
+
+if TYPE_CHECKING:
+    from lrjax.models.clip import CLIP
 
 TOLD = ("_place", "_order_told")  # suffixes of what `told` finds
 
@@ -40,7 +48,7 @@ def logits(head: Head, embeddings: jax.Array, label: jax.Array) -> jax.Array:
     return (embeddings @ head.M * head.U[label]) @ head.V.T
 
 
-def loss(task: Task, head: Head, embeddings: jax.Array, images: Slots) -> jax.Array:
+def loss(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits) -> jax.Array:
     """The mean cross-entropy of the places of the objects that images [S, n] show."""
     there = images.tokens >= 0
     label, place = images.tokens - task.n_first, images.positions - 1
@@ -49,7 +57,7 @@ def loss(task: Task, head: Head, embeddings: jax.Array, images: Slots) -> jax.Ar
     return -jnp.where(there, right, 0).sum() / there.sum()
 
 
-def told(task: Task, head: Head, embeddings: jax.Array, images: Slots, weight: jax.Array) -> dict[str, jax.Array]:
+def told(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits, weight: jax.Array) -> dict[str, jax.Array]:
     """What the head knows of images [S, n], of weight [n], that show all S objects: `place`, the share of objects whose likeliest
     place is right, and `order_told`, the share of pairs of objects whose likeliest places are in the right order (a tie counts
     1/2).
@@ -62,3 +70,34 @@ def told(task: Task, head: Head, embeddings: jax.Array, images: Slots, weight: j
     order = [jnp.sign(found[b] - found[a]) * jnp.sign(place[b] - place[a]) for a in range(S) for b in range(a + 1, S)]
     known = {"_place": mean((found == place).mean(0)), "_order_told": (1 + mean(jnp.stack(order).mean(0))) / 2}
     return {name: jnp.where(finite, known[name], jnp.nan) for name in TOLD}
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalizationHead:
+    """The head as an auxiliary objective of a model that embeds images."""
+
+    def parameters(self, static: Static, key: jax.Array) -> dict[str, Head]:
+        """Initial values of the field of `CLIP` that is the head's."""
+        return {"places": init(key, static.world, static.d_embed)}
+
+    def added_to(
+        self, loss_of_pairs: jax.Array, task: Task, hyper: Hyper, params: "CLIP", images: jax.Array, batch: Batch
+    ) -> jax.Array:
+        """The loss of the batch with that of the head, each with its weight; images [B, e] are the embeddings of the batch's."""
+        weight = hyper.supervision
+        seen = weight * images + (1 - weight) * jax.lax.stop_gradient(images)
+        where = loss(task, params.places, seen, batch.images)
+        # the head always learns in full, so that at weight 0 it probes a model that never hears of it
+        return hyper.contrastive * loss_of_pairs + where - (1 - weight) * jax.lax.stop_gradient(where)
+
+    def metrics(
+        self, name: str, task: Task, params: "CLIP", embed: Callable[[TokenEdits], jax.Array], asked: Questions
+    ) -> dict[str, jax.Array]:
+        """What the head knows of the images of the evaluation set `name`, by suffix; nothing of images of one object."""
+        if not self.suffixes(name):
+            return {}
+        return told(task, params.places, embed(asked.images), asked.images, asked.weight)
+
+    def suffixes(self, name: str) -> tuple[str, ...]:
+        """The suffixes of `metrics` of the evaluation set `name`."""
+        return () if name == "single" else TOLD

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax.data.scenes import FIRST_SLOT_TOKEN, Form, Slots, fill
-from lrjax.models import positions as places
-from lrjax.models.attention import NORM_EPS, Block, apply_mlp, gated_queries, key_bias, key_origins, normalise, project
-from lrjax.models.encoder import Encoder, Shape, projected, run, unit
-from lrjax.terms import GATES, VALUE_GRID
+from lrjax.data.scenes import FIRST_SLOT_TOKEN, SequenceTemplate, TokenEdits, render
+from lrjax.models.attention import NORM_EPS, Block, apply_mlp, normalise
+from lrjax.models.encoder import Encoder, EncoderConfig, l2_normalize, projected, run
+from lrjax.models.interventions import Interventions
+from lrjax.models.qk_scores import qk_scores
+from lrjax.terms import VALUE_GRID
 
 
 @struct.dataclass
@@ -50,7 +51,7 @@ def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Ar
     return E * gamma, P * gamma, norm.beta, jax.lax.rsqrt(variance + NORM_EPS)
 
 
-def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Form, ...]) -> tuple[Tables, ...]:
+def make_tables(params: Encoder, gates: jax.Array, shape: EncoderConfig, forms: tuple[SequenceTemplate, ...]) -> tuple[Tables, ...]:
     """Contract the one block of `params`; gates [1, h, 12]. One set of tables a form: they differ in query, not in values."""
     (block,), gate = params.blocks, gates[0]
     E, P, B, scale = first_rows(params)
@@ -61,7 +62,7 @@ def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Fo
     b_V = block.b_V if block.norm is None else block.b_V + jnp.einsum("d,dhk->hk", B, block.W_V)
     bias = block.b_O + jnp.einsum("hk,hkd->d", b_V * VB, block.W_O)
 
-    def tables(form: Form) -> Tables:
+    def tables(form: SequenceTemplate) -> Tables:
         token_scores, position_scores = readout_tables(block, gate, shape, form, E, P, B, scale)
         return Tables(
             token_scores=token_scores,
@@ -75,28 +76,19 @@ def make_tables(params: Encoder, gates: jax.Array, shape: Shape, forms: tuple[Fo
     return tuple(tables(form) for form in forms)
 
 
-def readout_tables(block: Block, gate: jax.Array, shape: Shape, form: Form, E, P, B, scale) -> tuple[jax.Array, jax.Array]:
+def readout_tables(
+    block: Block, gate: jax.Array, shape: EncoderConfig, form: SequenceTemplate, E, P, B, scale
+) -> tuple[jax.Array, jax.Array]:
     """token_scores [h, v, 1 or p] and position_scores [h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`."""
     at = form.template[form.readout], form.readout
     geometry = shape.geometry(jnp.array([form.readout]), jnp.arange(len(P)))
     own = jnp.stack([E[at[0]], P[at[1]]]) if scale is None else jnp.stack([E[at[0]], P[at[1]]]) * scale[at]
-    query = project(jnp.concatenate([own, B[None]])[:, None], block.W_Q, block.b_Q)
-    query = gated_queries(query, gate, key_origins(block, geometry))  # [c, 1, h, k]
-    if geometry.angles_t is not None:
-        query = places.rotate(query, geometry.angles_q - geometry.angles_t)  # [c, p, h, k]: turned against each key
-    # one head's query beside zeros for the others: so W_K is read as it lies, which costs less than turning it head by head
-    apart = jnp.einsum("cqhk,hg->cqhgk", query, np.eye(shape.n_heads, dtype=np.float32))
-    back = jnp.einsum("cqhgk,dgk->chqd", apart, block.W_K)
-    token_scores = jnp.einsum("hqd,vd->hvq", back[0], E)
-    position_scores = jnp.einsum("hqd,pd->hqp", back[1], P)
-    position_scores = position_scores[:, 0] if query.shape[1] == 1 else jnp.diagonal(position_scores, axis1=1, axis2=2)
+    queries = jnp.concatenate([own, B[None]])[:, None]
+    token_scores, position_scores, added = qk_scores(block, gate, queries, (E, P, B), geometry)
+    position_scores = position_scores[:, 0]
     if scale is not None:
         token_scores, position_scores = (token_scores + position_scores[:, None]) * scale[None], jnp.zeros_like(position_scores)
-    if (b_K := key_bias(block, geometry)) is not None:
-        position_scores += back[2] @ B + jnp.einsum("qhk,hk->hq", query[2], b_K)
-    if geometry.bias is not None:
-        position_scores += geometry.bias[:, 0] * gate[:, GATES.index("PP"), None]
-    return token_scores, position_scores
+    return token_scores, position_scores if added is None else position_scores + added[:, 0]
 
 
 MANY_TOKENS = 500  # slots x tokens beyond which these are looked up by number: 2.6 times as fast at 18 x 274 on a CPU
@@ -126,7 +118,7 @@ def by_number(v: int):
     return take, put
 
 
-def read_tables(tables: Tables, form: Form, slots: Slots, *, causal: bool) -> jax.Array:
+def read_tables(tables: Tables, form: SequenceTemplate, slots: TokenEdits, *, causal: bool) -> jax.Array:
     """A batch of sequences to the values [b, h, k] that their readout token gathers, from the slots [S, b] alone.
 
     A form's template is tabled along with its positions, and a slot is a *change* of token: it changes a score, and what attention
@@ -176,31 +168,25 @@ def finish(params: Encoder, gathered: jax.Array, constant: jax.Array) -> jax.Arr
     after = lambda norm, x: x if norm is None else normalise(norm, x[None])[0]
     x = after(block.after, constant + jnp.einsum("bhk,hkd->bd", gathered, block.W_O))
     x = x if block.mlp is None else after(block.mlp_after, x + apply_mlp(block, x))
-    return unit(projected(params, normalise(params.norm, x[None])[0]))
+    return l2_normalize(projected(params, normalise(params.norm, x[None])[0]))
 
 
 def encode(
     params: Encoder,
-    gates: jax.Array,
-    batches: tuple[tuple[Form, Slots], ...],
-    shape: Shape,
+    interventions: Interventions,
+    batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
+    shape: EncoderConfig,
     *,
     split: bool = True,
-    shift: jax.Array | None = None,
-    frozen_at: jax.Array | None = None,
-    dropout_key: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
-    """Embeddings of batches of sequences, each a form and its slots [S, ...] -> [..., e]: by tables if there is one block.
+    """Embeddings of batches of sequences, each a form and its slots [S, ...] -> [..., e]: by tables where `is_tabled` says so.
 
-    shift [h, p], of one block only, is added to the readout row of scores. frozen_at: gates [depth, h, 12] under which LayerNorm's
-    scales are taken, in place of those under `gates`. dropout_key: in training, what each sequence's own dropout is drawn from.
+    Each sequence has a dropout of its own, drawn from the key of `interventions` and the number of the sequence.
     """
-    scaled = params.blocks[0].norm is not None and any(form.adds for form, _ in batches)  # the scale of a sum is in no table
-    drops = shape.drops(dropout_key)  # then a token is another in every sequence
-    if shape.depth > 1 or scaled or drops or (frozen_at is not None and shape.layer_norm):
-        if shift is not None:
-            raise ValueError("a row of scores can be shifted in a one-block encoder only")
-        return encode_sequences(params, gates, batches, shape, split, frozen_at, dropout_key if drops else None)
+    if not is_tabled(params, interventions, batches, shape):
+        return encode_sequences(params, interventions, batches, shape, split)
+    gates = shape.unit_gates() if interventions.gates is None else interventions.gates
+    shift = interventions.score_shift
     gathered, constants = [], []
     forms = tuple(form for form, _ in batches)
     for tables, (form, slots) in zip(make_tables(params, gates, shape, forms), batches, strict=True):
@@ -215,29 +201,40 @@ def encode(
     return tuple(x.reshape(*slots.tokens.shape[1:], -1) for x, (_, slots) in zip(parts, batches, strict=True))
 
 
+def is_tabled(
+    params: Encoder, interventions: Interventions, batches: tuple[tuple[SequenceTemplate, TokenEdits], ...], shape: EncoderConfig
+) -> bool:
+    """Whether tables compute what the definition does: of one block, whose tokens are the same in every sequence."""
+    if shape.depth > 1 or shape.drops(interventions.dropout_key) or interventions.gate_mask is not None:
+        return False
+    if params.blocks[0].norm is not None and any(form.adds for form, _ in batches):
+        return False  # the scale of a sum of tokens is in no table
+    frozen = interventions.norm_gates is not None or interventions.frozen_norm_scale is not None
+    return not (frozen and shape.layer_norm)
+
+
 def encode_sequences(
     params: Encoder,
-    gates: jax.Array,
-    batches: tuple[tuple[Form, Slots], ...],
-    shape: Shape,
+    interventions: Interventions,
+    batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
+    shape: EncoderConfig,
     split: bool,
-    frozen_at: jax.Array | None,
-    dropout_key: jax.Array | None,
 ) -> tuple[jax.Array, ...]:
     """`encode` by the definition, sequence by sequence."""
+    dropout_key = interventions.dropout_key if shape.drops(interventions.dropout_key) else None
 
     def one(form, ids, *number):
-        at = shape, form.readout
-        only = slice(form.readout, form.readout + 1)
-        given = None if frozen_at is None else run(params, frozen_at, ids, *at, rows=only).scales
         key = jax.random.fold_in(dropout_key, *number) if number else None
-        return run(params, gates, ids, *at, split=split, rows=only, frozen=given, dropout_key=key).embedding
+        only = slice(form.readout, form.readout + 1)
+        return run(
+            params, interventions.replace(dropout_key=key), ids, shape, form.readout, split=split, query_slice=only
+        ).embedding
 
     embeddings, first = [], 0
     for form, slots in batches:
         shaped = slots.tokens.shape[1:]
         numbers = () if dropout_key is None else (first + jnp.arange(math.prod(shaped)).reshape(shaped),)
         signature = ("(t,c)" if form.adds else "(t)") + ",()" * len(numbers) + "->(e)"
-        embeddings.append(jnp.vectorize(partial(one, form), signature=signature)(fill(form, slots), *numbers))
+        embeddings.append(jnp.vectorize(partial(one, form), signature=signature)(render(form, slots), *numbers))
         first += math.prod(shaped)
     return tuple(embeddings)

@@ -1,5 +1,8 @@
 """CLIP's loss, a symmetric cross-entropy over the cosine similarities of a batch, and SigLIP's, a sigmoid for every pair."""
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -53,3 +56,30 @@ def sigmoid_loss(
         hard = jax.nn.softplus(logit((images[len(images) - len(wrong) :] * wrong).sum(-1)))
         total += jnp.sum(hard, where=has_wrong)
     return total / len(images)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairLoss:
+    """A loss of pairs by its function, and the initial value of the bias that it learns beside the logit scale, if it learns one.
+
+    Attributes:
+        of: `contrastive_loss`, `sigmoid_loss`, or a function with the arguments of one of them.
+        starts_at: From batch_size to the initial bias []. None: there is no bias.
+    """
+
+    of: Callable[..., jax.Array]
+    starts_at: Callable[[int], jax.Array] | None = None
+
+    def initial_bias(self, batch_size: int) -> jax.Array | None:
+        """The bias before training, None if there is none."""
+        return None if self.starts_at is None else self.starts_at(batch_size)
+
+    def __call__(self, images: jax.Array, captions: jax.Array, log_scale: jax.Array, bias: jax.Array | None, *rest) -> jax.Array:
+        """The loss [], with the arguments of `sigmoid_loss`; bias None where there is none."""
+        learned = (log_scale,) if bias is None else (log_scale, bias)
+        return self.of(images, captions, *learned, *rest)
+
+
+SOFTMAX = PairLoss(contrastive_loss)
+SIGMOID = PairLoss(sigmoid_loss, lambda batch_size: -jnp.log(batch_size - 1.0))  # so many pairs do not belong together
+PAIR_LOSSES = {"softmax": SOFTMAX, "sigmoid": SIGMOID}

@@ -32,13 +32,16 @@ class Geometry:
     bias: jax.Array | None = None
     angles_q: jax.Array | None = None
     angles_t: jax.Array | None = None
-    gated: jax.Array | None = None
+    gate_mask: jax.Array | None = None
 
-    def of_queries(self, rows: slice) -> "Geometry":
+    def of_queries(self, query_slice: slice) -> "Geometry":
         """The same for some query rows alone."""
-        cut = lambda x, axis: None if x is None else x[(slice(None),) * axis + (rows,)]
+        cut = lambda x, axis: None if x is None else x[(slice(None),) * axis + (query_slice,)]
         return self.replace(
-            allowed=self.allowed[rows], bias=cut(self.bias, 1), angles_q=cut(self.angles_q, 0), gated=cut(self.gated, 0)
+            allowed=self.allowed[query_slice],
+            bias=cut(self.bias, 1),
+            angles_q=cut(self.angles_q, 0),
+            gate_mask=cut(self.gate_mask, 0),
         )
 
 

@@ -31,8 +31,9 @@ import dataclasses
 
 from lrjax.config import Static
 from lrjax.data.scenes import EMPTY, SINGLE_CAPTION
-from lrjax.models.clip import shapes
-from lrjax.models.encoder import Shape
+from lrjax.models import objectives
+from lrjax.models.clip import encoder_configs
+from lrjax.models.encoder import EncoderConfig
 
 FLOAT = 4  # bytes
 ADAMW_FLOPS, ADAMW_FLOATS = 16, 7  # per parameter
@@ -65,27 +66,27 @@ def pointwise(size: int, flops: int, floats: int) -> Count:
 def lrjax_counts(static: Static) -> dict[str, Count]:
     """The parts of a step of lrjax's program; a tower of several blocks, or with dropout, is counted as dense."""
     half, parts = static.batch_size // 2, {}
-    towers = shapes(static)
+    encoders = encoder_configs(static)
     task = static.world
     images = ((static.batch_size, len(task.image.template), task.n_slots),)
     captions = ((static.n_labels_total, SINGLE_CAPTION.readout + 1, 1),)
     captions += tuple((half // len(task.said), form.readout + 1, form.template.count(EMPTY)) for form in task.said)
     for name, reads in (("vision", images), ("text", captions)):
-        if towers[name].depth > 1 or static.dropout or static.objective != "contrastive":
-            _both_ways(parts, f"{name} dense", dense_tower(towers[name], static.batch_size))
+        if encoders[name].depth > 1 or static.dropout or objectives.of(static).full_sequences:
+            _both_ways(parts, f"{name} dense", dense_encoder(encoders[name], static.batch_size))
         else:
-            _both_ways(parts, f"{name} tables", tables(towers[name], forms=len(reads)))
-            _both_ways(parts, f"{name} reading", sum((reading(towers[name], *read) for read in reads), Count()))
-            if towers[name].mlp_ratio:
-                _both_ways(parts, f"{name} MLP", sum((mlp(towers[name], n) for n, *_ in reads), Count()))
+            _both_ways(parts, f"{name} tables", tables(encoders[name], forms=len(reads)))
+            _both_ways(parts, f"{name} reading", sum((reading(encoders[name], *read) for read in reads), Count()))
+            if encoders[name].mlp_ratio:
+                _both_ways(parts, f"{name} MLP", sum((mlp(encoders[name], n) for n, *_ in reads), Count()))
     return parts | contrastive(static) | {"AdamW": adamw(static)}
 
 
 def dense_counts(static: Static) -> dict[str, Count]:
     """The parts of a step of the dense baseline, in JAX or in PyTorch."""
     parts: dict[str, Count] = {}
-    for name, shape in shapes(static).items():
-        _both_ways(parts, f"{name} dense", dense_tower(shape, static.batch_size))
+    for name, shape in encoder_configs(static).items():
+        _both_ways(parts, f"{name} dense", dense_encoder(shape, static.batch_size))
     return parts | contrastive(static) | {"AdamW": adamw(static)}
 
 
@@ -94,7 +95,7 @@ def total(parts: dict[str, Count]) -> Count:
     return sum(parts.values(), Count())
 
 
-def tables(shape: Shape, forms: int) -> Count:
+def tables(shape: EncoderConfig, forms: int) -> Count:
     """Contracting one block to the tables of `forms` readout tokens, forward."""
     h, d, e, rows = shape.n_heads, shape.d_model, shape.d_embed, shape.n_tokens + shape.n_positions
     k = shape.k
@@ -104,14 +105,14 @@ def tables(shape: Shape, forms: int) -> Count:
     return values + (query + projection(shape, 1)) * forms
 
 
-def reading(shape: Shape, n: int, T: int, S: int) -> Count:
+def reading(shape: EncoderConfig, n: int, T: int, S: int) -> Count:
     """n sequences of T tokens, S of them slots, to unit embeddings, forward."""
     scores = pointwise(n * shape.n_heads * T, flops=5 + 1, floats=1)
     weighted = contraction(n, shape.n_heads * (T + S), shape.d_embed)
     return scores + weighted + pointwise(n * shape.d_embed, flops=3, floats=2)
 
 
-def dense_tower(shape: Shape, n: int) -> Count:
+def dense_encoder(shape: EncoderConfig, n: int) -> Count:
     """n full sequences through every block to unit embeddings, forward."""
     h, d, k, T = shape.n_heads, shape.d_model, shape.k, shape.n_positions
     block = contraction(n * T, d, h * k) * 4 + contraction(T, k, T, batch=n * h) * 2 + pointwise(n * h * T * T, flops=5, floats=2)
@@ -122,12 +123,12 @@ def dense_tower(shape: Shape, n: int) -> Count:
     return block * shape.depth + dropped + projection(shape, n) + pointwise(n * shape.d_embed, flops=3, floats=2)
 
 
-def projection(shape: Shape, n: int) -> Count:
+def projection(shape: EncoderConfig, n: int) -> Count:
     """n readout tokens to embeddings, forward; nothing where the embedding is what the token holds."""
     return contraction(n, shape.d_model, shape.d_embed) if shape.projects else Count()
 
 
-def mlp(shape: Shape, n: int) -> Count:
+def mlp(shape: EncoderConfig, n: int) -> Count:
     """n tokens through one block's MLP, forward; GELU counts 8."""
     d, m = shape.d_model, shape.mlp_ratio * shape.d_model
     return contraction(n, d, m) + contraction(n, m, d) + pointwise(n * m, flops=8, floats=2) if m else Count()
@@ -152,13 +153,13 @@ def n_parameters(static: Static) -> int:
     logit scale.
     """
 
-    def tower(s: Shape) -> int:
+    def encoder_params(s: EncoderConfig) -> int:
         d, hk, m = s.d_model, s.n_heads * s.k, s.mlp_ratio * s.d_model
         norms = ((s.norm == "pre") + s.n_layers * (2 if m else 1)) * 2 * d if s.layer_norm else 0
         blocks = s.n_layers * (4 * d * hk + 3 * hk + d + (2 * d * m + m + d if m else 0))
         return (s.n_tokens + s.n_positions + s.projects * s.d_embed) * d + blocks + norms
 
-    return sum(map(tower, shapes(static).values())) + 1
+    return sum(map(encoder_params, encoder_configs(static).values())) + 1
 
 
 def _both_ways(parts: dict[str, Count], name: str, forward: Count) -> None:

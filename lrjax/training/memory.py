@@ -6,8 +6,9 @@ from functools import partial
 import jax
 
 from lrjax import devices, surroundings
-from lrjax.config import Model, Static, Sweep, depths, make_hyper, make_static
-from lrjax.models.clip import model_splits, n_parameters, shaped
+from lrjax.config import Model, Static, Sweep, make_hyper, make_static
+from lrjax.models import objectives
+from lrjax.models.clip import model_splits, n_parameters, param_shapes
 from lrjax.training import flops
 from lrjax.training.programs import Program
 
@@ -37,18 +38,10 @@ def chunk_steps(program: Program) -> int:
 
 @surroundings.pinned()
 def bytes_of_model(model: Model) -> int:
-    """Memory of one model in training, counted: parameters, gradient, optimiser state and a copy of all; activations kept for the
-    backward pass (the B x B logits, embeddings, attention mass over table rows, slot by slot; full sequences beyond the first
-    layer, under dropout and in a reader); splits.
+    """Memory of one model in training, counted: parameters, gradient, optimiser state and a copy of all; the activations that its
+    objective keeps for the backward pass; splits.
     """
     static = make_static([model])
     splits = jax.tree.leaves(jax.eval_shape(partial(model_splits, static), make_hyper(model)))
-    B, d, h, task, reads = model.batch_size, model.d_model, model.n_heads, static.world, model.objective != "contrastive"
-    seen, said = len(task.image.template), task.caption_length
-    rows = task.n_tokens + seen + said + 1
-    activations = 6 * B**2 + 16 * B * model.d_embed + (4 + 2 * task.n_slots) * B * h * rows
-    dense = zip(depths(model).values(), (seen, said + reads * seen), strict=True)
-    for layers, length in dense:
-        layers -= not (reads or model.dropout)
-        activations += layers * B * length * (3 * (8 * d + 4 * h * length) + 4 * model.mlp_ratio * d)
-    return 4 * (6 * n_parameters(shaped(model)) + activations) + sum(x.size * x.dtype.itemsize for x in splits)
+    activations = objectives.of(static).activations(static)
+    return 4 * (6 * n_parameters(param_shapes(model)) + activations) + sum(x.size * x.dtype.itemsize for x in splits)

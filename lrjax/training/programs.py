@@ -21,6 +21,7 @@ from lrjax.config import STATIC, Hyper, Static, Sweep, make_hyper, make_static
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, as_read, model_splits
+from lrjax.models.interventions import ModelInterventions
 from lrjax.training.retrieval import evaluate
 from lrjax.training.step import TrainState, init_state, train_steps
 
@@ -144,7 +145,7 @@ def evaluate_program(
         hyper, splits, params = args
         params = as_read(hyper, params)
         gates = hyper.gates.at(step)
-        metrics = evaluate(static, hyper, splits, params, gates, exhaustive, split=static.gated)
+        metrics = evaluate(static, hyper, splits, params, ModelInterventions.of_gates(gates), exhaustive, split=static.gated)
         for measure in measures:
             metrics |= measure(static, hyper, splits, params, gates)
         return metrics

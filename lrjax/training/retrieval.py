@@ -17,34 +17,24 @@ Axes: n images, c captions, R captions that an image may have, F ways to get one
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import Questions, all_captions
-from lrjax.gates import Gates
-from lrjax.models import decoder, localization_head
-from lrjax.models.clip import CLIP, embed_captions, embed_images, stream
+from lrjax.models import objectives
+from lrjax.models.clip import CLIP
+from lrjax.models.interventions import ModelInterventions
+from lrjax.models.retrieval import SETS, SUFFIXES
 from lrjax.stats import ACCURACY, Table
 
-SETS = ("single", "seen_pair", "unseen_pair")
-_PAIRS = ("", "_in_set", "_order", "_label_set", "_label_set_in_set", "_labels", "_t2i", "_order_t2i", "_label_set_t2i")
-_SUFFIXES = {"single": ("", "_in_set", "_t2i"), "seen_pair": _PAIRS, "unseen_pair": _PAIRS}
 METRICS = tuple(
-    name + suffix
-    for to_image in (False, True)
-    for name in SETS
-    for suffix in _SUFFIXES[name]
-    if suffix.endswith("_t2i") == to_image
+    name + suffix for to_image in (False, True) for name in SETS for suffix in SUFFIXES[name] if suffix.endswith("_t2i") == to_image
 )
 MEASURES = {
     "unseen_pair_order": "order",
     "unseen_pair": "top-1",
     "unseen_pair_label_set": "label set",
 }  # of unseen pairs, as people read them
-BLOCK = 2**22  # similarities held at a time
-TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of unit vectors is a tenth of it
 
 
 def ends(column: str) -> tuple[float, float] | None:
@@ -70,165 +60,22 @@ def evaluate(
     hyper: Hyper,
     splits: Splits,
     params: CLIP,
-    gates: Gates,
+    interventions: ModelInterventions,
     exhaustive: bool,
     sets: tuple[str, ...] | None = None,
     split: bool = True,
-    frozen_at: Gates | None = None,
 ) -> dict[str, jax.Array]:
-    """The METRICS of one model on `sets`, each [] in 0..1. `exhaustive`: seen_pair on all its images rather than a fixed sample.
+    """The metrics of one model on `sets` (None: those of its task), each [] in 0..1, as its objective measures them.
 
-    split False: all gates are 1, so streams need not be told apart (`encoder.run`). frozen_at: the gates under which LayerNorm's
-    scales are taken.
+    exhaustive: seen_pair on all its images rather than a fixed sample. split False: all gates are 1, so origins need not be told
+    apart (`encoder.run_tokens`).
     """
+    asked = sets or static.world.SETS
     with jax.default_matmul_precision(static.matmul_precision):
-        task = static.world
-        if static.objective != "contrastive":
-            return decoder.evaluate(static, hyper, splits, params, gates, sets or task.SETS, split)
-        asked = task.captions(hyper)
-        captions = jnp.concatenate(embed_captions(static, params, gates, all_captions(task, asked), split, frozen_at))
-        questions = task.questions(stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
-        embed = lambda images: embed_images(static, params, gates, images, split, frozen_at)
-        metrics = {}
-        for name in sets or task.SETS:
-            among, images = slice(*questions[name].among), questions[name].images
-            exists, names = asked.exists[among], asked.names[:, among]
-            in_set = exists & task.of_set(name, names)
-            apart = task.apart(name) if name != "single" else (), task.WRONG.get(name, ())
-            found = retrieve(captions[among], exists, in_set, names, questions[name], embed, *apart)
-            if static.supervised and name != "single":
-                found |= localization_head.told(task, params.places, embed(images), images, questions[name].weight)
-            metrics |= {name + suffix: found[suffix] for suffix in suffixes(static, name)}
-        return metrics
-
-
-def suffixes(static: Static, name: str) -> tuple[str, ...]:
-    """The suffixes of the metrics of one set."""
-    if static.objective != "contrastive":
-        return decoder.suffixes(name)
-    if name == "single":
-        return _SUFFIXES[name]
-    apart = (*static.world.apart(name), *static.world.WRONG.get(name, ()))
-    told = localization_head.TOLD if static.supervised else ()
-    return (*_PAIRS, *(f"_order_{one}" for one in apart), *told)
+        return objectives.of(static).evaluate(static, hyper, splits, params, interventions, exhaustive, asked, split)
 
 
 def metric_names(static: Static, sets: tuple[str, ...]) -> list[str]:
     """The metrics of `evaluate` on `sets`."""
-    return [name + suffix for name in sets for suffix in suffixes(static, name)]
-
-
-def retrieve(
-    captions: jax.Array,
-    exists: jax.Array,
-    in_set: jax.Array,
-    names: jax.Array,
-    asked: Questions,
-    embed,
-    words: tuple[str, ...] = (),
-    ways: tuple[str, ...] = (),
-) -> dict[str, jax.Array]:
-    """Retrieval metrics of one set of images, both directions, by suffix: "", "_order", "_label_set", "_labels", "_t2i" ...
-
-    captions [c, e] unit embeddings, exists [c], which of those that exist are the set's own [c], the labels that they name [k, c];
-    embed: slots -> unit embeddings. `words` and `ways`: names of the R captions of an image, and of the F ways to get one wrong,
-    to tell apart the order of each.
-    """
-    weight, true = asked.weight, asked.true
-    of_all, of_set, named, best_image, ties_image, own, wrong, mirrored = _compare(captions, exists, in_set, names, asked, embed)
-
-    def share(hits, caption):  # of a caption's best images, the share that is among `hits` [R, n] of that caption
-        return (jnp.zeros(len(captions)).at[caption].add(hits) / jnp.maximum(ties_image, 1))[true]
-
-    counts = (weight > 0)[None] & asked.holds & exists[true]  # [R, n]
-
-    def mean(credit, of=None):  # [R, n] or [n], over all captions or some; a model that is not a number has no accuracy
-        weights = weight[None] * counts if credit.ndim == 2 else weight
-        weights = weights if of is None else weights * jnp.array(of)[:, None]
-        value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
-        return jnp.where(jnp.isfinite(jnp.where(counts, own, 0)).all(), value, jnp.nan)
-
-    differs = asked.wrong != true[None]  # one object has no order
-    names_all = counts | ((weight > 0)[None] & exists[true] & differs[0])  # whatever the word: it may be one that does not hold
-    label_set = lambda best: _share(own, names_all, *best) + _share(wrong, names_all[None] & differs, *best).sum(0)
-    by_way = _order(own[None], wrong)  # [F, R, n]
-    of_images = lambda x, caption, counted: share((x >= best_image[caption] - TIE) & counted, caption)
-    set_images = of_images(own, true, names_all)
-    for x, caption, differ in zip(wrong, asked.wrong, differs, strict=True):
-        set_images += of_images(x, caption, names_all & differ)
-    return {
-        "": mean(_share(own, counts, *of_all)),
-        "_in_set": mean(_share(own, counts, *of_set)),
-        "_order": mean(by_way.mean(0)),
-        "_label_set": mean(label_set(of_all)),
-        "_label_set_in_set": mean(label_set(of_set)),
-        "_labels": mean(named),
-        "_t2i": mean(of_images(own, true, counts)),
-        "_order_t2i": mean(_order(own, mirrored)),
-        "_label_set_t2i": mean(set_images),
-        **{f"_order_{word}": mean(by_way.mean(0), [word == other for other in words]) for word in words},
-        **{f"_order_{way}": mean(by_way[i]) for i, way in enumerate(ways)},
-    }
-
-
-def _share(similarity: jax.Array, counted: jax.Array, least: jax.Array, ties: jax.Array) -> jax.Array:
-    """Of the best captions of each image the share that has one of these similarities, of those that are counted.
-
-    similarity, counted: [R, n], or [F, R, n]. least, ties [n]: see `_compare`. Returns [n], or [R, n].
-    """
-    of_rank = lambda x, rank: x.reshape((1,) * (rank - 1) + x.shape)
-    hits = ((similarity >= of_rank(least, similarity.ndim)) & counted).sum(0)
-    return hits / of_rank(jnp.maximum(ties, 1), hits.ndim)
-
-
-def _order(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Whether a is above b: 1, 0, or 1/2 at a tie."""
-    return jnp.where(abs(a - b) <= TIE, 0.5, jnp.where(a > b, 1.0, 0.0))
-
-
-def _compare(flat: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.Array, asked: Questions, embed):
-    """All similarities of images [n] to captions [c], a block of images at a time: held whole they are too many, so made twice.
-
-    Returns, of each image [n], from which similarity on a caption ties for the best and how many captions do, among all of them and
-    among those `in_set`, and which share of its labels the best of all name; of each caption [c] its best similarity and how many
-    images tie for it; the similarities of each image to its captions [R, n], to the wrong ones [F, R, n], and of its mirrored image
-    to its captions [R, n].
-    """
-    n, used = len(asked.weight), asked.weight > 0
-    block = min(n, max(1, BLOCK // len(flat)))
-    first = lambda tree: jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), tree)
-    last = lambda tree: jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), tree)
-    pad = -n % block
-    blocks = jax.tree.map(
-        lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, block, *x.shape[1:]),
-        first((asked.images, used, asked.mirrored, asked.labels, asked.true, asked.wrong)),
-    )
-
-    def similarities(images, used):  # [block, c]: to captions that exist, of images that count
-        return jnp.where(used[:, None] & exists[None], embed(last(images)) @ flat.T, -jnp.inf)
-
-    def best(block):
-        similarity = similarities(*block[:2])
-        return similarity.max(1), similarity.max(1, where=in_set[None], initial=-jnp.inf), similarity.max(0)
-
-    best_caption, best_in_set, best_image = jax.lax.map(best, blocks)
-    best_image = best_image.max(0)  # [c]
-    least = best_caption - TIE
-    least_in_set = jnp.where(best_in_set >= least, least, best_in_set - TIE)  # one that ties for the best of all ties with that
-
-    def compare(args):
-        (images, used, mirrored, labels, true, wrong), least, least_in_set = args
-        similarity = similarities(images, used)
-        wins = similarity >= least[:, None]
-        found = [(names[None] == label[:, None, None]).any(1) for label in labels.T]  # a label of each image [block, c]
-        named = (wins * (1.0 * sum(found))).sum(1) / jnp.maximum(wins.sum(1), 1) / len(found)
-        of = lambda caption: jnp.take_along_axis(similarity, caption.reshape(len(caption), -1), 1).reshape(caption.shape)
-        ties_in_set = (in_set[None] & (similarity >= least_in_set[:, None])).sum(1)
-        ties = wins.sum(1), ties_in_set, named, (similarity >= best_image[None] - TIE).sum(0)
-        return *ties, of(true), of(wrong), jnp.einsum("be,bre->br", embed(last(mirrored)), flat[true])
-
-    ties, ties_in_set, named, ties_image, *rest = jax.lax.map(compare, (blocks, least, least_in_set))
-    flatten = lambda *of_images: [x.reshape(-1)[:n] for x in of_images]
-    (named,), of_all, of_set = flatten(named), flatten(least, ties), flatten(least_in_set, ties_in_set)
-    own, wrong, mirrored = (last(x.reshape(-1, *x.shape[2:])[:n]) for x in rest)
-    return of_all, of_set, named, best_image, ties_image.sum(0), own, wrong, mirrored
+    objective = objectives.of(static)
+    return [name + suffix for name in sets for suffix in objective.suffixes(static, name)]

@@ -12,11 +12,11 @@ from lrjax.config import Hyper, Static
 from lrjax.data.finite_set import batch_items
 from lrjax.data.scenes import CLS
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import Batch, Task, batch_words, noisy, of_kind, of_one
+from lrjax.data.tasks.base import Batch, noisy
 from lrjax.gates import Gates
-from lrjax.models import decoder, localization_head
-from lrjax.models.clip import CLIP, MAX_LOG_SCALE, as_read, embed_captions, embed_images, init_clip, shapes, stream
-from lrjax.models.losses import contrastive_loss, sigmoid_loss
+from lrjax.models import objectives
+from lrjax.models.clip import CLIP, MAX_LOG_SCALE, as_read, encoder_configs, init_clip, rng_stream
+from lrjax.models.interventions import ModelInterventions
 
 
 @struct.dataclass
@@ -62,45 +62,9 @@ def init_state(static: Static, hyper: Hyper) -> TrainState:
 def batch_loss(
     static: Static, hyper: Hyper, params: CLIP, gates: Gates, batch: Batch, dropout_key: jax.Array | None = None
 ) -> jax.Array:
-    """The loss of one batch: contrastive, and with a head that is asked where objects are its own, each with its weight."""
-    if static.objective != "contrastive":
-        return decoder.loss(static, hyper, params, gates, batch, dropout_key)
-    task, split = static.world, static.gated
-    images = embed_images(static, params, gates, batch.images, split, dropout_key=dropout_key)
-    # a one-object caption is a function of its label, and of nothing else without dropout: there are fewer labels than captions
-    captions = (of_one(task, None if dropout_key is None else batch.label), *zip(task.said, batch.said, strict=True))
-    if static.hard_negatives:
-        captions += tuple(zip(task.said, batch.wrong, strict=True))
-    of_label, *said = embed_captions(static, params, gates, captions, split, dropout_key=dropout_key)
-    said, wrong = said[: len(task.said)], said[len(task.said) :]
-    of_label = jax.nn.one_hot(batch.label, task.n_labels_total) @ of_label if dropout_key is None else of_label
-    captions = of_kind(batch.kind, [of_label, *said])
-    wrong, has_wrong = hard_negatives(batch.kind, wrong) if wrong else (None, None)
-    same = repeats(task, batch) if static.mask_repeats else None
-    if static.pair_loss == "sigmoid":
-        loss = sigmoid_loss(images, captions, params.log_scale, params.bias, same, wrong, has_wrong)
-    else:
-        loss = contrastive_loss(images, captions, params.log_scale, same, wrong, has_wrong)
-    if static.supervised:
-        weight = hyper.supervision
-        seen = weight * images + (1 - weight) * jax.lax.stop_gradient(images)
-        where = localization_head.loss(task, params.places, seen, batch.images)
-        # the head always learns in full, so that at weight 0 it probes a model that never hears of it
-        loss = hyper.contrastive * loss + where - (1 - weight) * jax.lax.stop_gradient(where)
-    return loss
-
-
-def hard_negatives(kind: jax.Array | None, wrong: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:
-    """Embeddings [W, e] of the swapped captions of the last W images, and which of these have one (None: all)."""
-    if kind is None:
-        return jnp.concatenate(wrong), None
-    return of_kind(jnp.maximum(kind - 1, 0), list(wrong)), kind > 0
-
-
-def repeats(task: Task, batch: Batch) -> jax.Array:
-    """Which captions of a batch are the same, [B, B]."""
-    ids = batch_words(task, batch)
-    return (ids[:, None] == ids[None]).all(-1)
+    """The loss of one batch, as the objective of the model has it."""
+    interventions = ModelInterventions.of_gates(gates, dropout_key=dropout_key)
+    return objectives.of(static).loss(static, hyper, params, interventions, batch)
 
 
 def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
@@ -111,7 +75,7 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     """
     batch = batch_at(static, hyper, splits, step)
     gates = hyper.gates.at(step)
-    dropout_key = jax.random.fold_in(stream(hyper.seed, "dropout"), step) if static.dropout else None
+    dropout_key = jax.random.fold_in(rng_stream(hyper.seed, "dropout"), step) if static.dropout else None
     with jax.default_matmul_precision(static.matmul_precision):
         loss_of = lambda params: batch_loss(static, hyper, as_read(hyper, params), gates, batch, dropout_key)
         loss, grads = jax.value_and_grad(loss_of)(state.params)
@@ -126,11 +90,11 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
 
 def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Batch:
     """The batch of a training step: a function of the model's seed and the step alone."""
-    task, batches, noise = static.world, stream(hyper.seed, "batches"), stream(hyper.seed, "noise")
+    task, batches, noise = static.world, rng_stream(hyper.seed, "batches"), rng_stream(hyper.seed, "noise")
     if static.data == "fixed":
         n_items = task.n_items(hyper.n_labels, hyper.n1, hyper.n2)
         number = batch_items(batches, step, n_items, static.batch_size)
-        batch = task.items(stream(hyper.seed, "items"), splits, hyper, number)
+        batch = task.items(rng_stream(hyper.seed, "items"), splits, hyper, number)
         return noisy(noise, batch, hyper.caption_noise, number) if static.noisy else batch
     batch = task.batch(jax.random.fold_in(batches, step), splits, hyper, static.batch_size)
     return noisy(jax.random.fold_in(noise, step), batch, hyper.caption_noise) if static.noisy else batch
@@ -140,9 +104,9 @@ def keep_positions(static: Static, updates: CLIP) -> CLIP:
     """`updates` without those of rows of P that are fixed, or that the kind of position does not have."""
     if static.positions == "learned":
         return updates
-    kept = {name: shape.trained_positions()[:, None] for name, shape in shapes(static).items()}
-    tower = lambda name: getattr(updates, name).replace(P=getattr(updates, name).P * kept[name])
-    return updates.replace(**{name: tower(name) for name in kept})
+    kept = {name: shape.trained_positions()[:, None] for name, shape in encoder_configs(static).items()}
+    encoder_params = lambda name: getattr(updates, name).replace(P=getattr(updates, name).P * kept[name])
+    return updates.replace(**{name: encoder_params(name) for name in kept})
 
 
 def train_steps(

@@ -25,11 +25,11 @@ from lrjax.data.scenes import (
     PAIR_CAPTION,
     SINGLE_CAPTION,
     SINGLE_CAPTION_OF_FOUR,
-    Form,
-    Slots,
-    fill,
+    SequenceTemplate,
+    TokenEdits,
     label_name,
-    single_caption_slots,
+    render,
+    single_caption_edits,
 )
 
 
@@ -42,10 +42,10 @@ class Batch:
     form. Then label [B] and the slots [S, B] of every form are meant where the kind is theirs.
     """
 
-    images: Slots
+    images: TokenEdits
     label: jax.Array
-    said: tuple[Slots, ...]
-    wrong: tuple[Slots, ...]
+    said: tuple[TokenEdits, ...]
+    wrong: tuple[TokenEdits, ...]
     kind: jax.Array | None = None
 
 
@@ -55,7 +55,7 @@ class Captions:
     whether this model has it; names [k, c]: its labels, one of them repeated where they are fewer than k.
     """
 
-    said: tuple[Slots, ...]
+    said: tuple[TokenEdits, ...]
     exists: jax.Array
     names: jax.Array
 
@@ -70,8 +70,8 @@ class Questions:
     first and the end of the captions that are candidates, which are numbered from 0 there.
     """
 
-    images: Slots
-    mirrored: Slots
+    images: TokenEdits
+    mirrored: TokenEdits
     weight: jax.Array
     labels: jax.Array
     true: jax.Array
@@ -142,17 +142,17 @@ class Task:
         return ()
 
     @property
-    def image(self) -> Form:
+    def image(self) -> SequenceTemplate:
         """The form of an image."""
         raise NotImplementedError
 
     @property
-    def single_caption(self) -> Form:
+    def single_caption(self) -> SequenceTemplate:
         """The form of a caption of one object."""
         return SINGLE_CAPTION if self.single_caption_length == 3 else SINGLE_CAPTION_OF_FOUR
 
     @property
-    def said(self) -> tuple[Form, ...]:
+    def said(self) -> tuple[SequenceTemplate, ...]:
         """The forms of captions, beside that of one object."""
         return (PAIR_CAPTION,)
 
@@ -207,7 +207,7 @@ class Task:
         """The pixels, numbered in reading order, that an object at a place fills."""
         return (place,)
 
-    def render(self, labels: Sequence[int], places: Sequence[int]) -> Slots:
+    def render(self, labels: Sequence[int], places: Sequence[int]) -> TokenEdits:
         """The slots [S] of one image: `labels` at `places`, in reading order, of one object or of as many as stand together."""
         raise NotImplementedError
 
@@ -283,12 +283,12 @@ def noisy(key: jax.Array, batch: Batch, p: jax.Array, number: jax.Array | None =
     return batch.replace(said=tuple(said), wrong=tuple(wrong))
 
 
-def of_one(task: Task, label: jax.Array | None = None) -> tuple[Form, Slots]:
+def of_one(task: Task, label: jax.Array | None = None) -> tuple[SequenceTemplate, TokenEdits]:
     """Captions of one object of `label` [c]; of every label if none is given."""
-    return task.single_caption, single_caption_slots(jnp.arange(task.n_labels_total) if label is None else label, task.n_first)
+    return task.single_caption, single_caption_edits(jnp.arange(task.n_labels_total) if label is None else label, task.n_first)
 
 
-def all_captions(task: Task, captions: Captions) -> tuple[tuple[Form, Slots], ...]:
+def all_captions(task: Task, captions: Captions) -> tuple[tuple[SequenceTemplate, TokenEdits], ...]:
     """Forms and slots of all captions of a task, in the order of their numbers."""
     return (of_one(task), *zip(task.said, captions.said, strict=True))
 
@@ -309,10 +309,10 @@ def of_kind(kind: jax.Array | None, parts: list[jax.Array]) -> jax.Array:
     return chosen
 
 
-def words_of(task: Task, captions: tuple[tuple[Form, Slots], ...]) -> jax.Array:
+def words_of(task: Task, captions: tuple[tuple[SequenceTemplate, TokenEdits], ...]) -> jax.Array:
     """The words [c, caption_length] of captions, each a form and its slots [S, c']; the shorter ones end in background."""
     pad = lambda ids: jnp.pad(ids, [(0, 0), (0, task.caption_length - ids.shape[1])], constant_values=BACKGROUND)
-    return jnp.concatenate([pad(fill(*caption)) for caption in captions])
+    return jnp.concatenate([pad(render(*caption)) for caption in captions])
 
 
 def combinations(*sizes: int) -> tuple[jax.Array, ...]:

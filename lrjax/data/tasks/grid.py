@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, FIRST_LABEL, Form, Scene, Slots
+from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, FIRST_LABEL, Scene, SequenceTemplate, TokenEdits
 from lrjax.data.tasks.pairs import Pairs
 
 MOST_LAYOUTS = 4096  # every pair of labels keeps an order of them all
@@ -61,10 +61,10 @@ class Grid(Pairs):
         return self.n_first + self.n_labels_total * self.patch**2
 
     @property
-    def image(self) -> Form:
+    def image(self) -> SequenceTemplate:
         rows, columns = self.extent
         adds = self.patch > 1
-        return Form((CLS,) + (BACKGROUND,) * (rows * columns), EMPTY if adds else BACKGROUND, readout=0, adds=adds)
+        return SequenceTemplate((CLS,) + (BACKGROUND,) * (rows * columns), EMPTY if adds else BACKGROUND, readout=0, adds=adds)
 
     @property
     def n_slots(self) -> int:
@@ -117,7 +117,7 @@ class Grid(Pairs):
         first, second, holds = (jnp.stack(parts) for parts in zip(*found, strict=True))
         return first, second, holds
 
-    def image_slots(self, scene: Scene) -> Slots:
+    def image_edits(self, scene: Scene) -> TokenEdits:
         pixel = np.array(list(itertools.product(range(self.size), range(self.size))))  # of an object, [size^2, 2]
         scene = jax.tree.map(lambda x: jnp.asarray(x)[None], scene)  # each field [1, ...], beside the pixels
         tokens, positions = [], []
@@ -126,7 +126,7 @@ class Grid(Pairs):
             within = y % self.patch * self.patch + x % self.patch
             tokens.append(jnp.where(label < 0, EMPTY, self.n_first + label * self.patch**2 + within))
             positions.append(1 + y // self.patch * self.extent[1] + x // self.patch)
-        return Slots(jnp.concatenate(tokens), jnp.concatenate(positions))
+        return TokenEdits(jnp.concatenate(tokens), jnp.concatenate(positions))
 
     def position_names(self) -> list[str]:
         rows, columns = self.extent

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.data.scenes import Scene, Slots, pair_slots, single_scene, swapped
+from lrjax.data.scenes import Scene, TokenEdits, pair_edits, single_scene, swapped
 from lrjax.data.splits import Splits, at_draw, draw_label, draw_together, make_splits
 from lrjax.data.tasks.base import Batch, Captions, Questions, Task, combinations
 
@@ -35,12 +35,12 @@ class Pairs(Task):
     def n_layouts(self) -> int:
         return len(self.layouts)
 
-    def image_slots(self, scene: Scene) -> Slots:
+    def image_edits(self, scene: Scene) -> TokenEdits:
         """The slots [S, ...] of scenes [...]."""
         raise NotImplementedError
 
-    def render(self, labels: Sequence[int], places: Sequence[int]) -> Slots:
-        return self.image_slots(self.scene_of(labels, places))
+    def render(self, labels: Sequence[int], places: Sequence[int]) -> TokenEdits:
+        return self.image_edits(self.scene_of(labels, places))
 
     def relations_of(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
         if len(labels) == 1:
@@ -61,7 +61,7 @@ class Pairs(Task):
         """
         raise NotImplementedError
 
-    def disturbed(self, key: jax.Array, slots: Slots) -> Slots:
+    def disturbed(self, key: jax.Array, slots: TokenEdits) -> TokenEdits:
         """Images [S, n] with what else is seen in them."""
         return slots
 
@@ -96,7 +96,7 @@ class Pairs(Task):
         a, b = (jnp.take_along_axis(labels, word[None], 0)[0] for labels in (first, second))
         said, wrong = self.caption_slots(a, b, word), self.caption_slots(b, a, word)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs)
-        images = self.disturbed(jax.random.fold_in(key, 5), self.image_slots(both))  # `draw` has split keys 0..4 from it
+        images = self.disturbed(jax.random.fold_in(key, 5), self.image_edits(both))  # `draw` has split keys 0..4 from it
         return Batch(images, singles.left, (said,), (wrong,))
 
     def items(self, key: jax.Array, splits: Splits, hyper, number: jax.Array) -> Batch:
@@ -118,7 +118,7 @@ class Pairs(Task):
         first, second, holds = self.facts(pairs)
         word = telling if self.captions_per_image > 1 else self.drawn_word(jax.random.fold_in(key, 0), holds, number)
         a, b = (jnp.take_along_axis(labels, word[None], 0)[0] for labels in (first, second))
-        images = self.image_slots(scenes)
+        images = self.image_edits(scenes)
         disturb = lambda item, slots: jax.tree.map(
             lambda x: x[:, 0],
             self.disturbed(jax.random.fold_in(jax.random.fold_in(key, 1), item), jax.tree.map(lambda x: x[:, None], slots)),
@@ -135,9 +135,9 @@ class Pairs(Task):
         rank = jnp.floor(u * holds.sum(0)).astype(jnp.int32)
         return jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank[None] + 1), 0)
 
-    def caption_slots(self, first: jax.Array, second: jax.Array, word: jax.Array) -> Slots:
+    def caption_slots(self, first: jax.Array, second: jax.Array, word: jax.Array) -> TokenEdits:
         """The three slots of captions of two labels, said with words (numbers of `words`)."""
-        return pair_slots(first, second, word, self.words, self.n_first)
+        return pair_edits(first, second, word, self.words, self.n_first)
 
     def captions(self, hyper) -> Captions:
         A, R = self.n_labels_total, len(self.words)
@@ -183,8 +183,8 @@ class Pairs(Task):
         first, second, holds = self.facts(scene.replace(right=second))
         word = jnp.arange(len(first))[:, None]
         return Questions(
-            images=disturbed(self.image_slots(scene)),
-            mirrored=disturbed(self.image_slots(swapped(scene))),
+            images=disturbed(self.image_edits(scene)),
+            mirrored=disturbed(self.image_edits(swapped(scene))),
             weight=weight.astype(jnp.float32),
             labels=jnp.stack([first[0], second[0]]),
             true=self.caption_number(word, first, second),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.data.scenes import FIRST_LABEL, RELATIONS, Form, Scene, Slots, image_form, layouts
+from lrjax.data.scenes import FIRST_LABEL, RELATIONS, Scene, SequenceTemplate, TokenEdits, image_template, layouts
 from lrjax.data.tasks.base import token_of
 from lrjax.data.tasks.pairs import Pairs
 
@@ -35,8 +35,8 @@ class Row(Pairs):
         return FIRST_LABEL + (self.kinds if self.distractors else 0)
 
     @property
-    def image(self) -> Form:
-        return image_form(self.L)
+    def image(self) -> SequenceTemplate:
+        return image_template(self.L)
 
     @property
     def n_slots(self) -> int:
@@ -55,14 +55,14 @@ class Row(Pairs):
         """All words are true of every pair, and each is said of every image."""
         return len(self.words)
 
-    def image_slots(self, scene: Scene) -> Slots:
-        return Slots(token_of(self, jnp.stack([scene.left, scene.right])), jnp.stack([scene.i, scene.j]) + 1)
+    def image_edits(self, scene: Scene) -> TokenEdits:
+        return TokenEdits(token_of(self, jnp.stack([scene.left, scene.right])), jnp.stack([scene.i, scene.j]) + 1)
 
     def facts(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
         R = (len(self.words), *jnp.shape(scene.left))
         return jnp.broadcast_to(scene.left, R), jnp.broadcast_to(scene.right, R), jnp.ones(R, bool)
 
-    def disturbed(self, key: jax.Array, slots: Slots) -> Slots:
+    def disturbed(self, key: jax.Array, slots: TokenEdits) -> TokenEdits:
         if not self.distractors:
             return slots
         n = slots.tokens.shape[1]
@@ -74,7 +74,7 @@ class Row(Pairs):
         tokens = jax.random.randint(
             kind_key, (n, self.distractors), FIRST_LABEL, self.n_first
         ).T  # image by image: padding is inert
-        return Slots(jnp.concatenate([slots.tokens, tokens]), jnp.concatenate([slots.positions, positions]))
+        return TokenEdits(jnp.concatenate([slots.tokens, tokens]), jnp.concatenate([slots.positions, positions]))
 
 
 TASK = Row

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.data.finite_set import first_appearance_ranks
-from lrjax.data.scenes import EMPTY, EOT, LEFT_OF, PAIR_CAPTION, Form, Slots, image_form, pair_slots
+from lrjax.data.scenes import EMPTY, EOT, LEFT_OF, PAIR_CAPTION, SequenceTemplate, TokenEdits, image_template, pair_edits
 from lrjax.data.splits import Splits, at_draw, draw_label, draw_together, make_splits, order, ranks_seen
 from lrjax.data.tasks.base import Batch, Captions, Questions, Task, combinations, token_of
 from lrjax.surroundings import PRNG
 
-CHAIN_CAPTION = Form((EMPTY, LEFT_OF, EMPTY, LEFT_OF, EMPTY, EOT), EMPTY, readout=5)
+CHAIN_CAPTION = SequenceTemplate((EMPTY, LEFT_OF, EMPTY, LEFT_OF, EMPTY, EOT), EMPTY, readout=5)
 TOLD = ((0, 1), (1, 2), (0, 2))  # the pairs of the three objects, from left to right
 ORDERS = tuple(itertools.permutations(range(3)))[1:]  # the five wrong ones
 SAMPLE = 1024  # images of trained triples; of unseen ones every SPACED-th layout, and its mirror image
@@ -48,11 +48,11 @@ class Three(Task):
         return ("xy", "yz", "xz") if name.endswith("pair") else ()
 
     @property
-    def image(self) -> Form:
-        return image_form(self.L)
+    def image(self) -> SequenceTemplate:
+        return image_template(self.L)
 
     @property
-    def said(self) -> tuple[Form, ...]:
+    def said(self) -> tuple[SequenceTemplate, ...]:
         return PAIR_CAPTION, CHAIN_CAPTION
 
     @property
@@ -111,11 +111,11 @@ class Three(Task):
 
         return jnp.asarray(self.layouts)[jax.vmap(one)(*labels, rank)].T
 
-    def slots(self, labels: jax.Array, places: jax.Array) -> Slots:
+    def slots(self, labels: jax.Array, places: jax.Array) -> TokenEdits:
         """Slots of images of labels [3, n] (absent ones below 0) at places [3, n]."""
-        return Slots(token_of(self, labels), places + 1)
+        return TokenEdits(token_of(self, labels), places + 1)
 
-    def render(self, labels: Sequence[int], places: Sequence[int]) -> Slots:
+    def render(self, labels: Sequence[int], places: Sequence[int]) -> TokenEdits:
         label, place = (jnp.asarray(x, jnp.int32) for x in (labels, places))
         return self.single(label[0], place[0]) if len(labels) == 1 else self.slots(label, place)
 
@@ -128,18 +128,18 @@ class Three(Task):
         true, swapped = ([pair(told[::turn]) for told in TOLD] for turn in (1, -1))
         return [*true, chain(*labels)], [*swapped, chain(*labels[::-1])]
 
-    def single(self, label: jax.Array, place: jax.Array) -> Slots:
+    def single(self, label: jax.Array, place: jax.Array) -> TokenEdits:
         """Slots of images of one object."""
         absent = jnp.full_like(label, -1)
         return self.slots(jnp.stack([label, absent, absent]), jnp.stack([place, (place + 1) % self.L, (place + 2) % self.L]))
 
-    def pair(self, first: jax.Array, second: jax.Array) -> Slots:
+    def pair(self, first: jax.Array, second: jax.Array) -> TokenEdits:
         """Slots of "first left of second"."""
-        return pair_slots(first, second, jnp.zeros_like(first), self.words)
+        return pair_edits(first, second, jnp.zeros_like(first), self.words)
 
-    def chain(self, labels: jax.Array) -> Slots:
+    def chain(self, labels: jax.Array) -> TokenEdits:
         """Slots of the chain of labels [3, n]."""
-        return Slots(labels + self.n_first, jnp.broadcast_to(jnp.array([0, 2, 4])[:, None], labels.shape))
+        return TokenEdits(labels + self.n_first, jnp.broadcast_to(jnp.array([0, 2, 4])[:, None], labels.shape))
 
     def batch(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> Batch:
         half = batch_size // 2

@@ -1,0 +1,126 @@
+"""The contrastive objectives, CLIP's and SigLIP's: images and captions are embedded apart, and embeddings are compared.
+
+`pair_loss` says how (`losses`). With `supervision` a head that says where objects are is trained beside (`localization_head`).
+
+Axes: B batch, W hard negatives, e d_embed.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from lrjax.config import Hyper, Model, Static
+from lrjax.data.splits import Splits
+from lrjax.data.tasks.base import Batch, Task, all_captions, batch_words, of_kind, of_one
+from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_fields, rng_stream
+from lrjax.models.encoder import EncoderConfig
+from lrjax.models.interventions import ModelInterventions
+from lrjax.models.localization_head import LocalizationHead
+from lrjax.models.losses import PAIR_LOSSES, SOFTMAX, PairLoss
+from lrjax.models.objectives import Objective
+from lrjax.models.retrieval import OF_PAIRS, SUFFIXES, retrieve
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrastive(Objective):
+    """Embeddings of images and captions are compared by a loss of pairs; `heads` are auxiliary objectives of the same images."""
+
+    pair_loss: PairLoss = SOFTMAX
+    heads: tuple[LocalizationHead, ...] = ()
+
+    def of(self, static: Static) -> "Contrastive":
+        heads = (LocalizationHead(),) if static.supervised else ()
+        return dataclasses.replace(self, pair_loss=PAIR_LOSSES[static.pair_loss], heads=heads)
+
+    def check(self, model: Model, task: Task) -> None:
+        """The fields of the contrastive objective are free."""
+
+    def encoder_configs(self, static: Static) -> dict[str, EncoderConfig]:
+        task, common, rows = static.world, encoder_fields(static), 0
+        if static.positions == "row_column":  # learned, and laid out by `clip.encoder_as_run`
+            common["positions"], rows = "learned", 1 + sum(task.extent or ())
+        seen, said = len(task.image.template), task.n_first + task.n_labels_total
+        projects, layers = static.projection == "both", (static.n_layers_vision, static.n_layers_text)
+        return {
+            "vision": EncoderConfig(task.n_tokens, seen, layers[0], causal=False, position_rows=rows, projects=projects, **common),
+            "text": EncoderConfig(said, task.caption_length, layers[1], causal=True, **common),
+        }
+
+    def parameters(self, static: Static, hyper: Hyper) -> dict:
+        added = {"bias": self.pair_loss.initial_bias(static.batch_size)}
+        for head in self.heads:
+            added |= head.parameters(static, jax.random.fold_in(rng_stream(hyper.seed, "init"), 2))
+        return added
+
+    def loss(self, static: Static, hyper: Hyper, params: CLIP, interventions: ModelInterventions, batch: Batch) -> jax.Array:
+        task, split, dropped = static.world, static.gated, interventions.text.dropout_key is not None
+        images = embed_images(static, params, interventions.vision, batch.images, split)
+        # a one-object caption is a function of its label, and without dropout of nothing else: there are fewer labels than captions
+        captions = (of_one(task, batch.label if dropped else None), *zip(task.said, batch.said, strict=True))
+        if static.hard_negatives:
+            captions += tuple(zip(task.said, batch.wrong, strict=True))
+        of_label, *said = embed_captions(static, params, interventions.text, captions, split)
+        said, wrong = said[: len(task.said)], said[len(task.said) :]
+        of_label = of_label if dropped else jax.nn.one_hot(batch.label, task.n_labels_total) @ of_label
+        captions = of_kind(batch.kind, [of_label, *said])
+        negatives, has_negative = hard_negatives(batch.kind, wrong) if wrong else (None, None)
+        same = repeats(task, batch) if static.mask_repeats else None
+        loss = self.pair_loss(images, captions, params.log_scale, params.bias, same, negatives, has_negative)
+        for head in self.heads:
+            loss = head.added_to(loss, task, hyper, params, images, batch)
+        return loss
+
+    def evaluate(
+        self,
+        static: Static,
+        hyper: Hyper,
+        splits: Splits,
+        params: CLIP,
+        interventions: ModelInterventions,
+        exhaustive: bool,
+        sets: tuple[str, ...],
+        split: bool,
+    ) -> dict[str, jax.Array]:
+        task = static.world
+        asked = task.captions(hyper)
+        captions = jnp.concatenate(embed_captions(static, params, interventions.text, all_captions(task, asked), split))
+        questions = task.questions(rng_stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
+        embed = lambda images: embed_images(static, params, interventions.vision, images, split)
+        metrics = {}
+        for name in sets:
+            among = slice(*questions[name].among)
+            exists, names = asked.exists[among], asked.names[:, among]
+            in_set = exists & task.of_set(name, names)
+            apart = task.apart(name) if name != "single" else (), task.WRONG.get(name, ())
+            found = retrieve(captions[among], exists, in_set, names, questions[name], embed, *apart)
+            for head in self.heads:
+                found |= head.metrics(name, task, params, embed, questions[name])
+            metrics |= {name + suffix: found[suffix] for suffix in self.suffixes(static, name)}
+        return metrics
+
+    def suffixes(self, static: Static, name: str) -> tuple[str, ...]:
+        if name == "single":
+            return SUFFIXES[name]
+        apart = (*static.world.apart(name), *static.world.WRONG.get(name, ()))
+        told = (suffix for head in self.heads for suffix in head.suffixes(name))
+        return (*OF_PAIRS, *(f"_order_{one}" for one in apart), *told)
+
+    def refusal(self, analysis: str) -> str | None:
+        return "is no reader; expected a sweep with an autoregressive objective" if analysis == "reader" else None
+
+
+CONTRASTIVE = Contrastive()
+
+
+def hard_negatives(kind: jax.Array | None, wrong: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:
+    """Embeddings [W, e] of the swapped captions of the last W images, and which of these have one (None: all)."""
+    if kind is None:
+        return jnp.concatenate(wrong), None
+    return of_kind(jnp.maximum(kind - 1, 0), list(wrong)), kind > 0
+
+
+def repeats(task: Task, batch: Batch) -> jax.Array:
+    """Which captions of a batch are the same, [B, B]."""
+    ids = batch_words(task, batch)
+    return (ids[:, None] == ids[None]).all(-1)

@@ -1,0 +1,127 @@
+"""What a model is trained on, and everything that follows from it: one interface, and objectives by name.
+
+An objective is a frozen dataclass with the methods of `Objective`. To add one, write it in a file of its own and add its line to
+`lrjax.kinds.OBJECTIVES`; no other code asks which objective a model has. This file imports no encoder, so that encoders may ask it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import jax
+
+from lrjax.data.tasks.base import Task
+from lrjax.fields import require
+from lrjax.gates import ENCODERS
+from lrjax.kinds import OBJECTIVES
+
+if TYPE_CHECKING:
+    from lrjax.config import Hyper, Model, Static
+    from lrjax.data.splits import Splits
+    from lrjax.data.tasks.base import Batch
+    from lrjax.models.clip import CLIP
+    from lrjax.models.encoder import EncoderConfig
+    from lrjax.models.interventions import ModelInterventions
+
+OF_CONTRASTIVE = ("pair_loss", "hard_negatives", "mask_repeats", "contrastive", "supervision")  # fields that no other reads
+
+
+class Objective:
+    """What a model is trained on.
+
+    Attributes:
+        full_sequences: Whether it reads every token of a sequence, not the readout alone: then encoders are not tabled.
+        frozen_norms: Whether its evaluation knows interventions with frozen scales of LayerNorm.
+    """
+
+    full_sequences: ClassVar[bool] = False
+    frozen_norms: ClassVar[bool] = True
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The encoders that the objective trains."""
+        return ENCODERS
+
+    def of(self, static: "Static") -> "Objective":
+        """The objective as the other fields of the models make it: its kind of loss, its auxiliary heads."""
+        return self
+
+    def check(self, model: "Model", task: Task) -> None:
+        """Raises InputError that names the field, if the objective is not possible with a model's other fields and its task."""
+        for name in OF_CONTRASTIVE:
+            value, default = getattr(model, name), getattr(type(model), name)
+            require(name, value, value == default, f"{default!r}: of the contrastive objective alone")
+
+    def encoder_configs(self, static: "Static") -> dict[str, "EncoderConfig"]:
+        """The shapes of both encoders: what each reads, and how it is read out."""
+        raise NotImplementedError
+
+    def parameters(self, static: "Static", hyper: "Hyper") -> dict[str, Any]:
+        """Initial values of the fields of `CLIP` that the objective adds to the encoders and the logit scale."""
+        return {}
+
+    def loss(
+        self, static: "Static", hyper: "Hyper", params: "CLIP", interventions: "ModelInterventions", batch: "Batch"
+    ) -> jax.Array:
+        """The loss [] of one model on one batch of training."""
+        raise NotImplementedError
+
+    def evaluate(
+        self,
+        static: "Static",
+        hyper: "Hyper",
+        splits: "Splits",
+        params: "CLIP",
+        interventions: "ModelInterventions",
+        exhaustive: bool,
+        sets: tuple[str, ...],
+        split: bool,
+    ) -> dict[str, jax.Array]:
+        """The metrics [] of one model on evaluation sets: for each set its name and every one of `suffixes`.
+
+        exhaustive: all images of a set, not a fixed sample. split: whether the residual stream is kept by origin, as gates need.
+        """
+        raise NotImplementedError
+
+    def suffixes(self, static: "Static", name: str) -> tuple[str, ...]:
+        """The suffixes of the metrics of the evaluation set `name`."""
+        raise NotImplementedError
+
+    def activations(self, static: "Static") -> int:
+        """How many numbers a step of one model keeps for its backward pass: the B x B logits, embeddings, and the attention to rows
+        of tables, slot by slot; and where full sequences are computed, those of each layer.
+        """
+        B, h, d, task, encoder_configs = (
+            static.batch_size,
+            static.n_heads,
+            static.d_model,
+            static.world,
+            self.encoder_configs(static),
+        )
+        rows = task.n_tokens + len(task.image.template) + task.caption_length + 1
+        kept = 6 * B**2 + 16 * B * static.d_embed + (4 + 2 * task.n_slots) * B * h * rows
+        for shape in encoder_configs.values():
+            layers, T = shape.depth - (not (self.full_sequences or static.dropout)), shape.n_positions
+            kept += layers * B * T * (3 * (8 * d + 4 * h * T) + 4 * static.mlp_ratio * d)
+        return kept
+
+    def refusal(self, analysis: str) -> str | None:
+        """Why an analysis does not apply to models of this objective: the end of a sentence. None if it applies."""
+        return None
+
+    def caution(self, encoder: str) -> str | None:
+        """What a reader of ablations of an encoder must mind under this objective. None: nothing but what all models have."""
+        return None
+
+
+def find(name: str) -> Objective:
+    """The objective of that name in OBJECTIVES, where it stands as itself or as `module:attribute`. Raises KeyError if there is"""
+    entry = OBJECTIVES[name]
+    if isinstance(entry, Objective):
+        return entry
+    module, _, attribute = entry.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def of(static: "Static") -> Objective:
+    """The objective of models of one static side."""
+    return find(static.objective).of(static)
