@@ -2,7 +2,8 @@
 
 From jaxlib 0.8.1 on, XLA hands products of small matrices on a CPU to YNNPACK. With some constant operands those programs read
 memory that is not theirs (measured with 0.10.2: a sweep of 40 models trained to a loss of 2.2 in place of 1.34, and a segmentation
-fault), and they are no faster here: `lrjax` turns them off. `tests/test_train.py` compares with and without `vmap` at full size.
+fault), and they are no faster here: `lrjax` turns them off. `tests/laws/test_training.py` compares with and
+without `vmap` at full size.
 """
 
 import contextlib

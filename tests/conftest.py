@@ -41,6 +41,7 @@ from lrjax.plotting.style import STYLE  # noqa: E402
 from lrjax.storage import workdir  # noqa: E402
 from lrjax.training import loop  # noqa: E402
 from lrjax.training.programs import init_program  # noqa: E402
+from tokens_read import WORLDS, world_of  # noqa: E402
 
 # A trace makes millions of small objects, few of them garbage: looking for it less often is a tenth of the time.
 gc.freeze()
@@ -59,7 +60,7 @@ def tiny_sweep(n_labels=(4, 6), seeds=2, **fields) -> config.Sweep:
 
 def pytest_collection_modifyitems(items):
     """Long files that come late in the alphabet first: a file stays on one worker, and the other would wait for it at the end."""
-    items.sort(key=lambda item: item.path.stem not in ("test_worlds", "test_train"))
+    items.sort(key=lambda item: item.path.stem not in ("test_diverged", "test_faults", "test_task_study", "test_training"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -198,3 +199,18 @@ def swept(tmp_path_factory):
     done = command("sweep", *QUICK, f"--workdir={folder}")
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
+
+
+@pytest.fixture(params=WORLDS)
+def world(request):
+    return world_of(request.param)
+
+
+@pytest.fixture
+def with_distractors():
+    return world_of("row, distractors")
+
+
+def train_in(folder, wanted, **flags):
+    run = workdir.open_run(folder, wanted, **flags)
+    return loop.advance(run, on_evaluation=partial(workdir.save, folder))

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_gradient import tower_with
 
 import figures_read
 from conftest import many_commands, tiny_model, untrained
@@ -18,6 +17,7 @@ from lrjax.models.clip import as_read, encoder_configs, unit_gates
 from lrjax.models.interventions import Interventions
 from lrjax.plotting import relational as figures
 from lrjax.terms import GATES
+from towers_by_hand import tower_with
 
 NO_PLACE, NO_LABEL = "EP+PP+BP=0", "EE+PE+BE=0"
 

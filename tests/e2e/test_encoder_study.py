@@ -1,8 +1,6 @@
 """Other encoders: their configs, the claims on them, the page, and the search for one head."""
 
 import dataclasses
-import importlib
-import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,31 +10,15 @@ from experiments.studies import contrasts, encoder_answers, encoders, search
 from experiments.studies.claims import Verdict, judge, stated
 from experiments.studies.page import Page
 from experiments.studies.search import HOW
-from experiments.studies.study import ENCODERS, Study, sweep_of
+from experiments.studies.study import ENCODERS, Study
 from lrjax import config, stats
 from lrjax.analysis import one_head
 from lrjax.analysis.ablate import VARIANT_ABLATIONS
 from lrjax.analysis.gradient import NAMES
 from lrjax.config import Sweep
-from lrjax.training import retrieval
-from lrjax.training.programs import make_programs
-from lrjax.training.run import model_columns
+from studies_by_hand import ACCURACIES, drawn, measured
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
-
-ACCURACIES = ("loss", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")
-
-
-def with_numbers(rng, table, names, low=0.05):
-    n = len(next(iter(table.values())))
-    return table | {name: rng.uniform(low, 1, n) for name in names}
-
-
-def crossed(table, **axes):
-    """Every row of a table with every combination of the axes."""
-    n, keys = len(table["model"]), list(itertools.product(*axes.values()))
-    columns = {name: np.repeat(column, len(keys)) for name, column in table.items()}
-    return columns | {name: np.tile([key[i] for key in keys], n) for i, name in enumerate(axes)}
 
 
 @pytest.fixture(scope="module")
@@ -73,34 +55,6 @@ def study(tmp_path_factory):
     for encoder, name in (("vision", "each"), ("text", "text_each")):
         answers[name] = ({"ablation": ("none", f"{encoder}.L0.h0:EP=0", f"{encoder}.L1.h1:VE+VP+VB=0")}, ACCURACIES)
     return drawn(tmp_path_factory.mktemp("study"), ENCODERS, answers, measured, low=0.8)  # all have learned what is taken away
-
-
-def measured(wanted):
-    """The accuracies that models of a sweep have, whatever their shapes."""
-    of = [retrieval.metric_names(p.static, p.static.world.SETS) for p in make_programs(wanted)]
-    return ("loss", *(name for name in of[0] if all(name in names for names in of)))
-
-
-def drawn(folder, parts, answers, measured, low=0.05):
-    """A study of the real sweeps of `parts`, 2 seeds, whose numbers are drawn, not trained; answers: name -> (axes, columns), which
-    are `low` to 1.
-    """
-    made, rng = Study(folder, parts, kept=folder), np.random.default_rng(0)  # tables without sweeps: an archive
-    for name, part in parts.items():
-        wanted = sweep_of(importlib.import_module(f"experiments.configs.{part.config}").get_config(), 2, 8, quick=False)
-        columns = model_columns(wanted)
-        own = measured(wanted)
-        models = with_numbers(rng, columns, own)
-        history = with_numbers(rng, crossed(columns, step=(0, 300, 600)), own)
-        history["unseen_pair_order"] = np.where(history["step"] > 0, 0.9, 0.5)
-        stats.write_csv(made.path(name) / "models.csv", models)
-        stats.write_csv(made.path(name) / "history.csv", history)
-        for answer in part.answers:
-            axes, numbers = answers[answer]
-            numbers = own if numbers is None else numbers
-            table = with_numbers(rng, crossed(columns, **axes), numbers, low)
-            stats.write_csv(made.path(name) / "analysis" / f"{answer}.csv", table)
-    return made
 
 
 def test_every_claim_finds_its_models_in_its_sweep(study):

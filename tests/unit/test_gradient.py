@@ -10,13 +10,12 @@ from lrjax import config, stats
 from lrjax.analysis import gradient
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.models import tidy
-from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.models import encoder as encoders
 from lrjax.models.clip import encoder_configs, init_clip, unit_gates
-from lrjax.models.encoder import Encoder
 from lrjax.models.interventions import Interventions
 from lrjax.terms import ROW_CONSTANT, TERMS
+from towers_by_hand import tower_with
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
@@ -38,20 +37,6 @@ def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
             expected = expected - expected.mean(-1, keepdims=True)
         # float32 sums of 16 products in another order
         np.testing.assert_allclose(own, expected, rtol=2e-4, atol=1e-4)
-
-
-def tower_with(static, by_pixel, by_label):
-    """A vision tower, one head of d_head 2 at work: CLS scores `by_pixel` [L] (through P) and `by_label` [5] (through E)."""
-    d, v = 4, FIRST_LABEL + static.n_labels_total
-    E, P = np.zeros((v, d), np.float32), np.zeros((static.L + 1, d), np.float32)
-    E[1, 0] = np.sqrt(2)  # CLS asks with 1 in both dimensions of the head, after the division by sqrt(d_head)
-    P[1:, 1], E[FIRST_LABEL : FIRST_LABEL + 5, 2] = by_pixel, by_label
-    W_Q, W_K = np.zeros((d, 1, 2), np.float32), np.zeros((d, 1, 2), np.float32)
-    W_Q[0, 0] = 1
-    W_K[1, 0, 0] = W_K[2, 0, 1] = 1
-    zero = np.zeros((1, 2), np.float32)
-    block = encoders.Block(W_Q, W_K, W_K, np.zeros((1, 2, d), np.float32), zero, zero, zero, np.zeros(d, np.float32))
-    return Encoder(E, P, (block,), np.eye(d, dtype=np.float32))
 
 
 def test_the_gradient_of_a_ramp_is_its_slope_times_the_mean_distance(tiny):

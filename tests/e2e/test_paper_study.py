@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_encoders import drawn, measured
 
 from conftest import TINY, tiny_model, untrained
 from experiments.studies import paper, paper_values
@@ -19,6 +18,7 @@ from lrjax.analysis.gauge import ABLATIONS as RATIO
 from lrjax.analysis.gradient import NAMES
 from lrjax.errors import InputError
 from lrjax.terms import TERMS
+from studies_by_hand import drawn, measured
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
 

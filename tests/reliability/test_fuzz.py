@@ -1,6 +1,6 @@
 """Any value in any field of a config is accepted, or answered in one line that names the field. Nothing is compiled to say so.
 
-LRJAX_FUZZ=5000 python -m pytest tests/test_fuzz.py tries as many examples (default 100).
+LRJAX_FUZZ=5000 python -m pytest tests/reliability/test_fuzz.py tries as many examples (default 100).
 """
 
 import json
