@@ -193,7 +193,7 @@ class Run:
             table = merged([ablate(part, asked, **options) for part in by_shape(self._healthy(), *TERMS_BY)])
         title = f"Terms taken away at inference: {encoder} encoder, step {self.step}"
         draw = lambda found: ablation_figures.ablation(found.table, title, SHOWN)
-        return Result("ablate", table, tuple(SHOWN), draw, baseline=("ablation", NONE))
+        return Result("ablate", table, tuple(SHOWN), ("ablation",), draw, baseline=("ablation", NONE))
 
     def analyze(self, name: str, **options) -> Result:
         """Ask one analysis of all models that have not diverged; `lrjax.analyses()` lists them.

@@ -31,6 +31,8 @@ from lrjax.stats import Table
 from lrjax.training.programs import Measure, Program
 from lrjax.training.run import History, Run, model_columns
 
+CAPTION_POSITIONS = ("first", "relation", "second", "EOT")  # the words of a caption of a pair
+
 
 @surroundings.pinned()
 def of_models(
@@ -211,7 +213,7 @@ def label_names(static: Static) -> list[str]:
 
 def position_names(static: Static, encoder: str) -> list[str]:
     """Names of the positions of an encoder's sequences: CLS and pixels from 1; the words of a pair caption."""
-    return static.world.position_names() if encoder == "vision" else ["first", "relation", "second", "EOT"]
+    return static.world.position_names() if encoder == "vision" else list(CAPTION_POSITIONS)
 
 
 def row_of(static: Static, who: str) -> Row:

@@ -109,7 +109,8 @@ def test_tables_show_both_kinds_of_candidates_where_there_are_two(shaken):
 def test_fig3_shows_the_mean_at_each_number_of_labels_and_every_seed(trained):
     table = models_table(trained[1])
     figure = fig3(table)
-    for axis, (metric, (title, _)) in zip(figure.axes, training.PANELS.items(), strict=True):
+    for axis, (measured, (title, _)) in zip(figure.axes, training.PANELS.items(), strict=True):
+        metric = measured.column
         assert axis.get_title() == title
         means = [[n, table[metric][table["n_labels"] == n].mean()] for n in (4, 6)]
         np.testing.assert_allclose(figures_read.points(axis.lines[0]), means, rtol=1e-6)

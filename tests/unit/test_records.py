@@ -9,6 +9,7 @@ from lrjax.ablations import COLUMNS, CONTROL_KINDS, Ablation, described, labelle
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, VARIANT_ABLATIONS, Ablate, ablate
 from lrjax.errors import InputError
 from lrjax.gates import ENCODERS, GATES, NONE
+from lrjax.metrics import I2T, MEASURES, METRICS, T2I, Metric, ends, of_decoding, of_head, of_retrieval, of_words
 
 PLACES = [
     dict(encoder=encoder, layers=layers, heads=heads)
@@ -124,3 +125,53 @@ def test_a_layer_or_head_that_a_model_does_not_have_is_named(trained):
     for record, says in ((Ablation(("EP",), layers=(1,)), "layer 1"), (Ablation(("EP",), control="mean", heads=(2,)), "head 2")):
         with pytest.raises(InputError, match=rf"--ablations: '{record}': {says} is out of range; expected 0"):
             ablate(trained[1], (record,))
+
+
+WORDS = ("left", "below", "xzy")
+EVERY = {
+    metric
+    for name in ("single", "seen_pair", "unseen_pair", "seen_chain", "unseen_chain")
+    for metric in (*of_retrieval(name, WORDS), *of_decoding(name), *of_head(name))
+} | {Metric("unseen_pair", measure) for measure in MEASURES}
+
+
+def test_a_column_is_of_one_metric():
+    """The columns of committed tables and checkpoints: each is named by one metric, and that is found again."""
+    columns = [metric.column for metric in EVERY]
+    assert len(set(columns)) == len(EVERY)
+    assert [Metric.parse(column) for column in columns] == list(EVERY)
+    assert set(METRICS) < set(columns)
+
+
+def test_columns_have_the_names_that_checkpoints_have():
+    assert [metric.column for metric in of_retrieval("seen_pair", ["above"])] == [
+        "seen_pair",
+        "seen_pair_in_set",
+        "seen_pair_order",
+        "seen_pair_label_set",
+        "seen_pair_label_set_in_set",
+        "seen_pair_labels",
+        "seen_pair_t2i",
+        "seen_pair_order_t2i",
+        "seen_pair_label_set_t2i",
+        "seen_pair_order_above",
+    ]
+    assert [metric.column for metric in of_retrieval("single")] == ["single", "single_in_set", "single_t2i"]
+    assert [metric.column for metric in of_decoding("single")] == ["single"]
+    assert [metric.column for metric in (*of_decoding("unseen_pair"), *of_head("unseen_pair"))] == [
+        *("unseen_pair", "unseen_pair_order", "unseen_pair_label_set", "unseen_pair_named", "unseen_pair_alone"),
+        *("unseen_pair_place", "unseen_pair_order_told"),
+    ]
+
+
+@pytest.mark.parametrize("column", ["loss", "single_token_objects", "seen", "unseen_pair_left", "unseen_pair_order_", "pair_loss"])
+def test_what_is_no_metric_has_no_scale(column):
+    assert Metric.parse(column) is None and ends(column) is None
+    assert ends("seen_chain_order_xzy") == (0, 1)
+
+
+def test_words_are_told_apart_by_their_records():
+    table = ("seed", "unseen_pair_order", "unseen_pair_order_left", "seen_pair_order_left", "unseen_pair_order_t2i")
+    assert of_words(table) == (Metric("unseen_pair", "order", I2T, "all", "left"),)
+    assert Metric.parse("unseen_pair_order_t2i") == Metric("unseen_pair", "order", T2I)
+    assert of_words(table)[0].name == "order of left" and of_words(table)[0].chance == 0.5
