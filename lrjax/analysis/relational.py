@@ -162,7 +162,8 @@ def of_a_model(table: Table) -> Table:
     "leans most", its head of the greatest |difference|, whose number is `head`. `size`: |difference|.
     """
     table = table | {"size": abs(table["difference"])}
-    measured = [name for name in table if name.startswith(("relational_", "against_", "gap_", "leans_differ_")) or name == "size"]
+    of_measures = {f"{name}_{measure}" for name in ("relational", "against", "gap", "leans_differ") for measure in MEASURES}
+    measured = [name for name in table if name in of_measures or name == "size"]
     axes = list(table)[: list(table).index("head")]
     lines = []
     for rows in groups(table, ("model",)).values():
