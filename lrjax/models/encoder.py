@@ -223,7 +223,7 @@ def given_scales(
     """LayerNorm's scales in place of the sequence's own: those under `norm_gates`, or those that are frozen. None: its own."""
     if interventions.norm_gates is None:
         return interventions.frozen_norm_scale
-    under = interventions.replace(gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
+    under = dataclasses.replace(interventions, gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
     return run_tokens(params, under, tokens, shape, readout, query_slice=query_slice).scales
 
 

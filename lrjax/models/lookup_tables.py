@@ -7,6 +7,7 @@ with the key's position, LayerNorm's scale is one of (token, position).
 Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S slots, T tokens of a sequence, b sequences.
 """
 
+import dataclasses
 import math
 from functools import partial
 
@@ -227,7 +228,7 @@ def encode_sequences(
         key = jax.random.fold_in(dropout_key, *number) if number else None
         only = slice(form.readout, form.readout + 1)
         return run(
-            params, interventions.replace(dropout_key=key), ids, shape, form.readout, split=split, query_slice=only
+            params, dataclasses.replace(interventions, dropout_key=key), ids, shape, form.readout, split=split, query_slice=only
         ).embedding
 
     embeddings, first = [], 0
