@@ -62,6 +62,13 @@ regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's 
 test: lint  ## lint, then all tests on the newest packages
 	$(PYTHON) -m pytest $(WORKERS) $(ARGS)
 
+test-fast: $(SETUP)  ## laws and units on tiny models, without commands: two minutes, for daily work
+	$(PYTHON) -m pytest $(WORKERS) -m "not slow" $(ARGS)
+
+# tests/conftest.py turns XLA's optimisations off, and this leaves them on.
+test-optimised: $(SETUP)  ## the laws with XLA's optimisations on, as users run: weekly, and before a release
+	LRJAX_TEST_OPTIMISED=1 $(PYTHON) -m pytest $(WORKERS) tests/laws $(ARGS)
+
 lint: $(SETUP)  ## ruff: formatting and lint
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
@@ -92,4 +99,4 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: given help sweep benchmark paper reproduce encoders tasks regime test lint test-floor clean
+.PHONY: given help sweep benchmark paper reproduce encoders tasks regime test test-fast test-optimised lint test-floor clean

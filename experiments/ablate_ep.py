@@ -66,7 +66,7 @@ def main() -> None:
 
     table = merged([of_part(part) for part in by_shape(run, *TERMS_BY)])
     measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES
-    which = "all heads" if heads is None else f"heads {','.join(HEADS.value)}"
+    which = "all heads" if heads is None else f"heads {','.join(map(str, heads))}"
     where = f"{encoder} encoder, {which}, step {run.step}"
     print_tables(table, tuple(model_columns(run.sweep)), where, measures if measures is RECOGNITION else tabled(table))
     print(*dict.fromkeys(cautions(program.static, encoder) for program in run.programs), sep="\n")

@@ -71,7 +71,8 @@ def main() -> None:
     last = [row for row in rows if row.name == measure.LRJAX][-1]
     share = measure.evaluation_share(table, last.models, last.ms)
     print(f"evaluation every {table.eval_every} steps costs {share:.1%} of training, {last.models} models (bar: 10 %)")
-    print(draw(rows, Path(FIGURE.value)))
+    draw(rows, Path(FIGURE.value))
+    print(FIGURE.value)
     if JSON.value:
         now = datetime.datetime.now(datetime.UTC).date().isoformat()
         lines = [{k: None if v != v else v for k, v in dataclasses.asdict(row).items()} for row in rows]
@@ -81,9 +82,9 @@ def main() -> None:
 
 
 @style.styled
-def draw(rows: list[measure.Row], path: Path) -> Path:
+def draw(rows: list[measure.Row], path: Path) -> style.Figure:
     """ms per model-step against the number of models; a program that trains one at a time is a level line."""
-    figure, axis = style.subplots(figsize=(5, 3.4))
+    figure, (axis,) = style.subplots(figsize=(5, 3.4))
     sizes = [row.models for row in rows if row.name == measure.LRJAX]
     for k, name in enumerate((measure.LRJAX, measure.DENSE, measure.ALONE, *measure.EAGER)):
         own = [row for row in rows if row.name == name]
@@ -95,7 +96,7 @@ def draw(rows: list[measure.Row], path: Path) -> Path:
     axis.set(
         xscale="log", yscale="log", xlabel="models in the program", ylabel="ms per model-step", title="Cost of a training step"
     )
-    axis.set_xticks(sizes, map(str, sizes))
+    axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.legend(fontsize=8)
     return style.save(figure, path)
 

@@ -32,7 +32,7 @@ def module_of(words: list[str]) -> tuple[str, list[str]]:
         said = f"lrjax {first} {name}".strip()
         raise SystemExit(f"error: {said!r}: expected lrjax {first} and one of {', '.join(GROUPS[first])}")
     if first in ("", "help", "--help", "-h"):
-        print(__doc__.strip())
+        print((__doc__ or "").strip())
         for group, names in GROUPS.items():
             print(f"\nlrjax {group}: {', '.join(names)}")
         raise SystemExit(0 if first else 2)

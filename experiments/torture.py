@@ -1,6 +1,6 @@
 """Kill a sweep with SIGKILL again and again, and compare what is left with an undisturbed run, bit for bit.
 
-python -m experiments.torture [--kills=50] [--workdir=DIR] [--seed=0]
+python -m experiments.torture [--data=resampled|fixed] [--kills=50] [--workdir=DIR] [--seed=0]
 
 A small sweep is trained undisturbed, in this process and as users run it. Then it is run again and again, killed at random moments,
 every second time while it is saving, and continued with --resume. After each kill the newest checkpoint must be whole and hold
@@ -30,7 +30,13 @@ WORKDIR = cli.define_path("workdir", None, "an empty folder for the runs (defaul
 SEED = flags.DEFINE_integer("seed", 0, "of the random moments")
 
 # Two slabs take turns and are saved between evaluations too: a kill may meet everything that a sweep can be in the middle of.
-CHANGES = dict(steps=300, eval_every=150, checkpoint_every=50, slab=2, n_labels=(4, 6), d_model=16, d_embed=16, batch_size=32)
+SMALL = dict(d_model=16, d_embed=16, checkpoint_every=50, slab=2)
+CHANGES = {
+    "resampled": SMALL | dict(steps=300, eval_every=150, n_labels=(4, 6), batch_size=32),
+    # 24 and 37 items, so 3 and 4 batches an epoch: models of 300 and of 400 steps
+    "fixed": SMALL | dict(data="fixed", epochs=100, evaluations=2, n_labels=(3, 4), n_heldout=3, n1=2, n2=2, batch_size=8),
+}
+DATA = flags.DEFINE_enum("data", "resampled", list(CHANGES), "the data law; models of fixed data have different lengths")
 SAVES, SAVING = 5, 0.1  # a kill in a save is in one of the next SAVES, at a moment of its first SAVING seconds
 
 
@@ -81,14 +87,14 @@ def undisturbed(folder: Path) -> dict[str, dict[str, str]]:
     def note(run: Run) -> None:
         digests[checkpoint.name_of(*run.place)] = checkpoint.digests(serialization.run_to_arrays(run)[0])
 
-    run = loop.start(make_sweep(dict(smoke.get_config()) | CHANGES))
+    run = loop.start(make_sweep(dict(smoke.get_config()) | CHANGES[DATA.value]))
     workdir.write_tables(folder, loop.advance(run, on_checkpoint=note, measures=(gradient.columns,)))
     return digests
 
 
 def start(run: Path) -> subprocess.Popen:
     """The sweep as a user would start or continue it."""
-    arguments = [f"--config={smoke.__file__}", *(f"--config.{name}={value}" for name, value in CHANGES.items())]
+    arguments = [f"--config={smoke.__file__}", *(f"--config.{name}={value}" for name, value in CHANGES[DATA.value].items())]
     command = [sys.executable, "-m", "experiments.sweep", *arguments, f"--workdir={run}", "--resume"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import io
 import re
 import shlex
 import signal
@@ -74,7 +75,7 @@ def run(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             _fail("interrupted", code=128 + signal.SIGINT)
 
-    if sys.stdout:
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files are printed byte by byte, whatever the encoding
     output.guard()
     gc.freeze()  # what imports made is no garbage; nor is what is left at the end, which Python would look through (half a second)

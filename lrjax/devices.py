@@ -32,7 +32,7 @@ def use_all_cores() -> None:
 
     Another number that the user has chosen, by JAX_NUM_CPU_DEVICES or in XLA_FLAGS, stands.
     """
-    if jax.config.jax_num_cpu_devices < 0 and "xla_force_host_platform_device_count" not in xla.flags():
+    if jax.config.values["jax_num_cpu_devices"] < 0 and "xla_force_host_platform_device_count" not in xla.flags():
         jax.config.update("jax_num_cpu_devices", min(_cores(), _quota()))
 
 
@@ -92,7 +92,7 @@ def use_compilation_cache() -> None:
     written, jax warns and compiles.
     """
     elsewhere = "compiled programs are not kept; to keep them, set JAX_COMPILATION_CACHE_DIR to another folder"
-    if not (folder := jax.config.jax_compilation_cache_dir):
+    if not (folder := jax.config.values.get("jax_compilation_cache_dir")):
         try:
             folder = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrjax" / "xla")
         except RuntimeError:  # neither HOME nor a passwd entry, as of a container's user

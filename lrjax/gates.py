@@ -118,7 +118,7 @@ def canonical(text: str) -> str:
         return text
     if not found or _overlap(found):
         return text if found else NONE
-    together: dict[tuple, set[int]] = {}
+    together: dict[Clause, set[int]] = {}
     for clause in found:
         together.setdefault(clause._replace(terms=()), set()).update(clause.terms)
     kept = sorted(

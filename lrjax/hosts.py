@@ -71,7 +71,7 @@ def _join(coordinator: str | None, num_processes: int | None, process_id: int | 
         _meet(who, num_processes, lambda: _initialize(coordinator, num_processes, process_id, method))
     elif "OMPI_COMM_WORLD_SIZE" in os.environ:  # first: mpirun may itself have been started by srun
         _join_launched(OPEN_MPI)
-    elif _whole_number(SLURM.size, 1) > 1:
+    elif (_whole_number(SLURM.size) or 1) > 1:
         _join_launched(SLURM)
     elif "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
         names = os.environ["TPU_WORKER_HOSTNAMES"]
@@ -90,26 +90,26 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
 
 def _join_launched(launcher: Launcher) -> None:
     """Join the processes that a launcher started, if they are several."""
-    size = _whole_number(launcher.size, 1)
+    size = _whole_number(launcher.size) or 1
     if size == 1:
         return
-    rank = _whole_number(launcher.rank, None)
+    rank = _whole_number(launcher.rank)
     said = f"{launcher.size}={size}"
     if missing := [name for name in (launcher.rank, *launcher.needed) if not os.environ.get(name)]:
         raise InputError(
             f"{said}: says that {size} processes were started, but {missing[0]} is not set; {launcher.hint}, or {ALONE}"
         )
-    if rank >= size:
+    if rank is None or rank >= size:
         raise InputError(f"{launcher.rank}={rank}: expected 0..{size - 1}, below {said}; {launcher.hint}, or {ALONE}")
     _meet(f"{said}, {launcher.rank}={rank}", size, lambda: _initialize(None, size, rank, launcher.method))
 
 
-def _whole_number(name: str, default: int | None) -> int | None:
-    """The number that a variable holds; `default` if it is not set or empty."""
+def _whole_number(name: str) -> int | None:
+    """The number that a variable holds; None if the variable is not set or empty."""
     value = os.environ.get(name, "").strip()
     if value and not value.isdecimal():
         raise InputError(f"{name}={value}: expected a whole number, as launchers set it; unset it, or {ALONE}")
-    return int(value) if value else default
+    return int(value) if value else None
 
 
 def _initialize(coordinator: str | None, num_processes: int | None, process_id: int | None, method: str | None) -> None:

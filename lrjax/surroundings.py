@@ -42,7 +42,7 @@ def pinned() -> Iterator[None]:
     """Run what is inside under the settings PINNED; as a decorator, the function. Nothing outside changes."""
     with contextlib.ExitStack() as stack:
         for name, setting in _CONTEXTS.items():
-            stack.enter_context(setting(PINNED[name]))
+            stack.enter_context(setting(PINNED[name]))  # pyright: ignore[reportCallIssue]  # jax declares its own settings less
         yield
 
 
@@ -51,7 +51,7 @@ def start() -> None:
 
     NVIDIA_TF32_OVERRIDE changes the precision of products behind jax's back: it is taken away before jax starts.
     """
-    if platforms := jax.config.jax_platforms:
+    if platforms := jax.config.values.get("jax_platforms"):
         stripped = ",".join(name.strip() for name in platforms.split(",") if name.strip())
         if stripped != platforms:
             jax.config.update("jax_platforms", stripped)
@@ -70,7 +70,10 @@ def start() -> None:
 
 def _cannot_start(error: Exception) -> str:
     """The one line on a jax that cannot start."""
-    settings = {"JAX_PLATFORMS": jax.config.jax_platforms, "JAX_PLATFORM_NAME": jax.config.values.get("jax_platform_name")}
+    settings = {
+        "JAX_PLATFORMS": jax.config.values.get("jax_platforms"),
+        "JAX_PLATFORM_NAME": jax.config.values.get("jax_platform_name"),
+    }
     asked = " and ".join(f"{name}={value!r}" for name, value in settings.items() if value) or "JAX_PLATFORMS is not set"
     cause = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0].partition(" (you may need")[0]
     if jax.config.values.get("jax_num_cpu_devices") == 0:

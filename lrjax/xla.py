@@ -2,7 +2,8 @@
 
 From jaxlib 0.8.1 on, XLA hands products of small matrices on a CPU to YNNPACK. With some constant operands those programs read
 memory that is not theirs (measured with 0.10.2: a sweep of 40 models trained to a loss of 2.2 in place of 1.34, and a segmentation
-fault), and they are no faster here: `lrjax` turns them off. `tests/test_train.py` compares with and without `vmap` at full size.
+fault), and they are no faster here: `lrjax` turns them off. `tests/laws/test_training.py` compares with and
+without `vmap` at full size.
 """
 
 import contextlib
@@ -37,7 +38,8 @@ def knows(flag: str) -> bool:
 
     A flag is a whole string of the library; a name that is no flag any more still stands in longer ones.
     """
-    for library in Path(importlib.util.find_spec("jaxlib").origin).parent.glob("libjax_common.*"):
+    found = importlib.util.find_spec("jaxlib")
+    for library in Path(str(found and found.origin)).parent.glob("libjax_common.*"):
         with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
             return text.find(b"\0" + flag.encode() + b"\0") >= 0
     return False

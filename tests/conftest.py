@@ -12,29 +12,36 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 # Compiling is most of a tiny model's time, and none of the laws depends on the compiler's optimisations: here and in the commands
-# that tests start they are off, and fusions are emitted the old, quicker way where this jaxlib still can. tests/test_faults.py runs
-# one sweep with all of them.
+# that tests start they are off, and fusions are emitted the old, quicker way where this jaxlib still can. jax reads the variable
+# when it is imported, and lrjax imports jax. With LRJAX_TEST_OPTIMISED=1 they stay on, as users run (`make test-optimised`).
 AS_FOUND = dict(os.environ)
+OPTIMISE = os.environ.get("LRJAX_TEST_OPTIMISED") == "1"
+if not OPTIMISE:
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 from lrjax import xla  # noqa: E402
 
-if xla.knows(emitters := "xla_cpu_use_fusion_emitters"):
+if not OPTIMISE and xla.knows(emitters := "xla_cpu_use_fusion_emitters"):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{emitters}=false"
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
 
-jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
+pytest.register_assert_rewrite("figures_read", "studies_by_hand", "tokens_read", "towers_by_hand")
+
+CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # arrays of different rank meet where a line says so, or not at all
 
 from lrjax import config, devices  # noqa: E402
 from lrjax.models.clip import init_clip, model_splits  # noqa: E402
+from lrjax.plotting.style import STYLE  # noqa: E402
 from lrjax.storage import workdir  # noqa: E402
 from lrjax.training import loop  # noqa: E402
 from lrjax.training.programs import init_program  # noqa: E402
+from tokens_read import WORLDS, world_of  # noqa: E402
 
 # A trace makes millions of small objects, few of them garbage: looking for it less often is a tenth of the time.
 gc.freeze()
@@ -53,13 +60,19 @@ def tiny_sweep(n_labels=(4, 6), seeds=2, **fields) -> config.Sweep:
 
 def pytest_collection_modifyitems(items):
     """Long files that come late in the alphabet first: a file stays on one worker, and the other would wait for it at the end."""
-    items.sort(key=lambda item: item.path.stem not in ("test_worlds", "test_train"))
+    items.sort(key=lambda item: item.path.stem not in ("test_diverged", "test_faults", "test_task_study", "test_training"))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def room():
     """A process that runs many files would end with more memory maps than Linux allows."""
     devices.make_room()
+
+
+@pytest.fixture
+def coarse_figures(monkeypatch):
+    """Pages carry many figures; here each has few pixels."""
+    monkeypatch.setitem(STYLE, "figure.dpi", 40)
 
 
 @pytest.fixture(scope="session")
@@ -123,8 +136,8 @@ HOSTILE = {
     "jax_debug_infs": True,
 }
 HOSTILE_VARIABLES = {name.upper(): str(value) for name, value in HOSTILE.items()}
-ENVIRONMENT = {**os.environ, **HOSTILE_VARIABLES, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
-OPTIMISED = {**AS_FOUND, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
+ENVIRONMENT = {**os.environ, **HOSTILE_VARIABLES, "JAX_COMPILATION_CACHE_DIR": CACHE}
+OPTIMISED = {**AS_FOUND, "JAX_COMPILATION_CACHE_DIR": CACHE}
 
 
 def command(module, *arguments, before=(), env=ENVIRONMENT):
@@ -186,3 +199,18 @@ def swept(tmp_path_factory):
     done = command("sweep", *QUICK, f"--workdir={folder}")
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
+
+
+@pytest.fixture(params=WORLDS)
+def world(request):
+    return world_of(request.param)
+
+
+@pytest.fixture
+def with_distractors():
+    return world_of("row, distractors")
+
+
+def train_in(folder, wanted, **flags):
+    run = workdir.open_run(folder, wanted, **flags)
+    return loop.advance(run, on_evaluation=partial(workdir.save, folder))

@@ -88,7 +88,7 @@ class Verdict:
         return cut((self.low, self.high), self.claim.within)
 
 
-def judge(claim: Claim, study: Study, part: str) -> Verdict:
+def judge(claim: Claim, study: Study, part: str | None = None) -> Verdict:
     """The verdict on a claim in one sweep."""
     nothing = Verdict(claim, part, np.nan, np.nan, np.nan, 0, "not tested")
     if claim.values is None:

@@ -6,6 +6,7 @@ claims on ablations are judged by the seeds whose accuracy without is .8 or more
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -45,9 +46,10 @@ from lrjax.analysis.decompose import LEARNED as OF_EMBEDDINGS
 AFTER = " (asked after the run)"
 MULTIPLIERS = {"m1": ("m = 1", 1.0), "m11": ("m = sqrt(128)", 128**0.5)}  # tokens times m; keys of claims end so
 SHARED = {claim.key: claim for claim in (*claims.CLAIMS, *claims.OURS)}
-LARGE = {"e_scale": 1.0, "p_scale": 1.0}  # PyTorch's default
-CLIPS = {"e_scale": 0.02, "p_scale": 0.088}  # of CLIP's own code
-DECAYED, UNDECAYED = {"decay_cls": True}, {"decay_cls": False}
+LARGE: dict[str, Any] = {"e_scale": 1.0, "p_scale": 1.0}  # PyTorch's default
+CLIPS: dict[str, Any] = {"e_scale": 0.02, "p_scale": 0.088}  # of CLIP's own code
+DECAYED: dict[str, Any] = {"decay_cls": True}
+UNDECAYED: dict[str, Any] = {"decay_cls": False}
 LR = 1e-4  # of the printed recipe
 LAW = 0.01  # within 1 %: the gauge's law neglects AdamW's eps, and float32 rounds in every one of some 10^5 steps
 
@@ -69,7 +71,7 @@ def taken(ablation: str, metric: str, of_metric: str = TOP1, change: bool = True
 def mechanism(ending: str) -> list[Claim]:
     """What the main report asks of its sweeps, asked of the paper's simplified model under one multiplier."""
     said, multiplier = MULTIPLIERS[ending]
-    m = {"token_multiplier": multiplier}
+    m: dict[str, Any] = {"token_multiplier": multiplier}
     values = {
         "diversity": grown(**m),
         "few": at(TOP1, FEW, **m),
@@ -108,7 +110,7 @@ def mechanism(ending: str) -> list[Claim]:
 def of_our_own(ending: str) -> list[Claim]:
     """What else the paper says of that model, and what we say of it."""
     said, multiplier = MULTIPLIERS[ending]
-    m = {"token_multiplier": multiplier}
+    m: dict[str, Any] = {"token_multiplier": multiplier}
     gap = "|P(relational) less |P(right) - P(left)||, mean over heads, N = 15"
     share = "share of models with top-1 {} at any N, whose |gradient| is above the label spread"
     rows = (
@@ -252,7 +254,8 @@ WHEN: tuple[Claim, ...] = (
     )),
 )  # fmt: skip
 
-PLAIN, MASKED = {"mask_repeats": False}, {"mask_repeats": True}
+PLAIN: dict[str, Any] = {"mask_repeats": False}
+MASKED: dict[str, Any] = {"mask_repeats": True}
 IMAGES = {"n2": 4}, {"n2": 42}  # of N = 15 and of N = 5: 840 images of two objects both
 CONFOUNDS: tuple[Claim, ...] = (
     *(shared("diversity", values, part, f"c_{key}", said, contrast) for key, values, part, said, contrast in (
@@ -281,7 +284,8 @@ CONFOUNDS: tuple[Claim, ...] = (
 
 def by_multiplier(name: str, m: float) -> list[Claim]:
     """The gauge with one multiplier of tokens."""
-    where, part = {"token_multiplier": m}, "multiplier"
+    where: dict[str, Any] = {"token_multiplier": m}
+    part = "multiplier"
     rows = (
         # measured where both are decayed, from small initial values: a fiftieth
         (
@@ -325,7 +329,8 @@ def no_ep(**where) -> Values:
     return taken("EP", ORDER, answer="ratio", **where, **DECAYED)
 
 
-ONE, MOST = {"token_multiplier": 1.0}, {"token_multiplier": 128**0.5}
+ONE: dict[str, Any] = {"token_multiplier": 1.0}
+MOST: dict[str, Any] = {"token_multiplier": 128**0.5}
 GAUGE: tuple[Claim, ...] = (
     *(claim for name, m in {"1": 1.0, "2": 2.0, "4": 4.0, "11": 128**0.5}.items() for claim in by_multiplier(name, m)),
     shared("ep_order", no_ep(**MOST), "multiplier", "x", "m = sqrt(128)"),

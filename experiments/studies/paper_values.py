@@ -87,7 +87,7 @@ def share_of(terms: tuple[str, ...], **where) -> Values:
 
     def values(study, part):
         table = rows_with(study.answer(part, "shares"), n_labels=N, layer=0, **where)
-        return sum(of(table, "share_all", term=term) for term in terms)
+        return np.sum([of(table, "share_all", term=term) for term in terms], 0)
 
     return values
 

@@ -58,10 +58,10 @@ def procrustes(X: jax.Array, Y: jax.Array, weight: jax.Array, n: jax.Array) -> t
 
 def rows(static: Static, params: CLIP, gates: Gates) -> dict[str, tuple[jax.Array, jax.Array]]:
     """The label rows (vision [A, d], text [A, d]) in each space."""
-    encoders, row = (params.vision, params.text), row_of(static, "align")
-    found = {"E": tuple(encoder_params.E[row.n_first :] for encoder_params in encoders)}
+    row = row_of(static, "align")
+    found = {"E": (params.vision.E[row.n_first :], params.text.E[row.n_first :])}
     if "OV" in spaces(static):
-        found["OV"] = tuple(written(getattr(params, name), getattr(gates, name), row.n_first) for name in ("vision", "text"))
+        found["OV"] = written(params.vision, gates.vision, row.n_first), written(params.text, gates.text, row.n_first)
     label, place = jnp.indices((static.n_labels_total, static.L))
     scenes = single_scene(label, place, static.L)
     images = embed_images(static, params, Interventions(gates.vision), row.image_edits(scenes)).mean(1)
@@ -166,5 +166,6 @@ class Align:
 
 def align(run: Run, n_labels=None, count: int = 10) -> xr.Dataset:
     """`Align` of all models: MEASURES [model, space, fit]; rank, inside, above_control [model, space]."""
-    dims = dict.fromkeys(MEASURES, ("space", "fit")) | dict.fromkeys(("rank", "inside", "above_control"), ("space",))
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(MEASURES, ("space", "fit"))
+    dims |= dict.fromkeys(("rank", "inside", "above_control"), ("space",))
     return of_models(run, Align(count), dims, lambda static: {"space": spaces(static), "fit": FITS}, n_labels)

@@ -9,6 +9,7 @@ fresh seeds, read at the step where they were best: nothing is picked twice. A m
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,11 @@ FRESH = range(1000, 1016)  # seeds of the confirmation
 
 def draw(n: int, seed: int = 0) -> list[Model]:
     """n configurations of one head, shapes in turn, configuration i with seed i."""
-    rng, encoder_configs = np.random.default_rng(seed), list(itertools.product(D_HEADS, BATCHES))
+    rng, shapes = np.random.default_rng(seed), list(itertools.product(D_HEADS, BATCHES))
     models = []
     for i in range(n):
-        d_head, batch = encoder_configs[i % len(encoder_configs)]
-        fields = {name: float(f"{np.exp(rng.uniform(*np.log(bounds))):.4g}") for name, bounds in RANGES.items()}
+        d_head, batch = shapes[i % len(shapes)]
+        fields: dict[str, Any] = {name: float(f"{np.exp(rng.uniform(*np.log(bounds))):.4g}") for name, bounds in RANGES.items()}
         models.append(Model(seed=i, n_labels=N_LABELS, n_heads=1, d_head=d_head, batch_size=batch, **fields))
     return models
 

@@ -7,7 +7,8 @@ is asked only where there is something to lose: NaN, which agrees with nothing, 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +179,7 @@ def ranked(table: Table) -> Table:
 
 def configurations(table: Table, n: int) -> list[Model]:
     """The first n rows of `best_steps`' table as configurations."""
-    cast = lambda name, value: int(value) if name in INTEGERS else float(value)
+    cast: Callable[[str, Any], Any] = lambda name, value: int(value) if name in INTEGERS else float(value)
     return [
         Model(n_labels=MANY, **{name: cast(name, table[name][i]) for name in RANGES}) for i in range(min(n, len(table["step"])))
     ]

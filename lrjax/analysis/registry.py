@@ -59,6 +59,8 @@ ANALYSES: dict[str, Analysis] = {
     "grid": Analysis("grid.directions", "Across or down a grid?", ("gradient_across", "gradient_down", "label_spread")),
     "heads": Analysis("heads.heads", "Which way do heads lean?", ("head_bias",), "heads.bias", _head_table("heads")),
     "law": Analysis("gauge.law", "Does E_cls - P_0 only decay?", ("shrunk", "deviation")),
+    "query_law": Analysis("gauge.query_law", "What part of the position gradient is b_Q's?", ("share", "predicted")),
+    "ratio": Analysis("gauge.ratio", "Is EP : PP what the gauge says?", ("ratio", "expected")),
     "relational": Analysis("relational.by_head", "In how many images is a head relational?", SECTION_5, "relational.claim"),
     "swap": Analysis("text.swap", "How far do swapped labels move a caption?", ("moved",)),
     "text_attention": Analysis("text.attention", "Where does EOT look?", ("prefers_first", "log_odds")),

@@ -48,7 +48,7 @@ class Case:
     name: str
     models: int
     steps: int
-    run: Callable[[], None]
+    run: Callable[[], object]
     count: flops.Count
     compile_cold: float = np.nan
     compile_cached: float = np.nan
@@ -59,7 +59,7 @@ class Case:
 class Ceiling:
     """`run` does nothing but `work`, FLOPs or bytes, and waits."""
 
-    run: Callable[[], None]
+    run: Callable[[], object]
     work: int
 
 
@@ -154,7 +154,7 @@ def jax_case(name: str, module, count: flops.Count, hyper: Hyper, size: int, *, 
     return Case(name, total, steps, run, count, cold, cached, peak_bytes(compiled) * mesh.size / size)
 
 
-def eager_run(static: Static, hyper: Hyper, steps: int, threads: int | None) -> Callable[[], None]:
+def eager_run(static: Static, hyper: Hyper, steps: int, threads: int | None) -> Callable[[], object]:
     """The eager loop on the first `steps` batches of one model, on some number of threads (None: PyTorch's default)."""
     model = eager.make_model(static, init_clip(static, hyper))
     optimiser, schedule = eager.make_optimiser(static, hyper, model)

@@ -192,7 +192,7 @@ def encode(
     forms = tuple(form for form, _ in batches)
     for tables, (form, slots) in zip(make_tables(params, gates, shape, forms), batches, strict=True):
         if shift is not None:
-            tables = tables.replace(position_scores=tables.position_scores + shift)
+            tables = dataclasses.replace(tables, position_scores=tables.position_scores + shift)
         flat = jax.tree.map(lambda x: x.reshape(len(x), -1), slots)
         gathered.append(read_tables(tables, form, flat, causal=shape.causal))
         constants.append(jnp.broadcast_to(tables.constant, (len(gathered[-1]), shape.d_model)))

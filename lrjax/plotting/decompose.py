@@ -24,17 +24,18 @@ def maps(answer: xr.Dataset, title: str, path: Path | None = None) -> Figure:
     shown = shown - shown.mean("key")
     n_heads, n_terms, n_queries = shown.sizes["head"], shown.sizes["term"], shown.sizes["query"]
     figure, axes = subplots(n_heads, n_terms, figsize=(1.75 * n_terms + 1, 1.7 * n_heads + 0.7), squeeze=False)
-    keys, queries = shown["key"].values, shown["query"].values
+    keys, queries, heads, terms = (shown.coords[name].values for name in ("key", "query", "head", "term"))
     readout = 0 if n_queries > 4 else n_queries - 1
-    for row, head in zip(axes, shown["head"].values, strict=True):
-        limit = float(abs(shown.sel(head=head)).max()) or 1.0
-        for axis, term in zip(row, shown["term"].values, strict=True):
+    for row, head in zip(axes, heads, strict=True):
+        limit = float(np.abs(shown.sel(head=head).values).max()) or 1.0
+        for axis, term in zip(row, terms, strict=True):
             image = axis.imshow(shown.sel(head=head, term=term), cmap="PuOr", vmin=-limit, vmax=limit)
             axis.add_patch(Rectangle((-0.5, readout - 0.5), shown.sizes["key"], 1, fill=False, lw=0.8, ec="black"))
-            axis.set_xticks([]), axis.set_yticks([]), axis.grid(False)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
         figure.colorbar(image, ax=row, shrink=0.8, label="score, row mean removed")
         row[0].set_ylabel(f"head {head}\nquery: {queries[0]} .. {queries[-1]}", size=8)
-    for axis, below, term in zip(axes[0], axes[-1], shown["term"].values, strict=True):
+    for axis, below, term in zip(axes[0], axes[-1], terms, strict=True):
         axis.set_title(term)
         below.set_xlabel(f"key: {keys[0]} .. {keys[-1]}", size=8)
     figure.suptitle(f"Attention terms over unseen pairs; readout row outlined: {title}", size=10)
@@ -92,7 +93,8 @@ def shares(answer: xr.Dataset, path: Path | None = None) -> Figure:
             axis.axhline(0, color="0.6", lw=0.8)
             axis.set_xticks([n for (n,) in by_n])
     for above, below, name in zip(*axes, names.values(), strict=True):
-        above.set(title=name), below.set(xlabel="number of training labels N")
+        above.set(title=name)
+        below.set(xlabel="number of training labels N")
     axes[0, 0].set_ylabel("share of the scores' variance")
     axes[1, 0].set_ylabel("ratio of standard deviations")
     axes[0, 1].legend(ncols=2, fontsize=8)

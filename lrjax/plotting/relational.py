@@ -45,7 +45,7 @@ def scatter(images: xr.Dataset, title: str, path: Path | None = None) -> Figure:
 @styled
 def bars(table: Table, title: str, path: Path | None = None) -> Figure:
     """Fig 5d: P(relational) of each head of one model, beside P(attends right) - P(attends left). From `relational.head_table`."""
-    figure, axis = subplots(figsize=(1.2 * len(table["head"]) + 2.4, 3.4))
+    figure, (axis,) = subplots(figsize=(1.2 * len(table["head"]) + 2.4, 3.4))
     shown = {**BARS, "difference": "P(attends right) - P(attends left)"}
     for k, (name, label) in enumerate(shown.items()):
         axis.bar(np.arange(len(table["head"])) + 0.27 * (k - 1), table[name], 0.25, color=COLOURS[k], label=label)

@@ -8,8 +8,10 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import matplotlib
+import matplotlib.axes
 import matplotlib.figure
 import numpy as np
 
@@ -20,7 +22,7 @@ from lrjax.storage.files import write_atomically
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -47,9 +49,10 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def subplots(n_rows: int = 1, n_columns: int = 1, *, figsize: tuple[float, float], **shared):
-    """A figure and its axes, as pyplot.subplots returns them; `shared` goes to Figure.subplots. No pyplot knows of the figure."""
+    """A figure and an array of its axes, of one axes too; `shared` goes to Figure.subplots. No pyplot knows of the figure."""
     figure = Figure(figsize=figsize, layout="constrained")
-    return figure, figure.subplots(n_rows, n_columns, **shared)
+    axes = figure.subplots(n_rows, n_columns, **shared)
+    return figure, np.array([axes]) if isinstance(axes, matplotlib.axes.Axes) else axes
 
 
 def save(figure: Figure, path: Path | None) -> Figure:

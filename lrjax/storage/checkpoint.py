@@ -146,9 +146,9 @@ def leftovers(directory: Path) -> list[Path]:
 def _outdated(directory: Path, newest: Path) -> list[Path]:
     """The steps that the newest one makes superfluous. Those said to be after it were refused when the run was restored."""
     steps = saved_steps(directory)
-    before = [p for p in steps if place_of(p) <= place_of(newest)]
+    before = [p for p in steps if _known_place(p) <= _known_place(newest)]
     evaluations = [p for p in before if is_evaluation(p)][-KEEP:]
-    stops = [p for p in before if not evaluations or place_of(p) > place_of(evaluations[-1])][-KEEP:]
+    stops = [p for p in before if not evaluations or _known_place(p) > _known_place(evaluations[-1])][-KEEP:]
     return [p for p in steps if p not in evaluations and p not in stops and not p.is_symlink()]
 
 
@@ -195,9 +195,14 @@ def place_of(step_folder: Path) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2] or 0)) if match else None
 
 
+def _known_place(step_folder: Path) -> tuple[int, int]:
+    """`place_of` a folder that is known to be a step."""
+    return place_of(step_folder) or (0, 0)
+
+
 def is_evaluation(step_folder: Path) -> bool:
     """Whether a step is an evaluation, rather than a stop between two."""
-    return place_of(step_folder)[1] == 0
+    return _known_place(step_folder)[1] == 0
 
 
 def is_step(path: Path) -> bool:
@@ -208,7 +213,7 @@ def is_step(path: Path) -> bool:
 def saved_steps(directory: Path) -> list[Path]:
     """The steps of a `checkpoints` folder by name, oldest first, whole or not: `load` tells."""
     steps = [p for p in directory.iterdir() if place_of(p) and p.is_dir()] if directory.is_dir() else []
-    return sorted(steps, key=place_of)
+    return sorted(steps, key=_known_place)
 
 
 def candidates(path: Path) -> list[Path]:
@@ -275,8 +280,8 @@ def _damaged(folder: Path, cause) -> InputError:
     """The error to raise. A step that may not be read is sound for all we know: no older one is to be used in its place."""
     if isinstance(cause, PermissionError) or "PERMISSION_DENIED" in str(cause):
         return InputError(f"{folder}: may not be read ({_first_line(cause)}); get permission to read all of this folder")
-    here = place_of(folder) or (0, 0)
-    older = [p.name for p in saved_steps(folder.parent) if place_of(p) < here and os.path.isfile(p / DIGESTS)]
+    here = _known_place(folder)
+    older = [p.name for p in saved_steps(folder.parent) if _known_place(p) < here and os.path.isfile(p / DIGESTS)]
     hint = f"an older step is there: {folder.parent / older[-1]}" if older else "no older step is there: bring back a copy"
     if folder.is_dir() and not _files(folder):
         return Unusable(f"{folder}: is empty: no checkpoint was finished there", hint)

@@ -62,7 +62,7 @@ def _commit_of_installation() -> str | None:
     """The commit that pip wrote down when it installed this package from a git address."""
     try:
         distribution = importlib.metadata.distribution(PACKAGE.name)
-        if Path(distribution.locate_file(PACKAGE.name)).resolve() != PACKAGE.resolve():
+        if Path(str(distribution.locate_file(PACKAGE.name))).resolve() != PACKAGE.resolve():
             return None  # what is installed is not what runs
         return json.loads(distribution.read_text("direct_url.json") or "{}")["vcs_info"]["commit_id"][:LENGTH]
     except (importlib.metadata.PackageNotFoundError, OSError, ValueError, LookupError, TypeError):

@@ -112,7 +112,7 @@ class Run:
     def final(self) -> dict[str, np.ndarray]:
         """Each metric [M], as reported: the mean of the last REPORTED evaluations of training."""
         last = np.stack(self.history.values[1 : self.evaluations][-REPORTED:])
-        mean = np.mean(last, 0, dtype=np.float64).astype(np.float32)
+        mean = np.asarray(np.mean(last, 0, dtype=np.float64), np.float32)
         return dict(zip(self.history.metrics, mean.T, strict=True))
 
 

@@ -114,7 +114,8 @@ class Grid(Pairs):
                     (jnp.abs(distance) >= self.size) | (scene.left == scene.right),
                 )
             )
-        return tuple(map(jnp.stack, zip(*found, strict=True)))
+        first, second, holds = (jnp.stack(parts) for parts in zip(*found, strict=True))
+        return first, second, holds
 
     def image_edits(self, scene: Scene) -> TokenEdits:
         pixel = np.array(list(itertools.product(range(self.size), range(self.size))))  # of an object, [size^2, 2]

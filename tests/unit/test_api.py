@@ -1,0 +1,223 @@
+"""The way in from Python: DESIGN's snippet runs, and each name does what it says."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import lrjax
+from conftest import ROOT, tiny_sweep
+from lrjax.analysis.ablate import ablate
+from lrjax.analysis.gradient import gradient
+from lrjax.errors import InputError, in_python
+from lrjax.models.clip import embed_images
+from lrjax.models.interventions import Interventions
+from lrjax.storage import workdir
+from lrjax.terms import ROW_CONSTANT, TERMS
+from lrjax.training.run import models_table
+
+SCENE = "h1 . . h2 . . . . . ."
+
+
+def snippet(heading):
+    """The first Python block of README under a heading."""
+    return (ROOT / "README.md").read_text().partition(f"## {heading}\n")[2].partition("```python\n")[2].partition("```")[0]
+
+
+def test_readme_s_lines_run_as_printed(trained):
+    lines = snippet("From Python").replace("runs/diversity", str(trained[0])).replace("n_labels=15", "n_labels=6")
+    names = {}
+    exec(lines, names)
+    assert len(names["model"].rank(SCENE)) == 121 and names["found"].name == "ablate"
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return lrjax.load(trained[0])
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return run.model(n_labels=6, seed=0)
+
+
+def test_the_snippet_of_the_way_in(trained):
+    """As README and DESIGN print it."""
+    run = lrjax.load(trained[0])
+    assert len(repr(run).splitlines()) == 3 and "4 models" in repr(run)
+    assert list(run.models.index) == [0, 1, 2, 3] and len(run.history) == 3 * 4
+    part = run.where(n_labels=6)
+    found = part.ablate(["EP", "EP+PP+BP"])
+    assert set(found.to_dataframe()["ablation"]) == {"none", "EP", "EP+PP+BP"}
+    assert part.analyze("gradient").name == "gradient"
+    model = run.model(n_labels=6, seed=0)
+    out, cache = model.run_with_cache(SCENE)
+    assert cache["vision.0.terms"].sel(term="EP").dims == ("head", "query", "key") == cache["vision.0.pattern"].dims
+    np.testing.assert_allclose(np.linalg.norm(out), 1, atol=1e-6)
+    assert model.rank(SCENE)["is"].value_counts()["true"] == 1
+    norms = run.map(lambda m: {"norm": jnp.linalg.norm(m.params.vision.E[lrjax.CLS])})
+    assert norms["norm"].dims == ("model",) and norms.sizes["model"] == 4
+
+
+def test_a_part_has_the_rows_of_the_whole(run):
+    part = run.where(n_labels=6, seed=(0, 1))
+    assert part.models.equals(run.models[run.models["n_labels"] == 6])
+    assert len(part) == 2 and set(part.history["n_labels"]) == {6}
+    assert part.ablate("EP").to_dataframe()["model"].drop_duplicates().tolist() == part.models.index.tolist()
+
+
+def test_results_are_those_of_the_library(trained, run):
+    library = ablate(workdir.restore(trained[0]), ("none", "EP"))
+    found = run.ablate("EP").to_dataframe()
+    np.testing.assert_array_equal(found["unseen_pair_order"], library["unseen_pair_order"])
+    xr.testing.assert_identical(run.analyze("gradient", encoder="text").to_xarray(), gradient(workdir.restore(trained[0]), "text"))
+    assert run.models["unseen_pair"].tolist() == models_table(trained[1])["unseen_pair"].tolist()
+
+
+def test_a_summary_has_means_and_intervals_that_hold_them(run):
+    summary = run.ablate(["EP"]).summary()
+    assert list(summary.index.names) == ["n_labels", "ablation"] and (summary["models"] == 2).all()
+    order = summary[["unseen_pair_order_low", "unseen_pair_order", "unseen_pair_order_high"]].to_numpy()
+    assert (np.diff(order, axis=1) >= 0).all() and (order >= 0).all() and (order <= 1).all()
+    frame = run.ablate(["EP"]).to_dataframe()
+    mean = frame[(frame["n_labels"] == 6) & (frame["ablation"] == "EP")]["unseen_pair_order"].mean()
+    np.testing.assert_allclose(summary.loc[(6, "EP"), "unseen_pair_order"], mean, rtol=1e-6)
+
+
+def test_differences_are_paired_by_model(run):
+    found = run.ablate(["EP", "PP"])
+    frame = found.to_dataframe().pivot(index="model", columns="ablation", values="unseen_pair_order")
+    expected = (frame["PP"] - frame["none"])[[2, 3]].mean()
+    differences = found.differences()
+    np.testing.assert_allclose(differences.loc[(6, "PP"), "unseen_pair_order"], expected, atol=1e-6)
+    assert set(differences.index.get_level_values("ablation")) == {"EP", "PP"}
+    with pytest.raises(InputError, match="no baseline"):
+        run.analyze("gradient").differences()
+
+
+def test_a_table_as_arrays_holds_the_same_numbers(run):
+    found = run.ablate(["EP", "PP"])
+    arrays, frame = found.to_xarray(), found.to_dataframe()
+    assert arrays["unseen_pair"].dims == ("model", "ablation") and arrays["n_labels"].dims == ("model",)
+    row = frame[(frame["model"] == 2) & (frame["ablation"] == "PP")]
+    assert float(arrays["unseen_pair"].sel(model=2, ablation="PP")) == row["unseen_pair"].item()
+
+
+@pytest.mark.slow
+def test_every_analysis_answers_or_says_why_not(run):
+    """Each that applies has its measures, a summary, arrays and a figure; the others name the field that is in the way."""
+    refused = []
+    for name in lrjax.analyses().index:
+        try:
+            found = run.analyze(name)
+        except InputError as error:
+            refused.append((name, str(error)))
+            continue
+        assert set(found.measures) <= set(found.summary()) and set(found.measures) <= set(found.to_dataframe())
+        assert "model" in found.to_xarray().dims and found.plot().axes and name in repr(found)
+    assert [name for name, _ in refused] == ["decoder", "grid"]
+    assert "objective" in refused[0][1] and "task" in refused[1][1]
+
+
+def test_a_result_draws_into_the_callers_axes(run):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axis = figure.subplots()
+    found = run.ablate(["EP"])
+    assert found.plot(ax=axis) is figure and axis.get_ylabel() == "unseen pair order"
+    means = [line.get_ydata()[0] for line in axis.get_lines() if len(line.get_ydata())]
+    assert np.isclose(means[0], found.summary()["unseen_pair_order"].iloc[0])
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["none", "EP"]
+    assert found.plot()._repr_png_().startswith(b"\x89PNG"), "a notebook shows it"
+
+
+def test_the_terms_of_a_cache_sum_to_its_scores(model):
+    _, cache = model.run_with_cache(SCENE)
+    kept = [term for term in TERMS if term not in ROW_CONSTANT]
+    np.testing.assert_allclose(cache["vision.0.terms"].sel(term=kept).sum("term"), cache["vision.0.scores"], atol=1e-5)
+    np.testing.assert_allclose(cache["vision.0.pattern"].sum("key"), 1, atol=1e-6)
+    assert cache["vision.0.pattern"]["key"].values[0] == "CLS"
+
+
+def test_the_embedding_is_the_one_that_retrieval_uses(model):
+    from lrjax.data import text
+
+    task = model.static.world
+    slots = task.render(*text.read_scene(task, SCENE, 6))
+    expected = embed_images(model.static, model.params, Interventions(model.gates.vision), slots)
+    np.testing.assert_allclose(model.run_with_cache(SCENE)[0], expected, atol=1e-5)
+
+
+def test_a_rank_holds_every_caption_of_the_model_once(model):
+    ranked = model.rank(SCENE)
+    assert len(ranked) == 11 + 11 * 10 and ranked["caption"].is_unique
+    assert (np.diff(ranked["similarity"]) <= 0).all()
+    assert ranked[ranked["is"] == "true"]["caption"].item() == "h1 is on the left of h2"
+    assert ranked[ranked["is"] == "swapped"]["caption"].item() == "h2 is on the left of h1"
+    caption = ranked["caption"][0]
+    similarity = float(model.run_with_cache(SCENE)[0].dot(model.run_with_cache(caption)[0]))
+    np.testing.assert_allclose(similarity, ranked["similarity"][0], atol=1e-5)
+
+
+def test_an_ablated_model_has_the_gates_and_leaves_the_first_alone(model):
+    without = model.ablate("EP", heads=[1])
+    _, cache = without.run_with_cache(SCENE)
+    kept = [term for term in TERMS if term not in ROW_CONSTANT]
+    terms = cache["vision.0.terms"].sel(term=kept)
+    weights = xr.where(terms["term"] == "EP", xr.where(terms["head"] == 1, 0, 1), 1)
+    np.testing.assert_allclose(
+        (terms * weights).sum("term").transpose(*cache["vision.0.scores"].dims), cache["vision.0.scores"], atol=1e-5
+    )
+    assert (np.asarray(model.gates.vision) == 1).all() and "gates at work in vision" in repr(without)
+
+
+@pytest.mark.slow
+def test_training_from_python_is_the_commands_training(trained, tmp_path):
+    wanted = tiny_sweep()
+    run = lrjax.train(wanted, tmp_path / "mine", quiet=True)
+    for name in ("models.csv", "history.csv"):
+        table = (tmp_path / "mine" / name).read_text().splitlines()
+        assert table[0].startswith(("model,", "step,")) and len(table) > 4
+    np.testing.assert_allclose(run.models["unseen_pair"], models_table(trained[1])["unseen_pair"], atol=1e-6)
+    before = run.history
+    again = lrjax.train(wanted, tmp_path / "mine", quiet=True)
+    assert again.history.equals(before), "a finished sweep is loaded"
+    with pytest.raises(InputError, match=r"folder=.*holds another sweep \(n_labels"):
+        lrjax.train(tiny_sweep(n_labels=(4, 5)), tmp_path / "mine", quiet=True)
+    with pytest.raises(InputError, match=r"config\.n_label: no such key \(did you mean 'n_labels'\?\)"):
+        lrjax.train({"n_label": (4, 5)}, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda run: run.where(n_labels=7), ["n_labels=7", "4, 6"]),
+        (lambda run: run.where(n_label=6), ["n_label=6", "'n_labels'"]),
+        (lambda run: run.model(n_labels=6), ["2 models", "seed: 0, 1"]),
+        (lambda run: run.ablate("EX"), ["terms", "'EX'", "EE EP"]),
+        (lambda run: run.ablate("EP", heads=[9]), ["heads", "9"]),
+        (lambda run: run.ablate("EP", encoder="visoin"), ["encoder=visoin", "'vision'"]),
+        (lambda run: run.analyze("gradiant"), ["'gradiant'", "'gradient'"]),
+        (lambda run: run.analyze("gradient", encode="text"), ["encode", "'encoder'"]),
+        (lambda run: run.model(n_labels=6, seed=0).run_with_cache("h1 is on the left of 9"), ["h1 is on the left of 9"]),
+        (lambda run: run.model(n_labels=6, seed=0).rank("h1 is on the left of h2"), ["is a caption"]),
+        (lambda run: run.model(n_labels=6, seed=0).ablate("mean EE"), ["terms='mean EE'", "run.ablate"]),
+        (lambda run: lrjax.load("nowhere"), ["path=nowhere", "no such folder"]),
+    ],
+)
+def test_errors_name_the_argument(run, wrong, told):
+    with pytest.raises(InputError) as error:
+        wrong(run)
+    assert all(part in str(error.value) for part in told) and "--" not in str(error.value)
+
+
+def test_flags_become_arguments():
+    with pytest.raises(InputError, match=r"^folder=x: continue it with resume=True, terms, n_labels=3, or config$"), in_python():
+        raise InputError("--workdir=x: continue it with --resume, --ablations, --labels=3, or --config")
+
+
+def test_the_way_in_is_a_dozen_names_and_costs_nothing_until_it_is_used():
+    assert len([name for name in dir(lrjax) if name in lrjax.__all__]) <= 12
+    with pytest.raises(AttributeError):
+        _ = lrjax.no_such_name
