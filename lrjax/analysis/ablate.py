@@ -87,7 +87,7 @@ class Ablate:
             done = ModelInterventions.of_gates(ablated, norm_gates=gates if self.frozen else None)
             if controlled:
                 shift = controls(static, hyper, params, gates, {name: weights[name] for name in controlled})
-                done = done.replace(vision=done.vision.replace(score_shift=shift))
+                done = dataclasses.replace(done, vision=dataclasses.replace(done.vision, score_shift=shift))
             return evaluate(static, hyper, splits, params, done, True, self.sets)
 
         return jax.lax.map(one, worlds)

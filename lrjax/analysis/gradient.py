@@ -61,7 +61,7 @@ def readout_scores(encoder_params: Encoder, gates: jax.Array, shape: EncoderConf
     """
     rows = first_rows(encoder_params)
 
-    def of_term(single: jax.Array) -> jax.Array:
+    def of_term(single):
         of_token, of_position = readout_tables(encoder_params.blocks[0], gates[0] * single[None], shape, form, *rows)
         return of_token + of_position[:, None]
 

@@ -7,6 +7,7 @@ and the model axis is over the same devices.
 Axes: B batch, T tokens, m models.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -85,7 +86,7 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: DenseState, 
     value, grads = jax.value_and_grad(partial(loss, static))(state.params, batch)
     updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return DenseState(params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE)), opt_state), value
+    return DenseState(dataclasses.replace(params, log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE)), opt_state), value
 
 
 @partial(jax.jit, static_argnums=(0, 2))

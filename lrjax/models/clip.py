@@ -3,6 +3,7 @@
 All of a model's randomness derives from its seed alone, through one named stream each.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -88,15 +89,15 @@ def model_splits(static: Static, hyper: Hyper) -> Splits:
 
 def as_read(hyper: Hyper, params: CLIP) -> CLIP:
     """The parameters as the encoders read them: E times the model's token_multiplier. Training holds and decays E itself."""
-    read = lambda encoder: encoder.replace(E=hyper.token_multiplier * encoder.E)
-    return params.replace(vision=read(params.vision), text=read(params.text))
+    read = lambda encoder: dataclasses.replace(encoder, E=hyper.token_multiplier * encoder.E)
+    return dataclasses.replace(params, vision=read(params.vision), text=read(params.text))
 
 
 def encoder_as_run(static: Static, params: CLIP, name: str) -> Encoder:
     """The encoder `vision` or `text` as it runs: with a row of P for every position, where P holds rows and columns of a grid."""
     found = getattr(params, name)
     if name == "vision" and static.positions == "row_column":
-        found = found.replace(P=places.of_grid(*static.world.extent) @ found.P)
+        found = dataclasses.replace(found, P=places.of_grid(*static.world.extent) @ found.P)
     return found
 
 

@@ -223,7 +223,7 @@ def given_scales(
     """LayerNorm's scales in place of the sequence's own: those under `norm_gates`, or those that are frozen. None: its own."""
     if interventions.norm_gates is None:
         return interventions.frozen_norm_scale
-    under = interventions.replace(gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
+    under = dataclasses.replace(interventions, gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
     return run_tokens(params, under, tokens, shape, readout, query_slice=query_slice).scales
 
 
@@ -258,7 +258,7 @@ def run_tokens(
     residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens
     residual = residual.at[1].add(params.P[:T])
     residual = drop(0, residual if split else residual.sum(0, keepdims=True))
-    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gate_mask=interventions.gate_mask)
+    geometry = dataclasses.replace(shape.geometry(jnp.arange(T), jnp.arange(T)), gate_mask=interventions.gate_mask)
     caches, attention, mlps = [], [], []
     for layer, block in enumerate(passes(params, shape)):
         wanted, given = query_slice if layer == last else EVERY, looked_up if layer == 0 else ()
@@ -275,7 +275,7 @@ def run_tokens(
             residual = residual if layer == last else residual.sum(0, keepdims=True)
             mlps[-1] = scale_of(block.mlp_after, residual, of_mlp) if block.mlp_norm is None else mlps[-1]
             residual = normalise(block.mlp_after, residual, mlps[-1])
-            trace = trace and trace.replace(mlp=written)
+            trace = trace and dataclasses.replace(trace, mlp=written)
         caches.append(trace)
     x = residual.sum(0)[None, readout - query_slice.indices(T)[0]]
     at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)

@@ -7,6 +7,7 @@ with the key's position, LayerNorm's scale is one of (token, position).
 Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S slots, T tokens of a sequence, b sequences.
 """
 
+import dataclasses
 import math
 from functools import partial
 
@@ -191,7 +192,7 @@ def encode(
     forms = tuple(form for form, _ in batches)
     for tables, (form, slots) in zip(make_tables(params, gates, shape, forms), batches, strict=True):
         if shift is not None:
-            tables = tables.replace(position_scores=tables.position_scores + shift)
+            tables = dataclasses.replace(tables, position_scores=tables.position_scores + shift)
         flat = jax.tree.map(lambda x: x.reshape(len(x), -1), slots)
         gathered.append(read_tables(tables, form, flat, causal=shape.causal))
         constants.append(jnp.broadcast_to(tables.constant, (len(gathered[-1]), shape.d_model)))
@@ -227,7 +228,7 @@ def encode_sequences(
         key = jax.random.fold_in(dropout_key, *number) if number else None
         only = slice(form.readout, form.readout + 1)
         return run(
-            params, interventions.replace(dropout_key=key), ids, shape, form.readout, split=split, query_slice=only
+            params, dataclasses.replace(interventions, dropout_key=key), ids, shape, form.readout, split=split, query_slice=only
         ).embedding
 
     embeddings, first = [], 0

@@ -11,6 +11,8 @@
 Axes: p positions, h heads, q, t query and key positions, k d_head, d d_model.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +39,8 @@ class Geometry:
     def of_queries(self, query_slice: slice) -> "Geometry":
         """The same for some query rows alone."""
         cut = lambda x, axis: None if x is None else x[(slice(None),) * axis + (query_slice,)]
-        return self.replace(
+        return dataclasses.replace(
+            self,
             allowed=self.allowed[query_slice],
             bias=cut(self.bias, 1),
             angles_q=cut(self.angles_q, 0),

@@ -199,7 +199,7 @@ def restore(path: str | Path) -> Run:
 def restore_identified(path: str | Path) -> tuple[Run, str]:
     """`restore`, and the `checkpoint.identity` of what was restored, for the records of results."""
     run, meta = _newest(_evaluations(paths.as_path(path)))
-    run.states = [state.replace(params=_without_diverged(state)) for state in run.states]
+    run.states = [dataclasses.replace(state, params=_without_diverged(state)) for state in run.states]
     return run, checkpoint.identity(meta)
 
 

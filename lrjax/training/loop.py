@@ -2,6 +2,8 @@
 training. Evaluation stands between chunks of steps.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,7 +142,7 @@ def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
 
     finite = np.all([np.isfinite(x).reshape(len(p.rows), -1).all(1) for x in jax.tree.leaves((state.params, state.opt_state))], 0)
     diverged_at = np.where(finite | (state.diverged_at >= 0), state.diverged_at, np.int32(at))
-    run.states[i] = state.replace(loss_sum=np.zeros_like(state.loss_sum), diverged_at=diverged_at)
+    run.states[i] = dataclasses.replace(state, loss_sum=np.zeros_like(state.loss_sum), diverged_at=diverged_at)
     found = {name: np.where(diverged_at < 0, values, np.float32(np.nan)) for name, values in metrics.items()}
     run.history.record(row, p.rows, at, found)
     run.evaluated[i] += 1

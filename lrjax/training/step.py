@@ -3,6 +3,8 @@
 Axes: B batch.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -50,7 +52,7 @@ def weight_decay(hyper: Hyper, params: CLIP) -> CLIP:
     decay = jax.tree.map(lambda p: hyper.weight_decay * p, params)
     E = decay.vision.E
     is_cls = (jnp.arange(len(E)) == CLS)[:, None]
-    return decay.replace(vision=decay.vision.replace(E=jnp.where(is_cls & ~hyper.decay_cls, 0, E)))
+    return dataclasses.replace(decay, vision=dataclasses.replace(decay.vision, E=jnp.where(is_cls & ~hyper.decay_cls, 0, E)))
 
 
 def init_state(static: Static, hyper: Hyper) -> TrainState:
@@ -83,7 +85,7 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     updates = keep_positions(static, updates)
     healthy = jnp.isfinite(loss) & (state.diverged_at < 0)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: jnp.where(healthy, u, 0), updates))
-    params = params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
+    params = dataclasses.replace(params, log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
     diverged_at = jnp.where(healthy | (state.diverged_at >= 0), state.diverged_at, step)
     return TrainState(params, opt_state, state.loss_sum + loss, diverged_at), loss
 
@@ -105,8 +107,8 @@ def keep_positions(static: Static, updates: CLIP) -> CLIP:
     if static.positions == "learned":
         return updates
     kept = {name: shape.trained_positions()[:, None] for name, shape in encoder_configs(static).items()}
-    encoder_params = lambda name: getattr(updates, name).replace(P=getattr(updates, name).P * kept[name])
-    return updates.replace(**{name: encoder_params(name) for name in kept})
+    encoder_params = lambda name: dataclasses.replace(getattr(updates, name), P=getattr(updates, name).P * kept[name])
+    return dataclasses.replace(updates, **{name: encoder_params(name) for name in kept})
 
 
 def train_steps(

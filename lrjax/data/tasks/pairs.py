@@ -4,6 +4,7 @@ them, and which words are true of two of them (`row` is the smallest example).
 Axes: K layouts, R relation words; others as in `base`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
@@ -180,7 +181,7 @@ class Pairs(Task):
     def question(self, scene: Scene, weight: jax.Array, disturbed=lambda slots: slots) -> Questions:
         """What is asked of scenes [n], with what else is seen in them."""
         second = jnp.where(scene.right < 0, scene.left, scene.right)
-        first, second, holds = self.facts(scene.replace(right=second))
+        first, second, holds = self.facts(dataclasses.replace(scene, right=second))
         word = jnp.arange(len(first))[:, None]
         return Questions(
             images=disturbed(self.image_edits(scene)),

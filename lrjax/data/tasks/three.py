@@ -83,7 +83,7 @@ class Three(Task):
     def splits(self, key: jax.Array) -> Splits:
         """Of triples there are too many to keep: `pairs` is the key from which a triple's order is drawn when asked."""
         of_labels = make_splits(key, self.n_labels_max, self.n_heldout, self.L, 1, self.repeated)
-        return of_labels.replace(pairs=jax.random.key_data(jax.random.fold_in(key, 3)), pair_draws=None)
+        return dataclasses.replace(of_labels, pairs=jax.random.key_data(jax.random.fold_in(key, 3)), pair_draws=None)
 
     def drawn(self, splits: Splits, labels: jax.Array) -> jax.Array | None:
         """The draws of layouts [n, K] of trained labels [3, n], as ranks of first appearance; None where none is drawn twice."""
