@@ -73,13 +73,14 @@ class Ablation:
         object.__setattr__(self, "terms", tuple(term for term in GATES if term in self.terms))
 
     @classmethod
-    def parse(cls, text: str, encoder: str = ENCODERS[0], heads: Sequence[int] | None = None) -> Self:
+    def parse(cls, text: str, encoder: str = ENCODERS[0], heads: Sequence[int] | None = None, field: str = "ablation") -> Self:
         """The ablation that a text describes.
 
         Args:
             text: As people write it.
             encoder: The encoder that loses the terms, where the text names no place.
             heads: The heads that lose the terms, where the text names no place. None: all.
+            field: The argument or flag that errors name.
 
         Raises:
             InputError: The text is no ablation, or a term or a place does not exist.
@@ -87,22 +88,22 @@ class Ablation:
         place = dict(encoder=encoder, heads=tuple(heads or ()))
         if text.strip() == NONE:
             return cls(**place)
-        first, *rest = (cls._parsed(part, place) for part in text.split(";"))
+        first, *rest = (cls._parsed(part, place, field) for part in text.split(";"))
         return dataclasses.replace(first, also=tuple(rest))
 
     @classmethod
-    def _parsed(cls, text: str, place: dict) -> Self:
+    def _parsed(cls, text: str, place: dict, field: str) -> Self:
         """One ablation of those that `;` joins."""
-        field, match = f"--ablations: {text!r}", _TEXT.fullmatch(text.strip())
+        who, match = f"{field}: {text!r}", _TEXT.fullmatch(text.strip())
         if match is None:
-            raise InputError(f"{field} is not an ablation; {_FORM}")
+            raise InputError(f"{who} is not an ablation; {_FORM}")
         control = match["control"] or NONE
         if control not in (NONE, *CONTROL_KINDS):
-            raise InputError(f"{field} is not an ablation{suggest(control, CONTROL_KINDS)}; {_FORM}")
+            raise InputError(f"{who} is not an ablation{suggest(control, CONTROL_KINDS)}; {_FORM}")
         if match["place"] is not None:
-            place = dict(zip(("encoder", "layers", "heads"), parse_place("".join(match["place"].split()), field), strict=True))
-        terms = tuple(GATES[term] for term in parse_terms("".join(match["terms"].split()), "--ablations"))
-        return cls(terms, parse_number(match["scale"] or "0", field), control, **place)
+            place = dict(zip(("encoder", "layers", "heads"), parse_place("".join(match["place"].split()), who), strict=True))
+        terms = tuple(GATES[term] for term in parse_terms("".join(match["terms"].split()), field))
+        return cls(terms, parse_number(match["scale"] or "0", who), control, **place)
 
     @property
     def parts(self) -> tuple["Ablation", ...]:
@@ -154,8 +155,9 @@ def labelled(
     """
     found: dict[str, Ablation] = {}
     for one in asked:
-        label, record = str(one).strip(), one if isinstance(one, Ablation) else Ablation.parse(one, encoder, heads)
-        if found.setdefault(label, record) != record:
+        record = one if isinstance(one, Ablation) else Ablation.parse(one, encoder, heads, "--ablations")
+        label = str(one).strip()
+        if found.setdefault(label, record).parts != record.parts:
             told = f"--ablations: {label!r} is asked of {found[label].columns} and of {record.columns}"
             raise InputError(f"{told}; ask for one of them, or write its place, such as text.h0:EP=0")
     return found

@@ -40,6 +40,10 @@ def test_the_label_of_what_lrjax_asks_for_is_its_text():
     assert list(labelled(DOSES)) == list(DOSES), "tables say it as it was asked"
 
 
+def test_nothing_is_nothing_in_any_place():
+    assert list(labelled((NONE, Ablation(), Ablation(encoder="text"), Ablation(heads=(1,))))) == [NONE]
+
+
 def test_the_order_of_terms_and_spaces_mean_nothing():
     record = Ablation(("EP", "PP", "BP"), heads=(0, 2))
     for text in ("vision.h0.h2:EP+PP+BP=0", "vision.h2.h0 : BP + PP + EP", " vision.h0.h2:EP+PP+BP "):
@@ -107,9 +111,9 @@ def test_an_older_table_is_described_by_its_labels():
         (lambda: Ablation(("EP",), encoder="txt"), "encoder='txt': does not exist (did you mean 'text'?); expected vision or text"),
         (lambda: Ablation(("EP",), float("nan")), "scale=nan: is not a finite number"),
         (lambda: Ablation(("EP",), heads=(0, -1)), "heads: -1 is out of range; expected numbers from 0"),
-        (lambda: Ablation.parse(""), "--ablations: term '' does not exist; expected terms of EE EP"),
-        (lambda: Ablation.parse("EP="), "--ablations: 'EP=' is not an ablation; expected TERMS, TERMS=number"),
-        (lambda: Ablation.parse("EP=1>0@5-9"), "--ablations: 'EP=1>0@5-9': '1>0@5-9' is not a finite number"),
+        (lambda: Ablation.parse(""), "ablation: term '' does not exist; expected terms of EE EP"),
+        (lambda: Ablation.parse("EP="), "ablation: 'EP=' is not an ablation; expected TERMS, TERMS=number"),
+        (lambda: Ablation.parse("EP=1>0@5-9"), "ablation: 'EP=1>0@5-9': '1>0@5-9' is not a finite number"),
         (lambda: Ablation.parse("Mean EP"), "'Mean EP' is not an ablation (did you mean 'mean'?)"),
         (lambda: Ablation.parse("vision.x1:EP=0"), "'x1' is neither a layer nor a head; expected L<layer> or h<head>"),
         (lambda: labelled(("EP", Ablation(("EP",))), "text"), "--ablations: 'EP' is asked of {'terms': 'EP'"),
