@@ -232,13 +232,13 @@ def causal(table: Table, encoder: str = "vision", by: tuple[str, ...] = ("n_labe
     """
     table, lines = described(table), []
     of_one_head = (table["encoder"] == encoder) & ~np.isnan(table["head"])
-    layer = np.nan_to_num(table["layer"]).astype(int)  # none is named where there is one
-    term = np.where(table["terms"] == "+".join(VALUES), "pruned", table["terms"])
+    layers = np.nan_to_num(table["layer"]).astype(int)  # none is named where there is one
+    terms = np.where(table["terms"] == "+".join(VALUES), "pruned", table["terms"])
     for rows in groups(table, ("model",)).values():
         base = rows[table["terms"][rows] == NONE][0]
         found: dict = {}
         for row in rows[of_one_head[rows]]:
-            key = int(layer[row]), str(term[row])
+            key = int(layers[row]), str(terms[row])
             loss = {m: table[m][row] - table[m][base] for m in ("unseen_pair_order", "unseen_pair_label_set")}
             found[key] = min((found.get(key, loss), loss), key=lambda x: np.nan_to_num(x["unseen_pair_order"]))
         for (layer, term), loss in found.items():

@@ -181,6 +181,9 @@ def test_causal_takes_the_head_that_costs_most():
     assert list(zip(found["layer"].tolist(), found["term"].tolist(), strict=True)) == [(0, "EP"), (1, "pruned")]
     np.testing.assert_allclose(found["unseen_pair_order"], [-0.3, 0])
     np.testing.assert_allclose(found["unseen_pair_label_set"], [-0.05, 0])
+    both = {name: np.concatenate([column, column]) for name, column in table.items()} | {"model": np.repeat([0, 1], 4)}
+    for name, column in depth.causal(both).items():
+        np.testing.assert_array_equal(column, np.repeat([0, 1], 2) if name == "model" else np.tile(found[name], 2))
 
 
 @pytest.mark.slow
