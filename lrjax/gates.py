@@ -15,7 +15,7 @@ import functools
 import itertools
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def parse_gates(text: str, n_layers: dict[str, int], n_heads: int) -> GateSchedu
     Raises InputError if the text, a term, a layer, a head or a value is not one.
     """
 
-    def full(value):
+    def full(value) -> dict[str, Any]:
         return {e: np.full((n_layers[e], n_heads, len(GATES)), value, np.float32) for e in ENCODERS}
 
     schedule = {"g0": full(1), "g1": full(1), "s0": full(0), "s1": full(1)}

@@ -194,7 +194,7 @@ def of_our_own(ending: str) -> list[Claim]:
             off_gauge(multiplier),
         ),
     )
-    return [Claim(f"{key}_{ending}", f"{finding}; {said}", *rest, "paper_mechanism") for key, finding, *rest in rows]  # fmt: skip
+    return [Claim(f"{key}_{ending}", f"{finding}; {said}", *rest, part="paper_mechanism") for key, finding, *rest in rows]  # fmt: skip
 
 
 INITIAL: tuple[Claim, ...] = (
@@ -321,7 +321,7 @@ def by_multiplier(name: str, m: float) -> list[Claim]:
             taken("EP+PP+BP", ORDER, change=False, answer="ratio", **where, **DECAYED),
         ),
     )
-    return [Claim(f"x_{key}_{name}", finding, "", contrast, *rest, part) for key, finding, contrast, *rest in rows]  # fmt: skip
+    return [Claim(f"x_{key}_{name}", finding, "", contrast, *rest, part=part) for key, finding, contrast, *rest in rows]  # fmt: skip
 
 
 def no_ep(**where) -> Values:

@@ -109,7 +109,7 @@ class Three(Task):
                 key = jax.random.fold_in(key, label)
             return order(key, self.n_layouts)[rank]
 
-        return jnp.asarray(self.layouts)[jax.vmap(one)(*labels, rank)].T
+        return jnp.asarray(self.layouts)[jax.vmap(one)(labels[0], labels[1], labels[2], rank)].T
 
     def slots(self, labels: jax.Array, places: jax.Array) -> TokenEdits:
         """Slots of images of labels [3, n] (absent ones below 0) at places [3, n]."""
