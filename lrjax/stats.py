@@ -10,7 +10,7 @@ import io
 import operator
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import ndtri, stdtrit  # quantiles of the normal and of Student's t; scipy.stats takes long to import
@@ -83,7 +83,8 @@ def counted(values) -> str:
 
 def total(parts: Iterable[Number]) -> Number:
     """The sum of arrays of one kind, of which there is at least one."""
-    return functools.reduce(operator.add, parts)
+    add: Any = operator.add
+    return functools.reduce(add, parts)
 
 
 def groups(table: Table, by: tuple[str, ...]) -> dict[tuple, np.ndarray]:

@@ -197,7 +197,8 @@ class Study:
             if self.archived(part):
                 yield f"{part}: its tables are the archived ones of {self.kept_in(part)}"
             elif not self._whole(part):
-                yield f"{part}: {self.path(part)} holds a sweep without all its answers; the archive {self.kept_in(part)} is not read"
+                there = f"{self.path(part)} holds a sweep without all its answers"
+                yield f"{part}: {there}; the archive {self.kept_in(part)} is not read"
 
     def tables(self, part: str) -> Path:
         """The folder of a sweep's tables: its workdir, or the archive's."""

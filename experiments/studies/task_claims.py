@@ -65,7 +65,8 @@ def needs_less(**where) -> Values:
     return lambda study, part: grown(**where)(study, part) - grown(**PLAIN)(study, part)
 
 
-GRID, WORDS = {"positions": "learned", "n_layers_text": 2}, {"n_layers_text": 2}
+GRID: dict[str, Any] = {"positions": "learned", "n_layers_text": 2}
+WORDS: dict[str, Any] = {"n_layers_text": 2}
 PLAIN = {"pair_loss": "softmax", "hard_negatives": False}
 CLIP_OF = "zipf", {"zipf": 0.0}  # the sweep, and the fields, of CLIP as it is
 RAW: dict[str, Any] = {"objective": "autoregressive_raw"}

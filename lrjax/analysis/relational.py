@@ -40,7 +40,7 @@ from lrjax.data.tasks.pairs import Pairs
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, encoder_configs
-from lrjax.stats import Table, groups, select
+from lrjax.stats import Table, groups, select, total
 from lrjax.training.run import Run
 
 MEASURES = {"printed": (("EE",), ("EP",)), "sums": (TOKEN_TERMS, POSITION_TERMS)}  # measure -> terms of Delta_label, of Delta_pe
@@ -66,7 +66,7 @@ def deltas(static: Static, params: CLIP, gates: Gates) -> tuple[jax.Array, jax.A
     scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], row.image)
 
     def right_less_left(terms):
-        score = sum(scores[term] for term in terms)  # [h, v, p]
+        score = total(scores[term] for term in terms)  # [h, v, p]
         left, right = (score[:, token, place] for token, place in zip(slots.tokens, slots.positions, strict=True))
         return right - left
 

@@ -9,6 +9,7 @@ Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed.
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -251,7 +252,7 @@ def run_tokens(
     frozen, dropout_key = given_scales(params, interventions, tokens, shape, readout, query_slice), interventions.dropout_key
     T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
     drop = (
-        dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model)
+        dropper(cast(jax.Array, dropout_key), shape.dropout, 1 + 2 * shape.depth, T, shape.d_model)
         if drops
         else lambda site, x, query_slice=EVERY: x
     )

@@ -129,9 +129,7 @@ def read_tables(tables: Tables, form: SequenceTemplate, slots: TokenEdits, *, ca
     T = form.readout + 1 if causal else len(form.template)  # what the readout token may attend to
     n_tokens = tables.token_scores.shape[1]
     template = (np.array(form.template)[:T, None] == np.arange(n_tokens)).astype(np.float32)  # [T, v], no token where EMPTY
-    replaced = np.equal(form.replaced, np.arange(FIRST_SLOT_TOKEN)).astype(
-        np.float32
-    )  # [FIRST_SLOT_TOKEN]: special tokens are first
+    replaced = np.equal(form.replaced, np.arange(FIRST_SLOT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]
 
     def changes(table):  # [h, v, x]: of a slot's token, from the one that it replaces
         return table[:, FIRST_SLOT_TOKEN:] - jnp.einsum("v,hvx->hx", replaced, table[:, :FIRST_SLOT_TOKEN])[:, None]

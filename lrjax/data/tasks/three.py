@@ -214,8 +214,8 @@ class Three(Task):
         sets = {"single": single}
         for name, (labels, places) in (("seen", seen), ("unseen", unseen)):
             common = self.slots(labels, places), self.slots(labels[::-1], places), jnp.ones(labels.shape[1]), labels
-            pair = lambda a, b, labels=labels: A + labels[a] * A + labels[b]
-            true, wrong = (jnp.stack([pair(*told[::turn]) for told in TOLD]) for turn in (1, -1))
+            pair = lambda told, labels=labels: A + labels[told[0]] * A + labels[told[1]]
+            true, wrong = (jnp.stack([pair(told[::turn]) for told in TOLD]) for turn in (1, -1))
             sets[f"{name}_pair"] = Questions(*common, true, jnp.ones_like(true, bool), wrong[None], of_pairs)
             chain = lambda order, labels=labels: (labels[order[0]] * A + labels[order[1]]) * A + labels[order[2]]
             true, wrong = chain((0, 1, 2))[None], jnp.stack([chain(order)[None] for order in ORDERS])
