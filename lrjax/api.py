@@ -97,7 +97,8 @@ def sweep_of(config: Config) -> Sweep:
         config = runpy.run_path(str(path))["get_config"]()
     if isinstance(config, Sweep):
         return config
-    return make_sweep(get_config(**config) if isinstance(config, dict) else config)
+    fields: Any = get_config(**config) if isinstance(config, dict) else config
+    return make_sweep(fields)
 
 
 def _start() -> None:
@@ -188,7 +189,7 @@ class Run:
           InputError: there is no such term, encoder, head or set.
         """
         asked = (NONE, *([terms] if isinstance(terms, str | Ablation) else terms))
-        options = dict(encoder=encoder, heads=heads, sets=tuple(sets), frozen=frozen)
+        options: dict[str, Any] = dict(encoder=encoder, heads=heads, sets=tuple(sets), frozen=frozen)
         with in_python():
             table = merged([ablate(part, asked, **options) for part in by_shape(self._healthy(), *TERMS_BY)])
         title = f"Terms taken away at inference: {encoder} encoder, step {self.step}"
@@ -215,12 +216,13 @@ class Run:
           InputError: no model has them, or several do; then the message says by which fields these differ.
         """
         run = self.where(**fields).trained
-        if len(run.sweep.models) > 1:
+        if len(run.sweep.models) != 1:
             differ = [name for name in FIELDS if len({getattr(m, name) for m in run.sweep.models}) > 1]
             values = {name: sorted({getattr(m, name) for m in run.sweep.models}, key=str)[:8] for name in differ}
             told = "; ".join(f"{name}: {', '.join(map(str, found))}" for name, found in values.items())
             raise InputError(f"model({_told(fields)}): {len(run.sweep.models)} models have these fields; give more of {told}")
         (program,), (state,), (at,) = run.programs, run.states, run.at
+        assert state is not None  # of a run that was loaded
         hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
         with surroundings.pinned():
             splits = jax.jit(model_splits, static_argnums=0)(program.static, hyper)
@@ -241,8 +243,8 @@ class Run:
           Its arrays, `model` first, with the axes of the sweep as coordinates.
         """
 
-        def question(static, hyper, splits, params, gates):
-            return metric_fn(View(params, gates, splits, hyper, static))
+        def question(static, hyper, splits, params, gates) -> dict[str, jax.Array]:
+            return dict(metric_fn(View(params, gates, splits, hyper, static)))
 
         run = self._healthy()
         found = dict(dims or {})
@@ -303,6 +305,7 @@ def _equal(wanted, there) -> bool:
 def _shapes_of(question, run: Trained) -> dict[str, tuple[int, ...]]:
     """The shapes of a question's arrays for one model of the first program."""
     program, state = run.programs[0], run.states[0]
+    assert state is not None  # of a run that was loaded
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (program.hyper, state.params))
     ask = lambda hyper, params: question(
         program.static, hyper, model_splits(program.static, hyper), as_read(hyper, params), hyper.gates.at(0)

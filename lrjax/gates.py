@@ -16,7 +16,7 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ def parse_gates(text: str, n_layers: dict[str, int], n_heads: int) -> GateSchedu
 def schedule_of(found: Sequence[Clause], n_layers: dict[str, int], n_heads: int, field: str) -> GateSchedule:
     """The schedule of clauses, as `parse_gates`. Raises InputError that names `field` if a layer or a head does not exist."""
 
-    def full(value):
+    def full(value) -> dict[str, Any]:
         return {e: np.full((n_layers[e], n_heads, len(GATES)), value, np.float32) for e in ENCODERS}
 
     schedule = {"g0": full(1), "g1": full(1), "s0": full(0), "s1": full(1)}

@@ -161,7 +161,7 @@ class Model:
         kind = np.full(len(similarity), "", object)
         kind[true], kind[swapped] = "true", "swapped"
         table = pd.DataFrame({"caption": text.captions_of(task, captions), "similarity": similarity, "is": kind})
-        table = table[np.asarray(captions.exists)].sort_values("similarity", ascending=False, kind="stable")
+        table = table.loc[np.asarray(captions.exists)].sort_values("similarity", ascending=False, kind="stable")
         return table.reset_index(drop=True).head(n if n is not None else len(table))
 
     def example(self) -> str:

@@ -22,7 +22,7 @@ from lrjax.analysis.gradient import carried, onsets, prediction, scale_ratio
 from lrjax.analysis.regime import in_order
 from lrjax.errors import InputError
 from lrjax.gates import NONE
-from lrjax.stats import ACCURACY, BOOTSTRAP, Table, cut, joined, mean_interval, rule, select, undiverged
+from lrjax.stats import ACCURACY, BOOTSTRAP, Table, cut, joined, mean_interval, rule, select, total, undiverged
 
 N = 15
 INF = float("inf")
@@ -91,11 +91,12 @@ class Verdict:
 
 def judge(claim: Claim, study: Study, part: str | None = None) -> Verdict:
     """The verdict on a claim in one sweep."""
-    nothing = Verdict(claim, part, np.nan, np.nan, np.nan, 0, "not tested")
+    sweep = part or claim.part or ""
+    nothing = Verdict(claim, sweep, np.nan, np.nan, np.nan, 0, "not tested")
     if claim.values is None:
         return nothing
     try:
-        values = claim.values(study, part)
+        values = claim.values(study, sweep)
     except InputError:  # the sweep or the answer is not there
         return nothing
     if not isinstance(values, Estimate):
@@ -103,7 +104,7 @@ def judge(claim: Claim, study: Study, part: str | None = None) -> Verdict:
         values = Estimate(*mean_interval(values), int((~np.isnan(values)).sum()), rule(values))
     if values.n == 0:
         return nothing
-    return Verdict(claim, part, *values[:4], verdict_of(claim, values.low, values.high), values.rule)
+    return Verdict(claim, sweep, *values[:4], verdict_of(claim, values.low, values.high), values.rule)
 
 
 def verdict_of(claim: Claim, low: float, high: float) -> str:
@@ -194,7 +195,7 @@ def share_of(terms: tuple[str, ...], rows: str):
 
     def values(study, part):
         table = study.answer(part, "shares")
-        return sum(of(table, "share_all", n_labels=N, rows=rows, term=term, layer=0) for term in terms)
+        return total(of(table, "share_all", n_labels=N, rows=rows, term=term, layer=0) for term in terms)
 
     return values
 
@@ -282,9 +283,9 @@ def predicts(metric: str):
     def values(study, part):
         ratio, models = ratios(study, part)
 
-        def correlation(rows):
+        def correlation(rows) -> float:
             found = prediction(ratio[rows], select(models, rows))
-            return found["rank_correlation"][found["accuracy"].tolist().index(metric)]
+            return float(found["rank_correlation"][found["accuracy"].tolist().index(metric)])
 
         rng, n = np.random.default_rng(0), len(ratio)
         low, high = np.quantile([correlation(rng.integers(n, size=n)) for _ in range(500)], (0.025, 0.975))

@@ -107,13 +107,16 @@ def mechanism(ending: str) -> list[Claim]:
     return [shared(key, of, "paper_mechanism", ending, said, contrasts.get(key, "")) for key, of in values.items()]
 
 
+Rows = tuple[tuple[str, str, str, str, float, float, Values], ...]  # key, finding, paper, contrast, low, high, values
+
+
 def of_our_own(ending: str) -> list[Claim]:
     """What else the paper says of that model, and what we say of it."""
     said, multiplier = MULTIPLIERS[ending]
     m: dict[str, Any] = {"token_multiplier": multiplier}
     gap = "|P(relational) less |P(right) - P(left)||, mean over heads, N = 15"
     share = "share of models with top-1 {} at any N, whose |gradient| is above the label spread"
-    rows = (
+    rows: Rows = (
         # as EP and VP in App I
         ("vp", "VP at zero: top-1 about .5", "about .5", "top-1, N = 15", 0.35, 0.65, taken("VP", TOP1, change=False, **m)),
         # the paper's own figure
@@ -164,6 +167,15 @@ def of_our_own(ending: str) -> list[Claim]:
             1,
             gradient_above_spread(True, **m),
         ),
+    )
+    return made(rows, ending, "paper_mechanism", said)
+
+
+def of_the_gauge(ending: str) -> list[Claim]:
+    """What carries the gradient in that model, and whether there must be one."""
+    said, multiplier = MULTIPLIERS[ending]
+    m: dict[str, Any] = {"token_multiplier": multiplier}
+    rows: Rows = (
         # KEPT, as in the pages of other encoders and tasks
         (
             "theory",
@@ -194,7 +206,16 @@ def of_our_own(ending: str) -> list[Claim]:
             off_gauge(multiplier),
         ),
     )
-    return [Claim(f"{key}_{ending}", f"{finding}; {said}", *rest, "paper_mechanism") for key, finding, *rest in rows]  # fmt: skip
+    return made(rows, ending, "paper_mechanism", said)
+
+
+def made(rows: Rows, ending: str, part: str, said: str = "") -> list[Claim]:
+    """Claims on one sweep from rows of a key, and the other columns of a claim."""
+    found = []
+    for key, finding, paper, contrast, low, high, values in rows:
+        finding = f"{finding}; {said}" if said else finding
+        found.append(Claim(f"{key}_{ending}", finding, paper, contrast, low, high, values, part=part))
+    return found
 
 
 INITIAL: tuple[Claim, ...] = (
@@ -285,8 +306,7 @@ CONFOUNDS: tuple[Claim, ...] = (
 def by_multiplier(name: str, m: float) -> list[Claim]:
     """The gauge with one multiplier of tokens."""
     where: dict[str, Any] = {"token_multiplier": m}
-    part = "multiplier"
-    rows = (
+    rows: tuple[tuple[str, str, str, float, float, Values], ...] = (
         # measured where both are decayed, from small initial values: a fiftieth
         (
             "share",
@@ -321,7 +341,8 @@ def by_multiplier(name: str, m: float) -> list[Claim]:
             taken("EP+PP+BP", ORDER, change=False, answer="ratio", **where, **DECAYED),
         ),
     )
-    return [Claim(f"x_{key}_{name}", finding, "", contrast, *rest, part) for key, finding, contrast, *rest in rows]  # fmt: skip
+    with_paper: Rows = tuple((f"x_{key}", finding, "", contrast, *rest) for key, finding, contrast, *rest in rows)
+    return made(with_paper, name, "multiplier")
 
 
 def no_ep(**where) -> Values:
@@ -361,7 +382,7 @@ FULL: tuple[Claim, ...] = (
 )  # fmt: skip
 
 CLAIMS: tuple[Claim, ...] = (
-    *(claim for ending in MULTIPLIERS for claim in (*mechanism(ending), *of_our_own(ending))),
+    *(claim for ending in MULTIPLIERS for claim in (*mechanism(ending), *of_our_own(ending), *of_the_gauge(ending))),
     *INITIAL,
     *WHEN,
     *CONFOUNDS,

@@ -2,6 +2,8 @@
 taken away: claims on ablations are judged by the seeds whose accuracy without is .8 or more.
 """
 
+from typing import Any
+
 import numpy as np
 
 from experiments.studies.claims import INF, ORDER, SET, TOP1, Claim, of
@@ -64,10 +66,12 @@ def needs_less(**where) -> Values:
     return lambda study, part: grown(**where)(study, part) - grown(**PLAIN)(study, part)
 
 
-GRID, WORDS = {"positions": "learned", "n_layers_text": 2}, {"n_layers_text": 2}
+GRID: dict[str, Any] = {"positions": "learned", "n_layers_text": 2}
+WORDS: dict[str, Any] = {"n_layers_text": 2}
 PLAIN = {"pair_loss": "softmax", "hard_negatives": False}
 CLIP_OF = "zipf", {"zipf": 0.0}  # the sweep, and the fields, of CLIP as it is
-RAW, LLAVA = {"objective": "autoregressive_raw"}, {"objective": "autoregressive"}
+RAW: dict[str, Any] = {"objective": "autoregressive_raw"}
+LLAVA: dict[str, Any] = {"objective": "autoregressive"}
 READERS = ("a", "A reader of a vision encoder's tokens", LLAVA), ("a_raw", "One of raw tokens", RAW)
 SIZES = {  # as many places as a grid allows to be equal: 36, 36, 36, and 49 of patches
     "size=1": "grid:height=6,width=6,size=1",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import xarray as xr
 
 from experiments.studies.build import how, verdict_table
 from experiments.studies.claims import ORDER, SET, TOP1, judge, stated
@@ -17,6 +18,7 @@ from lrjax.analysis.gradient import GENERALISES
 from lrjax.config import Model
 from lrjax.data import tasks
 from lrjax.data.scenes import Scene
+from lrjax.data.tasks.pairs import Pairs
 from lrjax.kinds import OBJECTIVES
 from lrjax.metrics import I2T, SHOWN, Metric, of_table
 from lrjax.models.clip import n_parameters, param_shapes
@@ -54,7 +56,7 @@ TITLES = {
     "distractors": "Distractors",
 }
 RATIO = {"directions": "ratio_least", "strongest": "ratio"}  # answer -> its |gradient| over label spread; readers have none
-TOLD = dict.fromkeys(("three", "three_hard"), (CHAIN, f"{CHAIN}_order"))
+TOLD: dict[str, tuple[str, str]] = dict.fromkeys(("three", "three_hard"), (CHAIN, f"{CHAIN}_order"))
 TOLD |= {"supervision_alone": ("unseen_pair_order_told", "unseen_pair_order_told")}
 OWN_NAMES = {CHAIN: "chain", "unseen_pair_order_told": "pair_order_told"}  # of these, as the table has them
 SETS = {"three": f"{CHAIN}_label_set", "three_hard": f"{CHAIN}_label_set", "supervision_alone": None}  # where it is not `SET`
@@ -214,6 +216,7 @@ def true_captions(text: str, relations: str) -> float:
     i, j = task.layouts.T
     scenes = Scene(np.zeros_like(i), np.ones_like(i), i, j)
     # in one program, and fetched: nothing moves between host and device unasked (JAX_TRANSFER_GUARD)
+    assert isinstance(task, Pairs)
     return float(jax.device_get(jax.jit(lambda: task.facts(scenes)[2].sum(0).mean())()))
 
 
@@ -265,12 +268,15 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
         for what, measure in {"order": metric, "label set": label_set}.items():
             change = taken(terms, measure, of=metric, **where)(study, part) if measure else np.array([np.nan])
             row[f"{name}: {what}"] = "not learned" if np.isnan(change).all() else format_interval(change, signed=True)
-    left = kept(POSITION, MANY, metric, answer=ablations(part), **where)(study, part).dropna("seed")
+    left = kept(POSITION, MANY, metric, answer=ablations(part), **where)(study, part)
+    assert isinstance(left, xr.DataArray)  # by seed
+    left = left.dropna("seed")
     there = abs(left) <= KEPT
     source = next((answer for answer in RATIO if answer in study.parts[part].answers), None)
     ratio = "" if source else "; order alone"
     if source and len(left):
         spread = asked(source, RATIO[source], MANY, **where)(study, part)
+        assert isinstance(spread, xr.DataArray)
         there = there & (spread > 1)
         mean, low, high = mean_interval(spread.sel(seed=there["seed"]))  # of the same models
         ratio = f"; over label spread {mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -113,6 +113,7 @@ def patched(
     def block(layer, residual):
         """The streams after a block, and its pattern and values: apart, to be crossed."""
         after, trace = attend(blocks[layer], gates[layer], residual, geometry)
+        assert trace is not None  # of residuals that are split
         return after, trace.pattern, trace.values
 
     def write(layer, pattern, values):
@@ -155,7 +156,7 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_relations, h, h))
     scenes = row.unseen()
-    one = lambda both: patched(encoder_params, gate, *both, shape, form.readout)
+    one = lambda both: patched(encoder_params, gate, both[0], both[1], shape, form.readout)
     if encoder == "vision":
         said, left, right = clean_captions
         captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, left, right, said))[1]

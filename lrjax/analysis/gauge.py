@@ -44,7 +44,7 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
 from lrjax.models.clip import CLIP, init_clip
-from lrjax.stats import Table
+from lrjax.stats import Table, total
 from lrjax.training.run import Run
 
 ABLATIONS = (NONE, "EP", "PP", "BP", "EP+PP", "EP+PP+BP")
@@ -130,7 +130,7 @@ class QueryLaw:
         now = first_block("vision", static, hyper, splits, params, gates)
         untrained = dataclasses.replace(vision, blocks=(dataclasses.replace(block, W_Q=left, b_Q=jnp.zeros_like(b_Q)),))
         before = first_block("vision", static, hyper, splits, dataclasses.replace(params, vision=untrained), gates)
-        of_now, of_start = (sum(found[f"gradient_{term}"] for term in POSITION_TERMS) for found in (now, before))
+        of_now, of_start = (total(found[f"gradient_{term}"] for term in POSITION_TERMS) for found in (now, before))
         return {
             "norm_x": norm,
             "predicted": 1 / (1 + norm),

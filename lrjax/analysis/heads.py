@@ -24,6 +24,7 @@ from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_la
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene, render
 from lrjax.data.splits import Splits
+from lrjax.data.tasks.pairs import Pairs
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
 from lrjax.metrics import of_table
@@ -73,6 +74,7 @@ def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, 
         caches = encoders.run(params.vision, Interventions(gates.vision), ids, shape, readout).caches[layers]
         return jnp.stack([trace.pattern[:, readout, places] for trace in caches])  # [l, h, 2]
 
+    assert isinstance(row, Pairs)
     slots = row.image_edits(scenes)
     return jax.lax.map(one, (render(row.image, slots), slots.positions.T), batch_size=min(BATCH, len(scenes.i)))
 

@@ -138,6 +138,6 @@ class Result:
 
     def __repr__(self) -> str:
         shown = self.summary()
-        text = shown[["models", *self.measures]].to_string(float_format=lambda x: f"{x:.3f}")
+        text = shown[["models", *self.measures]].round(3).to_string()
         n = len(set(np.asarray(self.table["model"]).tolist()))
         return f"{self.name} of {n} models: means over models; .summary() has intervals, .to_dataframe() all rows\n{text}"

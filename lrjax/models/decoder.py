@@ -85,7 +85,7 @@ def read(
 ) -> jax.Array:
     """Scores [W, v] of what may be said at each of the words [W] of a caption, see `run`."""
     residual = run(static, params, interventions, seen, words, split).residual_by_origin
-    return encoder.normalise(params.text.norm, residual.sum(0)[None])[0] @ params.text.W_proj
+    return encoder.projected(params.text, encoder.normalise(params.text.norm, residual.sum(0)[None])[0])
 
 
 def sayable(static: Static, hyper: Hyper) -> jax.Array:

@@ -85,6 +85,7 @@ class LocalizationHead:
         """The loss of the batch with that of the head, each with its weight; images [B, e] are the embeddings of the batch's."""
         weight = hyper.supervision
         seen = weight * images + (1 - weight) * jax.lax.stop_gradient(images)
+        assert params.places is not None
         where = loss(task, params.places, seen, batch.images)
         # the head always learns in full, so that at weight 0 it probes a model that never hears of it
         return hyper.contrastive * loss_of_pairs + where - (1 - weight) * jax.lax.stop_gradient(where)
@@ -95,6 +96,7 @@ class LocalizationHead:
         """What the head knows of the images of the evaluation set `name`, by suffix; nothing of images of one object."""
         if not self.measured(name):
             return {}
+        assert params.places is not None
         return told(task, params.places, embed(asked.images), asked.images, asked.weight)
 
     def measured(self, name: str) -> tuple[Metric, ...]:

@@ -129,7 +129,7 @@ def read_tables(tables: Tables, form: SequenceTemplate, slots: TokenEdits, *, ca
     T = form.readout + 1 if causal else len(form.template)  # what the readout token may attend to
     n_tokens = tables.token_scores.shape[1]
     template = (np.array(form.template)[:T, None] == np.arange(n_tokens)).astype(np.float32)  # [T, v], no token where EMPTY
-    replaced = (form.replaced == np.arange(FIRST_SLOT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]: special tokens are first
+    replaced = np.equal(form.replaced, np.arange(FIRST_SLOT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]
 
     def changes(table):  # [h, v, x]: of a slot's token, from the one that it replaces
         return table[:, FIRST_SLOT_TOKEN:] - jnp.einsum("v,hvx->hx", replaced, table[:, :FIRST_SLOT_TOKEN])[:, None]
@@ -225,7 +225,7 @@ def encode_sequences(
     dropout_key = interventions.dropout_key if shape.drops(interventions.dropout_key) else None
 
     def one(form, ids, *number):
-        key = jax.random.fold_in(dropout_key, *number) if number else None
+        key = None if dropout_key is None else jax.random.fold_in(dropout_key, *number)
         only = slice(form.readout, form.readout + 1)
         return run(
             params, dataclasses.replace(interventions, dropout_key=key), ids, shape, form.readout, split=split, query_slice=only

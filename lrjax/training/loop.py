@@ -133,6 +133,7 @@ def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
     infinite second moment stops a parameter for good. That is looked at here, where states are in host memory, not in every step.
     """
     p, mesh, state, row, at = run.programs[i], devices.mesh(), run.states[i], run.evaluated[i], run.at[i]
+    assert state is not None  # trained to here
     hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
     exhaustive = row >= len(p.evaluated_at) - REPORTED
     splits, step = split_program(p.static, hyper, mesh), devices.replicate(np.int32(at), mesh)

@@ -176,7 +176,7 @@ class Pairs(Task):
             "unseen_pair": (unseen, jnp.ones(len(unseen.i))),
         }
         keys = dict(zip(sets, jax.random.split(jax.random.fold_in(key, 2), len(sets)), strict=True))
-        return {name: self.question(*images, partial(self.disturbed, keys[name])) for name, images in sets.items()}
+        return {name: self.question(scene, weight, partial(self.disturbed, keys[name])) for name, (scene, weight) in sets.items()}
 
     def question(self, scene: Scene, weight: jax.Array, disturbed=lambda slots: slots) -> Questions:
         """What is asked of scenes [n], with what else is seen in them."""
