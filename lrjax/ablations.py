@@ -23,6 +23,7 @@ from lrjax.gates import ENCODERS, LARGEST, NONE, Clause, number_text, parse_numb
 from lrjax.stats import Table
 from lrjax.terms import GATES
 
+Place = tuple[str, tuple[int, ...], tuple[int, ...]]  # an encoder, layers and heads
 DIRECTIONS = ("across", "down")  # controls of a grid
 CONTROL_KINDS = ("mean", "random", *DIRECTIONS)
 COLUMNS = ("terms", "scale", "control", "encoder", "layer", "head", "heads")  # of a table of ablations, beside `ablation`
@@ -85,14 +86,14 @@ class Ablation:
         Raises:
             InputError: The text is no ablation, or a term or a place does not exist.
         """
-        place = dict(encoder=encoder, heads=tuple(heads or ()))
+        place = encoder, (), tuple(heads or ())
         if text.strip() == NONE:
-            return cls(**place)
+            return cls((), 0.0, NONE, *place)
         first, *rest = (cls._parsed(part, place, field) for part in text.split(";"))
         return dataclasses.replace(first, also=tuple(rest))
 
     @classmethod
-    def _parsed(cls, text: str, place: dict, field: str) -> Self:
+    def _parsed(cls, text: str, place: Place, field: str) -> Self:
         """One ablation of those that `;` joins."""
         who, match = f"{field}: {text!r}", _TEXT.fullmatch(text.strip())
         if match is None:
@@ -101,9 +102,9 @@ class Ablation:
         if control not in (NONE, *CONTROL_KINDS):
             raise InputError(f"{who} is not an ablation{suggest(control, CONTROL_KINDS)}; {_FORM}")
         if match["place"] is not None:
-            place = dict(zip(("encoder", "layers", "heads"), parse_place("".join(match["place"].split()), who), strict=True))
+            place = parse_place("".join(match["place"].split()), who)
         terms = tuple(GATES[term] for term in parse_terms("".join(match["terms"].split()), field))
-        return cls(terms, parse_number(match["scale"] or "0", who), control, **place)
+        return cls(terms, parse_number(match["scale"] or "0", who), control, *place)
 
     @property
     def parts(self) -> tuple["Ablation", ...]:

@@ -221,8 +221,9 @@ def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = 
     depth = traced(static, encoder, "ablate")
     layers = [(layer,) for layer in range(depth)] if depth > 1 else [()]
     asked = (*((term,) for term in (existing(static, encoder) if terms is None else terms)), VALUES)
-    places = [dict(encoder=encoder, layers=layer, heads=(head,)) for layer in layers for head in range(static.n_heads)]
-    return Ablation(encoder=encoder), *(Ablation(taken, **place) for place in places for taken in asked)
+    places = [(layer, (head,)) for layer in layers for head in range(static.n_heads)]
+    one = lambda taken, layer, head: Ablation(taken, encoder=encoder, layers=layer, heads=head)
+    return Ablation(encoder=encoder), *(one(taken, *place) for place in places for taken in asked)
 
 
 def ablate_each(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None) -> Table:

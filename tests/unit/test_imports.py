@@ -13,7 +13,9 @@ MODULES = {
     for path in (ROOT / folder).rglob("*.py")
 }
 LIBRARY = ("lrjax.",)
-CONFIG = tuple(f"lrjax.{name}" for name in "terms kinds gates fields declarations validation config reference".split())
+CONFIG = tuple(
+    f"lrjax.{name}" for name in "terms kinds gates ablations metrics fields declarations validation config reference".split()
+)
 # Who may not import what.
 FORBIDDEN = [
     (LIBRARY, ("experiments",)),
