@@ -341,7 +341,7 @@ def by_multiplier(name: str, m: float) -> list[Claim]:
             taken("EP+PP+BP", ORDER, change=False, answer="ratio", **where, **DECAYED),
         ),
     )
-    with_paper: Rows = tuple((f"x_{key}", finding, "", contrast, *rest) for key, finding, contrast, *rest in rows)
+    with_paper: Rows = tuple((f"x_{row[0]}", row[1], "", *row[2:]) for row in rows)
     return made(with_paper, name, "multiplier")
 
 
