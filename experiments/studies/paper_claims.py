@@ -6,6 +6,7 @@ claims on ablations are judged by the seeds whose accuracy without is .8 or more
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def mechanism(ending: str) -> list[Claim]:
     return [shared(key, of, "paper_mechanism", ending, said, contrasts.get(key, "")) for key, of in values.items()]
 
 
-Rows = tuple[tuple[str, str, str, str, float, float, Values], ...]  # key, finding, paper, contrast, low, high, values
+Rows = Sequence[tuple[Any, ...]]  # of a claim: key, finding, paper, contrast, low, high, values
 
 
 def of_our_own(ending: str) -> list[Claim]:
@@ -306,7 +307,7 @@ CONFOUNDS: tuple[Claim, ...] = (
 def by_multiplier(name: str, m: float) -> list[Claim]:
     """The gauge with one multiplier of tokens."""
     where: dict[str, Any] = {"token_multiplier": m}
-    rows: tuple[tuple[str, str, str, float, float, Values], ...] = (
+    rows: Rows = (
         # measured where both are decayed, from small initial values: a fiftieth
         (
             "share",
@@ -341,7 +342,7 @@ def by_multiplier(name: str, m: float) -> list[Claim]:
             taken("EP+PP+BP", ORDER, change=False, answer="ratio", **where, **DECAYED),
         ),
     )
-    with_paper: Rows = tuple((f"x_{key}", finding, "", contrast, *rest) for key, finding, contrast, *rest in rows)
+    with_paper = [(f"x_{row[0]}", row[1], "", *row[2:]) for row in rows]
     return made(with_paper, name, "multiplier")
 
 
