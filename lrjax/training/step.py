@@ -3,6 +3,8 @@
 Axes: B batch.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -102,11 +104,12 @@ def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> B
 
 def keep_positions(static: Static, updates: CLIP) -> CLIP:
     """`updates` without those of rows of P that are fixed, or that the kind of position does not have."""
-    if static.positions == "learned":
-        return updates
-    kept = {name: shape.trained_positions()[:, None] for name, shape in encoder_configs(static).items()}
-    encoder_params = lambda name: getattr(updates, name).replace(P=getattr(updates, name).P * kept[name])
-    return updates.replace(**{name: encoder_params(name) for name in kept})
+    for name, shape in encoder_configs(static).items():
+        encoder_updates, kept = getattr(updates, name), shape.trained_positions()
+        if not kept.all():
+            encoder_updates = dataclasses.replace(encoder_updates, P=encoder_updates.P * kept[:, None])
+            updates = dataclasses.replace(updates, **{name: encoder_updates})
+    return updates
 
 
 def train_steps(
