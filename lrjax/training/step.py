@@ -104,11 +104,15 @@ def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> B
 
 def keep_positions(static: Static, updates: CLIP) -> CLIP:
     """`updates` without those of rows of P that are fixed, or that the kind of position does not have."""
-    for name, shape in encoder_configs(static).items():
-        encoder_updates, kept = getattr(updates, name), shape.trained_positions()
-        if not kept.all():
-            encoder_updates = dataclasses.replace(encoder_updates, P=encoder_updates.P * kept[:, None])
-            updates = dataclasses.replace(updates, **{name: encoder_updates})
+    shapes = encoder_configs(static)
+    kept = {name: shape.trained_positions()[:, None] for name, shape in shapes.items()}
+    one_a_position = not any(shape.position_rows for shape in shapes.values())
+    if one_a_position and all(rows.all() for rows in kept.values()):  # another product with 1 would round elsewhere under XLA
+        return updates
+    for name, rows in kept.items():
+        encoder_updates = getattr(updates, name)
+        encoder_updates = dataclasses.replace(encoder_updates, P=encoder_updates.P * rows)
+        updates = dataclasses.replace(updates, **{name: encoder_updates})
     return updates
 
 
