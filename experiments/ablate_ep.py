@@ -13,9 +13,8 @@ from lrjax.analysis.models import by_shape, merged
 from lrjax.config import Static, depths
 from lrjax.errors import InputError
 from lrjax.gates import NONE
-from lrjax.kinds import LEARNED
 from lrjax.metrics import GIVEN_SET, LABEL_SET, SETS, SHOWN, Metric, tabled
-from lrjax.models import objectives
+from lrjax.models import objectives, positions
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, Table, conditions, counted, format_interval, format_table, groups, select
 from lrjax.training.run import model_columns
@@ -35,12 +34,7 @@ Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their 
 EP and PP is set by initial scales and weight decay, not learned. Read EP beside PP, BP and EP+PP+BP."""
 
 
-ROTARY = ("EB", "BB", "EB+BB")  # row-constant, and so idle, under other positions
-WITHOUT_P = {
-    "rotary": "positions='rotary': there is no P, no EP, PE, PP, BP, PB or VP; EE, BE, EB and BB depend on the offset.",
-    "alibi": "positions='alibi': there is no P, no EP, PE, BP, PB or VP; PP is the fixed linear bias.",
-    "none": "positions='none': there is no P, no EP, PE, PP, BP, PB or VP.",
-}
+TURNED = ("EB", "BB", "EB+BB")  # row-constant, and so idle, where positions do not turn queries and keys
 
 
 def main() -> None:
@@ -56,7 +50,7 @@ def main() -> None:
         named = {"controls": CONTROLS, "doses": DOSES, "recognition": ABLATIONS}
         if "each" in (TERMS.value or ()):
             named["each"] = each(part.programs[0].static, encoder)
-        usual = (*ABLATIONS, *ROTARY) if part.programs[0].static.positions == "rotary" else ABLATIONS
+        usual = (*ABLATIONS, *TURNED) if positions.find(part.programs[0].static.positions).turns else ABLATIONS
         asked = [text for given in TERMS.value or usual for text in named.get(given, (given,))]
         return ablate(part, (NONE, *asked), encoder, heads, sets=images, frozen=flags.FLAGS.frozen)
 
@@ -95,12 +89,15 @@ def cautions(static: Static, encoder: str) -> str:
     """What to mind of a kind of encoder."""
     if caution := objectives.of(static).caution(encoder):
         return caution
-    if encoder == "text" and static.positions in LEARNED:
+    kind = positions.find(static.positions)
+    if kind.caution:
+        return f"positions={static.positions!r}: {kind.caution}"
+    if not kind.trained:
+        return "P is fixed: EP and PP are what initial scales make of it."
+    if encoder == "text":
         return "EOT stands where captions end, at two positions: there is no gauge between EP and PP."
-    if static.positions in LEARNED:
-        one_block = depths(static)["vision"] == 1 and static.positions != "learned_no_cls"
-        return GAUGE if one_block else "Several layers, or no P_0: there is no gauge between EP and PP."
-    return WITHOUT_P.get(static.positions, "P is fixed: EP and PP are what initial scales make of it.")
+    has_gauge = depths(static)["vision"] == 1 and kind.cls_row
+    return GAUGE if has_gauge else "Several layers, or no P_0: there is no gauge between EP and PP."
 
 
 if __name__ == "__main__":

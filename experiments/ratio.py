@@ -11,6 +11,7 @@ from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, format_interval, format_table, groups
+from lrjax.terms import POSITION_TERMS
 
 common.define_flags(encoder=False)
 
@@ -23,7 +24,7 @@ def main() -> None:
     table = ablate(run, gauge.ABLATIONS, sets=("unseen_pair",))
     rows = []
     for key, chosen in groups(carried, ("n_labels", "ratio_EP")).items():
-        shares = [format_interval(carried[f"share_{term}"][chosen]) for term in gradient.POSITION_TERMS]
+        shares = [format_interval(carried[f"share_{term}"][chosen]) for term in POSITION_TERMS]
         mine = (table["n_labels"] == key[0]) & (gradient.scale_ratio(table) == key[1])
         order = [
             format_interval(table["unseen_pair_order"][mine & (table["ablation"] == a)], within=ACCURACY)

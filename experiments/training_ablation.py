@@ -15,10 +15,11 @@ from lrjax.analysis.models import tidy
 from lrjax.metrics import tabled
 from lrjax.plotting import encoders as figures
 from lrjax.stats import joined
+from lrjax.terms import POSITION_TERMS
 from lrjax.training.run import history_table
 
 common.define_flags(encoder=False)
-SHARES = {f"share_{term}": term for term in gradient.POSITION_TERMS}
+SHARES = {f"share_{term}": term for term in POSITION_TERMS}
 
 
 def main() -> None:

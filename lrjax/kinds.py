@@ -3,12 +3,18 @@
 from typing import Any
 
 DATA = ("resampled", "fixed")  # data laws; lrjax/data/finite_set.py has the fixed one
-POSITIONS = ("learned", "learned_no_cls", "sinusoidal", "rotary", "alibi", "none", "row_column")  # lrjax/models/positions.py
-LEARNED = ("learned", "learned_no_cls", "row_column")  # kinds of position whose P is trained
-WITHOUT_P = ("rotary", "alibi", "none")  # kinds of position that have no P
 NORMS = ("pre", "post")  # lrjax/models/encoder.py
 PROJECTIONS = ("both", "text")  # lrjax/models/clip.py
-# name -> where the objective stands, as module:attribute, or the objective itself (`lrjax.models.objectives`)
+# name -> what it names, or where that stands, as module:attribute (`lrjax.registry`)
+POSITIONS: dict[str, Any] = {
+    "learned": "lrjax.models.positions:LEARNED",
+    "learned_no_cls": "lrjax.models.positions:LEARNED_NO_CLS",
+    "sinusoidal": "lrjax.models.positions:SINUSOIDAL",
+    "rotary": "lrjax.models.positions:ROTARY",
+    "alibi": "lrjax.models.positions:ALIBI",
+    "none": "lrjax.models.positions:NONE",
+    "row_column": "lrjax.models.positions:ROW_COLUMN",
+}
 OBJECTIVES: dict[str, Any] = {
     "contrastive": "lrjax.models.contrastive:CONTRASTIVE",
     "autoregressive": "lrjax.models.autoregressive:AUTOREGRESSIVE",

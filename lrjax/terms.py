@@ -10,6 +10,7 @@ import numpy as np
 ORIGINS = "EPB"
 TERMS = ("EE", "EP", "PE", "PP", "EB", "PB", "BE", "BP", "BB")
 ROW_CONSTANT = ("EB", "PB", "BB")  # terms without a key's token or position: equal for all keys of a query
+POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")  # by what they have of the key: its position, its token
 VALUES = ("VE", "VP", "VB")
 GATES = TERMS + VALUES  # the last axis of every array of gates
 

@@ -24,8 +24,7 @@ from lrjax.declarations import (
 from lrjax.errors import InputError
 from lrjax.fields import check_all, require
 from lrjax.gates import ENCODERS, check_gates
-from lrjax.kinds import LEARNED
-from lrjax.models import objectives
+from lrjax.models import objectives, positions
 
 Rule = Callable[[Model, Task], None]
 
@@ -99,10 +98,11 @@ def heads_share_the_stream(m: Model, task: Task) -> None:
     require("d_model", m.d_model, fits, f"a multiple of n_heads = {m.n_heads}, or config.d_head given")
 
 
-def rotary_heads_are_even(m: Model, task: Task) -> None:
-    """The dimensions of a head are even if positions are rotary, because rotations turn pairs of dimensions."""
-    d_head = m.d_head or m.d_model // m.n_heads
-    require("d_head", d_head, m.positions != "rotary" or d_head % 2 == 0, "an even number, to rotate pairs")
+def the_kind_of_position_applies(m: Model, task: Task) -> None:
+    """The kind of position is possible with the other fields and the task: rotary ones need an even d_head, because rotations turn
+    pairs of dimensions; 'row_column' needs a task of two dimensions; kinds whose P is not trained need an e_scale above 0.
+    """
+    positions.find(m.positions).check(m, task)
 
 
 def images_without_projection_have_d_model(m: Model, task: Task) -> None:
@@ -112,9 +112,8 @@ def images_without_projection_have_d_model(m: Model, task: Task) -> None:
 
 
 def something_is_embedded(m: Model, task: Task) -> None:
-    """e_scale and p_scale are not both 0; e_scale is not 0 if positions are not learned."""
+    """e_scale and p_scale are not both 0."""
     require("e_scale", m.e_scale, m.e_scale + m.p_scale > 0, "e_scale or p_scale above 0")
-    require("e_scale", m.e_scale, m.e_scale > 0 or m.positions in LEARNED, "above 0 where positions are not learned")
 
 
 def labels_suffice(m: Model, task: Task) -> None:
@@ -129,12 +128,6 @@ def some_places_are_held_out(m: Model, task: Task) -> None:
     places, layouts = task.n_places, task.n_layouts
     require("n1", m.n1, m.n1 <= places - 1, f"1..{places - 1}, so that some of the {places} positions are held out")
     require("n2", m.n2, m.n2 <= layouts - 1, f"1..{layouts - 1}, so that some of the {layouts} layouts are held out")
-
-
-def rows_and_columns_need_a_grid(m: Model, task: Task) -> None:
-    """positions = 'row_column' needs a task of two dimensions."""
-    has_rows = m.positions != "row_column" or task.extent is not None
-    require("positions", m.positions, has_rows, "a task of two dimensions for rows and columns, such as config.task='grid'")
 
 
 def fixed_sets_are_even(m: Model, task: Task) -> None:
@@ -181,9 +174,8 @@ RULES: tuple[Rule, ...] = (
     something_is_embedded,
     labels_suffice,
     some_places_are_held_out,
-    rows_and_columns_need_a_grid,
     heads_share_the_stream,
-    rotary_heads_are_even,
+    the_kind_of_position_applies,
     images_without_projection_have_d_model,
     fixed_sets_are_even,
     batches_fit,

@@ -4,8 +4,9 @@ python -m experiments.sweep --config=experiments/configs/positions.py --workdir=
 """
 
 from lrjax.config import get_config as defaults
-from lrjax.kinds import POSITIONS
+
+KINDS = ("learned", "learned_no_cls", "sinusoidal", "rotary", "alibi", "none")
 
 
 def get_config():
-    return defaults(n_labels=(5, 15, 25), positions=tuple(kind for kind in POSITIONS if kind != "row_column"))  # which is of grids
+    return defaults(n_labels=(5, 15, 25), positions=KINDS)

@@ -28,20 +28,19 @@ import numpy as np
 
 from lrjax.ablations import CONTROL_KINDS, DIRECTIONS, Ablation, described, labelled
 from lrjax.analysis.decompose import unseen_sequences
-from lrjax.analysis.gradient import POSITION_TERMS, readout_scores, readout_template
+from lrjax.analysis.gradient import readout_scores, readout_template
 from lrjax.analysis.grid import extent_of, parts, position_rows
 from lrjax.analysis.models import by_shape, check_encoder, depth_of, layers_told, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest
 from lrjax.gates import NONE, Gates, check_heads, once, schedule_of
-from lrjax.kinds import WITHOUT_P
 from lrjax.metrics import GIVEN_SET, LABEL_SET, TOP1
-from lrjax.models import objectives
+from lrjax.models import objectives, positions
 from lrjax.models.clip import CLIP, encoder_configs, rng_stream
 from lrjax.models.interventions import ModelInterventions
 from lrjax.stats import Table
-from lrjax.terms import ROW_CONSTANT, TERMS, VALUES
+from lrjax.terms import POSITION_TERMS, ROW_CONSTANT, TERMS, VALUES
 from lrjax.training.retrieval import evaluate, metric_names
 from lrjax.training.run import Run
 
@@ -201,17 +200,19 @@ def existing(static: Static, encoder: str) -> tuple[str, ...]:
     """The terms of scores that tell keys apart, and values by origin. Without P there is none of a position but ALiBi's PP; a key's
     bias tells nothing, unless it turns with its place (rotary) or, in depth, is divided by its token's norm (LayerNorm).
     """
-    has_p, deep = static.positions not in WITHOUT_P, depth_of(static, encoder) > 1
-    constant = static.positions != "rotary" and not (static.layer_norm and deep)
-    placed = deep or encoder == "text" or static.positions != "learned_no_cls"  # a query has a place
-    there = lambda term: ((has_p or "P" not in term) and (placed or term[0] != "P") and not (constant and term in ROW_CONSTANT))
-    scores = tuple(term for term in TERMS if there(term) or (static.positions == "alibi" and term == "PP"))
-    return scores + VALUES[: 1 + has_p]
+    kind, deep = positions.find(static.positions), depth_of(static, encoder) > 1
+    constant = () if kind.turns or (static.layer_norm and deep) else ROW_CONSTANT
+    placed = deep or encoder == "text" or kind.cls_row  # a query has a place
+    has_origins = lambda term: kind.has_P or "P" not in term or term in kind.position_terms
+    scores = tuple(term for term in TERMS if has_origins(term) and (placed or term[0] != "P") and term not in constant)
+    return scores + VALUES[: 1 + kind.has_P]
 
 
 def of_position(static: Static) -> tuple[str, ...]:
-    """The terms with which a score depends on the key's position, whatever token it is."""
-    return {"rotary": ("EB", "BB"), "alibi": ("PP",)}.get(static.positions, POSITION_TERMS)
+    """The terms with which a score depends on the key's position, whatever token it is; those of a trained P, which are 0, if there
+    are none.
+    """
+    return tuple(positions.find(static.positions).position_terms or POSITION_TERMS)
 
 
 def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = None) -> tuple[Ablation, ...]:

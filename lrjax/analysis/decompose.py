@@ -25,6 +25,7 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import encoder as encoders
+from lrjax.models import positions
 from lrjax.models.attention import BlockCache
 from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.models.encoder import Encoder
@@ -124,12 +125,11 @@ def decompose(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
 
 def block_tables(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: every term of the first block, gated, between all tokens v and positions p: EE [h, v, v], EP [h, v, p] ... With
-    LayerNorm before it is divided by the norms of what is compared. Raises InputError under rotary positions.
+    LayerNorm before it is divided by the norms of what is compared. Raises InputError if positions turn queries and keys.
     """
-    if static.positions == "rotary":
-        raise InputError(
-            "decompose: positions='rotary': has no maps by token or position, its terms depend on the offset; read `scores`"
-        )
+    if positions.find(static.positions).turns:
+        kind = f"positions={static.positions!r}"
+        raise InputError(f"decompose: {kind}: has no maps by token or position, its terms depend on the offset; read `scores`")
     encoder_params, gate = getattr(params, encoder), getattr(gates, encoder)[0]
     E, P, B, _ = first_rows(encoder_params)
     n, nothing = len(E), jnp.zeros_like

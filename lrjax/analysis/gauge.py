@@ -36,15 +36,17 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.gradient import POSITION_TERMS, first_block
+from lrjax.analysis.gradient import first_block
 from lrjax.analysis.models import check_objective, layers_told, of_labels, of_models, some_of
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.scenes import CLS
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
+from lrjax.models import positions
 from lrjax.models.clip import CLIP, init_clip
 from lrjax.stats import Table, total
+from lrjax.terms import POSITION_TERMS
 from lrjax.training.run import Run
 
 ABLATIONS = (NONE, "EP", "PP", "BP", "EP+PP", "EP+PP+BP")
@@ -230,9 +232,10 @@ def _check_decay(run: Run) -> None:
 
 def _check(run: Run) -> None:
     for program in run.programs:
-        check_objective(program.static, "gauge")
+        static = check_objective(program.static, "gauge")
+        kind = positions.find(static.positions)
+        if not (kind.trained and kind.cls_row and kind.layout(static.world.extent) is None):
+            raise InputError(f"gauge: positions={static.positions!r}; expected 'learned', where P_0 is trained beside E_cls")
     for model in run.sweep.models:
-        if model.positions != "learned":
-            raise InputError(f"gauge: positions={model.positions!r}; expected 'learned', where P_0 is trained beside E_cls")
         if depths(model)["vision"] != 1:
             raise InputError(f"gauge: {layers_told(model, 'vision')}; expected 1, where E_cls and P_0 enter as their sum")

@@ -33,7 +33,6 @@ from lrjax.models.qk_scores import SINGLE_TERMS
 from lrjax.stats import Table, groups, mean_interval, total, undiverged
 from lrjax.terms import GATES, TERMS, VALUES
 
-POSITION_TERMS, TOKEN_TERMS = ("EP", "PP", "BP"), ("EE", "PE", "BE")
 GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as generalising
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, ramp, readout_scores, readout_template
+from lrjax.analysis.gradient import ramp, readout_scores, readout_template
 from lrjax.analysis.models import check_objective, of_models, tidy, with_trained_P
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
@@ -21,6 +21,7 @@ from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs
 from lrjax.stats import Table, conditions, groups, select, total
+from lrjax.terms import POSITION_TERMS, TOKEN_TERMS
 from lrjax.training.run import Run
 
 PARTS = ("across", "down", "rest")

@@ -25,8 +25,7 @@ from lrjax.data.tasks.base import Task
 from lrjax.data.tasks.row import Row
 from lrjax.errors import InputError, suggest
 from lrjax.gates import ENCODERS
-from lrjax.kinds import LEARNED
-from lrjax.models import objectives
+from lrjax.models import objectives, positions
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.stats import Table
 from lrjax.training.programs import Measure, Program
@@ -237,8 +236,9 @@ def line_of(static: Static, who: str) -> Task:
 
 def with_trained_P(static: Static, who: str) -> None:
     """Raises InputError that names the analysis unless P holds a trained row for each position."""
-    if static.positions not in LEARNED:
-        raise InputError(f"{who}: positions={static.positions!r}: expected one of {', '.join(map(repr, LEARNED))}")
+    if not positions.find(static.positions).trained:
+        expected = ", ".join(map(repr, positions.with_trained_P()))
+        raise InputError(f"{who}: positions={static.positions!r}: expected one of {expected}")
 
 
 def check_objective(static: Static, who: str) -> Static:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import POSITION_TERMS, ramp
+from lrjax.analysis.gradient import ramp
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import check_objective, of_models, row_of, traced, with_trained_P
 from lrjax.config import Hyper, Static
@@ -24,7 +24,7 @@ from lrjax.gates import Gates
 from lrjax.models import decoder
 from lrjax.models.clip import CLIP
 from lrjax.models.interventions import Interventions
-from lrjax.terms import TERMS
+from lrjax.terms import POSITION_TERMS, TERMS
 from lrjax.training.run import Run
 
 WORDS = {"first": 0, "second": 2}  # label -> the word that it is predicted from: what begins a caption, the relation

@@ -1,6 +1,6 @@
 """Every analysis by its name: what it asks of a run, what it measures, how it is drawn. A new analysis is one line here.
 
-The modules are imported when an analysis is asked for, so that a list of names costs nothing.
+docs/guides/extend.md has an example. The modules are imported when an analysis is asked for, so that a list of names costs nothing.
 """
 
 import dataclasses
@@ -21,20 +21,29 @@ class Analysis:
     """One analysis.
 
     Attributes:
-      function: `module.name` in `lrjax.analysis`; called with a run and the caller's options, returns a table or a Dataset.
+      function: `module.name` in `lrjax.analysis`, or the function itself. It is called with a run and the caller's options, and
+        returns a table or a Dataset.
       question: what it asks, in one sentence.
       measures: the columns that a summary shows.
-      figure: `module.name` in `lrjax.plotting`, called with what `drawn` makes of the result; empty: means with intervals.
+      figure: `module.name` in `lrjax.plotting`, or the function itself. It is called with what `drawn` makes of the result. Empty:
+        means with intervals are drawn.
       drawn: makes the arguments of `figure` from a result and its run.
       row_keys: where `function` returns a table of several rows a model, the columns that tell these apart.
     """
 
-    function: str
+    function: str | Callable
     question: str
     measures: tuple[str, ...]
-    figure: str = ""
+    figure: str | Callable = ""
     drawn: Callable[[Result, Run], tuple] = lambda result, run: (result.table,)
     row_keys: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where the function stands, for people."""
+        if isinstance(self.function, str):
+            return f"lrjax.analysis.{self.function}"
+        return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
 def _dataset(result: Result, run: Run) -> tuple:
@@ -80,8 +89,8 @@ ANALYSES: dict[str, Analysis] = {
 
 
 def analyses() -> pd.DataFrame:
-    """Every analysis that `Run.analyze` knows: its name, its question, what it measures, and its function in `lrjax.analysis`."""
-    rows = [(name, a.question, ", ".join(a.measures), f"lrjax.analysis.{a.function}") for name, a in ANALYSES.items()]
+    """Every analysis that `Run.analyze` knows: its name, its question, what it measures, and where its function stands."""
+    rows = [(name, a.question, ", ".join(a.measures), a.place) for name, a in ANALYSES.items()]
     return pd.DataFrame(rows, columns=["name", "question", "measures", "function"]).set_index("name")
 
 
@@ -110,6 +119,8 @@ def analyze(run: Run, name: str, **options) -> Result:
     return Result(name, function(run, **options), analysis.measures, analysis.row_keys, draw)
 
 
-def _found(path: str, package: str = "analysis") -> Callable:
+def _found(path: str | Callable, package: str = "analysis") -> Callable:
+    if not isinstance(path, str):
+        return path
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(f"lrjax.{package}.{module}"), name)

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.gradient import POSITION_TERMS, TOKEN_TERMS, readout_scores
+from lrjax.analysis.gradient import readout_scores
 from lrjax.analysis.heads import object_attention, prefers
 from lrjax.analysis.models import label_names, of_models, row_of, some_of, tidy
 from lrjax.config import Hyper, Static
@@ -39,8 +39,10 @@ from lrjax.data.splits import Splits
 from lrjax.data.tasks.pairs import Pairs
 from lrjax.errors import InputError
 from lrjax.gates import Gates
+from lrjax.models import positions
 from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.stats import Table, groups, select, total
+from lrjax.terms import POSITION_TERMS, TOKEN_TERMS
 from lrjax.training.run import Run
 
 MEASURES = {"printed": (("EE",), ("EP",)), "sums": (TOKEN_TERMS, POSITION_TERMS)}  # measure -> terms of Delta_label, of Delta_pe
@@ -50,10 +52,10 @@ LEANS = ("left", "neither", "right")
 def unseen(static: Static) -> Scene:
     """The images that are asked [n]. Raises InputError if the model is of another task, or has no term of position alone."""
     row = row_of(static, "relational")
-    if static.positions == "rotary":
+    if positions.find(static.positions).turns:
         raise InputError(
-            "relational: positions='rotary': EP is 0 and no term is of the place alone; expected another kind of position, or ask "
-            "experiments.gradient"
+            f"relational: positions={static.positions!r}: EP is 0 and no term is of the place alone; expected another kind of "
+            "position, or ask experiments.gradient"
         )
     return row.unseen()
 

@@ -13,7 +13,7 @@ from lrjax.data.tasks.base import Batch, Task
 from lrjax.fields import require
 from lrjax.gates import ENCODERS
 from lrjax.metrics import Metric, of_decoding
-from lrjax.models import decoder
+from lrjax.models import decoder, positions
 from lrjax.models.clip import CLIP, encoder_fields
 from lrjax.models.encoder import EncoderConfig
 from lrjax.models.interventions import ModelInterventions
@@ -38,7 +38,7 @@ class Autoregressive(Objective):
     def check(self, model: Model, task: Task) -> None:
         super().check(model, task)
         expected = "another kind: a decoder has one row of P for each token"
-        require("positions", model.positions, model.positions != "row_column", expected)
+        require("positions", model.positions, positions.find(model.positions).layout(task.extent) is None, expected)
         expected = f"'contrastive': images of task {model.task!r} have captions of several forms"
         require("objective", model.objective, len(task.said) == 1, expected)
         expected = f"'autoregressive': patches of task {model.task!r} are no words"

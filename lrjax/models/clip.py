@@ -94,11 +94,12 @@ def as_read(hyper: Hyper, params: CLIP) -> CLIP:
 
 
 def encoder_as_run(static: Static, params: CLIP, name: str) -> Encoder:
-    """The encoder `vision` or `text` as it runs: with a row of P for every position, where P holds rows and columns of a grid."""
+    """The encoder `vision` or `text` as it runs: with a row of P for every position, though images may share rows of P."""
     found = getattr(params, name)
-    if name == "vision" and static.positions == "row_column":
-        found = dataclasses.replace(found, P=places.of_grid(*static.world.extent) @ found.P)
-    return found
+    layout = places.find(static.positions).layout(static.world.extent)
+    if name == "text" or layout is None:
+        return found
+    return dataclasses.replace(found, P=layout @ found.P)
 
 
 def embed_images(static: Static, params: CLIP, interventions: Interventions, images: TokenEdits, split: bool = True) -> jax.Array:

@@ -14,6 +14,7 @@ from lrjax.config import Hyper, Model, Static
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Task, all_captions, batch_words, of_kind, of_one
 from lrjax.metrics import Metric, of_retrieval
+from lrjax.models import positions
 from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_fields, rng_stream
 from lrjax.models.encoder import EncoderConfig
 from lrjax.models.interventions import ModelInterventions
@@ -38,9 +39,9 @@ class Contrastive(Objective):
         """The fields of the contrastive objective are free."""
 
     def encoder_configs(self, static: Static) -> dict[str, EncoderConfig]:
-        task, common, rows = static.world, encoder_fields(static), 0
-        if static.positions == "row_column":  # learned, and laid out by `clip.encoder_as_run`
-            common["positions"], rows = "learned", 1 + sum(task.extent or ())
+        task, common = static.world, encoder_fields(static)
+        layout = positions.find(static.positions).layout(task.extent)  # `clip.encoder_as_run` lays P out
+        rows = 0 if layout is None else layout.shape[1]
         seen, said = len(task.image.template), task.n_first + task.n_labels_total
         projects, layers = static.projection == "both", (static.n_layers_vision, static.n_layers_text)
         return {

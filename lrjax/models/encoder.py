@@ -91,11 +91,11 @@ class EncoderConfig:
 
     def geometry(self, q: jax.Array, t: jax.Array) -> places.Geometry:
         """What places q of queries and t of keys add to attention."""
-        return places.geometry(self.positions, self.n_heads, self.k, q, t, self.causal)
+        return places.find(self.positions).geometry(self.n_heads, self.k, q, t, self.causal)
 
     def trained_positions(self) -> np.ndarray:
         """1 for the rows [p] of P that training may change."""
-        return places.trained_rows(self.positions, self.position_rows or self.n_positions, has_cls=not self.causal)
+        return places.find(self.positions).trained_rows(self.position_rows or self.n_positions, has_cls=not self.causal)
 
 
 def init(key: jax.Array, shape: EncoderConfig, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
@@ -129,7 +129,7 @@ def init(key: jax.Array, shape: EncoderConfig, e_scale: jax.Array, p_scale: jax.
     drawn = rows(key_P, shape.position_rows or shape.n_positions)
     return Encoder(
         E=e_scale * rows(key_E, shape.n_tokens),
-        P=places.initial(shape.positions, drawn, e_scale, p_scale, has_cls=not shape.causal),
+        P=places.find(shape.positions).initial(drawn, e_scale, p_scale, has_cls=not shape.causal),
         blocks=tuple(block(jax.random.fold_in(key_blocks, i)) for i in range(shape.n_layers)),
         W_proj=bound * jax.random.normal(key_proj, (d, shape.d_embed)) if shape.projects else None,
         norm=before,

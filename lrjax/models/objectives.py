@@ -4,7 +4,6 @@ An objective is a frozen dataclass with the methods of `Objective`. To add one, 
 `lrjax.kinds.OBJECTIVES`; no other code asks which objective a model has. This file imports no encoder, so that encoders may ask it.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
@@ -13,6 +12,7 @@ from lrjax.data.tasks.base import Task
 from lrjax.fields import require
 from lrjax.gates import ENCODERS
 from lrjax.kinds import OBJECTIVES
+from lrjax.registry import resolve
 
 if TYPE_CHECKING:
     from lrjax.config import Hyper, Model, Static
@@ -115,12 +115,8 @@ class Objective:
 
 
 def find(name: str) -> Objective:
-    """The objective of that name in OBJECTIVES, where it stands as itself or as `module:attribute`. Raises KeyError if there is"""
-    entry = OBJECTIVES[name]
-    if isinstance(entry, Objective):
-        return entry
-    module, _, attribute = entry.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    """The objective of that name in `lrjax.kinds.OBJECTIVES`. Raises KeyError if there is none."""
+    return resolve(OBJECTIVES[name])
 
 
 def of(static: "Static") -> Objective:

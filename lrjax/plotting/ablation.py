@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.ablations import described
-from lrjax.analysis.gradient import POSITION_TERMS, scale_ratio
+from lrjax.analysis.gradient import scale_ratio
 from lrjax.gates import NONE
 from lrjax.metrics import SHOWN
 from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, mean_interval, select
+from lrjax.terms import POSITION_TERMS
 
 
 @styled

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.analysis.gradient import GENERALISES, POSITION_TERMS
+from lrjax.analysis.gradient import GENERALISES
 from lrjax.metrics import SHOWN, ends
 from lrjax.plotting.ablation import bars
 from lrjax.plotting.style import (
@@ -22,6 +22,7 @@ from lrjax.plotting.style import (
     subplots,
 )
 from lrjax.stats import ACCURACY, Table, groups, select
+from lrjax.terms import POSITION_TERMS
 
 
 @styled

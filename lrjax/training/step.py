@@ -106,11 +106,16 @@ def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> B
 
 def keep_positions(static: Static, updates: CLIP) -> CLIP:
     """`updates` without those of rows of P that are fixed, or that the kind of position does not have."""
-    if static.positions == "learned":
+    shapes = encoder_configs(static)
+    kept = {name: shape.trained_positions()[:, None] for name, shape in shapes.items()}
+    one_a_position = not any(shape.position_rows for shape in shapes.values())
+    if one_a_position and all(rows.all() for rows in kept.values()):  # another product with 1 would round elsewhere under XLA
         return updates
-    kept = {name: shape.trained_positions()[:, None] for name, shape in encoder_configs(static).items()}
-    encoder_params = lambda name: dataclasses.replace(getattr(updates, name), P=getattr(updates, name).P * kept[name])
-    return dataclasses.replace(updates, **{name: encoder_params(name) for name in kept})
+    for name, rows in kept.items():
+        encoder_updates = getattr(updates, name)
+        encoder_updates = dataclasses.replace(encoder_updates, P=encoder_updates.P * rows)
+        updates = dataclasses.replace(updates, **{name: encoder_updates})
+    return updates
 
 
 def train_steps(

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from lrjax.models.attention import Block, attend, project
-from lrjax.models.positions import geometry
+from lrjax.models.positions import LEARNED
 from lrjax.terms import GATES, ROW_CONSTANT, TERMS
 
 T, D, H, K = 7, 24, 3, 8
 ONES = jnp.ones((H, len(GATES)))
 PLACES = jnp.arange(T)
-MASKS = {name: geometry("learned", H, K, PLACES, PLACES, name == "causal") for name in ("bidirectional", "causal")}
+MASKS = {name: LEARNED.geometry(H, K, PLACES, PLACES, name == "causal") for name in ("bidirectional", "causal")}
 
 
 @pytest.fixture(scope="module")

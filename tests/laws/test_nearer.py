@@ -1,4 +1,4 @@
-"""README's example: a task in a file of its own."""
+"""The guide's example: a task in a file of its own."""
 
 import jax
 import numpy as np
@@ -21,6 +21,6 @@ def test_who_is_named_first_is_nearer_to_the_middle():
     assert set(np.sign(place(first) - place(second))) == {-1, 1}, "be it left or right"
 
 
-def test_readme_shows_the_file_as_it_is():
+def test_the_guide_shows_the_file_as_it_is():
     code = (ROOT / "lrjax/data/tasks/nearer.py").read_text()
-    assert code.partition("import dataclasses")[2] in (ROOT / "README.md").read_text()
+    assert f"```python\n{code}```" in (ROOT / "docs/guides/extend.md").read_text()

@@ -16,6 +16,7 @@ from lrjax.analysis import gauge, gradient
 from lrjax.data.scenes import CLS
 from lrjax.errors import InputError
 from lrjax.models.clip import as_read, init_clip, model_splits, unit_gates
+from lrjax.terms import POSITION_TERMS
 from lrjax.training import loop
 from lrjax.training import step as training
 from lrjax.training.step import init_state
@@ -175,7 +176,7 @@ def test_every_model_of_a_sweep_answers(trained):
     run = trained[1]
     found, terms = gauge.query_law(run), gradient.gradient(run)
     assert found.share.dims == ("model", "head") and found.predicted.dims == ("model",)
-    whole = sum(terms[f"gradient_{term}"] for term in gradient.POSITION_TERMS)
+    whole = sum(terms[f"gradient_{term}"] for term in POSITION_TERMS)
     np.testing.assert_allclose(found.share_of_all * whole, terms.gradient_BP, rtol=1e-4)
     np.testing.assert_array_equal(found.strongest.argmax("head"), gradient.best_head(terms))
     np.testing.assert_array_equal(found.strongest.sum("head"), 1)

@@ -1,6 +1,5 @@
 """Tasks: what is said is true of what is seen; what is trained on, and what is held out."""
 
-import importlib
 import itertools
 import re
 from functools import partial
@@ -17,6 +16,7 @@ from lrjax.data.tasks import nearer
 from lrjax.errors import InputError
 from lrjax.models import clip
 from lrjax.models.interventions import ModelInterventions
+from lrjax.registry import resolve
 from lrjax.training import retrieval
 from tokens_read import BATCH, HELD_OUT, HYPER, KEY, N1, N2, PADDED, STRICTLY, N, make, names, says
 
@@ -28,7 +28,7 @@ def test_what_holds_of_every_task_in_the_folder(name):
     """Splits are orders; an image's captions are of its labels, and exist; the wrong ones are others, of the same labels; in the
     mirror image labels have changed places, and nothing else has. A new file of lrjax/data/tasks is asked this without a word here.
     """
-    kind = importlib.import_module(f"lrjax.data.tasks.{name}").TASK
+    kind = resolve(tasks.TASKS[name])
     task = make(name, list(kind.RELATIONS)[-1])
 
     @jax.jit
@@ -61,7 +61,7 @@ def test_no_row_is_read_of_numbers_that_are_stacked_and_reshaped(name):
     concatenate. The parts of that concatenate then get tiles of different shapes, and the evaluation program does not compile:
     'scf.if' op ... tensor<1x1x1x1xi32> should match ... tensor<1x1x1x2xi32>.
     """
-    relations = list(importlib.import_module(f"lrjax.data.tasks.{name}").TASK.RELATIONS)[-1]
+    relations = list(resolve(tasks.TASKS[name]).RELATIONS)[-1]
     model = tiny_model(task=name, relations=relations)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     splits, params = jax.eval_shape(lambda hyper: (clip.model_splits(static, hyper), clip.init_clip(static, hyper)), hyper)

@@ -12,7 +12,7 @@ from conftest import shake, tiny_model, untrained
 from lrjax import config
 from lrjax.analysis.ablate import ablate, existing
 from lrjax.errors import InputError
-from lrjax.kinds import POSITIONS, WITHOUT_P
+from lrjax.kinds import POSITIONS
 from lrjax.models import encoder, positions
 from lrjax.models.attention import NORM_EPS, attend
 from lrjax.models.clip import encoder_configs, init_clip, model_splits
@@ -69,6 +69,7 @@ def test_the_full_block_is_flaxs_own_in_value_and_gradient(variant, split):
 
 
 NORMS = [{"layer_norm": True}, {"layer_norm": True, "norm": "post"}]
+OF_A_ROW = [kind for kind in POSITIONS if positions.find(kind).layout((2, 2)) is None]  # a row of P, if any, for each position
 
 
 @pytest.mark.parametrize("variant", [{}, {"positions": "rotary"}, {"positions": "alibi"}, *NORMS], ids=str)
@@ -99,7 +100,7 @@ def test_rotary_scores_depend_on_the_offset_alone():
 def test_rotary_angles_are_those_of_the_paper():
     """Su et al. 2021, eq. 15: pair i of d turns by place x 10000^(-2i/d); a pair as a complex number turns by exp(i angle)."""
     x, at = jax.random.normal(jax.random.key(0), (5, 2, 8)), jnp.arange(5)
-    turned = positions.rotate(x, positions.geometry("rotary", 2, 8, at, at, False).angles_q)
+    turned = positions.rotate(x, positions.ROTARY.geometry(2, 8, at, at, False).angles_q)
     angles = np.arange(5)[:, None, None] * 10_000.0 ** (-2 * np.arange(4) / 8)
     pairs = (np.asarray(x[..., :4]) + 1j * np.asarray(x[..., 4:])) * np.exp(1j * angles)
     np.testing.assert_allclose(turned, np.concatenate([pairs.real, pairs.imag], -1), atol=1e-6)
@@ -128,20 +129,20 @@ def test_without_positions_an_image_is_its_mirror_and_order_is_a_tie():
         assert found[metric] == 0.5, metric
 
 
-@pytest.mark.parametrize("positions", [kind for kind in POSITIONS if kind != "row_column"])  # which is of grids
-def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(positions):
+@pytest.mark.parametrize("kind", OF_A_ROW)
+def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(kind):
     """Of an update of 1 of every parameter, what is left; and what there is before training."""
-    model = tiny_model(positions=positions)
+    model = tiny_model(positions=kind)
     static = config.make_static([model])
     params = init_clip(static, config.make_hyper(model))
     kept = keep_positions(static, jax.tree.map(jnp.ones_like, params))
     for name, shape in encoder_configs(static).items():
         moves = getattr(kept, name).P.all(-1)
         expected = {"learned": [True] * shape.n_positions, "learned_no_cls": [name == "text"] + [True] * (shape.n_positions - 1)}
-        np.testing.assert_array_equal(moves, expected.get(positions, [False] * shape.n_positions))
-        assert getattr(params, name).P.any() == (positions in ("learned", "learned_no_cls", "sinusoidal"))
+        np.testing.assert_array_equal(moves, expected.get(kind, [False] * shape.n_positions))
+        assert getattr(params, name).P.any() == positions.find(kind).has_P
         assert getattr(kept, name).E.all() and kept.log_scale == 1
-    if positions == "learned_no_cls":
+    if kind == "learned_no_cls":
         assert not params.vision.P[0].any()
 
 
@@ -187,12 +188,12 @@ def test_ablations_with_frozen_scales_are_others_where_layernorm_reads_what_was_
 
 def test_terms_that_exist_are_those_that_change_something():
     """Every term that `each` asks of changes the embedding in some layer, and no other term does."""
-    for variant in ({}, *NORMS, {"n_repeats": 2}, *({"positions": kind} for kind in POSITIONS if kind != "row_column")):
+    for variant in ({}, *NORMS, {"n_repeats": 2}, *({"positions": kind} for kind in OF_A_ROW)):
         for layers in (1, 2):
             static = config.make_static([tiny_model(n_layers_vision=layers, **variant)])
             encoder_params, shape, ids = make(n_layers=layers, **variant)
             kind = variant.get("positions", "learned")
-            encoder_params = encoder_params.replace(P=encoder_params.P * (kind not in WITHOUT_P))  # which `shake` moves too
+            encoder_params = encoder_params.replace(P=encoder_params.P * positions.find(kind).has_P)  # which `shake` moves too
             encoder_params = encoder_params.replace(P=encoder_params.P.at[0].multiply(kind != "learned_no_cls"))
             embed = lambda gates, encoder_params=encoder_params, shape=shape, ids=ids: encoder.run(
                 encoder_params, Interventions(gates), ids, shape, 0

@@ -59,11 +59,11 @@ likely = {  # values that are often possible, so that the accepted are many and 
         for name in ("n_labels", "n2", "n1", "L", "n_heldout", "d_model", "n_heads", "d_embed", "batch_size")
     },
     **{name: st.integers(0, 20) for name in ("d_head", "mlp_ratio")},
-    "positions": st.one_of(st.sampled_from(POSITIONS), texts),
+    "positions": st.one_of(st.sampled_from(tuple(POSITIONS)), texts),
     **{name: st.booleans() for name in ("layer_norm", "hard_negatives", "distinct", "decay_cls")},
     **{name: st.floats(0, 2) for name in ("zipf", "caption_noise", "contrastive", "supervision")},
     "task": st.one_of(st.sampled_from(TASKS), st.from_regex(r"(row|grid|three):[a-z]{1,6}=[-0-9a-z²]{0,5}", fullmatch=True), texts),
-    "objective": st.one_of(st.sampled_from(OBJECTIVES), texts),
+    "objective": st.one_of(st.sampled_from(tuple(OBJECTIVES)), texts),
     "pair_loss": st.one_of(st.sampled_from(LOSSES), texts),
     **{
         name: st.one_of(st.sampled_from(known), texts)

@@ -19,6 +19,7 @@ from lrjax.models.attention import attend
 from lrjax.models.clip import unit_gates
 from lrjax.models.interventions import Interventions
 from lrjax.storage import workdir
+from lrjax.terms import POSITION_TERMS
 from lrjax.training import loop
 
 
@@ -28,7 +29,7 @@ def test_with_one_block_the_gradient_in_scenes_is_the_position_gradient():
         here, there = depth.layers(run, encoder), gradient.gradient(run, encoder)
         # means over 900 images of float32 scores of order 10
         np.testing.assert_allclose(here.position_gradient.isel(layer=0), there.position_gradient, atol=2e-4)
-        for term in gradient.POSITION_TERMS:
+        for term in POSITION_TERMS:
             np.testing.assert_allclose(here.gradient.isel(layer=0).sel(term=term), there[f"gradient_{term}"], atol=2e-4)
 
 

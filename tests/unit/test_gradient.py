@@ -14,7 +14,7 @@ from lrjax.errors import InputError
 from lrjax.models import encoder as encoders
 from lrjax.models.clip import encoder_configs, init_clip, unit_gates
 from lrjax.models.interventions import Interventions
-from lrjax.terms import ROW_CONSTANT, TERMS
+from lrjax.terms import POSITION_TERMS, ROW_CONSTANT, TERMS
 from towers_by_hand import tower_with
 
 
@@ -57,7 +57,7 @@ def test_its_terms_sum_to_the_gradient_in_every_model(shaken):
     for encoder in ("vision", "text"):
         answer = gradient.gradient(shaken, encoder)
         assert answer.position_gradient.dims == ("model", "head") and answer.sizes == {"model": 4, "head": 2}
-        total = sum(answer[f"gradient_{term}"] for term in gradient.POSITION_TERMS)
+        total = sum(answer[f"gradient_{term}"] for term in POSITION_TERMS)
         np.testing.assert_allclose(total, answer.position_gradient, rtol=1e-4, atol=1e-5)
         assert (answer.label_spread > 0).all()
     table = tidy(gradient.gradient(shaken, n_labels=[6]))

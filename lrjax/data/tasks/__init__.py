@@ -1,22 +1,30 @@
-"""Tasks by name: `row`, or `grid:height=4,width=6`, a file of this folder and options of its TASK."""
+"""Tasks by name: `row`, or `grid:height=4,width=6`, a file of this folder and options of its TASK.
+
+A new file of this folder is a new task. A task of your own that stands elsewhere is added to TASKS: its class, or where it stands.
+"""
 
 import dataclasses
 import functools
-import importlib
 import pkgutil
 import re
+from typing import Any
 
 from lrjax.data.scenes import WORDS
 from lrjax.data.tasks.base import Task
 from lrjax.errors import InputError, suggest
+from lrjax.registry import resolve
 
 SHARED = ("base", "pairs")  # files that are no task
 COMMON = tuple(field.name for field in dataclasses.fields(Task))
+# name -> the class of the task, or where it stands, as module:attribute
+TASKS: dict[str, Any] = {
+    module.name: f"{__name__}.{module.name}:TASK" for module in pkgutil.iter_modules(__path__) if module.name not in SHARED
+}
 
 
 def names() -> list[str]:
     """The tasks that there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in SHARED)
+    return sorted(TASKS)
 
 
 @functools.cache
@@ -26,7 +34,7 @@ def make(text: str, **facts) -> Task:
     if name not in names():
         expected = f"{suggest(name, names())}; expected one of {', '.join(names())}"
         raise InputError(f"config.task: {text!r}: {name!r} does not exist{expected}")
-    kind = importlib.import_module(f"lrjax.data.tasks.{name}").TASK
+    kind = resolve(TASKS[name])
     known = {field.name: field.type for field in dataclasses.fields(kind) if field.name not in COMMON}
     given = {}
     for clause in options.split(",") if ":" in text else []:

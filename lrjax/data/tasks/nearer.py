@@ -1,4 +1,4 @@
-"""Another relation on a row of pixels: the object that is nearer to the middle is named first. README's example of a task."""
+"""The object nearer to the middle of a row is named first, be it on the left or right: the example of docs/guides/extend.md."""
 
 import dataclasses
 from typing import ClassVar
