@@ -69,9 +69,10 @@ test-fast: $(SETUP)  ## laws and units on tiny models, without commands: two min
 test-optimised: $(SETUP)  ## the laws with XLA's optimisations on, as users run: weekly, and before a release
 	LRJAX_TEST_OPTIMISED=1 $(PYTHON) -m pytest $(WORKERS) tests/laws $(ARGS)
 
-lint: $(SETUP)  ## ruff: formatting and lint
+lint: $(SETUP)  ## ruff: formatting and lint; pyright: types
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m pyright --pythonpath "$(PYTHON)"
 
 test-floor: $(FLOOR)/.ready  ## all tests on the oldest packages allowed (what Colab ships)
 	$(FLOOR)/bin/python -m pytest $(WORKERS) $(ARGS)

@@ -8,15 +8,15 @@ from absl import flags
 
 from experiments import common
 from lrjax import cli
-from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GIVEN_SET, TERMS_BY, ablate, each
+from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, TERMS_BY, ablate, each
 from lrjax.analysis.models import by_shape, merged
 from lrjax.config import Static, depths
 from lrjax.errors import InputError
 from lrjax.gates import NONE
+from lrjax.metrics import GIVEN_SET, LABEL_SET, SETS, SHOWN, Metric, tabled
 from lrjax.models import objectives, positions
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, Table, conditions, counted, format_interval, format_table, groups, select
-from lrjax.training.retrieval import MEASURES, SETS, tabled
 from lrjax.training.run import model_columns
 
 common.define_flags(frozen=True)
@@ -28,11 +28,7 @@ TERMS = flags.DEFINE_list(
     f"controls, doses, each (head and term), recognition (default: {','.join(ABLATIONS[1:])})",
 )
 IMAGES = flags.DEFINE_list("images", ["single", "unseen_pair"], f"sets of images to evaluate: {', '.join(SETS)}")
-RECOGNITION = {
-    "unseen_pair_label_set": "label set",
-    "unseen_pair_labels": "single labels",
-    GIVEN_SET: "order, given the set",
-}
+RECOGNITION = {metric.column: metric.name for metric in (LABEL_SET, Metric("unseen_pair", "labels"), GIVEN_SET)}
 GAUGE = """\
 Mind the gauge: in a one-block vision encoder E_cls and P_0 enter only as their sum, so how the position gradient divides between
 EP and PP is set by initial scales and weight decay, not learned. Read EP beside PP, BP and EP+PP+BP."""
@@ -56,10 +52,10 @@ def main() -> None:
             named["each"] = each(part.programs[0].static, encoder)
         usual = (*ABLATIONS, *TURNED) if positions.find(part.programs[0].static.positions).turns else ABLATIONS
         asked = [text for given in TERMS.value or usual for text in named.get(given, (given,))]
-        return ablate(part, tuple(dict.fromkeys((NONE, *asked))), encoder, heads, sets=images, frozen=flags.FLAGS.frozen)
+        return ablate(part, (NONE, *asked), encoder, heads, sets=images, frozen=flags.FLAGS.frozen)
 
     table = merged([of_part(part) for part in by_shape(run, *TERMS_BY)])
-    measures = RECOGNITION if TERMS.value == ["recognition"] else MEASURES
+    measures = RECOGNITION if TERMS.value == ["recognition"] else SHOWN
     which = "all heads" if heads is None else f"heads {','.join(map(str, heads))}"
     where = f"{encoder} encoder, {which}, step {run.step}"
     print_tables(table, tuple(model_columns(run.sweep)), where, measures if measures is RECOGNITION else tabled(table))

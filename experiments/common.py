@@ -23,11 +23,11 @@ from lrjax.analysis import decompose, depth
 from lrjax.analysis.ablate import ablate, ablate_each
 from lrjax.analysis.models import check_encoder, fields_of, healthy, of_labels, tidy, where
 from lrjax.gates import NONE
+from lrjax.metrics import ends
 from lrjax.plotting import encoders as figures
 from lrjax.plotting.style import Figure
 from lrjax.stats import Table, format_interval, format_table, groups, least
 from lrjax.storage import checkpoint, results, workdir
-from lrjax.training.retrieval import ends
 from lrjax.training.run import Run, divergences, models_table
 
 FORMATS = ("png", "svg", "pdf")

@@ -13,9 +13,9 @@ from lrjax import cli
 from lrjax.analysis import depth
 from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
+from lrjax.metrics import tabled
 from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions, least
-from lrjax.training.retrieval import tabled
 from lrjax.training.run import model_columns
 
 common.define_flags(frozen=True)

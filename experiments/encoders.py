@@ -5,13 +5,15 @@ python -m experiments.encoders [--seeds=8] [--quick] [--study=runs/encoders] [--
 (or: make encoders). What is there is not made again: a second call goes on where the first was stopped.
 """
 
+from typing import Any
+
 from experiments import reproduce
 from experiments.studies import encoders
 from experiments.studies.search import search
 from experiments.studies.study import ENCODERS
 from lrjax import cli
 
-QUICK_SEARCH = dict(configurations=9, keep=2, confirmed=1, screen_steps=10, steps=20, every=10)
+QUICK_SEARCH: dict[str, Any] = dict(configurations=9, keep=2, confirmed=1, screen_steps=10, steps=20, every=10)
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from lrjax import cli
 from lrjax.analysis import gauge
 from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
+from lrjax.metrics import tabled
 from lrjax.plotting import ablation as figures
 from lrjax.stats import ACCURACY, conditions, format_interval, format_table, groups, select
-from lrjax.training.retrieval import tabled
 from lrjax.training.run import Run, model_columns
 
 common.define_flags(encoder=False)

@@ -8,9 +8,9 @@ from lrjax import cli
 from lrjax.analysis import grid
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS, ablate
 from lrjax.analysis.models import tidy
+from lrjax.metrics import of_words, tabled
 from lrjax.plotting import tasks as figures
 from lrjax.stats import conditions, joined
-from lrjax.training.retrieval import tabled
 from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
@@ -25,13 +25,12 @@ def main() -> None:
     heads = tidy(grid.best_heads(found))
     common.write_table("grid", joined(models, heads, ("ratio_across", "ratio_down", "apart")))
     common.write_table("grid_heads", by_head := tidy(found[["gradient_across", "gradient_down", "label_spread"]]))
-    apart = [name for name in models if name.startswith("unseen_pair_order_") and not name.endswith("_t2i")]
-    common.tell_by(models, by, tabled(models) | {name: name.removeprefix("unseen_pair_") for name in apart})
+    by_word = {metric.column: metric.name for metric in of_words(models)}
+    common.tell_by(models, by, tabled(models) | by_word)
     common.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "apart"})
     table = ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",))
     common.write_table("grid_ablate", table)
-    told = {name: name.removeprefix("unseen_pair_") for name in apart}
-    common.tell_by(table, (*by, "ablation"), tabled(table) | told)
+    common.tell_by(table, (*by, "ablation"), tabled(table) | by_word)
     common.write_table("grid_maps", maps := grid.best_maps(found, models))
     common.draw("grid_taken", figures.taken, table)
     common.draw("grid_maps", figures.maps, maps)

@@ -13,9 +13,9 @@ from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import prediction
 from lrjax.analysis.models import tidy
 from lrjax.gates import NONE
+from lrjax.metrics import SHOWN, tabled
 from lrjax.plotting import heads as figures
 from lrjax.stats import ACCURACY, Table, conditions, format_interval, format_table, groups, select
-from lrjax.training.retrieval import MEASURES, tabled
 from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
@@ -49,7 +49,7 @@ def main() -> None:
         grouped = heads.by_composition(pruned)
         print_pruning(grouped, by)
         common.write_table("pruning", pruned)
-        common.draw("pruning", figures.pruning, grouped, MEASURES)
+        common.draw("pruning", figures.pruning, grouped, SHOWN)
 
 
 def print_models(answer, by: tuple[str, ...]) -> None:

@@ -5,9 +5,9 @@ python -m experiments.left_right --ckpt=runs/left_right [--labels=15] [--where=n
 
 from experiments import common
 from lrjax import cli
+from lrjax.metrics import of_words, tabled
 from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions
-from lrjax.training.retrieval import tabled
 from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
@@ -18,8 +18,7 @@ def main() -> None:
     models = common.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    of_words = {f"unseen_pair_order_{word}": f"order of {word}" for word in ("left", "right")}
-    common.tell_by(models, by, tabled(models) | {name: told for name, told in of_words.items() if name in models})
+    common.tell_by(models, by, tabled(models) | {metric.column: metric.name for metric in of_words(models)})
     common.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
     common.tell_causes("left_right", run, "text", by)
 

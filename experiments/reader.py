@@ -8,9 +8,9 @@ from lrjax import cli
 from lrjax.analysis import reader
 from lrjax.analysis.ablate import TASK_ABLATIONS, ablate
 from lrjax.analysis.models import tidy
+from lrjax.metrics import SHOWN, of_decoding
 from lrjax.plotting import tasks as figures
 from lrjax.stats import conditions
-from lrjax.training.retrieval import MEASURES
 from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
@@ -23,7 +23,7 @@ def main() -> None:
     found = reader.reading(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    common.tell_by(common.models_of(run), by, MEASURES)
+    common.tell_by(common.models_of(run), by, SHOWN)
     table = tidy(found[["prefers_right", "attention_left", "attention_right"]])
     common.write_table("reader", table)
     common.write_table("reader_gradient", tidy(found[["gradient"]]))
@@ -31,7 +31,7 @@ def main() -> None:
     common.draw("reader", figures.looks, table)
     zeroed = ablate(run, TASK_ABLATIONS, encoder="text", sets=("unseen_pair",))
     common.write_table("reader_ablate", zeroed)
-    common.tell_by(zeroed, (*by, "ablation"), MEASURES | {"unseen_pair_named": "named", "unseen_pair_alone": "said alone"})
+    common.tell_by(zeroed, (*by, "ablation"), {metric.column: metric.name for metric in of_decoding("unseen_pair")})
 
 
 if __name__ == "__main__":

@@ -10,17 +10,17 @@ from absl import flags
 from lrjax import cli, devices
 from lrjax.analysis import gradient
 from lrjax.config import AXIS_COLUMNS, STATIC, make_sweep
+from lrjax.metrics import IN_SET, LABEL_SET, ORDER, TOP1, ends, tabled
 from lrjax.plotting import training
 from lrjax.stats import counted, format_interval, format_table, groups, varying
 from lrjax.storage import results, workdir
-from lrjax.training.retrieval import ends, tabled
 from lrjax.training.run import divergences, history_table, models_table
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "diversity.py")
 WORKDIR = cli.define_path("workdir", None, "folder for everything that the sweep writes", required=True)
 RESUME = flags.DEFINE_bool("resume", False, "continue the unfinished run of this workdir from its newest checkpoint that verifies")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "remove the sweep that is in this workdir and start again")
-SHOWN = ("loss", "single", "seen_pair", "unseen_pair", "unseen_pair_in_set", "unseen_pair_order", "unseen_pair_label_set")
+SHOWN = ("loss", "single", "seen_pair", *(metric.column for metric in (TOP1, IN_SET, ORDER, LABEL_SET)))
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
 def print_table(table) -> None:
     by = ("n_labels", *(name for name in varying(table, (*AXIS_COLUMNS, *STATIC)) if name != "n_labels"))
     there = tabled(table)
-    shown = [name for name in SHOWN if name in there or not name.endswith("_in_set")]
+    shown = [name for name in SHOWN if name != IN_SET.column or name in there]
     rows = [
         [*key, counted(table["loss"][rows]), *(format_interval(table[metric][rows], within=ends(metric)) for metric in shown)]
         for key, rows in groups(table, by).items()

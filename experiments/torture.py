@@ -67,7 +67,7 @@ def torture(folder: Path, kills: int, chance: random.Random) -> bool:
             continue
         (place, digests), in_save = newest(run), not unfinished(run) <= before
         what = f"kill {len(struck) + 1}: {run.name}, {place or 'no step yet'}{', in a save' if in_save else ''}"
-        struck.append(say(what, digests == expected.get(place)))
+        struck.append(say(what, digests == expected.get(place or "")))
         in_saves += in_save
     print(
         f"{sum(struck)} of {kills} kills identical ({in_saves} in a save), {sum(ends)} of {len(ends)} runs identical at their end"

@@ -12,10 +12,10 @@ from experiments import common
 from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.analysis.models import tidy
+from lrjax.metrics import tabled
 from lrjax.plotting import encoders as figures
 from lrjax.stats import joined
 from lrjax.terms import POSITION_TERMS
-from lrjax.training.retrieval import tabled
 from lrjax.training.run import history_table
 
 common.define_flags(encoder=False)

@@ -13,11 +13,11 @@ from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.analysis.ablate import ablate_terms
 from lrjax.analysis.models import tidy
+from lrjax.metrics import SHOWN, tabled
 from lrjax.plotting import ablation
 from lrjax.plotting import encoders as figures
 from lrjax.stats import conditions, joined
 from lrjax.terms import TERMS
-from lrjax.training.retrieval import MEASURES, tabled
 from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False, frozen=True)
@@ -38,7 +38,7 @@ def main() -> None:
     table = ablate_terms(run, frozen=flags.FLAGS.frozen)
     common.tell_by(table, (*by, "ablation"), tabled(table))
     common.write_table("variants_ablate", table)
-    common.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", MEASURES)
+    common.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", SHOWN)
 
 
 if __name__ == "__main__":

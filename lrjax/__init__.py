@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lrjax import xla
 
 if TYPE_CHECKING:
+    from lrjax.ablations import Ablation
     from lrjax.analysis.registry import analyses
     from lrjax.api import Run, load, train
     from lrjax.config import get_config
@@ -30,12 +31,13 @@ _WAY_IN = {
     "train": "api",
     "Run": "api",
     "Model": "model",
+    "Ablation": "ablations",
     "analyses": "analysis.registry",
     "get_config": "config",
     "CLS": "data.scenes",
     "InputError": "errors",
 }
-__all__ = ["CLS", "REPO_URL", "InputError", "Model", "Run", "__version__", "analyses", "get_config", "load", "train"]
+__all__ = ["CLS", "REPO_URL", "Ablation", "InputError", "Model", "Run", "__version__", "analyses", "get_config", "load", "train"]
 
 xla.import_jax()
 xla.turn_off_ynn()

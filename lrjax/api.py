@@ -25,6 +25,7 @@ import xarray as xr
 from flax import struct
 
 from lrjax import devices, paths, runner, surroundings
+from lrjax.ablations import Ablation
 from lrjax.analysis import registry
 from lrjax.analysis.ablate import TERMS_BY, TESTED, ablate
 from lrjax.analysis.gradient import columns
@@ -35,12 +36,12 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError, in_python, suggest
 from lrjax.fields import PAIR
 from lrjax.gates import NONE, Gates
+from lrjax.metrics import SHOWN
 from lrjax.model import Model
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.plotting import ablation as ablation_figures
 from lrjax.plotting import training as training_figures
 from lrjax.storage import workdir
-from lrjax.training.retrieval import MEASURES
 from lrjax.training.run import Run as Trained
 from lrjax.training.run import history_table, model_columns, models_table
 
@@ -96,7 +97,8 @@ def sweep_of(config: Config) -> Sweep:
         config = runpy.run_path(str(path))["get_config"]()
     if isinstance(config, Sweep):
         return config
-    return make_sweep(get_config(**config) if isinstance(config, dict) else config)
+    fields: Any = get_config(**config) if isinstance(config, dict) else config
+    return make_sweep(fields)
 
 
 def _start() -> None:
@@ -163,7 +165,7 @@ class Run:
 
     def ablate(
         self,
-        terms: str | Sequence[str],
+        terms: str | Ablation | Sequence[str | Ablation],
         encoder: str = "vision",
         heads: Sequence[int] | None = None,
         sets: Sequence[str] = TESTED,
@@ -172,25 +174,27 @@ class Run:
         """Evaluate all models with attention terms taken away at inference, beside the same models untouched.
 
         Args:
-          terms: such as "EP", ["EP", "EP+PP+BP"], "EP=0.5", "mean EE" (`lrjax.analysis.ablate` has them all).
+          terms: such as "EP", ["EP", "EP+PP+BP"], "EP=0.5", "mean EE" (`lrjax.analysis.ablate` has them all); or records, such
+            as lrjax.Ablation(("EP",), scale=0.5, heads=(0,)).
           encoder: "vision" or "text".
           heads: numbers of the heads that lose them; all if not given.
           sets: sets of images to evaluate; unseen_pair among them.
           frozen: keep LayerNorm's scales as they are without the ablation.
 
         Returns:
-          A result with a column `ablation` ("none" for untouched) and one a metric.
+          A result with a column `ablation` ("none" for untouched), columns of what it is (`terms`, `scale`, `control`, `encoder`,
+          `layer`, `head`), and one a metric.
 
         Raises:
           InputError: there is no such term, encoder, head or set.
         """
-        asked = tuple(dict.fromkeys((NONE, *([terms] if isinstance(terms, str) else terms))))
-        options = dict(encoder=encoder, heads=heads, sets=tuple(sets), frozen=frozen)
+        asked = (NONE, *([terms] if isinstance(terms, str | Ablation) else terms))
+        options: dict[str, Any] = dict(encoder=encoder, heads=heads, sets=tuple(sets), frozen=frozen)
         with in_python():
             table = merged([ablate(part, asked, **options) for part in by_shape(self._healthy(), *TERMS_BY)])
         title = f"Terms taken away at inference: {encoder} encoder, step {self.step}"
-        draw = lambda found: ablation_figures.ablation(found.table, title, MEASURES)
-        return Result("ablate", table, tuple(MEASURES), draw, baseline=("ablation", NONE))
+        draw = lambda found: ablation_figures.ablation(found.table, title, SHOWN)
+        return Result("ablate", table, tuple(SHOWN), ("ablation",), draw, baseline=("ablation", NONE))
 
     def analyze(self, name: str, **options) -> Result:
         """Ask one analysis of all models that have not diverged; `lrjax.analyses()` lists them.
@@ -212,12 +216,13 @@ class Run:
           InputError: no model has them, or several do; then the message says by which fields these differ.
         """
         run = self.where(**fields).trained
-        if len(run.sweep.models) > 1:
+        if len(run.sweep.models) != 1:
             differ = [name for name in FIELDS if len({getattr(m, name) for m in run.sweep.models}) > 1]
             values = {name: sorted({getattr(m, name) for m in run.sweep.models}, key=str)[:8] for name in differ}
             told = "; ".join(f"{name}: {', '.join(map(str, found))}" for name, found in values.items())
             raise InputError(f"model({_told(fields)}): {len(run.sweep.models)} models have these fields; give more of {told}")
         (program,), (state,), (at,) = run.programs, run.states, run.at
+        assert state is not None  # of a run that was loaded
         hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
         with surroundings.pinned():
             splits = jax.jit(model_splits, static_argnums=0)(program.static, hyper)
@@ -238,8 +243,8 @@ class Run:
           Its arrays, `model` first, with the axes of the sweep as coordinates.
         """
 
-        def question(static, hyper, splits, params, gates):
-            return metric_fn(View(params, gates, splits, hyper, static))
+        def question(static, hyper, splits, params, gates) -> dict[str, jax.Array]:
+            return dict(metric_fn(View(params, gates, splits, hyper, static)))
 
         run = self._healthy()
         found = dict(dims or {})
@@ -300,6 +305,7 @@ def _equal(wanted, there) -> bool:
 def _shapes_of(question, run: Trained) -> dict[str, tuple[int, ...]]:
     """The shapes of a question's arrays for one model of the first program."""
     program, state = run.programs[0], run.states[0]
+    assert state is not None  # of a run that was loaded
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (program.hyper, state.params))
     ask = lambda hyper, params: question(
         program.static, hyper, model_splits(program.static, hyper), as_read(hyper, params), hyper.gates.at(0)

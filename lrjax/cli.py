@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -204,6 +205,6 @@ def _check_config(argv: list[str]) -> None:
             check_keys([name.removeprefix("config.")], known, argument)
 
 
-def _fail(error, code: int = 2) -> None:
+def _fail(error, code: int = 2) -> NoReturn:
     print("error:", " ".join(str(error).split()), file=sys.stderr)
     sys.exit(code)

@@ -15,7 +15,8 @@ import functools
 import itertools
 import math
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ from lrjax.terms import GATES
 
 NONE = "none"
 ENCODERS = ("vision", "text")
+LARGEST = 1e30  # what a gate must be below, for float32 to hold it
 
 
 @struct.dataclass
@@ -73,11 +75,21 @@ class Clause(NamedTuple):
     values: tuple[float, float, int, int]
 
     def __str__(self) -> str:
-        places = [self.encoder, *(f"L{layer}" for layer in self.layers), *(f"h{head}" for head in self.heads)]
-        where = "" if places == [ENCODERS[0]] else ".".join(places) + ":"
+        where = place_text(self.encoder, self.layers, self.heads)
         *values, s0, s1 = self.values
-        g0, g1 = (repr(value + 0.0).removesuffix(".0") for value in values)  # + 0: there is no -0
+        g0, g1 = map(number_text, values)
         return f"{where}{'+'.join(GATES[term] for term in self.terms)}={g0}" + (f">{g1}@{s0}-{s1}" if g0 != g1 else "")
+
+
+def place_text(encoder: str, layers: Sequence[int], heads: Sequence[int]) -> str:
+    """The text form of a place, such as `vision.L0.h1:`. Empty for what it is by default: vision, all layers and heads."""
+    places = [encoder, *(f"L{layer}" for layer in layers), *(f"h{head}" for head in heads)]
+    return "" if places == [ENCODERS[0]] else ".".join(places) + ":"
+
+
+def number_text(value: float) -> str:
+    """The shortest text of a gate's value that reads back the same."""
+    return repr(value + 0.0).removesuffix(".0")  # + 0: there is no -0
 
 
 def parse_gates(text: str, n_layers: dict[str, int], n_heads: int) -> GateSchedule:
@@ -86,16 +98,21 @@ def parse_gates(text: str, n_layers: dict[str, int], n_heads: int) -> GateSchedu
 
     Raises InputError if the text, a term, a layer, a head or a value is not one.
     """
+    return schedule_of(clauses(text), n_layers, n_heads, f"gates {text!r}")
 
-    def full(value):
+
+def schedule_of(found: Sequence[Clause], n_layers: dict[str, int], n_heads: int, field: str) -> GateSchedule:
+    """The schedule of clauses, as `parse_gates`. Raises InputError that names `field` if a layer or a head does not exist."""
+
+    def full(value) -> dict[str, Any]:
         return {e: np.full((n_layers[e], n_heads, len(GATES)), value, np.float32) for e in ENCODERS}
 
     schedule = {"g0": full(1), "g1": full(1), "s0": full(0), "s1": full(1)}
-    for clause in clauses(text):
+    for clause in found:
         depth = n_layers[clause.encoder]
         if bad := [layer for layer in clause.layers if layer >= depth]:
-            raise InputError(f"gates {text!r}: layer {bad[0]} is out of range; expected 0..{depth - 1} in {clause.encoder}")
-        heads = check_heads(clause.heads or range(n_heads), n_heads, f"gates {text!r}")
+            raise InputError(f"{field}: layer {bad[0]} is out of range; expected 0..{depth - 1} in {clause.encoder}")
+        heads = check_heads(clause.heads or range(n_heads), n_heads, field)
         at = np.ix_(clause.layers or range(depth), heads, clause.terms)
         for name, value in zip(schedule, clause.values, strict=True):
             schedule[name][clause.encoder][at] = value
@@ -169,11 +186,12 @@ def _clause(given: str, text: str) -> Clause:
     match = _CLAUSE.fullmatch(re.sub(r"\s", "", given))
     if not match:
         raise InputError(f"gates: {given!r} is not a gate; expected {_FORM}")
-    encoder, layers, heads = _where(match["where"] or ENCODERS[0], text)
-    terms, g0 = parse_terms(match["terms"], f"gates {text!r}"), _number(match["g0"], text)
+    field = f"gates {text!r}"
+    encoder, layers, heads = parse_place(match["where"] or ENCODERS[0], field)
+    terms, g0 = parse_terms(match["terms"], field), parse_number(match["g0"], field)
     values = (g0, g0, 0, 1)
     if match["g1"] is not None:
-        g1, first, last = _number(match["g1"], text), int(match["s0"]), int(match["s1"])
+        g1, first, last = parse_number(match["g1"], field), int(match["s0"]), int(match["s1"])
         if last <= first:
             raise InputError(f"gates: {given!r} must end after it starts; give steps as @first-last with last > first")
         values = (g0, g1, first, last) if g1 != g0 else values
@@ -196,22 +214,23 @@ def check_heads(heads, n_heads: int, field: str) -> list[int]:
     return list(heads)
 
 
-def _where(where: str, text: str) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    """`vision.L0.h1` -> encoder, layers, heads."""
+def parse_place(where: str, field: str) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """`vision.L0.h1` -> encoder, layers, heads. Raises InputError that names `field` if it is no place."""
     encoder, *rest = where.split(".")
     if encoder not in ENCODERS:
-        raise InputError(f"gates {text!r}: encoder {encoder!r} does not exist{suggest(encoder, ENCODERS)}; expected vision or text")
+        raise InputError(f"{field}: encoder {encoder!r} does not exist{suggest(encoder, ENCODERS)}; expected vision or text")
     if bad := [part for part in rest if not re.fullmatch(r"[Lh][0-9]+", part)]:
-        raise InputError(f"gates {text!r}: {bad[0]!r} is neither a layer nor a head; expected L<layer> or h<head>")
+        raise InputError(f"{field}: {bad[0]!r} is neither a layer nor a head; expected L<layer> or h<head>")
     layers, heads = (tuple(sorted({int(part[1:]) for part in rest if part[0] == kind})) for kind in "Lh")
     return encoder, layers, heads
 
 
-def _number(text: str, whole: str) -> float:
+def parse_number(text: str, field: str) -> float:
+    """The value of a gate. Raises InputError that names `field` if it is no finite number."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not abs(value) < 1e30:
-        raise InputError(f"gates {whole!r}: {text!r} is not a finite number; expected a gate such as 0 or 0.5")
+    if not abs(value) < LARGEST:
+        raise InputError(f"{field}: {text!r} is not a finite number; expected a gate such as 0 or 0.5")
     return value

@@ -68,7 +68,7 @@ def _join(coordinator: str | None, num_processes: int | None, process_id: int | 
         who = f"--num_processes={num_processes}, --process_id={process_id}, --coordinator={coordinator}"
         launched = next((launcher for launcher in (OPEN_MPI, SLURM) if all(map(os.environ.get, launcher.needed))), None)
         method = launched.method if launched else "deactivate"  # which of a host's GPUs are this process's
-        _meet(who, num_processes, lambda: _initialize(coordinator, num_processes, process_id, method))
+        _meet(who, num_processes or 1, lambda: _initialize(coordinator, num_processes, process_id, method))
     elif "OMPI_COMM_WORLD_SIZE" in os.environ:  # first: mpirun may itself have been started by srun
         _join_launched(OPEN_MPI)
     elif (_whole_number(SLURM.size) or 1) > 1:

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from lrjax import surroundings
+from lrjax.ablations import Ablation
 from lrjax.analysis.ablate import Ablate
 from lrjax.config import Hyper, Static
 from lrjax.config import Model as Fields
@@ -79,11 +80,12 @@ class Model:
     gates: Gates
     step: int
 
-    def ablate(self, terms: str, encoder: str = "vision", heads: Sequence[int] | None = None) -> "Model":
+    def ablate(self, terms: str | Ablation, encoder: str = "vision", heads: Sequence[int] | None = None) -> "Model":
         """The same model with attention terms taken away, or scaled.
 
         Args:
-          terms: such as "EP", "EP+PP+BP", "EP=0.5", or any gates, such as "vision.h0:EP=0" (`docs/concepts`, terms and gates).
+          terms: such as "EP", "EP+PP+BP", "EP=0.5", or any gates, such as "vision.h0:EP=0" (`docs/concepts`, terms and gates);
+            or a record, such as lrjax.Ablation(("EP",), heads=(0,)).
           encoder: "vision" or "text".
           heads: numbers of heads; all if not given.
 
@@ -94,7 +96,9 @@ class Model:
             ask = Ablate((terms,), encoder, None if heads is None else tuple(heads))
             factors, weights = ask.worlds(self.static)
             if any(weight.any() for weight in weights.values()):
-                raise InputError(f"terms={terms!r}: replaces terms by others; expected gates; ask run.ablate([{terms!r}])")
+                raise InputError(
+                    f"terms={str(terms)!r}: replaces terms by others; expected gates; ask run.ablate([{str(terms)!r}])"
+                )
             gates = jax.tree.map(lambda gate, factor: gate * factor[0], self.gates, factors)
         return dataclasses.replace(self, gates=gates)
 
@@ -157,7 +161,7 @@ class Model:
         kind = np.full(len(similarity), "", object)
         kind[true], kind[swapped] = "true", "swapped"
         table = pd.DataFrame({"caption": text.captions_of(task, captions), "similarity": similarity, "is": kind})
-        table = table[np.asarray(captions.exists)].sort_values("similarity", ascending=False, kind="stable")
+        table = table.loc[np.asarray(captions.exists)].sort_values("similarity", ascending=False, kind="stable")
         return table.reset_index(drop=True).head(n if n is not None else len(table))
 
     def example(self) -> str:

@@ -65,7 +65,7 @@ def slider(look: Callable, name: str, values: Sequence[float], at: float) -> Non
     from IPython.display import display
 
     try:
-        import ipywidgets
+        import ipywidgets  # pyright: ignore[reportMissingImports]  # optional
     except ImportError:
         print(
             f"no slider without ipywidgets: change at={at:g} to another {name} of {', '.join(f'{v:g}' for v in values)}, run again"

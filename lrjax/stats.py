@@ -5,8 +5,12 @@ percentile bootstrap is too narrow for 8 to 16 seeds.
 """
 
 import csv
+import functools
 import io
+import operator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import ndtri, stdtrit  # quantiles of the normal and of Student's t; scipy.stats takes long to import
@@ -14,6 +18,7 @@ from scipy.special import ndtri, stdtrit  # quantiles of the normal and of Stude
 from lrjax.storage.files import write_atomically
 
 Table = dict[str, np.ndarray]
+Number = TypeVar("Number")  # arrays of NumPy, JAX or xarray
 ACCURACY = (0.0, 1.0)  # the ends that the mean of an accuracy, or a share, cannot pass
 T, WILSON, BOOTSTRAP = "Student's t", "Wilson", "bootstrap"  # the rules of intervals, as tables name them
 
@@ -74,6 +79,12 @@ def counted(values) -> str:
     """How many values mean_interval takes: `8`, or `7 of 8` where it leaves one out (NaN: its model diverged)."""
     left = int(np.isnan(np.asarray(values, float)).sum())
     return f"{len(values) - left} of {len(values)}" if left else str(len(values))
+
+
+def total(parts: Iterable[Number]) -> Number:
+    """The sum of arrays of one kind, of which there is at least one."""
+    add: Any = operator.add
+    return functools.reduce(add, parts)
 
 
 def groups(table: Table, by: tuple[str, ...]) -> dict[tuple, np.ndarray]:

@@ -9,6 +9,7 @@ from experiments.studies.page import RULE, Page
 from experiments.studies.stages import REGIME
 from experiments.studies.study import Study
 from lrjax.analysis import decompose, gradient, regime
+from lrjax.metrics import SHOWN
 from lrjax.plotting import ablation, heads, training
 from lrjax.plotting import decompose as term_figures
 from lrjax.plotting import gradient as gradient_figures
@@ -16,7 +17,6 @@ from lrjax.plotting import regime as regime_figures
 from lrjax.plotting.style import shrink
 from lrjax.stats import Table, format_interval, select, write_csv
 from lrjax.storage import workdir
-from lrjax.training.retrieval import MEASURES
 
 VARIANTS = ("default", "paper_like")
 
@@ -155,7 +155,7 @@ def figures_of_variant(study: Study, part: str, drawn):
     yield drawn(f"fig3_{part}", training.fig3, models), f"Fig 3, {part}: accuracies against the number of labels. `make sweep`"
     table = at15(study.answer(part, "ablate"))
     yield (
-        drawn(f"ablate_{part}", ablation.ablation, table, f"{part}, vision, terms at zero", MEASURES),
+        drawn(f"ablate_{part}", ablation.ablation, table, f"{part}, vision, terms at zero", SHOWN),
         f"Fig 5e, {part}: terms set to zero at inference. `experiments.ablate_ep`",
     )
     yield (

@@ -16,12 +16,13 @@ import numpy as np
 import xarray as xr
 
 from experiments.studies.study import Study
+from lrjax.ablations import described
 from lrjax.analysis.decompose import LEARNED
 from lrjax.analysis.gradient import carried, onsets, prediction, scale_ratio
 from lrjax.analysis.regime import in_order
 from lrjax.errors import InputError
 from lrjax.gates import NONE
-from lrjax.stats import ACCURACY, BOOTSTRAP, Table, cut, joined, mean_interval, rule, select, undiverged
+from lrjax.stats import ACCURACY, BOOTSTRAP, Table, cut, joined, mean_interval, rule, select, total, undiverged
 
 N = 15
 INF = float("inf")
@@ -90,11 +91,12 @@ class Verdict:
 
 def judge(claim: Claim, study: Study, part: str | None = None) -> Verdict:
     """The verdict on a claim in one sweep."""
-    nothing = Verdict(claim, part, np.nan, np.nan, np.nan, 0, "not tested")
+    sweep = part or claim.part or ""
+    nothing = Verdict(claim, sweep, np.nan, np.nan, np.nan, 0, "not tested")
     if claim.values is None:
         return nothing
     try:
-        values = claim.values(study, part)
+        values = claim.values(study, sweep)
     except InputError:  # the sweep or the answer is not there
         return nothing
     if not isinstance(values, Estimate):
@@ -102,7 +104,7 @@ def judge(claim: Claim, study: Study, part: str | None = None) -> Verdict:
         values = Estimate(*mean_interval(values), int((~np.isnan(values)).sum()), rule(values))
     if values.n == 0:
         return nothing
-    return Verdict(claim, part, *values[:4], verdict_of(claim, values.low, values.high), values.rule)
+    return Verdict(claim, sweep, *values[:4], verdict_of(claim, values.low, values.high), values.rule)
 
 
 def verdict_of(claim: Claim, low: float, high: float) -> str:
@@ -193,7 +195,7 @@ def share_of(terms: tuple[str, ...], rows: str):
 
     def values(study, part):
         table = study.answer(part, "shares")
-        return sum(of(table, "share_all", n_labels=N, rows=rows, term=term, layer=0) for term in terms)
+        return total(of(table, "share_all", n_labels=N, rows=rows, term=term, layer=0) for term in terms)
 
     return values
 
@@ -281,9 +283,9 @@ def predicts(metric: str):
     def values(study, part):
         ratio, models = ratios(study, part)
 
-        def correlation(rows):
+        def correlation(rows) -> float:
             found = prediction(ratio[rows], select(models, rows))
-            return found["rank_correlation"][found["accuracy"].tolist().index(metric)]
+            return float(found["rank_correlation"][found["accuracy"].tolist().index(metric)])
 
         rng, n = np.random.default_rng(0), len(ratio)
         low, high = np.quantile([correlation(rng.integers(n, size=n)) for _ in range(500)], (0.025, 0.975))
@@ -294,9 +296,9 @@ def predicts(metric: str):
 
 def half_dose(study: Study, part: str) -> np.ndarray:
     """The gate of EP at which half of the order that EP carries is lost (linear between doses)."""
-    table = study.answer(part, "doses")
-    table = select(table, (table["n_labels"] == N) & np.char.startswith(table["ablation"].astype(str), "EP="))
-    dose = np.array([float(name.partition("=")[2]) for name in table["ablation"]])
+    table = described(study.answer(part, "doses"))
+    table = rows_with(table, n_labels=N, terms="EP", control=NONE)
+    dose = table["scale"]
     found = []
     for seed in np.unique(table["seed"]):
         rows = np.flatnonzero(table["seed"] == seed)

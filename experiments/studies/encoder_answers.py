@@ -1,6 +1,7 @@
 """What the sweeps of other encoders say, in plain words that hold whatever the numbers are."""
 
 import collections
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -137,9 +138,7 @@ def transfer(study: Study) -> str:
             per_model(study.answer("positions", "text_layers"), "steadiness", np.max, **where),
             of(study.answer("positions", "strongest"), "ratio", **where),
         )
-        told.append(
-            f"{spearmanr(order, steady).statistic:.2f} ({n} labels; with vision's ratio {spearmanr(order, ratio).statistic:.2f})"
-        )
+        told.append(f"{spearmanr(order, steady)[0]:.2f} ({n} labels; with vision's ratio {spearmanr(order, ratio)[0]:.2f})")
     return (
         "Found after the run: both towers are rotary. Rank correlation, over models, of order with how steady over held-out labels "
         f"the steadiest head of text tells first from second: {' and '.join(told)}. EE of text at zero changes order by "
@@ -157,8 +156,11 @@ def deciding(study: Study) -> str:
     for n_layers, n in groups(study.answer("depth", "by_layer"), ("n_layers_vision", "n_labels")):
         if n_layers == 1:
             continue
-        counts, where = collections.Counter(), {"answer": "by_layer", "n_layers_vision": n_layers}
-        left = [kept(f"vision.L{layer}:EP+PP+BP=0", n, floor="EP+PP+BP", **where)(study, "depth") for layer in range(n_layers)]
+        counts = collections.Counter()
+        where: dict[str, Any] = {"answer": "by_layer", "n_layers_vision": n_layers}
+        left: list[Any] = [
+            kept(f"vision.L{layer}:EP+PP+BP=0", n, floor="EP+PP+BP", **where)(study, "depth") for layer in range(n_layers)
+        ]
         for of_model in np.array(xr.align(*left)).T:
             layers = " and ".join(f"layer {layer}" for layer in np.flatnonzero(of_model <= KEPT))
             counts["not learned" if np.isnan(of_model).any() else layers or "no layer alone"] += 1
@@ -186,7 +188,7 @@ def together(study: Study) -> str:
             continue
         size = np.array(xr.align(*greatest(layers, n_layers, n)))
         both = (size[-1] > 1) & (size[:-1] > 1).any(0)
-        gone = ", ".join(f"{share:.3f}" for share in compounds(n_layers, n)(study, "depth").values[both])
+        gone = ", ".join(f"{share:.3f}" for share in np.asarray(compounds(n_layers, n)(study, "depth"))[both])
         told.append(
             f"{n_layers} layers, N = {n}: {both.sum()} of {size.shape[1]}" + f" (of the last's is gone: {gone})" * bool(gone)
         )

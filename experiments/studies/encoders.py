@@ -13,6 +13,7 @@ from experiments.studies.page import RULE, Page
 from experiments.studies.sections import section, summary, trained
 from experiments.studies.stages import ONE_HEAD
 from experiments.studies.study import Study
+from lrjax.ablations import described
 from lrjax.analysis import depth, one_head
 from lrjax.analysis.gradient import carried
 from lrjax.config import AXIS_COLUMNS, STATIC, Model
@@ -111,8 +112,7 @@ def ablated(page: Page, study: Study, part: str, answer: str, folder: Path) -> N
     write_csv(folder / "encoders" / f"{part}_{answer}.csv", dict(zip(header, map(np.array, zip(*lines, strict=True)), strict=True)))
     n = N if N in table["n_labels"] else table["n_labels"].max()
     frozen = ", scales of LayerNorm frozen" if answer.endswith("frozen") else ""
-    encoder = "text" if answer.startswith("text") else "vision"
-    page.text(f"Terms at zero in {encoder}{frozen}, N = {n}: mean over models [95 % interval].")
+    page.text(f"Terms at zero in {described(table)['encoder'][0]}{frozen}, N = {n}: mean over models [95 % interval].")
     page.table(header[1:], [[str(cell) for cell in line[1:]] for line in lines if line[0] == n])
 
 

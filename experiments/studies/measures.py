@@ -22,7 +22,7 @@ def monotone(run: Run) -> Table:
     strength = abs(gradient.gradient(run).gradient_EP)
     best = strength.argmax("head")
     rows = ep.isel(head=best).values
-    rank = [abs(spearmanr(np.arange(row.size), row).statistic) for row in rows]
+    rank = [abs(float(spearmanr(np.arange(row.size), row)[0])) for row in rows]  # pyright: ignore[reportArgumentType]  # scipy
     table = tidy(strength.isel(head=best).drop_vars("head").to_dataset(name="gradient_EP"))
     return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"]}
 

@@ -6,6 +6,7 @@ claims on ablations are judged by the seeds whose accuracy without is .8 or more
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,13 +108,16 @@ def mechanism(ending: str) -> list[Claim]:
     return [shared(key, of, "paper_mechanism", ending, said, contrasts.get(key, "")) for key, of in values.items()]
 
 
+Rows = Sequence[tuple[Any, ...]]  # of a claim: key, finding, paper, contrast, low, high, values
+
+
 def of_our_own(ending: str) -> list[Claim]:
     """What else the paper says of that model, and what we say of it."""
     said, multiplier = MULTIPLIERS[ending]
     m: dict[str, Any] = {"token_multiplier": multiplier}
     gap = "|P(relational) less |P(right) - P(left)||, mean over heads, N = 15"
     share = "share of models with top-1 {} at any N, whose |gradient| is above the label spread"
-    rows = (
+    rows: Rows = (
         # as EP and VP in App I
         ("vp", "VP at zero: top-1 about .5", "about .5", "top-1, N = 15", 0.35, 0.65, taken("VP", TOP1, change=False, **m)),
         # the paper's own figure
@@ -164,6 +168,15 @@ def of_our_own(ending: str) -> list[Claim]:
             1,
             gradient_above_spread(True, **m),
         ),
+    )
+    return made(rows, ending, "paper_mechanism", said)
+
+
+def of_the_gauge(ending: str) -> list[Claim]:
+    """What carries the gradient in that model, and whether there must be one."""
+    said, multiplier = MULTIPLIERS[ending]
+    m: dict[str, Any] = {"token_multiplier": multiplier}
+    rows: Rows = (
         # KEPT, as in the pages of other encoders and tasks
         (
             "theory",
@@ -194,7 +207,16 @@ def of_our_own(ending: str) -> list[Claim]:
             off_gauge(multiplier),
         ),
     )
-    return [Claim(f"{key}_{ending}", f"{finding}; {said}", *rest, "paper_mechanism") for key, finding, *rest in rows]  # fmt: skip
+    return made(rows, ending, "paper_mechanism", said)
+
+
+def made(rows: Rows, ending: str, part: str, said: str = "") -> list[Claim]:
+    """Claims on one sweep from rows of a key, and the other columns of a claim."""
+    found = []
+    for key, finding, paper, contrast, low, high, values in rows:
+        finding = f"{finding}; {said}" if said else finding
+        found.append(Claim(f"{key}_{ending}", finding, paper, contrast, low, high, values, part=part))
+    return found
 
 
 INITIAL: tuple[Claim, ...] = (
@@ -285,8 +307,7 @@ CONFOUNDS: tuple[Claim, ...] = (
 def by_multiplier(name: str, m: float) -> list[Claim]:
     """The gauge with one multiplier of tokens."""
     where: dict[str, Any] = {"token_multiplier": m}
-    part = "multiplier"
-    rows = (
+    rows: Rows = (
         # measured where both are decayed, from small initial values: a fiftieth
         (
             "share",
@@ -321,7 +342,8 @@ def by_multiplier(name: str, m: float) -> list[Claim]:
             taken("EP+PP+BP", ORDER, change=False, answer="ratio", **where, **DECAYED),
         ),
     )
-    return [Claim(f"x_{key}_{name}", finding, "", contrast, *rest, part) for key, finding, contrast, *rest in rows]  # fmt: skip
+    with_paper = [(f"x_{row[0]}", row[1], "", *row[2:]) for row in rows]
+    return made(with_paper, name, "multiplier")
 
 
 def no_ep(**where) -> Values:
@@ -361,7 +383,7 @@ FULL: tuple[Claim, ...] = (
 )  # fmt: skip
 
 CLAIMS: tuple[Claim, ...] = (
-    *(claim for ending in MULTIPLIERS for claim in (*mechanism(ending), *of_our_own(ending))),
+    *(claim for ending in MULTIPLIERS for claim in (*mechanism(ending), *of_our_own(ending), *of_the_gauge(ending))),
     *INITIAL,
     *WHEN,
     *CONFOUNDS,

@@ -13,7 +13,7 @@ from lrjax.analysis.gradient import GENERALISES
 from lrjax.analysis.heads import LEFT, RIGHT
 from lrjax.analysis.regime import in_order
 from lrjax.errors import InputError
-from lrjax.stats import Table, groups, select
+from lrjax.stats import Table, groups, select, total
 
 FEW, MANY = 5, N  # labels that the paper's Fig 3 sets against each other, in all measurements of the printed recipe
 FAILS = 0.25  # top-1 up to which a model counts as near chance: the threshold of `claims` at 5 labels
@@ -87,7 +87,7 @@ def share_of(terms: tuple[str, ...], **where) -> Values:
 
     def values(study, part):
         table = rows_with(study.answer(part, "shares"), n_labels=N, layer=0, **where)
-        return np.sum([of(table, "share_all", term=term) for term in terms], 0)
+        return total(of(table, "share_all", term=term) for term in terms)
 
     return values
 

@@ -7,9 +7,9 @@ from lrjax import cli
 from lrjax.analysis import gradient, heads, one_head
 from lrjax.analysis.models import healthy, tidy
 from lrjax.config import Sweep
+from lrjax.metrics import ends
 from lrjax.plotting import encoders as figures
 from lrjax.stats import Table, format_interval, format_table, groups, joined, share_interval
-from lrjax.training.retrieval import ends
 from lrjax.training.run import Run, history_table, models_table
 
 SLAB = 64  # models that train at a time

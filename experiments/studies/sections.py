@@ -9,8 +9,8 @@ from experiments.studies.claims import TOP1, Verdict
 from experiments.studies.page import Page
 from experiments.studies.study import Study
 from lrjax.analysis.gradient import GENERALISES
+from lrjax.metrics import tabled
 from lrjax.stats import ACCURACY, Table, groups, mean_interval, write_csv
-from lrjax.training.retrieval import tabled
 
 
 def trained(page: Page, study: Study, titles: dict[str, str], command: str) -> Iterator[str]:
@@ -49,7 +49,8 @@ def summary(models: Table, by: tuple[str, ...], more: tuple[str, ...] = ()) -> T
 
 def shown(table: Table) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table for the page; intervals are in the CSV alone."""
-    table = {name: column for name, column in table.items() if not name.endswith(("_low", "_high"))}
+    limits = {f"{name}{end}" for name in table for end in ("_low", "_high")}
+    table = {name: column for name, column in table.items() if name not in limits}
     cell = lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)
     return list(table), [
         [cell(value) for value in row] for row in zip(*(column.tolist() for column in table.values()), strict=True)

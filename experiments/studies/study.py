@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -172,6 +173,12 @@ class Study:
     parts: Mapping[str, Part] = dataclasses.field(default_factory=lambda: PARTS)
     kept: Path | None = None
 
+    def kept_in(self, part: str = "") -> Path:
+        """The folder of the archive, or that of one sweep in it. Raises ValueError if this study has no archive."""
+        if self.kept is None:
+            raise ValueError("this study has no archive")
+        return self.kept / part
+
     def path(self, part: str) -> Path:
         """The workdir of a sweep."""
         return self.folder / part
@@ -188,13 +195,14 @@ class Study:
         """A line for each part of which the archive is read, or is not read because of a sweep that is not whole."""
         for part in filter(self._is_kept, self.parts):
             if self.archived(part):
-                yield f"{part}: its tables are the archived ones of {self.kept / part}"
+                yield f"{part}: its tables are the archived ones of {self.kept_in(part)}"
             elif not self._whole(part):
-                yield f"{part}: {self.path(part)} holds a sweep without all its answers; the archive {self.kept / part} is not read"
+                there = f"{self.path(part)} holds a sweep without all its answers"
+                yield f"{part}: {there}; the archive {self.kept_in(part)} is not read"
 
     def tables(self, part: str) -> Path:
         """The folder of a sweep's tables: its workdir, or the archive's."""
-        return self.kept / part if self.archived(part) else self.path(part)
+        return self.kept_in(part) if self.archived(part) else self.path(part)
 
     def models(self, part: str) -> Table:
         """models.csv of a sweep that is trained. Raises InputError if it is not, or not to its end."""
@@ -235,8 +243,10 @@ class Study:
     def make(self, part: str, names: Sequence[str]) -> list[str]:
         """Make the answers that are not there, or were computed from anything else than what is there; returns their names."""
         missing = [name for name in names if not results.holds(*self._result(part, name))]
-        run, checkpoint = workdir.restore_identified(self.path(part)) if missing else (None, "")
-        run = healthy(run) if run else None
+        if not missing:
+            return missing
+        run, checkpoint = workdir.restore_identified(self.path(part))
+        run = healthy(run)
         for name in missing:
             path, record = self._result(part, name, checkpoint)
             with self.clock(f"{part}: {name}"):
@@ -249,13 +259,13 @@ class Study:
         """
         times = self.times()
         for part in (part for part in self.parts if self._whole(part)):
-            (made_from := self.kept / part / "made_from.json").unlink(missing_ok=True)  # the tables change first
-            stats.write_csv(self.kept / part / "models.csv", _models(self.path(part)))
+            (made_from := self.kept_in(part) / "made_from.json").unlink(missing_ok=True)  # the tables change first
+            stats.write_csv(self.kept_in(part) / "models.csv", _models(self.path(part)))
             for name in self.parts[part].answers:
                 stats.write_csv(self._in_archive(part, name), results.read(*self._result(part, name)))
             files.write_atomically(made_from, json.dumps({"checkpoint": workdir.identity(self.path(part))}) + "\n")
         if times:
-            stats.write_csv(self.kept / "times.csv", times)
+            stats.write_csv(self.kept_in() / "times.csv", times)
 
     @contextlib.contextmanager
     def clock(self, what: str):
@@ -296,7 +306,7 @@ class Study:
         return self.path(part) / "study" / f"{name}.csv", record
 
     def _in_archive(self, part: str, name: str) -> Path:
-        return self.kept / part / "analysis" / f"{name}.csv"
+        return self.kept_in(part) / "analysis" / f"{name}.csv"
 
 
 def _trained(path: Path) -> bool:
@@ -331,7 +341,7 @@ def sweep_of(config, seeds: int, most_seeds: int, quick: bool, epochs: int = 0) 
     """The sweep of a config with so many seeds; `quick`: 2 seeds, few steps, to see that all works (its numbers mean nothing);
     `epochs`: how many, if not 0, where the length is a number of epochs.
     """
-    changes = {"seeds": min(seeds, most_seeds)}
+    changes: dict[str, Any] = {"seeds": min(seeds, most_seeds)}
     if config["epochs"] and epochs:
         changes["epochs"] = epochs
     if quick:

@@ -2,16 +2,19 @@
 taken away: claims on ablations are judged by the seeds whose accuracy without is .8 or more.
 """
 
+from typing import Any
+
 import numpy as np
 
 from experiments.studies.claims import INF, ORDER, SET, TOP1, Claim, of
 from experiments.studies.contrasts import LEARNED, Values, at, differs_in_size, zeroed
 from experiments.studies.study import TASKS
 from lrjax.gates import NONE
+from lrjax.metrics import Metric
 
 FEW, MANY = 5, 25
 NAMED = "unseen_pair_named"  # of readers, in place of the label set: greedy decoding may never say what was only seen alone
-LEFT, ABOVE, CHAIN = "unseen_pair_order_left", "unseen_pair_order_above", "unseen_chain"
+CHAIN = "unseen_chain"
 POSITION = "EP+PP+BP"
 AFTER = " (asked after the run)"
 
@@ -63,10 +66,12 @@ def needs_less(**where) -> Values:
     return lambda study, part: grown(**where)(study, part) - grown(**PLAIN)(study, part)
 
 
-GRID, WORDS = {"positions": "learned", "n_layers_text": 2}, {"n_layers_text": 2}
+GRID: dict[str, Any] = {"positions": "learned", "n_layers_text": 2}
+WORDS: dict[str, Any] = {"n_layers_text": 2}
 PLAIN = {"pair_loss": "softmax", "hard_negatives": False}
 CLIP_OF = "zipf", {"zipf": 0.0}  # the sweep, and the fields, of CLIP as it is
-RAW, LLAVA = {"objective": "autoregressive_raw"}, {"objective": "autoregressive"}
+RAW: dict[str, Any] = {"objective": "autoregressive_raw"}
+LLAVA: dict[str, Any] = {"objective": "autoregressive"}
 READERS = ("a", "A reader of a vision encoder's tokens", LLAVA), ("a_raw", "One of raw tokens", RAW)
 SIZES = {  # as many places as a grid allows to be equal: 36, 36, 36, and 49 of patches
     "size=1": "grid:height=6,width=6,size=1",
@@ -83,28 +88,28 @@ def two_gradients(key: str, title: str, where: dict, after: str = "") -> tuple:
     others.
     """
     rows = []
-    for way, word, other in (("across", LEFT, ABOVE), ("down", ABOVE, LEFT)):
-        name, others = (metric.removeprefix("unseen_pair_order_") for metric in (word, other))
+    for way, word, other in (("across", "left", "above"), ("down", "above", "left")):
+        own, others = (Metric("unseen_pair", "order", word=one).column for one in (word, other))
         rows.append(
             (
                 f"{key}_{way}",
-                f"{title}: the gradient's part {way} at zero takes {name} away{after}",
+                f"{title}: the gradient's part {way} at zero takes {word} away{after}",
                 "",
-                f"order of {name}, N = 25",
+                f"order of {word}, N = 25",
                 0.45,
                 0.6,
-                taken(f"{way} {POSITION}", word, change=False, **where),
+                taken(f"{way} {POSITION}", own, change=False, **where),
             )
         )
         rows.append(
             (
                 f"{key}_{way}_keeps",
-                f"{title}: the gradient's part {way} at zero leaves {others}{after}",
+                f"{title}: the gradient's part {way} at zero leaves {other}{after}",
                 "",
-                f"change of order of {others}, N = 25",
+                f"change of order of {other}, N = 25",
                 -0.1,
                 INF,
-                taken(f"{way} {POSITION}", other, **where),
+                taken(f"{way} {POSITION}", others, **where),
             )
         )
     return tuple(rows)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import xarray as xr
 
 from experiments.studies.build import how, verdict_table
 from experiments.studies.claims import ORDER, SET, TOP1, judge, stated
@@ -17,7 +18,9 @@ from lrjax.analysis.gradient import GENERALISES
 from lrjax.config import Model
 from lrjax.data import tasks
 from lrjax.data.scenes import Scene
+from lrjax.data.tasks.pairs import Pairs
 from lrjax.kinds import OBJECTIVES
+from lrjax.metrics import I2T, SHOWN, Metric, of_table
 from lrjax.models.clip import n_parameters, param_shapes
 from lrjax.plotting import encoders as figures
 from lrjax.plotting import tasks as task_figures
@@ -34,7 +37,6 @@ from lrjax.stats import (
     varying,
     write_csv,
 )
-from lrjax.training.retrieval import MEASURES
 
 TITLES = {
     "grid": "Grids",
@@ -54,12 +56,13 @@ TITLES = {
     "distractors": "Distractors",
 }
 RATIO = {"directions": "ratio_least", "strongest": "ratio"}  # answer -> its |gradient| over label spread; readers have none
-TOLD = dict.fromkeys(("three", "three_hard"), (CHAIN, f"{CHAIN}_order"))
+TOLD: dict[str, tuple[str, str]] = dict.fromkeys(("three", "three_hard"), (CHAIN, f"{CHAIN}_order"))
 TOLD |= {"supervision_alone": ("unseen_pair_order_told", "unseen_pair_order_told")}
+OWN_NAMES = {CHAIN: "chain", "unseen_pair_order_told": "pair_order_told"}  # of these, as the table has them
 SETS = {"three": f"{CHAIN}_label_set", "three_hard": f"{CHAIN}_label_set", "supervision_alone": None}  # where it is not `SET`
 SETS |= dict.fromkeys(("autoregressive", "autoregressive_wide"), NAMED)
 OF_CHAINS = {f"{CHAIN}_order": "order of chains", CHAIN: "top-1 of chains", f"{CHAIN}_label_set": "label set of chains"}
-MEASURED = {  # what figures of accuracies show where it is not MEASURES
+MEASURED = {  # what figures of accuracies show where it is not SHOWN
     "three": OF_CHAINS,
     "three_hard": OF_CHAINS,
     "supervision_alone": {"unseen_pair_order_told": "order told", "unseen_pair_place": "places told"},
@@ -213,6 +216,7 @@ def true_captions(text: str, relations: str) -> float:
     i, j = task.layouts.T
     scenes = Scene(np.zeros_like(i), np.ones_like(i), i, j)
     # in one program, and fetched: nothing moves between host and device unasked (JAX_TRANSFER_GUARD)
+    assert isinstance(task, Pairs)
     return float(jax.device_get(jax.jit(lambda: task.facts(scenes)[2].sum(0).mean())()))
 
 
@@ -240,7 +244,7 @@ def table(study: Study) -> list[dict[str, str]]:
             by_n = {n: np.nanmean(own[metric][i]) for (n,), i in sorted(groups(own, ("n_labels",)).items())}
             generalises = [n for n in by_n if all(value >= GENERALISES for other, value in by_n.items() if other >= n)]
             row = {"task": TITLES[part], "condition": ", ".join(f"{name}={value}" for name, value in where.items())}
-            row["measure"] = MEASURES.get(metric, metric.removeprefix("unseen_"))
+            row["measure"] = SHOWN.get(metric) or OWN_NAMES[metric]
             row |= {f"N = {n}": f"{by_n[n]:.2f}" if n in by_n else "" for n in (FEW, 15, MANY)}
             in_set = own.get(f"{metric}_in_set", np.full(len(index), np.nan))[own["n_labels"] == MANY]
             row[IN_SET] = "" if np.isnan(in_set).all() else f"{np.nanmean(in_set):.2f}"
@@ -264,12 +268,15 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
         for what, measure in {"order": metric, "label set": label_set}.items():
             change = taken(terms, measure, of=metric, **where)(study, part) if measure else np.array([np.nan])
             row[f"{name}: {what}"] = "not learned" if np.isnan(change).all() else format_interval(change, signed=True)
-    left = kept(POSITION, MANY, metric, answer=ablations(part), **where)(study, part).dropna("seed")
+    left = kept(POSITION, MANY, metric, answer=ablations(part), **where)(study, part)
+    assert isinstance(left, xr.DataArray)  # by seed
+    left = left.dropna("seed")
     there = abs(left) <= KEPT
     source = next((answer for answer in RATIO if answer in study.parts[part].answers), None)
     ratio = "" if source else "; order alone"
     if source and len(left):
         spread = asked(source, RATIO[source], MANY, **where)(study, part)
+        assert isinstance(spread, xr.DataArray)
         there = there & (spread > 1)
         mean, low, high = mean_interval(spread.sel(seed=there["seed"]))  # of the same models
         ratio = f"; over label spread {mean:.1f} [{low:.1f}, {high:.1f}]"
@@ -278,17 +285,17 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
 
 def special(models: Table) -> tuple[str, ...]:
     """The other generalisations, and the accuracies that a task has beside the usual ones: by word, of chains, told by a head."""
-    begin = (
-        "unseen_pair_order_",
-        "unseen_chain",
-        "unseen_pair_place",
-        NAMED,
-        "unseen_pair_alone",
-        "seen_pair_order_told",
-        "seen_pair_place",
-    )
-    own = (name for name in models if name.startswith(begin) and "t2i" not in name and not np.isnan(models[name]).all())
-    return "single", "seen_pair", *own
+    own = [metric.column for metric in of_table(models) if metric.direction == I2T and is_special(metric)]
+    return "single", "seen_pair", *(name for name in own if not np.isnan(models[name]).all())
+
+
+def is_special(metric: Metric) -> bool:
+    """Whether a metric is one that few tasks have, of what `special` lists."""
+    of_head = metric.measure in ("order_told", "place")
+    if metric.set == "seen_pair":
+        return of_head
+    of_pairs = metric.set == "unseen_pair" and (bool(metric.word) or of_head or metric.measure in ("named", "alone"))
+    return of_pairs or metric.set == CHAIN
 
 
 def parameters() -> dict[str, int]:
@@ -306,7 +313,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     axes = varying(models, CONDITIONS) or ("n_labels",)
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"tasks_{part}{name}.png")
     caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
-    shown = MEASURED.get(part, MEASURES)
+    shown = MEASURED.get(part, SHOWN)
     yield draw("", figures.conditions, models, axes, f"{title}: unseen", shown, "accuracy, unseen"), caption
     answers = study.parts[part].answers
     if "strongest" in answers:

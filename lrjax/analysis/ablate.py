@@ -1,6 +1,6 @@
 """What a trained model loses when attention terms are taken away at inference (Fig 5e, App H, App I, App K of the paper).
 
-All ablations of all models of a program are one XLA program: an ablation is a row of gates. It is written
+All ablations of all models of a program are one XLA program: an ablation (`lrjax.ablations`) is a row of gates. It is written
 
     EP+PP            these terms at zero, in the encoder and heads asked for
     EP=0.5           scaled: dose-response
@@ -19,12 +19,14 @@ not learned. Read EP beside PP, BP and their sum; `gauge` makes the point.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lrjax.ablations import CONTROL_KINDS, DIRECTIONS, Ablation, described, labelled
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import readout_scores, readout_template
 from lrjax.analysis.grid import extent_of, parts, position_rows
@@ -32,7 +34,8 @@ from lrjax.analysis.models import by_shape, check_encoder, depth_of, layers_told
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest
-from lrjax.gates import NONE, Gates, check_heads, clauses, once, parse_gates, parse_terms
+from lrjax.gates import NONE, Gates, check_heads, once, schedule_of
+from lrjax.metrics import GIVEN_SET, LABEL_SET, TOP1
 from lrjax.models import objectives, positions
 from lrjax.models.clip import CLIP, encoder_configs, rng_stream
 from lrjax.models.interventions import ModelInterventions
@@ -50,24 +53,28 @@ DOSES = (
     NONE,
     *(f"{terms}={dose:g}" for terms in ("EP", "EP+PP+BP") for dose in (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0)),
 )
-DIRECTIONS = ("across", "down")
-CONTROL = ("mean", "random", *DIRECTIONS)
 # Static fields that decide which layers, heads and terms exist.
 TERMS_BY = ("n_heads", "n_layers_vision", "n_layers_text", "n_repeats", "mlp_ratio", "positions", "layer_norm")
 TESTED = ("single", "unseen_pair")  # sets of images that an ablation is evaluated on by default
-GIVEN_SET = "unseen_pair_order_given_set"
 READOUT_TERMS = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ablate:
-    """The question: metrics [a] of one model under every one of `ablations`."""
+    """The question: metrics [a] of one model under every one of `ablations`. `encoder` and `heads` are the place of those that are
+    given as text without one.
+    """
 
-    ablations: tuple[str, ...]
+    ablations: tuple[str | Ablation, ...]
     encoder: str = "vision"
     heads: tuple[int, ...] | None = None
     sets: tuple[str, ...] = TESTED
     frozen: bool = False
+
+    @functools.cached_property
+    def records(self) -> dict[str, Ablation]:
+        """The ablations by label. Raises InputError if a text is none."""
+        return labelled(self.ablations, self.encoder, self.heads)
 
     def __call__(self, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
         worlds = self.worlds(static)
@@ -79,41 +86,34 @@ class Ablate:
             done = ModelInterventions.of_gates(ablated, norm_gates=gates if self.frozen else None)
             if controlled:
                 shift = controls(static, hyper, params, gates, {name: weights[name] for name in controlled})
-                done = done.replace(vision=done.vision.replace(score_shift=shift))
+                done = dataclasses.replace(done, vision=dataclasses.replace(done.vision, score_shift=shift))
             return evaluate(static, hyper, splits, params, done, True, self.sets)
 
         return jax.lax.map(one, worlds)
 
     def worlds(self, static: Static) -> tuple[Gates, dict[str, np.ndarray]]:
-        """Factors on the gates [a, depth, h, 12] of both encoders; for every kind of CONTROL weights [a, h, 6] of READOUT_TERMS.
+        """Factors on the gates [a, depth, h, 12] of both encoders; for every control weights [a, h, 6] of READOUT_TERMS.
         Raises InputError on what does not exist.
         """
         layers = depths(static)
-        heads = list(check_heads(range(static.n_heads) if self.heads is None else self.heads, static.n_heads, "--heads"))
+        check_heads(self.heads or (), static.n_heads, "--heads")
         objective = objectives.of(static)
         if self.frozen and not objective.frozen_norms:
             raise InputError(f"--frozen: objective={static.objective!r}: has no frozen scales; leave it out")
         if self.encoder not in objective.encoders:
             has_none, expected = f"objective={static.objective!r}: has no {self.encoder} encoder", objective.encoders[0]
             raise InputError(f"--encoder={self.encoder}: {has_none}; expected --encoder={expected}")
-        rows, shape = [], (len(self.ablations), static.n_heads, len(READOUT_TERMS))
-        weights = {name: np.zeros(shape, np.float32) for name in CONTROL}
-        for a, text in enumerate(self.ablations):
-            control, gates = "", text
-            if text != NONE and ":" not in text:
-                control, _, terms = text.rpartition(" ")
-                names, scaled, dose = terms.partition("=")
-                parse_terms(names, "--ablations")
-                where = ".".join([self.encoder, *(f"h{h}" for h in heads)])
-                gates = f"{where}:{names}={dose if scaled else 0}"
-            once(clauses(gates))
-            rows.append(parse_gates(gates, layers, static.n_heads).g0)
-            if control:
-                self._check_control(static, text, control, names, layers)
-                which = [READOUT_TERMS.index(name) for name in names.split("+")]
-                weights[control][np.ix_([a], heads, which)] = 1 - float(dose if scaled else 0)
-                if control in DIRECTIONS:  # takes away from scores that no gate touches
-                    rows[-1] = jax.tree.map(np.ones_like, rows[-1])
+        rows, shape = [], (len(self.records), static.n_heads, len(READOUT_TERMS))
+        weights = {name: np.zeros(shape, np.float32) for name in CONTROL_KINDS}
+        for a, (text, ablation) in enumerate(self.records.items()):
+            gated = [part for part in ablation.parts if part.control not in DIRECTIONS]  # those take away what no gate touches
+            gates = once([part.clause for part in gated])
+            rows.append(schedule_of(gates, layers, static.n_heads, f"--ablations: {text!r}").g0)
+            for part in ablation.parts:
+                if part.control != NONE:
+                    self._check_control(static, text, part, layers)
+                    at = np.ix_([a], part.heads or range(static.n_heads), [READOUT_TERMS.index(term) for term in part.terms])
+                    weights[part.control][at] = 1 - part.scale
             if static.mlp_ratio and any((getattr(rows[-1], name)[1:] != 1).any() for name in layers):
                 raise InputError(
                     f"mlp_ratio={static.mlp_ratio}: after an MLP there are no terms, so {text!r} cannot be taken away beyond layer "
@@ -121,28 +121,27 @@ class Ablate:
                 )
         return jax.tree.map(lambda *x: np.stack(x), *rows), weights
 
-    def _check_control(self, static: Static, text: str, control: str, names: str, layers: dict[str, int]) -> None:
-        if control not in CONTROL:
-            expected = f"expected TERMS, TERMS=number, or TERMS after one of {' '.join(CONTROL)}"
-            raise InputError(f"--ablations: {text!r} is not an ablation{suggest(control, CONTROL)}; {expected}")
-        if control in DIRECTIONS:
+    def _check_control(self, static: Static, text: str, ablation: Ablation, layers: dict[str, int]) -> None:
+        """Raises InputError if nothing can stand in the place of what one ablation of `text` takes away."""
+        if ablation.control in DIRECTIONS:
             extent_of(static, f"--ablations: {text!r}")
         else:
             row_of(static, f"--ablations: {text!r}")
         if self.frozen:
             raise InputError(f"--ablations: {text!r}: is no gate, so LayerNorm's scales cannot be frozen under it; leave one out")
-        if self.encoder != "vision" or layers["vision"] != 1:
-            where = f"--encoder={self.encoder}" if self.encoder != "vision" else layers_told(static, "vision")
+        if ablation.encoder != "vision" or layers["vision"] != 1:
+            where = f"--encoder={ablation.encoder}" if ablation.encoder != "vision" else layers_told(static, "vision")
             raise InputError(f"--ablations: {text!r} needs one block of vision, not {where}: no other row is read; leave it out")
-        possible = POSITION_TERMS if control in DIRECTIONS else READOUT_TERMS
-        for name in names.split("+"):
-            if name not in possible:
-                what = "has no direction" if name in READOUT_TERMS else "is no row of scores"
-                raise InputError(f"--ablations: {text!r}: {name} {what}; expected terms of {' '.join(possible)}")
+        check_heads(ablation.heads, static.n_heads, f"--ablations: {text!r}")
+        possible = POSITION_TERMS if ablation.control in DIRECTIONS else READOUT_TERMS
+        for term in ablation.terms:
+            if term not in possible:
+                what = "has no direction" if term in READOUT_TERMS else "is no row of scores"
+                raise InputError(f"--ablations: {text!r}: {term} {what}; expected terms of {' '.join(possible)}")
 
 
 def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: dict[str, jax.Array]) -> jax.Array:
-    """What is put in the CLS row for terms taken out, [h, p]. weights [h, 6] by kind of CONTROL: how much of each term's mean over
+    """What is put in the CLS row for terms taken out, [h, p]. weights [h, 6] by control: how much of each term's mean over
     unseen-pair images (`mean`), or of a random row with the norm of that mean, both centred (`random`); on a grid, how much of each
     term's part across, and down, is taken away.
     """
@@ -167,16 +166,16 @@ def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: 
 
 def ablate(
     run: Run,
-    ablations: Sequence[str] = ABLATIONS,
+    ablations: Sequence[str | Ablation] = ABLATIONS,
     encoder: str = "vision",
     heads: Sequence[int] | None = None,
     n_labels: Sequence[int] | None = None,
     sets: Sequence[str] = TESTED,
     frozen: bool = False,
 ) -> Table:
-    """A row per model and ablation: the model's axes, `ablation`, `encoder`, `heads`, and the metrics of `sets`, exhaustive; and
-    unseen_pair_order_given_set, top-1 where the label set is right. `frozen`: LayerNorm's scales stay as they are without the
-    ablation, so that its effect is that of the terms alone. Raises InputError on what does not exist.
+    """A row per model and ablation: the model's axes, the label `ablation` and its record as columns (`ablations.COLUMNS`), and the
+    metrics of `sets`, exhaustive; and unseen_pair_order_given_set, top-1 where the label set is right. `frozen`: LayerNorm's scales
+    stay as they are without the ablation, so that its effect is that of the terms alone. Raises InputError on what does not exist.
     """
     check_encoder(encoder)
     run = of_labels(run, n_labels)
@@ -187,16 +186,14 @@ def ablate(
         if missing := [name for name in sets if name not in there]:
             raise InputError(f"sets: {missing[0]!r}: task={task!r} has no such images{suggest(missing[0], there)}")
     metrics = list(dict.fromkeys(name for program in run.programs for name in metric_names(program.static, question.sets)))
-    answer = of_models(run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": question.ablations})
+    answer = of_models(run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": list(question.records)})
     table = tidy(answer)
-    if "unseen_pair" in sets:
+    if TOP1.set in sets:
+        top1, label_set = table[TOP1.column], table[LABEL_SET.column]
         with np.errstate(invalid="ignore", divide="ignore"):
-            inside = table["unseen_pair"] / table["unseen_pair_label_set"]
-        table[GIVEN_SET] = np.where(table["unseen_pair_label_set"] > 0, inside, np.nan).astype(np.float32)
-    n = len(table["model"])
-    where = {"encoder": np.full(n, encoder), "heads": np.full(n, "all" if heads is None else "+".join(map(str, heads)))}
-    axes = {name: column for name, column in table.items() if name not in metrics and name != GIVEN_SET}
-    return axes | where | {name: table[name] for name in table if name not in axes}
+            table[GIVEN_SET.column] = np.where(label_set > 0, top1 / label_set, np.nan).astype(np.float32)
+    axes = {name: column for name, column in table.items() if name not in (*metrics, GIVEN_SET.column)}
+    return described(axes, question.records) | {name: table[name] for name in table if name not in axes}
 
 
 def existing(static: Static, encoder: str) -> tuple[str, ...]:
@@ -211,22 +208,23 @@ def existing(static: Static, encoder: str) -> tuple[str, ...]:
     return scores + VALUES[: 1 + kind.has_P]
 
 
-def of_position(static: Static) -> str:
-    """The terms, joined by +, with which a score depends on the key's position, whatever token it is; those of a trained P, which
-    are 0, if there are none.
+def of_position(static: Static) -> tuple[str, ...]:
+    """The terms with which a score depends on the key's position, whatever token it is; those of a trained P, which are 0, if there
+    are none.
     """
-    return "+".join(positions.find(static.positions).position_terms or POSITION_TERMS)
+    return tuple(positions.find(static.positions).position_terms or POSITION_TERMS)
 
 
-def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = None) -> tuple[str, ...]:
+def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = None) -> tuple[Ablation, ...]:
     """Ablations of each head of each layer alone: every one of `terms` (None: those that exist), and the head pruned (its values at
-    zero).
+    zero). None names the layer where there is only one.
     """
-    depth, pruned = traced(static, encoder, "ablate"), "+".join(VALUES)
-    layers = [f".L{layer}" for layer in range(depth)] if depth > 1 else [""]
-    heads = [f"{encoder}{layer}.h{h}" for layer in layers for h in range(static.n_heads)]
-    asked = (*(existing(static, encoder) if terms is None else terms), pruned)
-    return NONE, *(f"{head}:{term}=0" for head in heads for term in asked)
+    depth = traced(static, encoder, "ablate")
+    layers = [(layer,) for layer in range(depth)] if depth > 1 else [()]
+    asked = (*((term,) for term in (existing(static, encoder) if terms is None else terms)), VALUES)
+    places = [(layer, (head,)) for layer in layers for head in range(static.n_heads)]
+    one = lambda taken, layer, head: Ablation(taken, encoder=encoder, layers=layer, heads=head)
+    return Ablation(encoder=encoder), *(one(taken, *place) for place in places for taken in asked)
 
 
 def ablate_each(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None) -> Table:
@@ -240,7 +238,7 @@ def ablate_terms(run: Run, encoder: str = "vision", n_labels: Sequence[int] | No
 
     def ask(part: Run) -> Table:
         there = existing(part.programs[0].static, encoder)
-        names = tuple(name for name in VARIANT_ABLATIONS if name == NONE or set(name.split("+")) & set(there))
+        names = [label for label, asked in labelled(VARIANT_ABLATIONS).items() if not asked.terms or set(asked.terms) & set(there)]
         return ablate(part, names, encoder, sets=("unseen_pair",), frozen=frozen)
 
     return merged([ask(part) for part in by_shape(of_labels(run, n_labels), *TERMS_BY)])

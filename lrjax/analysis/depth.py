@@ -17,7 +17,6 @@ that carried all of the order would turn it round, from order to 1 - order.
 Axes: n images or captions, l layers, h heads, o origins, t tokens.
 """
 
-import re
 from functools import partial
 
 import jax
@@ -25,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from lrjax.ablations import Ablation, described
 from lrjax.analysis.ablate import TERMS_BY, ablate, of_position
 from lrjax.analysis.decompose import caches, unseen_sequences
 from lrjax.analysis.gradient import readout_template
@@ -51,7 +51,7 @@ from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_config
 from lrjax.models.encoder import Encoder, EncoderConfig, l2_normalize, passes, projected
 from lrjax.models.interventions import Interventions
 from lrjax.stats import Table, groups
-from lrjax.terms import GATES, TERMS
+from lrjax.terms import GATES, TERMS, VALUES
 from lrjax.training.run import Run
 
 VIA = ("pattern", "values", "both")
@@ -65,7 +65,7 @@ def in_layers(
     """The question: gradient [l, term, h], its sum over terms position_gradient [l, h], and steadiness [l, h]."""
     encoder_params, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder).readout
     if alone:
-        gate = gate.at[0, :, [GATES.index(term) for term in of_position(static).split("+")]].set(0)
+        gate = gate.at[0, :, [GATES.index(term) for term in of_position(static)]].set(0)
     ids = unseen_sequences(static, encoder)
     if encoder == "vision":
         scenes = row_of(static, "depth").unseen()
@@ -113,6 +113,7 @@ def patched(
     def block(layer, residual):
         """The streams after a block, and its pattern and values: apart, to be crossed."""
         after, trace = attend(blocks[layer], gates[layer], residual, geometry)
+        assert trace is not None  # of residuals that are split
         return after, trace.pattern, trace.values
 
     def write(layer, pattern, values):
@@ -155,7 +156,7 @@ def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params:
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_relations, h, h))
     scenes = row.unseen()
-    one = lambda both: patched(encoder_params, gate, *both, shape, form.readout)
+    one = lambda both: patched(encoder_params, gate, both[0], both[1], shape, form.readout)
     if encoder == "vision":
         said, left, right = clean_captions
         captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, left, right, said))[1]
@@ -189,8 +190,8 @@ def by_layer(run: Run, n_labels=None, frozen: bool = False) -> Table:
     def ask(part: Run) -> Table:
         static = part.programs[0].static
         terms = of_position(static)
-        names = (NONE, terms, *(f"vision.L{layer}:{terms}=0" for layer in range(depth_of(static, "vision"))))
-        return ablate(part, names, sets=("unseen_pair",), frozen=frozen)
+        in_layer = (Ablation(terms, layers=(layer,)) for layer in range(depth_of(static, "vision")))
+        return ablate(part, (NONE, Ablation(terms), *in_layer), sets=("unseen_pair",), frozen=frozen)
 
     return merged([ask(part) for part in by_shape(of_labels(run, n_labels), *TERMS_BY)])
 
@@ -230,17 +231,17 @@ def causal(table: Table, encoder: str = "vision", by: tuple[str, ...] = ("n_labe
     """Of `ablate_each`'s table: a row per model, layer and term (`pruned`: all a head writes), with the model's columns `by`: the
     greatest loss of order that a single head makes, and what this ablation does to the label set.
     """
-    form = re.compile(rf"{encoder}(?:\.L(\d+))?\.h\d+:(.*)=0")
-    lines = []
+    table, lines = described(table), []
+    of_one_head = (table["encoder"] == encoder) & ~np.isnan(table["head"])
+    layers = np.nan_to_num(table["layer"]).astype(int)  # none is named where there is one
+    terms = np.where(table["terms"] == "+".join(VALUES), "pruned", table["terms"])
     for rows in groups(table, ("model",)).values():
-        names = table["ablation"][rows].tolist()
-        base = rows[names.index(NONE)]
+        base = rows[table["terms"][rows] == NONE][0]
         found: dict = {}
-        for row, name in zip(rows, names, strict=True):
-            if match := form.fullmatch(name):
-                key = int(match[1] or 0), "pruned" if "+" in match[2] else match[2]
-                loss = {m: table[m][row] - table[m][base] for m in ("unseen_pair_order", "unseen_pair_label_set")}
-                found[key] = min((found.get(key, loss), loss), key=lambda x: np.nan_to_num(x["unseen_pair_order"]))
+        for row in rows[of_one_head[rows]]:
+            key = int(layers[row]), str(terms[row])
+            loss = {m: table[m][row] - table[m][base] for m in ("unseen_pair_order", "unseen_pair_label_set")}
+            found[key] = min((found.get(key, loss), loss), key=lambda x: np.nan_to_num(x["unseen_pair_order"]))
         for (layer, term), loss in found.items():
             lines.append({name: table[name][base] for name in ("model", *by)} | {"layer": layer, "term": term} | loss)
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}

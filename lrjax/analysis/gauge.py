@@ -45,7 +45,7 @@ from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
 from lrjax.models import positions
 from lrjax.models.clip import CLIP, init_clip
-from lrjax.stats import Table
+from lrjax.stats import Table, total
 from lrjax.terms import POSITION_TERMS
 from lrjax.training.run import Run
 
@@ -67,7 +67,7 @@ def move_cls(run: Run, share: float) -> Run:
         E, P = np.array(vision.E), np.array(vision.P)
         whole = multiplier * E[:, CLS] + P[:, 0]
         E[:, CLS], P[:, 0] = share * whole / multiplier, (1 - share) * whole
-        return state.replace(params=state.params.replace(vision=vision.replace(E=E, P=P)))
+        return dataclasses.replace(state, params=dataclasses.replace(state.params, vision=dataclasses.replace(vision, E=E, P=P)))
 
     return dataclasses.replace(run, states=[moved(*of) for of in zip(run.programs, run.states, strict=True)])
 
@@ -130,9 +130,9 @@ class QueryLaw:
         query, norm = jnp.einsum("d,dhk->hk", x, learned) + b_Q, jnp.abs(x).sum()
 
         now = first_block("vision", static, hyper, splits, params, gates)
-        untrained = vision.replace(blocks=(block.replace(W_Q=left, b_Q=jnp.zeros_like(b_Q)),))
-        before = first_block("vision", static, hyper, splits, params.replace(vision=untrained), gates)
-        of_now, of_start = (sum(found[f"gradient_{term}"] for term in POSITION_TERMS) for found in (now, before))
+        untrained = dataclasses.replace(vision, blocks=(dataclasses.replace(block, W_Q=left, b_Q=jnp.zeros_like(b_Q)),))
+        before = first_block("vision", static, hyper, splits, dataclasses.replace(params, vision=untrained), gates)
+        of_now, of_start = (total(found[f"gradient_{term}"] for term in POSITION_TERMS) for found in (now, before))
         return {
             "norm_x": norm,
             "predicted": 1 / (1 + norm),
@@ -178,8 +178,8 @@ class Ratio:
         m, first, vision = hyper.token_multiplier, init_clip(static, hyper).vision, params.vision
 
         def of(E, P):  # the ratio of a model whose m E_cls and P_0 are these
-            at_cls = vision.replace(E=vision.E.at[CLS].set(E), P=vision.P.at[0].set(P))
-            found = first_block("vision", static, hyper, splits, params.replace(vision=at_cls), gates)
+            at_cls = dataclasses.replace(vision, E=vision.E.at[CLS].set(E), P=vision.P.at[0].set(P))
+            found = first_block("vision", static, hyper, splits, dataclasses.replace(params, vision=at_cls), gates)
             return _size(found["gradient_EP"]) / _size(found["gradient_PP"])
 
         mE, P = vision.E[CLS], vision.P[0]

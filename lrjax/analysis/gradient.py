@@ -30,7 +30,7 @@ from lrjax.models.clip import CLIP, encoder_configs
 from lrjax.models.encoder import Encoder, EncoderConfig
 from lrjax.models.lookup_tables import first_rows, readout_tables
 from lrjax.models.qk_scores import SINGLE_TERMS
-from lrjax.stats import Table, groups, mean_interval, undiverged
+from lrjax.stats import Table, groups, mean_interval, total, undiverged
 from lrjax.terms import GATES, TERMS, VALUES
 
 GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as generalising
@@ -60,11 +60,11 @@ def readout_scores(encoder_params: Encoder, gates: jax.Array, shape: EncoderConf
     """
     rows = first_rows(encoder_params)
 
-    def of_term(single: jax.Array) -> jax.Array:
+    def of_term(single):
         of_token, of_position = readout_tables(encoder_params.blocks[0], gates[0] * single[None], shape, form, *rows)
         return of_token + of_position[:, None]
 
-    return dict(zip(TERMS, jax.vmap(of_term)(SINGLE_TERMS), strict=True))
+    return dict(zip(TERMS, jax.vmap(of_term)(jnp.asarray(SINGLE_TERMS)), strict=True))
 
 
 def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -78,8 +78,8 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     weight = ramp(len(places))
     scores = {term: score[:, labels][:, :, places] for term, score in scores.items()}
     terms = {f"gradient_{term}": score.mean(1) @ weight for term, score in scores.items()}
-    total = sum(scores.values())
-    by_position, by_token = total.mean(1), total.mean(2)
+    summed = total(scores.values())
+    by_position, by_token = summed.mean(1), summed.mean(2)
     centred = places - places.mean()
     x, y = np.triu_indices(static.n_heldout, 1)
     spread = jnp.abs(by_token[:, x] - by_token[:, y]).mean(-1)
@@ -177,7 +177,7 @@ def prediction(ratio: np.ndarray, models: Table) -> Table:
         known = ~np.isnan(models[name]) & ~np.isnan(ratio)
         x, y = ratio[known], models[name][known]
         rows["accuracy"].append(name)
-        rows["rank_correlation"].append(spearmanr(x, y).statistic if len(set(x)) > 1 and len(set(y)) > 1 else np.nan)
+        rows["rank_correlation"].append(spearmanr(x, y)[0] if len(set(x)) > 1 and len(set(y)) > 1 else np.nan)
         rows["auc"].append(auc(x, y > GENERALISES))
         rows["models"].append(len(x))
     return {name: np.array(values) for name, values in rows.items()}

@@ -16,10 +16,11 @@ from lrjax.analysis.gradient import ramp, readout_scores, readout_template
 from lrjax.analysis.models import check_objective, of_models, tidy, with_trained_P
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
+from lrjax.data.tasks.grid import Grid
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs
-from lrjax.stats import Table, conditions, groups, select
+from lrjax.stats import Table, conditions, groups, select, total
 from lrjax.terms import POSITION_TERMS, TOKEN_TERMS
 from lrjax.training.run import Run
 
@@ -54,8 +55,9 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     scores = readout_scores(vision, gates.vision, shape, readout_template(static, "vision"))
     first, per_label = static.world.n_first, (static.world.n_tokens - static.world.n_first) // static.n_labels_total
     labels = slice(first, first + per_label * static.n_heldout)
-    by_label = sum(scores[term] for term in TOKEN_TERMS)[:, labels].mean(-1)
+    by_label = total(scores[term] for term in TOKEN_TERMS)[:, labels].mean(-1)
     rows = {term: scores[term][:, labels, 1:].mean(1) for term in POSITION_TERMS}
+    assert isinstance(static.world, Grid)
     return rows, static.world.filled * by_label.reshape(len(by_label), static.n_heldout, per_label).mean(-1)
 
 
@@ -65,15 +67,15 @@ def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP
     """
     extent = extent_of(static, "grid")
     rows, by_label = position_rows(static, params, gates)
-    total = sum(rows.values())
-    of_parts = parts(total, extent)
+    summed = total(rows.values())
+    of_parts = parts(summed, extent)
     variance = jnp.stack([(of_parts[name] ** 2).sum(-1) for name in PARTS], -1)
     x, y = np.triu_indices(static.n_heldout, 1)
     maps = jnp.stack([row.reshape(len(row), *extent) for row in rows.values()])
     return {
         "scores": maps,
-        "gradient_across": total.reshape(-1, *extent).mean(1) @ ramp(extent[1]),
-        "gradient_down": total.reshape(-1, *extent).mean(2) @ ramp(extent[0]),
+        "gradient_across": summed.reshape(-1, *extent).mean(1) @ ramp(extent[1]),
+        "gradient_down": summed.reshape(-1, *extent).mean(2) @ ramp(extent[0]),
         "share": variance / variance.sum(-1, keepdims=True),
         "label_spread": jnp.abs(by_label[:, x] - by_label[:, y]).mean(-1),
     }

@@ -18,13 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.ablate import TESTED, ablate
+from lrjax.ablations import COLUMNS
+from lrjax.analysis.ablate import ablate
 from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_labels, of_models, row_of, tidy, traced
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene, render
 from lrjax.data.splits import Splits
+from lrjax.data.tasks.pairs import Pairs
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
+from lrjax.metrics import of_table
 from lrjax.models import encoder as encoders
 from lrjax.models.attention import EVERY
 from lrjax.models.clip import CLIP, encoder_configs
@@ -71,6 +74,7 @@ def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, 
         caches = encoders.run(params.vision, Interventions(gates.vision), ids, shape, readout).caches[layers]
         return jnp.stack([trace.pattern[:, readout, places] for trace in caches])  # [l, h, 2]
 
+    assert isinstance(row, Pairs)
     slots = row.image_edits(scenes)
     return jax.lax.map(one, (render(row.image, slots), slots.positions.T), batch_size=min(BATCH, len(scenes.i)))
 
@@ -181,8 +185,8 @@ def _with_bias(table: Table, kept_by_text: dict[str, tuple[int, ...]], bias: xr.
         for name, values in (columns | {"directions": np.array(DIRECTIONS[::-1])[leaning]}).items():
             found[name][rows] = values
     found |= {name: found[name].astype(str) for name in ("kept", "directions")}
-    metrics = {name: column for name, column in table.items() if name.startswith(TESTED)}
-    axes = {name: column for name, column in table.items() if name not in (*metrics, "ablation", "encoder", "heads")}
+    metrics = {metric.column: table[metric.column] for metric in of_table(table)}
+    axes = {name: column for name, column in table.items() if name not in (*metrics, "ablation", *COLUMNS)}
     return axes | found | metrics
 
 
@@ -198,8 +202,9 @@ def by_composition(table: Table) -> Table:
     rows = list(groups(table, ("model", "n_kept", "directions")).values())
     first = [index[0] for index in rows]
     found: Table = {"subsets": np.array([len(index) for index in rows])}
+    measured = [metric.column for metric in of_table(table)]
     for name, column in table.items():
-        if name.startswith(TESTED):
+        if name in measured:
             found[name] = np.array([column[index].mean() for index in rows])
         elif name not in ("kept", "lowest_bias", "highest_bias", "spread"):
             found[name] = column[first]

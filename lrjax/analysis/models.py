@@ -11,6 +11,7 @@ of arrays. `of_models` asks it of every model in one program per static shape, s
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 import jax
 import numpy as np
@@ -30,6 +31,8 @@ from lrjax.stats import Table
 from lrjax.training.programs import Measure, Program
 from lrjax.training.run import History, Run, model_columns
 
+CAPTION_POSITIONS = ("first", "relation", "second", "EOT")  # the words of a caption of a pair
+
 
 @surroundings.pinned()
 def of_models(
@@ -47,6 +50,7 @@ def of_models(
     run, parts = of_labels(run, n_labels), []
     columns = model_columns(run.sweep)
     for program, state, at in zip(run.programs, run.states, run.at, strict=True):
+        assert state is not None, "a run that is asked has been trained, or at least begun"
         devices.make_room()
         mesh, rows = devices.mesh(), np.arange(len(program.rows))
         padded = np.append(rows, rows[-1:].repeat(-len(rows) % mesh.size))
@@ -120,7 +124,7 @@ def fields_of(text: str) -> list[str]:
     return sorted(fields)
 
 
-def some_of(run: Run, keep: Sequence[bool]) -> Run:
+def some_of(run: Run, keep: Sequence[bool] | np.ndarray) -> Run:
     """The run of those of its models for which `keep` [M] is true: its sweep, programs, states and history have them alone.
 
     Tables of a part have the rows that the whole's have of these models: the same columns, and their numbers in `model`, so that
@@ -195,7 +199,7 @@ def tidy(answer: xr.Dataset) -> Table:
     frame = answer.to_dataframe().dropna(how="all", subset=list(answer.data_vars)).reset_index()
     first = [name for name in ("model", *(c for c in answer.coords if answer[c].dims == ("model",))) if name in frame]
     frame = frame[list(dict.fromkeys([*first, *answer.dims, *answer.data_vars]))]
-    return {str(name): frame[name].to_numpy() for name in frame}
+    return {str(name): np.asarray(frame[name]) for name in frame}
 
 
 def token_names(static: Static) -> list[str]:
@@ -210,7 +214,7 @@ def label_names(static: Static) -> list[str]:
 
 def position_names(static: Static, encoder: str) -> list[str]:
     """Names of the positions of an encoder's sequences: CLS and pixels from 1; the words of a pair caption."""
-    return static.world.position_names() if encoder == "vision" else ["first", "relation", "second", "EOT"]
+    return static.world.position_names() if encoder == "vision" else list(CAPTION_POSITIONS)
 
 
 def row_of(static: Static, who: str) -> Row:
@@ -220,7 +224,7 @@ def row_of(static: Static, who: str) -> Row:
     # another task may place objects as a row does, and say other things
     if type(static.world) is not Row or static.world.distractors:
         raise InputError(f"{who}: task={static.task!r}: is asked of the row of pixels alone; expected a sweep of task 'row'")
-    return check_objective(static, who).world
+    return cast(Row, check_objective(static, who).world)
 
 
 def line_of(static: Static, who: str) -> Task:

@@ -7,7 +7,7 @@ is asked only where there is something to lose: NaN, which agrees with nothing, 
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from lrjax.config import Hyper, Model, Static, Sweep
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, encoder_configs
-from lrjax.stats import Table, groups, select
+from lrjax.stats import Table, groups, select, total
 
 FEW, MANY = 5, 15  # the two label counts of every configuration
 RANGES = {  # of the log-uniform draw
@@ -54,9 +54,8 @@ _ABLATED = Ablate(("EP", "PP", "PE"), sets=("unseen_pair",))
 
 def head_bias(static: Static, params: CLIP, gates: Gates) -> jax.Array:
     """SPEC's head_bias [h] of a one-block vision encoder, from the readout row's tables: a higher score is more attention."""
-    scores = sum(
-        readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], readout_template(static, "vision")).values()
-    )
+    by_term = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], readout_template(static, "vision"))
+    scores = total(by_term.values())
     row = row_of(static, "regime")
     s = row.unseen()
     score = lambda label, pixel: scores[:, label + row.n_first, pixel + 1]
@@ -179,7 +178,8 @@ def ranked(table: Table) -> Table:
 
 def configurations(table: Table, n: int) -> list[Model]:
     """The first n rows of `best_steps`' table as configurations."""
-    cast: Callable[[str, Any], Any] = lambda name, value: int(value) if name in INTEGERS else float(value)
-    return [
-        Model(n_labels=MANY, **{name: cast(name, table[name][i]) for name in RANGES}) for i in range(min(n, len(table["step"])))
-    ]
+    found = []
+    for i in range(min(n, len(table["step"]))):
+        fields: dict[str, Any] = {name: int(table[name][i]) if name in INTEGERS else float(table[name][i]) for name in RANGES}
+        found.append(Model(n_labels=MANY, **fields))
+    return found

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lrjax.analysis.result import Result
 from lrjax.errors import InputError, suggest
+from lrjax.metrics import SHOWN
 from lrjax.training.run import Run
 
 
@@ -27,6 +28,7 @@ class Analysis:
       figure: `module.name` in `lrjax.plotting`, or the function itself. It is called with what `drawn` makes of the result. Empty:
         means with intervals are drawn.
       drawn: makes the arguments of `figure` from a result and its run.
+      row_keys: where `function` returns a table of several rows a model, the columns that tell these apart.
     """
 
     function: str | Callable
@@ -34,6 +36,7 @@ class Analysis:
     measures: tuple[str, ...]
     figure: str | Callable = ""
     drawn: Callable[[Result, Run], tuple] = lambda result, run: (result.table,)
+    row_keys: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -55,22 +58,30 @@ def _head_table(module: str) -> Callable[[Result, Run], tuple]:
     return lambda result, run: (_found(f"{module}.head_table")(result.data),)
 
 
-ORDER = ("unseen_pair_order", "unseen_pair", "unseen_pair_label_set")
+ORDER = tuple(SHOWN)
 SECTION_5 = ("relational_printed", "relational_sums", "difference")
 ANALYSES: dict[str, Analysis] = {
-    "ablate_each": Analysis("ablate.ablate_each", "What does each head lose with each term?", ORDER),
+    "ablate_each": Analysis("ablate.ablate_each", "What does each head lose with each term?", ORDER, row_keys=("ablation",)),
     "align": Analysis("align.align", "Are labels aligned?", ("cosine", "retrieval"), "align.alignment", _heldout),
     "decompose": Analysis("decompose.decompose", "Which terms do scores hold?", ("share_all",), "decompose.shares", _dataset),
     "depth": Analysis("depth.layers", "In which layer does the gradient form?", ("position_gradient",)),
     "decoder": Analysis("reader.reading", "At what does a decoder look?", ("prefers_right", "attention_left", "attention_right")),
-    "gauge": Analysis("gauge.moved", "What if E_cls + P_0 is divided otherwise?", ("unseen_pair_order",), "ablation.gauge"),
+    "gauge": Analysis(
+        "gauge.moved",
+        "What if E_cls + P_0 is divided otherwise?",
+        ("unseen_pair_order",),
+        "ablation.gauge",
+        row_keys=("ablation", "cls"),
+    ),
     "gradient": Analysis("gradient.gradient", "Do heads score by position?", ("position_gradient", "label_spread", "ratio")),
     "grid": Analysis("grid.directions", "Across or down a grid?", ("gradient_across", "gradient_down", "label_spread")),
     "heads": Analysis("heads.heads", "Which way do heads lean?", ("head_bias",), "heads.bias", _head_table("heads")),
     "law": Analysis("gauge.law", "Does E_cls - P_0 only decay?", ("shrunk", "deviation")),
     "query_law": Analysis("gauge.query_law", "What part of the position gradient is b_Q's?", ("share", "predicted")),
     "ratio": Analysis("gauge.ratio", "Is EP : PP what the gauge says?", ("ratio", "expected")),
-    "relational": Analysis("relational.by_head", "In how many images is a head relational?", SECTION_5, "relational.claim"),
+    "relational": Analysis(
+        "relational.by_head", "In how many images is a head relational?", SECTION_5, "relational.claim", row_keys=("head",)
+    ),
     "swap": Analysis("text.swap", "How far do swapped labels move a caption?", ("moved",)),
     "text_attention": Analysis("text.attention", "Where does EOT look?", ("prefers_first", "log_odds")),
     "values": Analysis("values.values", "What decides between a caption and its swap?", ("mean", "share", "order_without")),
@@ -105,7 +116,7 @@ def analyze(run: Run, name: str, **options) -> Result:
     draw = None
     if analysis.figure:
         draw = lambda result: _found(analysis.figure, "plotting")(*analysis.drawn(result, run))
-    return Result(name, function(run, **options), analysis.measures, draw)
+    return Result(name, function(run, **options), analysis.measures, analysis.row_keys, draw)
 
 
 def _found(path: str | Callable, package: str = "analysis") -> Callable:

@@ -36,11 +36,12 @@ from lrjax.analysis.models import label_names, of_models, row_of, some_of, tidy
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene
 from lrjax.data.splits import Splits
+from lrjax.data.tasks.pairs import Pairs
 from lrjax.errors import InputError
 from lrjax.gates import Gates
 from lrjax.models import positions
 from lrjax.models.clip import CLIP, encoder_configs
-from lrjax.stats import Table, groups, select
+from lrjax.stats import Table, groups, select, total
 from lrjax.terms import POSITION_TERMS, TOKEN_TERMS
 from lrjax.training.run import Run
 
@@ -62,11 +63,12 @@ def unseen(static: Static) -> Scene:
 def deltas(static: Static, params: CLIP, gates: Gates) -> tuple[jax.Array, jax.Array]:
     """Delta_label and Delta_pe [m, h, n], right object less left one, in every image of an unseen pair."""
     row, scenes = static.world, unseen(static)
+    assert isinstance(row, Pairs)
     slots = row.image_edits(scenes)  # tokens and positions [2, n]: of the left object, of the right one
     scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], row.image)
 
     def right_less_left(terms):
-        score = sum(scores[term] for term in terms)  # [h, v, p]
+        score = total(scores[term] for term in terms)  # [h, v, p]
         left, right = (score[:, token, place] for token, place in zip(slots.tokens, slots.positions, strict=True))
         return right - left
 
@@ -112,7 +114,8 @@ BY_HEAD = ("attends_right", "attends_left")
 
 def relational(run: Run, n_labels=None) -> xr.Dataset:
     """`in_images` of all models: BY_MEASURE [model, measure, head], BY_HEAD [model, head]."""
-    dims = dict.fromkeys(BY_MEASURE, ("measure", "head")) | dict.fromkeys(BY_HEAD, ("head",))
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(BY_MEASURE, ("measure", "head"))
+    dims |= dict.fromkeys(BY_HEAD, ("head",))
     return of_models(run, in_images, dims, lambda s: {"measure": list(MEASURES), "head": range(s.n_heads)}, n_labels)
 
 
@@ -164,7 +167,8 @@ def of_a_model(table: Table) -> Table:
     "leans most", its head of the greatest |difference|, whose number is `head`. `size`: |difference|.
     """
     table = table | {"size": abs(table["difference"])}
-    measured = [name for name in table if name.startswith(("relational_", "against_", "gap_", "leans_differ_")) or name == "size"]
+    of_measures = {f"{name}_{measure}" for name in ("relational", "against", "gap", "leans_differ") for measure in MEASURES}
+    measured = [name for name in table if name in of_measures or name == "size"]
     axes = list(table)[: list(table).index("head")]
     lines = []
     for rows in groups(table, ("model",)).values():

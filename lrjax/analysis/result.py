@@ -10,10 +10,9 @@ import xarray as xr
 from lrjax.analysis.models import tidy
 from lrjax.config import AXIS_COLUMNS, STATIC
 from lrjax.errors import InputError
+from lrjax.metrics import ends
 from lrjax.stats import Table, groups, mean_interval, select, varying
-from lrjax.training.retrieval import ends
 
-PLACES = ("encoder", "set", "layer", "heads", "head", "term", "ablation", "cls", "kept")  # what tells rows of one model apart
 MODEL_COLUMNS = ("model", "seed", *AXIS_COLUMNS, *STATIC)
 
 
@@ -25,6 +24,7 @@ class Result:
       name: the analysis, as `lrjax.analyses()` lists it.
       data: a table of one row a model and place, or arrays with `model` as their first dimension.
       measures: the columns that a summary and a plot show, the most important first.
+      row_keys: the columns of a table that tell the rows of one model apart; arrays have dimensions for it.
       figure: what draws the whole result; None where `plot` draws means with intervals alone.
       baseline: the column and the value of the rows that others are compared with, if there are such rows.
       signed: whether the measures are differences, which no scale ends.
@@ -33,6 +33,7 @@ class Result:
     name: str
     data: Table | xr.Dataset
     measures: tuple[str, ...]
+    row_keys: tuple[str, ...] = ()
     figure: Callable[["Result"], object] | None = None
     baseline: tuple[str, str] | None = None
     signed: bool = False
@@ -67,7 +68,7 @@ class Result:
         """The columns that tell the rows of one model apart."""
         if isinstance(self.data, xr.Dataset):
             return tuple(str(name) for name in self.data[self.measures[0]].dims if name != "model")
-        return varying(self.data, PLACES)
+        return self.row_keys
 
     def summary(self, by: Sequence[str] | None = None) -> pd.DataFrame:
         """Means over models with 95 % intervals.
@@ -137,6 +138,6 @@ class Result:
 
     def __repr__(self) -> str:
         shown = self.summary()
-        text = shown[[name for name in shown if not name.endswith(("_low", "_high"))]].to_string(float_format=lambda x: f"{x:.3f}")
+        text = shown[["models", *self.measures]].round(3).to_string()
         n = len(set(np.asarray(self.table["model"]).tolist()))
         return f"{self.name} of {n} models: means over models; .summary() has intervals, .to_dataframe() all rows\n{text}"

@@ -68,7 +68,7 @@ def contributions(encoder_params: Encoder, gates: jax.Array, ids: jax.Array, d: 
     back = before(encoder_params.norm, scales.readout, d if encoder_params.W_proj is None else encoder_params.W_proj @ d, 0)
     for layer, (block, trace) in reversed(list(enumerate(zip(blocks, found.caches, strict=True)))):
         back = before(block.mlp_after, scales.mlp[layer], back)
-        mlp += [trace.mlp[readout] @ back] if block.mlp is not None else []
+        mlp += [trace.mlp[readout] @ back] if trace.mlp is not None else []
         back = before(block.after, scales.attention[layer], back)
         heads.append(jnp.einsum("ht,othk,hk->hot", trace.pattern[:, readout], trace.values, block.W_O @ back))
         b_O.append(block.b_O @ back)

@@ -7,7 +7,9 @@ and the model axis is over the same devices.
 Axes: B batch, T tokens, m models.
 """
 
+import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ from lrjax.data.scenes import PAIR_CAPTION, SINGLE_CAPTION, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import of_one
 from lrjax.models.clip import CLIP, MAX_LOG_SCALE, init_clip, rng_stream
-from lrjax.models.encoder import Encoder
+from lrjax.models.encoder import Encoder, projected
 
 
 @struct.dataclass
@@ -58,8 +60,10 @@ def embed(static: Static, encoder_params: Encoder, ids: jax.Array, readout: jax.
     for b in encoder_params.blocks:
         inputs = (("query", b.W_Q, b.b_Q), ("key", b.W_K, b.b_K), ("value", b.W_V, b.b_V), ("out", b.W_O, b.b_O))
         params = {name: {"kernel": kernel, "bias": bias} for name, kernel, bias in inputs}
-        x = x + attention.apply({"params": params}, x, mask=mask)
-    x = jnp.take_along_axis(x, readout[:, None, None], axis=1)[:, 0] @ encoder_params.W_proj
+        attended: Any = attention.apply({"params": params}, x, mask=mask)
+        x = x + attended
+    x = jnp.take_along_axis(x, readout[:, None, None], axis=1)[:, 0]
+    x = projected(encoder_params, x)
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
@@ -83,9 +87,10 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: DenseState, 
     """One step of one model: the state and the loss."""
     batch = sample(static, hyper, splits, step)
     value, grads = jax.value_and_grad(partial(loss, static))(state.params, batch)
-    updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return DenseState(params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE)), opt_state), value
+    tree: Any = state.params  # optax's types know no dataclasses
+    updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, tree)
+    params: Any = optax.apply_updates(tree, updates)
+    return DenseState(dataclasses.replace(params, log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE)), opt_state), value
 
 
 @partial(jax.jit, static_argnums=(0, 2))
@@ -93,7 +98,7 @@ def init_program(static: Static, hyper: Hyper, mesh: Mesh) -> DenseState:
     """Initial states of models, leaves [m, ...]."""
 
     def init(hyper):
-        params = init_clip(static, hyper)
+        params: Any = init_clip(static, hyper)
         return DenseState(params, optimiser(static, hyper).init(params))
 
     return devices.over_models(jax.vmap(init), mesh)(hyper)

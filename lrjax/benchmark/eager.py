@@ -8,6 +8,9 @@ the loop's time has no sampling in it. Parameters come from lrjax, so that losse
 Axes: B batch, T tokens, s steps.
 """
 
+# PyTorch is optional.
+# pyright: reportMissingImports=false
+
 import functools
 import importlib.util
 import math

@@ -16,7 +16,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -84,7 +84,7 @@ class Row:
 def first_models(table: Sweep, n: int) -> tuple[Static, Hyper]:
     """The first n models of a table, seeds outermost, as one program whose shapes do not depend on n: leaves [n, ...]."""
     groups = make_programs(table)
-    if len(groups) > 1 or len(table.models) < n:
+    if len(groups) != 1 or len(table.models) < n:
         raise InputError(f"config: {len(table.models)} models in {len(groups)} programs; expected one program of at least {n}")
     order = np.argsort([model.seed for model in table.models], kind="stable")[:n]
     static = groups[0].static
@@ -172,7 +172,7 @@ def busy() -> str | None:
     )
 
 
-def clock(runs: list[Callable[[], None]], rounds: int = ROUNDS) -> list[float]:
+def clock(runs: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> list[float]:
     """Seconds of each run, the best of some rounds taken in turns after one round to warm up."""
     seconds = np.empty((rounds + 1, len(runs)))
     for times in seconds:

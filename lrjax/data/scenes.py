@@ -96,7 +96,7 @@ def single_scene(label: jax.Array, i: jax.Array, L: int) -> Scene:
 
 def swapped(scene: Scene) -> Scene:
     """The same layout with its two objects exchanged."""
-    return scene.replace(left=scene.right, right=scene.left)
+    return dataclasses.replace(scene, left=scene.right, right=scene.left)
 
 
 def single_caption_edits(label: jax.Array, n_first: int = FIRST_LABEL) -> TokenEdits:

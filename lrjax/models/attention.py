@@ -101,8 +101,10 @@ def normalise(norm: LayerNorm | None, residual: jax.Array, scale: jax.Array | No
 
 def apply_mlp(block: Block, x: jax.Array, scale: jax.Array | None = None) -> jax.Array:
     """What a block's MLP writes to the stream x [t, d], after attention."""
-    hidden = normalise(block.mlp_norm, x[None], scale)[0] @ block.mlp.W_in + block.mlp.b_in[None]
-    return jax.nn.gelu(hidden) @ block.mlp.W_out + block.mlp.b_out[None]
+    mlp = block.mlp
+    assert mlp is not None
+    hidden = normalise(block.mlp_norm, x[None], scale)[0] @ mlp.W_in + mlp.b_in[None]
+    return jax.nn.gelu(hidden) @ mlp.W_out + mlp.b_out[None]
 
 
 def dropper(key: jax.Array, rate: float, sites: int, T: int, d: int) -> Callable[..., jax.Array]:

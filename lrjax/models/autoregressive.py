@@ -12,6 +12,7 @@ from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Task
 from lrjax.fields import require
 from lrjax.gates import ENCODERS
+from lrjax.metrics import Metric, of_decoding
 from lrjax.models import decoder, positions
 from lrjax.models.clip import CLIP, encoder_fields
 from lrjax.models.encoder import EncoderConfig
@@ -69,8 +70,8 @@ class Autoregressive(Objective):
     ) -> dict[str, jax.Array]:
         return decoder.evaluate(static, hyper, splits, params, interventions, sets, split)
 
-    def suffixes(self, static: Static, name: str) -> tuple[str, ...]:
-        return decoder.suffixes(name)
+    def metrics(self, static: Static, name: str) -> tuple[Metric, ...]:
+        return of_decoding(name)
 
     def refusal(self, analysis: str) -> str | None:
         return None if analysis in ANALYSES else "is a reader; expected CLIP, or ask experiments.reader"

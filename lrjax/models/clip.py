@@ -89,8 +89,8 @@ def model_splits(static: Static, hyper: Hyper) -> Splits:
 
 def as_read(hyper: Hyper, params: CLIP) -> CLIP:
     """The parameters as the encoders read them: E times the model's token_multiplier. Training holds and decays E itself."""
-    read = lambda encoder: encoder.replace(E=hyper.token_multiplier * encoder.E)
-    return params.replace(vision=read(params.vision), text=read(params.text))
+    read = lambda encoder: dataclasses.replace(encoder, E=hyper.token_multiplier * encoder.E)
+    return dataclasses.replace(params, vision=read(params.vision), text=read(params.text))
 
 
 def encoder_as_run(static: Static, params: CLIP, name: str) -> Encoder:

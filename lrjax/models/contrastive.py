@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from lrjax.config import Hyper, Model, Static
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Task, all_captions, batch_words, of_kind, of_one
+from lrjax.metrics import Metric, of_retrieval
 from lrjax.models import positions
 from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_fields, rng_stream
 from lrjax.models.encoder import EncoderConfig
@@ -20,7 +21,7 @@ from lrjax.models.interventions import ModelInterventions
 from lrjax.models.localization_head import LocalizationHead
 from lrjax.models.losses import PAIR_LOSSES, SOFTMAX, PairLoss
 from lrjax.models.objectives import Objective
-from lrjax.models.retrieval import OF_PAIRS, SUFFIXES, retrieve
+from lrjax.models.retrieval import retrieve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,15 +98,12 @@ class Contrastive(Objective):
             found = retrieve(captions[among], exists, in_set, names, questions[name], embed, *apart)
             for head in self.heads:
                 found |= head.metrics(name, task, params, embed, questions[name])
-            metrics |= {name + suffix: found[suffix] for suffix in self.suffixes(static, name)}
+            metrics |= {metric.column: found[metric.suffix] for metric in self.metrics(static, name)}
         return metrics
 
-    def suffixes(self, static: Static, name: str) -> tuple[str, ...]:
-        if name == "single":
-            return SUFFIXES[name]
-        apart = (*static.world.apart(name), *static.world.WRONG.get(name, ()))
-        told = (suffix for head in self.heads for suffix in head.suffixes(name))
-        return (*OF_PAIRS, *(f"_order_{one}" for one in apart), *told)
+    def metrics(self, static: Static, name: str) -> tuple[Metric, ...]:
+        words = (*static.world.apart(name), *static.world.WRONG.get(name, ()))
+        return (*of_retrieval(name, words), *(metric for head in self.heads for metric in head.measured(name)))
 
     def refusal(self, analysis: str) -> str | None:
         return "is no reader; expected a sweep with an autoregressive objective" if analysis == "reader" else None

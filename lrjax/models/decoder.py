@@ -15,6 +15,8 @@ there, and no more.
 Axes: n images, I image tokens, W words of a caption, T = I + W tokens of a sequence, v tokens that can be said, c captions.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -22,18 +24,13 @@ from lrjax.config import Hyper, Static
 from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
+from lrjax.metrics import of_decoding
 from lrjax.models import encoder, objectives
 from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs, rng_stream
 from lrjax.models.interventions import Interventions, ModelInterventions
 
-SUFFIXES = ("", "_order", "_label_set", "_named", "_alone")
 BLOCK = 256  # images read at a time
 TIE = 1e-5  # log-likelihoods closer than this are equal: sums of a few logarithms of rounding 1e-6
-
-
-def suffixes(name: str) -> tuple[str, ...]:
-    """The suffixes of the metrics of one set: one object has no order."""
-    return SUFFIXES[:1] if name == "single" else SUFFIXES
 
 
 def prefix(static: Static, params: CLIP, interventions: Interventions, images: TokenEdits, split: bool = True) -> jax.Array:
@@ -48,7 +45,7 @@ def prefix(static: Static, params: CLIP, interventions: Interventions, images: T
     vision, shape = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
 
     def one(image, key):
-        own = interventions.replace(dropout_key=key)
+        own = dataclasses.replace(interventions, dropout_key=key)
         residual = encoder.run(vision, own, image, shape, 1, split=split, query_slice=slice(1, None)).residual_by_origin
         seen = encoder.projected(vision, encoder.normalise(vision.norm, residual))
         if len(seen) == 1:  # merged
@@ -74,13 +71,13 @@ def run(
     n = seen.shape[0 if raw else 1]
     at = jnp.arange(n + len(words))
     looks = (at[:, None] >= n) & (at < n)[None]  # a word at an image token
-    interventions = interventions.replace(gate_mask=looks)
-    rest = dict(shape=encoder_configs(static)["text"], readout=n, split=split, query_slice=slice(n, None))
+    interventions, shape = dataclasses.replace(interventions, gate_mask=looks), encoder_configs(static)["text"]
+    of_words = slice(n, None)
     if raw:
         before = before if seen.ndim == 1 else jnp.pad(before[:, None], [(0, 0), (0, seen.shape[1] - 1)], constant_values=EMPTY)
-        return encoder.run(params.text, interventions, jnp.concatenate([seen, before]), **rest)
+        return encoder.run(params.text, interventions, jnp.concatenate([seen, before]), shape, n, split=split, query_slice=of_words)
     tokens = jnp.concatenate([seen, encoder.of_origin_E(encoder.tokens_of(params.text, before))], 1)
-    return encoder.run_tokens(params.text, interventions, tokens, **rest)
+    return encoder.run_tokens(params.text, interventions, tokens, shape, n, split=split, query_slice=of_words)
 
 
 def read(
@@ -88,7 +85,7 @@ def read(
 ) -> jax.Array:
     """Scores [W, v] of what may be said at each of the words [W] of a caption, see `run`."""
     residual = run(static, params, interventions, seen, words, split).residual_by_origin
-    return encoder.normalise(params.text.norm, residual.sum(0)[None])[0] @ params.text.W_proj
+    return encoder.projected(params.text, encoder.normalise(params.text.norm, residual.sum(0)[None])[0])
 
 
 def sayable(static: Static, hyper: Hyper) -> jax.Array:
@@ -108,7 +105,7 @@ def log_likelihood(
     """The log-probabilities [n, W] of captions [n, W] of images as `prefix` sees them; 0 beyond its end."""
 
     def one(seen, words, key):
-        own = interventions.replace(dropout_key=key)
+        own = dataclasses.replace(interventions, dropout_key=key)
         logits = jnp.where(sayable(static, hyper), read(static, params, own, seen, words, split), -jnp.inf)
         said = jnp.take_along_axis(jax.nn.log_softmax(logits), words[:, None], 1)[:, 0]
         return jnp.where(words == BACKGROUND, 0, said)
@@ -155,7 +152,7 @@ def evaluate(
     for name in sets:
         of_set, alone = words[slice(*questions[name].among)], words[: task.n_labels_total]
         found = answer(static, hyper, params, interventions, questions[name], of_set, alone, split)
-        metrics |= {name + suffix: found[suffix] for suffix in suffixes(name)}
+        metrics |= {metric.column: found[metric.suffix] for metric in of_decoding(name)}
     return metrics
 
 

@@ -9,6 +9,7 @@ Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed.
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -118,11 +119,11 @@ def init(key: jax.Array, shape: EncoderConfig, e_scale: jax.Array, p_scale: jax.
     def block(key):
         W_Q, W_K, W_V, W_O = jax.random.uniform(key, (4, d * h * k), minval=-bound, maxval=bound)
         bias = jnp.zeros((h, k))
-        attention = (*(w.reshape(d, h, k) for w in (W_Q, W_K, W_V)), W_O.reshape(h, k, d), bias, bias, bias, jnp.zeros(d))
+        W_Q, W_K, W_V = (w.reshape(d, h, k) for w in (W_Q, W_K, W_V))
+        attention = Block(W_Q, W_K, W_V, W_O.reshape(h, k, d), bias, bias, bias, jnp.zeros(d), norm=before, after=after)
         if not shape.mlp_ratio:
-            return Block(*attention, norm=before, after=after)
-        norms = dict(norm=before, mlp_norm=before, after=after, mlp_after=after)
-        return Block(*attention, mlp=mlp(jax.random.fold_in(key, 1)), **norms)
+            return attention
+        return dataclasses.replace(attention, mlp=mlp(jax.random.fold_in(key, 1)), mlp_norm=before, mlp_after=after)
 
     key_E, key_P, key_proj, key_blocks = (jax.random.fold_in(key, i) for i in range(4))
     drawn = rows(key_P, shape.position_rows or shape.n_positions)
@@ -223,7 +224,7 @@ def given_scales(
     """LayerNorm's scales in place of the sequence's own: those under `norm_gates`, or those that are frozen. None: its own."""
     if interventions.norm_gates is None:
         return interventions.frozen_norm_scale
-    under = interventions.replace(gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
+    under = dataclasses.replace(interventions, gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
     return run_tokens(params, under, tokens, shape, readout, query_slice=query_slice).scales
 
 
@@ -251,14 +252,14 @@ def run_tokens(
     frozen, dropout_key = given_scales(params, interventions, tokens, shape, readout, query_slice), interventions.dropout_key
     T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
     drop = (
-        dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model)
+        dropper(cast(jax.Array, dropout_key), shape.dropout, 1 + 2 * shape.depth, T, shape.d_model)
         if drops
         else lambda site, x, query_slice=EVERY: x
     )
     residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens
     residual = residual.at[1].add(params.P[:T])
     residual = drop(0, residual if split else residual.sum(0, keepdims=True))
-    geometry = shape.geometry(jnp.arange(T), jnp.arange(T)).replace(gate_mask=interventions.gate_mask)
+    geometry = dataclasses.replace(shape.geometry(jnp.arange(T), jnp.arange(T)), gate_mask=interventions.gate_mask)
     caches, attention, mlps = [], [], []
     for layer, block in enumerate(passes(params, shape)):
         wanted, given = query_slice if layer == last else EVERY, looked_up if layer == 0 else ()
@@ -275,7 +276,7 @@ def run_tokens(
             residual = residual if layer == last else residual.sum(0, keepdims=True)
             mlps[-1] = scale_of(block.mlp_after, residual, of_mlp) if block.mlp_norm is None else mlps[-1]
             residual = normalise(block.mlp_after, residual, mlps[-1])
-            trace = trace and trace.replace(mlp=written)
+            trace = trace and dataclasses.replace(trace, mlp=written)
         caches.append(trace)
     x = residual.sum(0)[None, readout - query_slice.indices(T)[0]]
     at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)

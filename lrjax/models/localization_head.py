@@ -19,11 +19,10 @@ from flax import struct
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import TokenEdits
 from lrjax.data.tasks.base import Batch, Questions, Task
+from lrjax.metrics import Metric, of_head
 
 if TYPE_CHECKING:
     from lrjax.models.clip import CLIP
-
-TOLD = ("_place", "_order_told")  # suffixes of what `told` finds
 
 
 @struct.dataclass
@@ -69,7 +68,7 @@ def told(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits, weig
     mean = lambda x: (x * weight).sum() / weight.sum()
     order = [jnp.sign(found[b] - found[a]) * jnp.sign(place[b] - place[a]) for a in range(S) for b in range(a + 1, S)]
     known = {"_place": mean((found == place).mean(0)), "_order_told": (1 + mean(jnp.stack(order).mean(0))) / 2}
-    return {name: jnp.where(finite, known[name], jnp.nan) for name in TOLD}
+    return {suffix: jnp.where(finite, value, jnp.nan) for suffix, value in known.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +85,7 @@ class LocalizationHead:
         """The loss of the batch with that of the head, each with its weight; images [B, e] are the embeddings of the batch's."""
         weight = hyper.supervision
         seen = weight * images + (1 - weight) * jax.lax.stop_gradient(images)
+        assert params.places is not None
         where = loss(task, params.places, seen, batch.images)
         # the head always learns in full, so that at weight 0 it probes a model that never hears of it
         return hyper.contrastive * loss_of_pairs + where - (1 - weight) * jax.lax.stop_gradient(where)
@@ -94,10 +94,11 @@ class LocalizationHead:
         self, name: str, task: Task, params: "CLIP", embed: Callable[[TokenEdits], jax.Array], asked: Questions
     ) -> dict[str, jax.Array]:
         """What the head knows of the images of the evaluation set `name`, by suffix; nothing of images of one object."""
-        if not self.suffixes(name):
+        if not self.measured(name):
             return {}
+        assert params.places is not None
         return told(task, params.places, embed(asked.images), asked.images, asked.weight)
 
-    def suffixes(self, name: str) -> tuple[str, ...]:
-        """The suffixes of `metrics` of the evaluation set `name`."""
-        return () if name == "single" else TOLD
+    def measured(self, name: str) -> tuple[Metric, ...]:
+        """What `metrics` has of the evaluation set `name`."""
+        return of_head(name)

@@ -7,6 +7,7 @@ with the key's position, LayerNorm's scale is one of (token, position).
 Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S slots, T tokens of a sequence, b sequences.
 """
 
+import dataclasses
 import math
 from functools import partial
 
@@ -128,7 +129,7 @@ def read_tables(tables: Tables, form: SequenceTemplate, slots: TokenEdits, *, ca
     T = form.readout + 1 if causal else len(form.template)  # what the readout token may attend to
     n_tokens = tables.token_scores.shape[1]
     template = (np.array(form.template)[:T, None] == np.arange(n_tokens)).astype(np.float32)  # [T, v], no token where EMPTY
-    replaced = (form.replaced == np.arange(FIRST_SLOT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]: special tokens are first
+    replaced = np.equal(form.replaced, np.arange(FIRST_SLOT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]
 
     def changes(table):  # [h, v, x]: of a slot's token, from the one that it replaces
         return table[:, FIRST_SLOT_TOKEN:] - jnp.einsum("v,hvx->hx", replaced, table[:, :FIRST_SLOT_TOKEN])[:, None]
@@ -191,7 +192,7 @@ def encode(
     forms = tuple(form for form, _ in batches)
     for tables, (form, slots) in zip(make_tables(params, gates, shape, forms), batches, strict=True):
         if shift is not None:
-            tables = tables.replace(position_scores=tables.position_scores + shift)
+            tables = dataclasses.replace(tables, position_scores=tables.position_scores + shift)
         flat = jax.tree.map(lambda x: x.reshape(len(x), -1), slots)
         gathered.append(read_tables(tables, form, flat, causal=shape.causal))
         constants.append(jnp.broadcast_to(tables.constant, (len(gathered[-1]), shape.d_model)))
@@ -224,10 +225,10 @@ def encode_sequences(
     dropout_key = interventions.dropout_key if shape.drops(interventions.dropout_key) else None
 
     def one(form, ids, *number):
-        key = jax.random.fold_in(dropout_key, *number) if number else None
+        key = None if dropout_key is None else jax.random.fold_in(dropout_key, *number)
         only = slice(form.readout, form.readout + 1)
         return run(
-            params, interventions.replace(dropout_key=key), ids, shape, form.readout, split=split, query_slice=only
+            params, dataclasses.replace(interventions, dropout_key=key), ids, shape, form.readout, split=split, query_slice=only
         ).embedding
 
     embeddings, first = [], 0

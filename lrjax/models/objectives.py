@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lrjax.config import Hyper, Model, Static
     from lrjax.data.splits import Splits
     from lrjax.data.tasks.base import Batch
+    from lrjax.metrics import Metric
     from lrjax.models.clip import CLIP
     from lrjax.models.encoder import EncoderConfig
     from lrjax.models.interventions import ModelInterventions
@@ -76,14 +77,14 @@ class Objective:
         sets: tuple[str, ...],
         split: bool,
     ) -> dict[str, jax.Array]:
-        """The metrics [] of one model on evaluation sets: for each set its name and every one of `suffixes`.
+        """The metrics [] of one model on evaluation sets: the columns of `metrics`.
 
         exhaustive: all images of a set, not a fixed sample. split: whether the residual stream is kept by origin, as gates need.
         """
         raise NotImplementedError
 
-    def suffixes(self, static: "Static", name: str) -> tuple[str, ...]:
-        """The suffixes of the metrics of the evaluation set `name`."""
+    def metrics(self, static: "Static", name: str) -> tuple["Metric", ...]:
+        """What is measured of the evaluation set `name`."""
         raise NotImplementedError
 
     def activations(self, static: "Static") -> int:

@@ -37,9 +37,9 @@ def qk_scores(
         None where they add nothing. Under rotary positions the query turns with the key's position: scores of tokens are [h, v, p].
     """
     E, P, B = rows
-    turned = geometry.angles_t is not None
+    turned = geometry.angles_q is not None and geometry.angles_t is not None
     query = gated_queries(project(queries, block.W_Q, block.b_Q), gate, key_origins(block, geometry))  # [c, q, h, k]
-    if turned:
+    if geometry.angles_q is not None and geometry.angles_t is not None:
         query = rotate(query, geometry.angles_q - geometry.angles_t)  # [c, p, h, k]: turned against each key
     # one head's query beside zeros for the others: so W_K is read as it lies, which costs less than turning it head by head
     apart = jnp.einsum("cqhk,hg->cqhgk", query, np.eye(len(gate), dtype=np.float32))

@@ -11,9 +11,6 @@ import jax.numpy as jnp
 
 from lrjax.data.tasks.base import Questions
 
-SETS = ("single", "seen_pair", "unseen_pair")
-OF_PAIRS = ("", "_in_set", "_order", "_label_set", "_label_set_in_set", "_labels", "_t2i", "_order_t2i", "_label_set_t2i")
-SUFFIXES = {"single": ("", "_in_set", "_t2i"), "seen_pair": OF_PAIRS, "unseen_pair": OF_PAIRS}
 BLOCK = 2**22  # similarities held at a time
 TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of unit vectors is a tenth of it
 

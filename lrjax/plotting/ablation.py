@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+from lrjax.ablations import described
 from lrjax.analysis.gradient import scale_ratio
+from lrjax.gates import NONE
+from lrjax.metrics import SHOWN
 from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, mean_interval, select
 from lrjax.terms import POSITION_TERMS
-from lrjax.training.retrieval import MEASURES
 
 
 @styled
@@ -59,15 +61,14 @@ def doses(table: Table, path: Path | None = None) -> Figure:
     """Dose-response: order, label set and top-1 against the gate of a term, a panel a term (or sum of terms), all N pooled by
     seed.
     """
-    dosed = np.array(["=" in name for name in table["ablation"]])
-    terms, gates = np.array([name.partition("=")[::2] for name in table["ablation"][dosed]]).T
-    part = select(table, dosed)
-    names = list(dict.fromkeys(terms.tolist()))
+    table = described(table)
+    part = select(table, (table["terms"] != NONE) & (table["control"] == NONE))
+    names = list(dict.fromkeys(part["terms"].tolist()))
     figure, axes = subplots(1, len(names), figsize=(3.6 * len(names), 3.1), sharey=True, squeeze=False)
-    levels = np.unique(gates.astype(float))
+    levels = np.unique(part["scale"])
     for axis, name in zip(axes[0], names, strict=True):
-        for k, (metric, label) in enumerate(MEASURES.items()):
-            samples = [part[metric][(terms == name) & (gates.astype(float) == g)] for g in levels]
+        for k, (metric, label) in enumerate(SHOWN.items()):
+            samples = [part[metric][(part["terms"] == name) & (part["scale"] == level)] for level in levels]
             line(axis, levels, samples, k, label, ACCURACY)
         finish(axis, f"gate of {name}", "accuracy, unseen pairs" if axis is axes[0, 0] else "", f"dose-response of {name}", 0.5)
     axes[0, -1].legend(fontsize=8)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.gradient import GENERALISES
+from lrjax.metrics import SHOWN, ends
 from lrjax.plotting.ablation import bars
 from lrjax.plotting.style import (
     COLOURS,
@@ -22,7 +23,6 @@ from lrjax.plotting.style import (
 )
 from lrjax.stats import ACCURACY, Table, groups, select
 from lrjax.terms import POSITION_TERMS
-from lrjax.training.retrieval import MEASURES, ends
 
 
 @styled
@@ -54,7 +54,7 @@ def conditions(
 @styled
 def accuracies(models: Table, axes: tuple[str, ...], title: str, path: Path | None = None) -> Figure:
     """Accuracies on unseen pairs by condition."""
-    return conditions(models, axes, f"{title}: unseen pairs", MEASURES, "accuracy, unseen pairs", path)
+    return conditions(models, axes, f"{title}: unseen pairs", SHOWN, "accuracy, unseen pairs", path)
 
 
 @styled

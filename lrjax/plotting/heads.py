@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.analysis.heads import DIRECTIONS, LEFT, RIGHT
+from lrjax.metrics import Metric
 from lrjax.plotting.style import COLOURS, MARKERS, Figure, beside, finish, grid, legend, line, save, styled
 from lrjax.stats import ACCURACY, Table, groups, select
 
@@ -78,8 +79,8 @@ def pruning(table: Table, measures: dict[str, str], path: Path | None = None) ->
                 shifted = [n + (k - 1) * 0.08 for (n,) in by]
                 line(axis, shifted, [rows["value"][i] for i in by.values()], k, _composition(directions), ACCURACY)
         title = axis.get_title().rpartition("\n")[0] if axis.get_subplotspec().is_first_row() else ""  # without the measure
-        chance = 0.5 if metric.endswith("order") else None
-        finish(axis, "heads kept", measures[metric], title, chance)
+        measured = Metric.parse(metric)
+        finish(axis, "heads kept", measures[metric], title, measured.chance if measured else None)
         axis.set_xticks(np.unique(table["n_kept"]))
     legend(figure, panels)
     figure.suptitle("Heads pruned at inference, unseen pairs: mean over seeds, 95 % interval, models as dots", size=10)

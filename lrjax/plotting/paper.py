@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lrjax.metrics import SHOWN
 from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, select
-from lrjax.training.retrieval import MEASURES
 
 SCALES = ("e_scale", "p_scale")
 
@@ -16,8 +16,8 @@ def phase_diagram(models: Table, path: Path | None = None) -> Figure:
     """Accuracies on unseen pairs over initial scales x N: a panel a measure, a cell the mean over seeds."""
     labels, scales = sorted(set(models["n_labels"].tolist())), sorted(groups(models, SCALES), reverse=True)
     cells = groups(models, ("n_labels", *SCALES))
-    figure, axes = subplots(1, len(MEASURES), figsize=(3.4 * len(MEASURES) + 1, 0.5 * len(scales) + 1.4), sharey=True)
-    for axis, (metric, name) in zip(axes, MEASURES.items(), strict=True):
+    figure, axes = subplots(1, len(SHOWN), figsize=(3.4 * len(SHOWN) + 1, 0.5 * len(scales) + 1.4), sharey=True)
+    for axis, (metric, name) in zip(axes, SHOWN.items(), strict=True):
         means = np.array([[np.nanmean(models[metric][cells[n, *scale]]) for n in labels] for scale in scales])
         image = axis.imshow(means, vmin=0, vmax=1, cmap="viridis", aspect="auto")
         for (row, column), mean in np.ndenumerate(means):

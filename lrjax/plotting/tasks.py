@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lrjax.metrics import ORDER, of_words
 from lrjax.plotting.ablation import bars
 from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, in_lines, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, select
@@ -63,15 +64,15 @@ def taken(table: Table, path: Path | None = None) -> Figure:
     """
     table = select(table, table["n_labels"] == table["n_labels"].max())
     names = ["none", *(f"{part} EP+PP+BP" for part in ("across", "down")), "EP+PP+BP"]
-    words = [name for name in table if name.startswith("unseen_pair_order_") and name.removeprefix("unseen_pair_order_") in COMPASS]
+    words = [metric for metric in of_words(table) if metric.word in COMPASS]
     named = conditions_of(table)
     size = (3.6 * len(named) + 0.6, 3.2)
     figure, axes = subplots(1, len(named), figsize=size, squeeze=False, sharey=True)
     for axis, (name, rows) in zip(axes[0], named.items(), strict=True):
-        for k, word in enumerate(words or ["unseen_pair_order"]):
-            samples = [table[word][rows[table["ablation"][rows] == ablation]] for ablation in names]
+        for k, metric in enumerate(words or [ORDER]):
+            samples = [table[metric.column][rows[table["ablation"][rows] == ablation]] for ablation in names]
             offset = (k - (len(words) - 1) / 2) * 0.8 / max(len(words), 1)
-            bars(axis, np.arange(len(names)) + offset, samples, k, word.removeprefix("unseen_pair_order_"), ACCURACY)
+            bars(axis, np.arange(len(names)) + offset, samples, k, metric.word or metric.name, ACCURACY)
         finish(axis, "", "order, unseen pairs" if axis is axes[0, 0] else "", in_lines(name), 0.5)
         axis.set_xticks(range(len(names)), ["nothing", "across", "down", "both, all"])
         axis.set_xlabel("taken away of EP + PP + BP")

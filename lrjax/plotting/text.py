@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lrjax.analysis.models import CAPTION_POSITIONS
 from lrjax.analysis.text import FACTS
 from lrjax.plotting.style import COLOURS, MARKERS, Figure, beside, grid, legend, line, save, styled
 from lrjax.stats import ACCURACY, Table, groups, select
@@ -47,7 +48,7 @@ def odds(table: Table, path: Path | None = None) -> Figure:
 def attention(table: Table, path: Path | None = None) -> Figure:
     """EOT's mean attention to each token, by what a head prefers; captions of held-out labels. From `text.head_table`."""
     table = select(table, table["set"] == "heldout")
-    tokens = [name.removeprefix("attention_sd_") for name in table if name.startswith("attention_sd_")]
+    tokens = [name for name in CAPTION_POSITIONS if f"attention_sd_{name}" in table]
     figure, panels = grid(table, ROWS)
     for axis, part in panels:
         for k, (kind, label) in enumerate(WHATEVER.items()):

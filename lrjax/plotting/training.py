@@ -1,19 +1,22 @@
 """Figures of training: the accuracies of a sweep, and its phases."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
+from lrjax.metrics import LABEL_SET, ORDER, SETS, TOP1, Metric
 from lrjax.plotting.style import COLOURS, LINES, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, mean_interval, select
 
 PANELS = {
-    "single": ("One object, held-out position", "top-1"),
-    "seen_pair": ("Trained pair, held-out layout", "top-1"),
-    "unseen_pair": ("Unseen pair of labels", "top-1"),
-    "unseen_pair_order": ("Unseen pair: order", "true caption above\nthe swapped one"),
-    "unseen_pair_label_set": ("Unseen pair: label set", "best caption names\nthe right labels"),
+    Metric("single"): ("One object, held-out position", "top-1"),
+    Metric("seen_pair"): ("Trained pair, held-out layout", "top-1"),
+    TOP1: ("Unseen pair of labels", "top-1"),
+    ORDER: ("Unseen pair: order", "true caption above\nthe swapped one"),
+    LABEL_SET: ("Unseen pair: label set", "best caption names\nthe right labels"),
 }
+PHASES = (*(Metric(name) for name in SETS), ORDER)
 
 
 @styled
@@ -23,16 +26,17 @@ def fig3(models: Table, path: Path | None = None) -> Figure:
     """
     figure, axes = subplots(1, 5, figsize=(15, 3.1), sharey=True)
     conditions = conditions_of(models)
-    in_set = [name for name in PANELS if not np.isnan(models.get(f"{name}_in_set", np.nan)).all()]
+    among_set = {metric: dataclasses.replace(metric, candidates="set").column for metric in PANELS}
+    in_set = {metric: column for metric, column in among_set.items() if not np.isnan(models.get(column, np.nan)).all()}
     for axis, (metric, (title, y_label)) in zip(axes, PANELS.items(), strict=True):
         for k, (name, chosen) in enumerate(conditions.items()):
             rows = select(models, chosen)
             by_n = groups(rows, ("n_labels",))
-            line(axis, [n for (n,) in by_n], [rows[metric][i] for i in by_n.values()], k, name, ACCURACY)
+            line(axis, [n for (n,) in by_n], [rows[metric.column][i] for i in by_n.values()], k, name, ACCURACY)
             if metric in in_set:
-                means = [mean_interval(rows[f"{metric}_in_set"][i])[0] for i in by_n.values()]
+                means = [mean_interval(rows[in_set[metric]][i])[0] for i in by_n.values()]
                 axis.plot([n for (n,) in by_n], means, color=COLOURS[k % 7], ls=":", lw=1.6)
-        finish(axis, "number of training labels N", y_label, title, 0.5 if metric.endswith("order") else None)
+        finish(axis, "number of training labels N", y_label, title, metric.chance)
         axis.set_xticks(sorted(set(models["n_labels"].tolist())))
     if len(conditions) > 1:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(conditions), 6))
@@ -52,7 +56,7 @@ def phases(history: Table, path: Path | None = None) -> Figure:
         for axis, n in zip(row, labels, strict=True):
             panel = select(history, chosen[history["n_labels"][chosen] == n])
             by_step = groups(panel, ("step",))
-            for k, metric in enumerate(("single", "seen_pair", "unseen_pair", "unseen_pair_order")):
+            for k, metric in enumerate(metric.column for metric in PHASES):
                 mean, low, high = np.array([mean_interval(panel[metric][i], ACCURACY) for i in by_step.values()]).T
                 steps, style = [step for (step,) in by_step], dict(color=COLOURS[k], ls=LINES[k], marker=MARKERS[k], ms=3, lw=1.3)
                 axis.plot(steps, mean, label=metric.replace("_", " "), **style)
@@ -69,7 +73,7 @@ def against(models: Table, column: str, name: str, path: Path | None = None) -> 
     """Accuracies on unseen pairs against one axis of a sweep, each of its values a place of its own; a panel per N."""
     labels, values = sorted(set(models["n_labels"].tolist())), sorted(set(models[column].tolist()))
     figure, axes = subplots(1, len(labels), figsize=(3.6 * len(labels) + 0.6, 3.1), sharey=True, squeeze=False)
-    measures = {"unseen_pair": "top-1", "unseen_pair_order": "order", "unseen_pair_label_set": "label set"}
+    measures = {metric.column: metric.name for metric in (TOP1, ORDER, LABEL_SET)}
     for axis, n in zip(axes[0], labels, strict=True):
         part = select(models, models["n_labels"] == n)
         for k, (metric, label) in enumerate(measures.items()):

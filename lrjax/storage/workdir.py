@@ -67,7 +67,7 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
     if config.is_file():
         _lock(workdir)
         found = _read_config(config, overwrite)
-        if not overwrite:
+        if found is not None and not overwrite:
             return _go_on(workdir, found, wanted, resume)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ def restore(path: str | Path) -> Run:
 def restore_identified(path: str | Path) -> tuple[Run, str]:
     """`restore`, and the `checkpoint.identity` of what was restored, for the records of results."""
     run, meta = _newest(_evaluations(paths.as_path(path)))
-    run.states = [state.replace(params=_without_diverged(state)) for state in run.states]
+    run.states = [dataclasses.replace(state, params=_without_diverged(state)) for state in run.states if state is not None]
     return run, checkpoint.identity(meta)
 
 

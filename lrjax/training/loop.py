@@ -2,6 +2,8 @@
 training. Evaluation stands between chunks of steps.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,6 +133,7 @@ def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
     infinite second moment stops a parameter for good. That is looked at here, where states are in host memory, not in every step.
     """
     p, mesh, state, row, at = run.programs[i], devices.mesh(), run.states[i], run.evaluated[i], run.at[i]
+    assert state is not None  # trained to here
     hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
     exhaustive = row >= len(p.evaluated_at) - REPORTED
     splits, step = split_program(p.static, hyper, mesh), devices.replicate(np.int32(at), mesh)
@@ -140,7 +143,7 @@ def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
 
     finite = np.all([np.isfinite(x).reshape(len(p.rows), -1).all(1) for x in jax.tree.leaves((state.params, state.opt_state))], 0)
     diverged_at = np.where(finite | (state.diverged_at >= 0), state.diverged_at, np.int32(at))
-    run.states[i] = state.replace(loss_sum=np.zeros_like(state.loss_sum), diverged_at=diverged_at)
+    run.states[i] = dataclasses.replace(state, loss_sum=np.zeros_like(state.loss_sum), diverged_at=diverged_at)
     found = {name: np.where(diverged_at < 0, values, np.float32(np.nan)) for name, values in metrics.items()}
     run.history.record(row, p.rows, at, found)
     run.evaluated[i] += 1

@@ -117,7 +117,7 @@ def train_chunk(
     """
 
     def local(hyper, splits, states, start, made):
-        one = lambda model: train_steps(static, *model, start, n_steps, made)
+        one = lambda model: train_steps(static, model[0], model[1], model[2], start, n_steps, made)
         models = len(hyper.seed)
         at_once = devices.trained_at_once(models)
         if at_once == models:

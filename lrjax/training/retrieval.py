@@ -17,42 +17,12 @@ Axes: n images, c captions, R captions that an image may have, F ways to get one
 """
 
 import jax
-import numpy as np
 
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
 from lrjax.models import objectives
 from lrjax.models.clip import CLIP
 from lrjax.models.interventions import ModelInterventions
-from lrjax.models.retrieval import SETS, SUFFIXES
-from lrjax.stats import ACCURACY, Table
-
-METRICS = tuple(
-    name + suffix for to_image in (False, True) for name in SETS for suffix in SUFFIXES[name] if suffix.endswith("_t2i") == to_image
-)
-MEASURES = {
-    "unseen_pair_order": "order",
-    "unseen_pair": "top-1",
-    "unseen_pair_label_set": "label set",
-}  # of unseen pairs, as people read them
-
-
-def ends(column: str) -> tuple[float, float] | None:
-    """The ends of the scale of a column, for `stats.mean_interval`: those of an accuracy; None of anything else, such as a loss."""
-    return ACCURACY if column.startswith((*SETS, "unseen_chain")) else None
-
-
-def tabled(table: Table) -> dict[str, str]:
-    """MEASURES for a printed table, with top-1 in set after top-1 where `table` has it: readers have no candidates, and older
-    versions did not measure it.
-    """
-    shown = {}
-    for name, told in MEASURES.items():
-        shown[name] = told
-        in_set = f"{name}_in_set"
-        if told == "top-1" and in_set in table and not np.isnan(table[in_set]).all():
-            shown[in_set] = f"{told} in set"
-    return shown
 
 
 def evaluate(
@@ -78,4 +48,4 @@ def evaluate(
 def metric_names(static: Static, sets: tuple[str, ...]) -> list[str]:
     """The metrics of `evaluate` on `sets`."""
     objective = objectives.of(static)
-    return [name + suffix for name in sets for suffix in objective.suffixes(static, name)]
+    return [metric.column for name in sets for metric in objective.metrics(static, name)]

@@ -9,9 +9,9 @@ import numpy as np
 
 from lrjax.config import FIELDS, TRACED, Sweep
 from lrjax.errors import InputError
+from lrjax.metrics import METRICS
 from lrjax.stats import Table, select
 from lrjax.training.programs import Program
-from lrjax.training.retrieval import METRICS
 from lrjax.training.step import TrainState
 
 REPORTED = 3  # a trained model's figures are the mean of its last three evaluations

@@ -4,6 +4,7 @@ Axes: B batch.
 """
 
 import dataclasses
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
     b1, b2 = hyper.betas[..., 0], hyper.betas[..., 1]
     return optax.chain(
         optax.scale_by_adam(b1, b2, static.eps),
-        optax.stateless(lambda updates, params: jax.tree.map(jnp.add, updates, weight_decay(hyper, params))),
+        optax.stateless(lambda updates, params: jax.tree.map(jnp.add, updates, weight_decay(hyper, cast(CLIP, params)))),
         optax.scale_by_learning_rate(learning_rate),
     )
 
@@ -52,12 +53,12 @@ def weight_decay(hyper: Hyper, params: CLIP) -> CLIP:
     decay = jax.tree.map(lambda p: hyper.weight_decay * p, params)
     E = decay.vision.E
     is_cls = (jnp.arange(len(E)) == CLS)[:, None]
-    return decay.replace(vision=decay.vision.replace(E=jnp.where(is_cls & ~hyper.decay_cls, 0, E)))
+    return dataclasses.replace(decay, vision=dataclasses.replace(decay.vision, E=jnp.where(is_cls & ~hyper.decay_cls, 0, E)))
 
 
 def init_state(static: Static, hyper: Hyper) -> TrainState:
     """The state of one model before its first step."""
-    params = init_clip(static, hyper)
+    params: Any = init_clip(static, hyper)
     return TrainState(params, optimiser(static, hyper).init(params), jnp.float32(0), jnp.int32(-1))
 
 
@@ -81,11 +82,12 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
     with jax.default_matmul_precision(static.matmul_precision):
         loss_of = lambda params: batch_loss(static, hyper, as_read(hyper, params), gates, batch, dropout_key)
         loss, grads = jax.value_and_grad(loss_of)(state.params)
-    updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, state.params)
-    updates = keep_positions(static, updates)
+    tree: Any = state.params  # optax's types know no dataclasses
+    updates, opt_state = optimiser(static, hyper).update(grads, state.opt_state, tree)
+    updates = keep_positions(static, cast(CLIP, updates))
     healthy = jnp.isfinite(loss) & (state.diverged_at < 0)
-    params = optax.apply_updates(state.params, jax.tree.map(lambda u: jnp.where(healthy, u, 0), updates))
-    params = params.replace(log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
+    params: Any = optax.apply_updates(tree, jax.tree.map(lambda u: jnp.where(healthy, u, 0), updates))
+    params = dataclasses.replace(params, log_scale=jnp.minimum(params.log_scale, MAX_LOG_SCALE))
     diverged_at = jnp.where(healthy | (state.diverged_at >= 0), state.diverged_at, step)
     return TrainState(params, opt_state, state.loss_sum + loss, diverged_at), loss
 

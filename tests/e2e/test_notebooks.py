@@ -20,7 +20,7 @@ import lrjax
 from conftest import ROOT
 from lrjax import config, gates, notebook, terms
 from lrjax.errors import InputError
-from lrjax.training import retrieval
+from lrjax.metrics import METRICS
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ SPEC = """
     L N E P B Q K CLS EOT E_cls P_0 W_Q W_K W_V W_O W_QK b_Q b_K b_V b_O d_head s_i s_j t_x t_y lr_t attn_scores pattern
     position_gradient label_spread head_bias
 """.split()
-KNOWN = {*config.Model.__dataclass_fields__, *config.RUN, *terms.TERMS, *terms.VALUES, *retrieval.METRICS, *gates.ENCODERS}
+KNOWN = {*config.Model.__dataclass_fields__, *config.RUN, *terms.TERMS, *terms.VALUES, *METRICS, *gates.ENCODERS}
 
 
 def prose(path):

@@ -89,7 +89,7 @@ def test_passes_are_named_as_layers_everywhere():
     with pytest.raises(InputError, match=r"gates of layer 0 alone"):
         config.validate_model(tiny_model(n_repeats=2, mlp_ratio=2, gates="vision.L1:EP=0"))
     config.validate_model(tiny_model(n_repeats=2, mlp_ratio=2, gates="vision.L0:EP=0"))
-    assert {name.split(":")[0] for name in each(static)} == {"none", *(f"vision.L{k}.h{h}" for k in range(4) for h in (0, 1))}
+    assert {str(name).split(":")[0] for name in each(static)} == {"none", *(f"vision.L{k}.h{h}" for k in range(4) for h in (0, 1))}
     with pytest.raises(InputError, match="needs one block"):
         Ablate(("mean EE",)).worlds(config.make_static([tiny_model(n_repeats=2)]))
 

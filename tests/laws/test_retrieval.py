@@ -12,6 +12,7 @@ from lrjax.data.scenes import FIRST_LABEL, Scene
 from lrjax.data.tasks import pairs
 from lrjax.data.tasks.base import Questions
 from lrjax.data.tasks.row import Row
+from lrjax.metrics import METRICS, ends
 from lrjax.models import clip
 from lrjax.models import retrieval as similarity
 from lrjax.models.encoder import l2_normalize
@@ -108,8 +109,8 @@ def test_retrieval_equals_brute_force(monkeypatch, R, block):
 
 
 def test_accuracies_end_at_0_and_1_and_nothing_else_does():
-    assert all(retrieval.ends(name) == (0, 1) for name in (*retrieval.METRICS, "unseen_chain_order", "unseen_pair_named"))
-    assert all(retrieval.ends(name) is None for name in ("loss", "ratio", "position_gradient", "share_EP", "skilled_at"))
+    assert all(ends(name) == (0, 1) for name in (*METRICS, "unseen_chain_order", "unseen_pair_named"))
+    assert all(ends(name) is None for name in ("loss", "ratio", "position_gradient", "share_EP", "skilled_at"))
 
 
 def test_perfect_images_score_one():
@@ -257,7 +258,7 @@ def test_an_untrained_model_is_at_chance(relations):
             assert abs(values.mean() - chance) < 5 * values.std() / 8, name + suffix
             assert (values >= metrics[name + suffix.removesuffix("_in_set")]).all()
     of_words = {f"{name}_order_{word}" for name in ("seen_pair", "unseen_pair") for word in ("left", "right")}
-    assert set(metrics) == {*retrieval.METRICS, *(of_words if relations == "left+right" else ())}
+    assert set(metrics) == {*METRICS, *(of_words if relations == "left+right" else ())}
     for name, values in metrics.items():
         assert ((values >= 0) & (values <= 1)).all(), name
         if "order" in name:

@@ -13,10 +13,10 @@ from lrjax import config
 from lrjax.analysis import depth, models
 from lrjax.analysis.ablate import ablate
 from lrjax.errors import InputError
+from lrjax.metrics import METRICS
 from lrjax.models.clip import as_read, model_splits
 from lrjax.training import loop
 from lrjax.training.programs import init_program
-from lrjax.training.retrieval import METRICS
 from lrjax.training.run import History
 
 # the printed model, small: two passes of one layer, no projection of images, dropout, a finite set

@@ -149,11 +149,12 @@ def test_zeroing_every_layer_is_zeroing_all():
 @pytest.mark.parametrize("positions", ["rotary", "alibi"])
 def test_layers_of_other_positions_are_ablated_by_their_own_terms(positions):
     run = untrained(*(tiny_model(n_layers_vision=2, positions=positions, seed=seed) for seed in range(3)))
-    table, terms = depth.by_layer(run), of_position(run.programs[0].static)
+    table, position_terms = depth.by_layer(run), of_position(run.programs[0].static)
+    terms = "+".join(position_terms)
     assert list(table["ablation"][:4]) == ["none", terms, f"vision.L0:{terms}=0", f"vision.L1:{terms}=0"]
     order = table["unseen_pair_order"].reshape(3, 4)
     assert (order[:, 1] != order[:, 0]).any(), "what is zeroed does something"
-    alone, whole = (depth.layers(run, alone=alone).gradient.sel(layer=0, term=terms.split("+")) for alone in (True, False))
+    alone, whole = (depth.layers(run, alone=alone).gradient.sel(layer=0, term=list(position_terms)) for alone in (True, False))
     assert (alone == 0).all() and (whole != 0).any()
 
 
@@ -181,6 +182,9 @@ def test_causal_takes_the_head_that_costs_most():
     assert list(zip(found["layer"].tolist(), found["term"].tolist(), strict=True)) == [(0, "EP"), (1, "pruned")]
     np.testing.assert_allclose(found["unseen_pair_order"], [-0.3, 0])
     np.testing.assert_allclose(found["unseen_pair_label_set"], [-0.05, 0])
+    both = {name: np.concatenate([column, column]) for name, column in table.items()} | {"model": np.repeat([0, 1], 4)}
+    for name, column in depth.causal(both).items():
+        np.testing.assert_array_equal(column, np.repeat([0, 1], 2) if name == "model" else np.tile(found[name], 2))
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def same():
 assert same(), "after imports"
 models = {name: np.zeros(4) for name in style.CONDITIONS}
 models |= {"model": np.arange(4), "n_labels": np.array([4, 4, 6, 6]), "seed": np.array([0, 1, 0, 1])}
-models |= {metric: np.linspace(0, 1, 4) for metric in training.PANELS}
+models |= {metric.column: np.linspace(0, 1, 4) for metric in training.PANELS}
 folder = Path(sys.argv[1])
 training.fig3(models, folder / "in_mine.png")
 training.fig3(models, folder / "in_mine.svg")

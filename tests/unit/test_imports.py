@@ -13,7 +13,10 @@ MODULES = {
     for path in (ROOT / folder).rglob("*.py")
 }
 LIBRARY = ("lrjax.",)
-CONFIG = tuple(f"lrjax.{name}" for name in "terms kinds registry gates fields declarations validation config reference".split())
+CONFIG = tuple(
+    f"lrjax.{name}"
+    for name in "terms kinds registry gates ablations metrics fields declarations validation config reference".split()
+)
 INTERFACES = ("lrjax.models.objectives", "lrjax.models.positions")  # they import no encoder, and validation asks them
 # Who may not import what.
 FORBIDDEN = [

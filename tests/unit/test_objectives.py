@@ -14,6 +14,7 @@ from conftest import tiny_model, tiny_sweep
 from lrjax import config, kinds
 from lrjax.analysis.models import check_objective
 from lrjax.errors import InputError
+from lrjax.metrics import METRICS
 from lrjax.models import objectives
 from lrjax.models.clip import encoder_configs, init_clip, model_splits
 from lrjax.models.contrastive import Contrastive
@@ -59,7 +60,7 @@ def test_an_objective_is_added_by_one_line_and_trains(toy):
     )
     losses = [values[0, run.history.metrics.index("loss")] for values in run.history.values[1:]]
     assert all(0 < loss < 2 for loss in losses), "distances of unit vectors; CLIP's loss would begin above log 32"
-    assert set(retrieval.METRICS) <= set(run.history.metrics)
+    assert set(METRICS) <= set(run.history.metrics)
     assert np.isfinite(run.history.values[-1]).all()
     static, params = run.programs[0].static, run.states[0].params
     first = init_clip(static, jax.tree.map(lambda x: x[0], run.programs[0].hyper))

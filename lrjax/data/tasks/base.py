@@ -280,7 +280,7 @@ def noisy(key: jax.Array, batch: Batch, p: jax.Array, number: jax.Array | None =
         choose = lambda a, b, flip=flip: jax.tree.map(lambda a, b: jnp.where(flip, a, b), a, b)
         said.append(choose(other, right))
         wrong.append(choose(right, other))
-    return batch.replace(said=tuple(said), wrong=tuple(wrong))
+    return dataclasses.replace(batch, said=tuple(said), wrong=tuple(wrong))
 
 
 def of_one(task: Task, label: jax.Array | None = None) -> tuple[SequenceTemplate, TokenEdits]:

@@ -4,6 +4,7 @@ them, and which words are true of two of them (`row` is the smallest example).
 Axes: K layouts, R relation words; others as in `base`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
@@ -175,12 +176,12 @@ class Pairs(Task):
             "unseen_pair": (unseen, jnp.ones(len(unseen.i))),
         }
         keys = dict(zip(sets, jax.random.split(jax.random.fold_in(key, 2), len(sets)), strict=True))
-        return {name: self.question(*images, partial(self.disturbed, keys[name])) for name, images in sets.items()}
+        return {name: self.question(scene, weight, partial(self.disturbed, keys[name])) for name, (scene, weight) in sets.items()}
 
     def question(self, scene: Scene, weight: jax.Array, disturbed=lambda slots: slots) -> Questions:
         """What is asked of scenes [n], with what else is seen in them."""
         second = jnp.where(scene.right < 0, scene.left, scene.right)
-        first, second, holds = self.facts(scene.replace(right=second))
+        first, second, holds = self.facts(dataclasses.replace(scene, right=second))
         word = jnp.arange(len(first))[:, None]
         return Questions(
             images=disturbed(self.image_edits(scene)),

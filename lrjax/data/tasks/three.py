@@ -83,7 +83,7 @@ class Three(Task):
     def splits(self, key: jax.Array) -> Splits:
         """Of triples there are too many to keep: `pairs` is the key from which a triple's order is drawn when asked."""
         of_labels = make_splits(key, self.n_labels_max, self.n_heldout, self.L, 1, self.repeated)
-        return of_labels.replace(pairs=jax.random.key_data(jax.random.fold_in(key, 3)), pair_draws=None)
+        return dataclasses.replace(of_labels, pairs=jax.random.key_data(jax.random.fold_in(key, 3)), pair_draws=None)
 
     def drawn(self, splits: Splits, labels: jax.Array) -> jax.Array | None:
         """The draws of layouts [n, K] of trained labels [3, n], as ranks of first appearance; None where none is drawn twice."""
@@ -109,7 +109,7 @@ class Three(Task):
                 key = jax.random.fold_in(key, label)
             return order(key, self.n_layouts)[rank]
 
-        return jnp.asarray(self.layouts)[jax.vmap(one)(*labels, rank)].T
+        return jnp.asarray(self.layouts)[jax.vmap(one)(labels[0], labels[1], labels[2], rank)].T
 
     def slots(self, labels: jax.Array, places: jax.Array) -> TokenEdits:
         """Slots of images of labels [3, n] (absent ones below 0) at places [3, n]."""
@@ -214,8 +214,8 @@ class Three(Task):
         sets = {"single": single}
         for name, (labels, places) in (("seen", seen), ("unseen", unseen)):
             common = self.slots(labels, places), self.slots(labels[::-1], places), jnp.ones(labels.shape[1]), labels
-            pair = lambda a, b, labels=labels: A + labels[a] * A + labels[b]
-            true, wrong = (jnp.stack([pair(*told[::turn]) for told in TOLD]) for turn in (1, -1))
+            pair = lambda told, labels=labels: A + labels[told[0]] * A + labels[told[1]]
+            true, wrong = (jnp.stack([pair(told[::turn]) for told in TOLD]) for turn in (1, -1))
             sets[f"{name}_pair"] = Questions(*common, true, jnp.ones_like(true, bool), wrong[None], of_pairs)
             chain = lambda order, labels=labels: (labels[order[0]] * A + labels[order[1]]) * A + labels[order[2]]
             true, wrong = chain((0, 1, 2))[None], jnp.stack([chain(order)[None] for order in ORDERS])
