@@ -67,12 +67,13 @@ def test_what_the_guide_adds_trains_and_does_what_it_says(alone, monkeypatch):
     names = executed(ROOT / "docs/guides/extend.md", monkeypatch)
     runs = {name: lrjax.load(f"runs/{name}") for name in ("random_rows", "right_first", "attract")}
     losses = {name: run.history.query("step > 0")["loss"] for name, run in runs.items()}
-    assert all(run.step == 4 for run in runs.values()) and all(len(loss) == 4 and np.isfinite(loss).all() for loss in losses.values())
+    assert all(run.step == 4 for run in runs.values())
+    assert all(len(loss) == 4 and np.isfinite(loss).all() for loss in losses.values())
 
     static, rows = fields_of(runs["random_rows"], "positions")
     first, last = rows
     assert static == "random_rows"
-    np.testing.assert_array_equal(first.vision.P, last.vision.P, err_msg="P is not trained")
+    np.testing.assert_allclose(first.vision.P, last.vision.P, rtol=1e-6, err_msg="P is not trained")
     assert abs(first.vision.P.std() - 0.3) < 0.1 and (first.vision.E != last.vision.E).any(), "P is as large as tokens"
 
     order = names[-1]["model"].rank("h1 . . h2 . . . . . .").set_index("caption")["is"]
