@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.stats import Table, read_csv, select
+from lrjax.storage.files import write_atomically
 
 README, REPORT = Path("README.md"), Path("report")
 MARKER = "<!-- {name}: filled in by `python -m experiments.studies.readme` -->"
@@ -135,7 +136,7 @@ ANSWERS: dict[str, Callable[[Tables], list[str]]] = {"label diversity": diversit
 
 def main() -> None:
     """Fill README in."""
-    README.write_text(filled(README.read_text(), blocks()))
+    write_atomically(README, filled(README.read_text(), blocks()))
 
 
 if __name__ == "__main__":

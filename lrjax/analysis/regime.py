@@ -69,7 +69,7 @@ def signature(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
     """
     found = _ABLATED(static, hyper, splits, params, gates)
     bias = head_bias(static, params, gates)
-    columns = {f"{name.lower()}_zero": found["unseen_pair"][i] for i, name in enumerate(_ABLATED.ablations)}
+    columns = {f"{str(name).lower()}_zero": found["unseen_pair"][i] for i, name in enumerate(_ABLATED.ablations)}
     return columns | {"ep_zero_label_set": found["unseen_pair_label_set"][0], "bias_low": bias.min(), "bias_high": bias.max()}
 
 

@@ -27,7 +27,7 @@ def maps(answer: xr.Dataset, title: str, path: Path | None = None) -> Figure:
     keys, queries, heads, terms = (shown.coords[name].values for name in ("key", "query", "head", "term"))
     readout = 0 if n_queries > 4 else n_queries - 1
     for row, head in zip(axes, heads, strict=True):
-        limit = float(np.abs(np.asarray(shown.sel(head=head))).max()) or 1.0
+        limit = float(np.nanmax(np.abs(np.asarray(shown.sel(head=head))))) or 1.0
         for axis, term in zip(row, terms, strict=True):
             image = axis.imshow(shown.sel(head=head, term=term), cmap="PuOr", vmin=-limit, vmax=limit)
             axis.add_patch(Rectangle((-0.5, readout - 0.5), shown.sizes["key"], 1, fill=False, lw=0.8, ec="black"))

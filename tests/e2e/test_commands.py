@@ -228,6 +228,7 @@ def test_every_analysis_opens_its_checkpoint_through_one_door():
     others = {p.stem for p in (ROOT / "experiments").glob("*.py")} - {*ANALYSES}
     assert others == {
         "__init__",
+        "main",
         "benchmark",
         "encoders",
         "one_head",

@@ -62,15 +62,15 @@ def test_counted_flops_agree_with_the_compilers(fields):
     params = jax.eval_shape(partial(init_clip, static), hyper)
     splits = jax.eval_shape(partial(model_splits, static), hyper)
 
-    def flops(loss):
+    def cost(loss):
         return jax.jit(jax.grad(loss)).lower(params, splits).cost_analysis()["flops"]
 
     def counted(parts):
         return flops.total({name: count for name, count in parts.items() if name != "AdamW"}).flops
 
-    plain = flops(lambda params, splits: dense.loss(static, params, dense.sample(static, hyper, splits, 0)))
+    plain = cost(lambda params, splits: dense.loss(static, params, dense.sample(static, hyper, splits, 0)))
     assert 0.9 < plain / counted(flops.dense_counts(static)) < 1.15
-    ours = flops(lambda params, splits: lrjax_loss(static, hyper, splits, params))
+    ours = cost(lambda params, splits: lrjax_loss(static, hyper, splits, params))
     assert 0.7 < ours / counted(flops.lrjax_counts(static)) < 2
     assert flops.n_parameters(static) == sum(x.size for x in jax.tree.leaves(params))
 

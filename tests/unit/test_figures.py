@@ -70,7 +70,7 @@ def test_the_users_matplotlib_is_as_it_was(tmp_path):
 def test_a_figure_is_written_in_the_format_of_its_name_if_it_is_given_one(tmp_path):
     begins = {"a.png": b"\x89PNG", "b.svg": b"<?xml", "c.pdf": b"%PDF"}
     for name, magic in begins.items():
-        figure, axis = style.subplots(figsize=(1, 1))
+        figure, (axis,) = style.subplots(figsize=(1, 1))
         axis.plot([0, 1], [0, 1])
         assert style.save(figure, tmp_path / "new" / name) is figure
         assert (tmp_path / "new" / name).read_bytes().startswith(magic)

@@ -118,8 +118,8 @@ def test_a_direction_at_zero_is_that_of_columns_or_rows_all_alike():
     found = {}
     for row, (name, P) in enumerate(flat.items()):
         alike = params.replace(vision=params.vision.replace(P=P))
-        gates = ModelInterventions.of_gates(hyper.gates.at(0))
-        asked = retrieval.evaluate(static, hyper, splits, alike, gates, True, ("unseen_pair",))
+        own = ModelInterventions.of_gates(hyper.gates.at(0))
+        asked = retrieval.evaluate(static, hyper, splits, alike, own, True, ("unseen_pair",))
         found[name] = {metric: table[metric][row] for metric in asked}
         for metric, value in asked.items():
             np.testing.assert_allclose(found[name][metric], value, atol=1e-3, err_msg=f"{name}: {metric}")
