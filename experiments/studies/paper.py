@@ -1,5 +1,6 @@
 """The paper as printed: its own experiment, what it depends on, answers in plain words, verdicts and figures, as a page."""
 
+import string
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,7 +92,9 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
     verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
     said = {key: stated(found[0]) for key, found in verdicts.items()}
     for question, answer in ANSWERS.items():
-        page.answer(question, answer.format_map(said))
+        asked = [name for _, name, _, _ in string.Formatter().parse(answer) if name]
+        measured_some = any(verdicts[name][0].n for name in asked)
+        page.answer(question, answer.format_map(said) if measured_some else "Not measured yet.")
     page.heading("The paper's claims, by recipe")
     page.table(*beside(verdicts, folder))
     for part in trained(page, study, TITLES, "make paper"):
@@ -124,7 +127,7 @@ def beside(verdicts: dict[str, list[Verdict]], folder: Path) -> tuple[list[str],
         if f"{key}_m1" not in verdicts or f"{key}_m11" not in verdicts:
             continue
         own = [verdicts[f"{key}_{ending}"][0] for ending in MULTIPLIERS]
-        printed = [f"{measured(verdict)} {verdict.verdict}" for verdict in own]
+        printed = [f"{measured(verdict)} {verdict.verdict}" if verdict.n else verdict.verdict for verdict in own]
         rows.append([claim.finding, *printed, *(cells.get((key, sweep), cells.get((key, claim.part), "")) for sweep in names)])
     return ["claim", *(f"as printed, {said}" for said, _ in MULTIPLIERS.values()), *names.values()], rows
 
