@@ -44,16 +44,16 @@ sweep: $(SETUP)  ## train the label-diversity sweep, evaluate it and draw Fig 3
 benchmark: $(SETUP)  ## time lrjax against one model at a time, a dense baseline and eager PyTorch (if torch is installed)
 	$(PYTHON) -m experiments.benchmark $(ARGS)
 
-paper: $(SETUP)  ## the paper's own experiment as printed, and what it depends on: report/paper.html (ARGS=--epochs=1000)
+paper: $(SETUP)  ## the paper's own experiment as printed, and what it depends on: docs/results/paper.html (ARGS=--epochs=1000)
 	$(PYTHON) -m experiments.paper $(ARGS)
 
-reproduce: $(SETUP)  ## re-measure the paper: sweeps, analyses, report/index.html (ARGS=--seeds=4, ARGS=--quick)
+reproduce: $(SETUP)  ## re-measure the paper: sweeps, analyses, docs/results/index.html (ARGS=--seeds=4, ARGS=--quick)
 	$(PYTHON) -m experiments.reproduce $(ARGS)
 
 encoders: $(SETUP)  ## train and take apart other encoders: gates in training, heads, depth, LayerNorm, positions, width
 	$(PYTHON) -m experiments.encoders $(ARGS)
 
-tasks: $(SETUP)  ## train other worlds: grids, three objects, supervision, readers, SigLIP, noise; report/tasks.html
+tasks: $(SETUP)  ## train other worlds: grids, three objects, supervision, readers, SigLIP, noise; docs/results/tasks.html
 	$(PYTHON) -m experiments.tasks $(ARGS)
 
 regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's joint finding

@@ -1,4 +1,5 @@
-"""Is the gradient a property of one stripped-down block, or of attention? Trains other encoders, asks, writes report/encoders.html.
+"""Is the gradient a property of one stripped-down block, or of attention? Trains other encoders and asks them; writes
+docs/results/encoders.html.
 
 python -m experiments.encoders [--seeds=8] [--quick] [--study=runs/encoders] [--report=report] [--only=positions,one_head]
 

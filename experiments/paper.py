@@ -1,10 +1,11 @@
-"""The paper's own experiment as printed, and what it depends on: trains the sweeps, asks, writes report/paper.html.
+"""The paper's own experiment as printed, and what it depends on: trains the sweeps, asks, writes docs/results/paper.html.
 
-python -m experiments.paper [--seeds=8] [--epochs=10000] [--quick] [--study=runs/paper_study] [--report=report] [--only=multiplier]
+python -m experiments.paper [--seeds=8] [--epochs=10000] [--quick] [--study=runs/paper_study] [--report=docs/results]
+    [--only=multiplier]
 
 (or: make paper). What is there is not made again: a second call goes on where the first was stopped. Tables go to
-report/paper/NAME; a sweep that is not trained here is shown from there. The full model (`--only=paper,paper_layouts`) takes days
-on a CPU and is left out unless it is named.
+docs/results/paper/NAME; a sweep that is not trained here is shown from there. The full model (`--only=paper,paper_layouts`) takes
+days on a CPU and is left out unless it is named.
 """
 
 from absl import flags

@@ -5,7 +5,7 @@ python -m experiments.regime --workdir=runs/regime [--configurations=400 --keep=
 Successive halving: `screen` trains all configurations x N {5, 15} x 2 seeds a few steps, `long` the best `keep` of them in full,
 `confirm` the best `confirm` with 16 fresh seeds, read at the step where they were best: nothing is picked twice. Each is a sweep
 in a folder of its own; a second call goes on where the first was stopped. About 40 minutes on 2 quiet CPU cores. Expect a handful
-of configurations that hold all rows; see report/.
+of configurations that hold all rows; see docs/results/.
 """
 
 from pathlib import Path

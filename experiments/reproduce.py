@@ -1,6 +1,6 @@
-"""The paper's argument, re-measured: trains the sweeps, asks the analyses, writes report/index.html and report/report.md.
+"""The paper's argument, re-measured: trains the sweeps, asks the analyses, writes docs/results/index.html and report.md beside it.
 
-python -m experiments.reproduce [--seeds=16] [--quick] [--study=runs/reproduce] [--report=report]     (or: make reproduce)
+python -m experiments.reproduce [--seeds=16] [--quick] [--study=runs/reproduce] [--report=docs/results]     (or: make reproduce)
 
 What is there is not made again: a second call goes on where the first was stopped. README says how long it takes.
 """
@@ -20,8 +20,8 @@ from lrjax.errors import InputError
 SEEDS = flags.DEFINE_integer("seeds", None, "seeds of every sweep, some of which take fewer (default: 16; 8 of other encoders)", 1)
 QUICK = flags.DEFINE_bool("quick", False, "2 seeds and few steps, to see that all works: its numbers mean nothing")
 STUDY = cli.define_path("study", None, "folder of the sweeps and answers (default: runs/<command>, or runs/<command>_quick)")
-REPORT = cli.define_path("report", None, "folder of the report (default: report; with --quick inside the study)")
-REGIME = cli.define_path("regime", None, "folder with the tables of `make regime` (default: runs/regime, else report/regime)")
+REPORT = cli.define_path("report", None, "folder of the report (default: docs/results; with --quick inside the study)")
+REGIME = cli.define_path("regime", None, "folder with the tables of `make regime` (default: runs/regime, else docs/results/regime)")
 ONLY = flags.DEFINE_list("only", None, "only these sweeps of the study; the others' rows are not tested")
 
 
@@ -71,7 +71,7 @@ def make_kept(name: str, parts: dict[str, Part], kept: str, build: Callable[...,
 
 def report_of(study: Study) -> Path:
     """The folder of the report."""
-    return Path(REPORT.value or (study.folder / "report" if QUICK.value else "report"))
+    return Path(REPORT.value or (study.folder / "report" if QUICK.value else "docs/results"))
 
 
 def tell(paths: list[Path]) -> None:
@@ -82,7 +82,7 @@ def tell(paths: list[Path]) -> None:
 
 def regime_tables() -> Path | None:
     """The folder with the regime map's tables: the user's own, or the archived ones of the report; None if there are none."""
-    folders = [Path(REGIME.value)] if REGIME.value else [Path("runs/regime"), Path("report/regime")]
+    folders = [Path(REGIME.value)] if REGIME.value else [Path("runs/regime"), Path("docs/results/regime")]
     return next((folder for folder in folders if "long" in stages.REGIME.tables(folder)), None)
 
 

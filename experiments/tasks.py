@@ -1,9 +1,9 @@
-"""Does the mechanism survive in other worlds? Trains other tasks and losses, asks, writes report/tasks.html.
+"""Does the mechanism survive in other worlds? Trains other tasks and losses, asks, writes docs/results/tasks.html.
 
-python -m experiments.tasks [--seeds=8] [--quick] [--study=runs/tasks] [--report=report] [--only=grid,three]
+python -m experiments.tasks [--seeds=8] [--quick] [--study=runs/tasks] [--report=docs/results] [--only=grid,three]
 
 (or: make tasks). What is there is not made again: a second call goes on where the first was stopped. Tables go to
-report/tasks/NAME; a sweep that is not trained here is shown from there.
+docs/results/tasks/NAME; a sweep that is not trained here is shown from there.
 """
 
 from experiments import reproduce

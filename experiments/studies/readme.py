@@ -1,6 +1,6 @@
 """Numbers in README that come from committed tables: sentences between markers, filled in and held by a test.
 
-python -m experiments.studies.readme      # fills README in from report/
+python -m experiments.studies.readme      # fills README in from docs/results/
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 from lrjax.stats import Table, read_csv, select
 from lrjax.storage.files import write_atomically
 
-README, REPORT = Path("README.md"), Path("report")
+README, REPORT = Path("README.md"), Path("docs/results")
 MARKER = "<!-- {name}: filled in by `python -m experiments.studies.readme` -->"
 WIDTH = 130  # of a line of README
 END = "<!-- end of {name} -->"

@@ -29,7 +29,7 @@ class Search:
 
     def tables(self, folder: Path) -> dict[str, Table]:
         """The tables of a search, by stage: those that were computed from the sweeps that are there, and from the table of the
-        stage before. A folder without sweeps is an archive, such as report/regime: its tables are read as they are.
+        stage before. A folder without sweeps is an archive, such as docs/results/regime: its tables are read as they are.
         """
         found: dict[str, Table] = {}
         archive = not any((folder / stage / "config.json").is_file() for stage in self.after)

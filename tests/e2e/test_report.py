@@ -126,9 +126,9 @@ def test_shares_of_models_have_wilsons_interval_and_nothing_else_has(tiny_study)
 
 def test_the_committed_verdicts_are_those_of_the_committed_tables(tmp_path):
     """By today's code: no interval or verdict of other worlds is left over from another rule."""
-    tables = ROOT / "report" / "tasks"
+    tables = ROOT / "docs/results" / "tasks"
     kept = Study(tmp_path, study.TASKS, kept=tables)
-    committed = stats.read_csv(ROOT / "report" / "tasks.csv")
+    committed = stats.read_csv(ROOT / "docs/results" / "tasks.csv")
     assert committed["claim"].tolist() == [c.key for c in task_claims.CLAIMS]
     for i, c in enumerate(task_claims.CLAIMS):
         found = judge(c, kept, c.part)
@@ -141,7 +141,7 @@ def test_the_committed_verdicts_are_those_of_the_committed_tables(tmp_path):
             assert np.nanmin(values) >= 0 and np.nanmax(values) <= 1, f"{c.key} is no accuracy"
     shares = stats.read_csv(tables / "all.csv")["gradient"].tolist()
     assert [row["gradient"] for row in build_tasks.table(kept)] == shares, "of models, with their intervals"
-    assert all(f" {share} |" in (ROOT / "report" / "tasks.md").read_text() for share in shares)
+    assert all(f" {share} |" in (ROOT / "docs/results" / "tasks.md").read_text() for share in shares)
 
 
 def test_contrasts_are_paired_by_seed(tiny_study):

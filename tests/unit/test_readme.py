@@ -13,11 +13,11 @@ from lrjax.stats import write_csv
 def test_readme_has_the_numbers_of_the_committed_tables():
     """If this fails, run `python -m experiments.studies.readme`."""
     page = (ROOT / "README.md").read_text()
-    assert readme.filled(page, readme.blocks(ROOT / "report")) == page
+    assert readme.filled(page, readme.blocks(ROOT / "docs/results")) == page
 
 
 def test_an_answer_has_five_sentences():
-    for name, text in readme.blocks(ROOT / "report").items():
+    for name, text in readme.blocks(ROOT / "docs/results").items():
         assert len(re.findall(r"[\w)\]]\.(?:\s|$)", text)) == 5, name
 
 
