@@ -1,7 +1,7 @@
 """Is the gradient a property of one stripped-down block, or of attention? Trains other encoders and asks them; writes
 docs/results/encoders.html.
 
-python -m experiments.encoders [--seeds=8] [--quick] [--study=runs/encoders] [--report=report] [--only=positions,one_head]
+python -m experiments.encoders [--seeds=8] [--quick] [--study=runs/encoders] [--report=docs/results] [--only=positions,one_head]
 
 (or: make encoders). What is there is not made again: a second call goes on where the first was stopped.
 """
