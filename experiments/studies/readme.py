@@ -102,8 +102,9 @@ def diversity(tables: Tables) -> list[str]:
         f"{top1(5, where=LARGE)} at 5 labels and {top1(15, where=LARGE)} at 15, after 48,000 steps (4 seeds).",
         f"With CLIP's small ones (.02 and .088) top-1 is {top1(5)} at 5 labels already and {top1(15)} at 15: ten more labels add "
         f"{tables.value('iv_small')}.",
-        f"At 5 labels small initial values add {tables.value('iv_few')}; ten more labels add "
-        f"{tables.value('diversity_iv_large')} at large ones.",
+        f"At 5 labels small initial values add {tables.value('iv_few')}; at large ones ten more labels add "
+        f"{tables.value('diversity_iv_large')} ({tables.value('diversity_c_epochs')} after equal epochs, "
+        f"{tables.value('diversity_c_masked')} with repeated captions masked).",
         f"Below 5 labels no initial values are enough: with CLIP's, 2 labels reach {top1(2)}, with an order of "
         f"{top1(2, 'unseen_pair_order')}, and 3 labels {top1(3)}.",
         f"{conclusion}; what it adds at large ones beyond what it adds at small ones is {tables.value('iv_remedy')} "
