@@ -24,7 +24,7 @@ import pandas as pd
 import xarray as xr
 from flax import struct
 
-from lrjax import devices, paths, runner, surroundings
+from lrjax import arguments, devices, paths, runner, surroundings
 from lrjax.ablations import Ablation
 from lrjax.analysis import registry
 from lrjax.analysis.ablate import TERMS_BY, TESTED, ablate
@@ -33,8 +33,7 @@ from lrjax.analysis.models import by_shape, healthy, merged, of_models, some_of
 from lrjax.analysis.result import Result
 from lrjax.config import FIELDS, Hyper, Static, Sweep, get_config, make_sweep
 from lrjax.data.splits import Splits
-from lrjax.errors import InputError, in_python, suggest
-from lrjax.fields import PAIR
+from lrjax.errors import InputError, in_python
 from lrjax.gates import NONE, Gates
 from lrjax.metrics import SHOWN
 from lrjax.model import Model
@@ -42,8 +41,10 @@ from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.plotting import ablation as ablation_figures
 from lrjax.plotting import training as training_figures
 from lrjax.storage import workdir
+from lrjax.training.programs import Program
 from lrjax.training.run import Run as Trained
 from lrjax.training.run import history_table, model_columns, models_table
+from lrjax.training.step import TrainState
 
 Config = Mapping[str, Any] | ml_collections.ConfigDict | Sweep | str | Path
 
@@ -129,10 +130,11 @@ class Run:
     Attributes:
       trained: the run as lrjax's own functions take it.
       folder: where it was loaded from.
+      chosen: the fields by which `where` chose it from the whole.
     """
 
-    def __init__(self, trained: Trained, folder: Path | None = None):
-        self.trained, self.folder = trained, folder
+    def __init__(self, trained: Trained, folder: Path | None = None, chosen: Mapping[str, Any] | None = None):
+        self.trained, self.folder, self.chosen = trained, folder, dict(chosen or {})
 
     @property
     def models(self) -> pd.DataFrame:
@@ -153,15 +155,16 @@ class Run:
         """The part of the run whose models have these fields.
 
         Args:
-          **fields: any fields of a config, such as n_labels=15, seed=(0, 1), gates="EP=0"; several values mean any of them.
+          **fields: fields of a model, such as n_labels=15, seed=(0, 1), gates="EP=0"; several values mean any of them.
+            docs/reference/config.md lists all fields.
 
         Raises:
           InputError: there is no such field, or no such model.
         """
         run = self.trained
         for name, value in fields.items():
-            run = some_of(run, _having(run, name, value))
-        return Run(run, self.folder)
+            run = some_of(run, arguments.having(run, name, value))
+        return Run(run, self.folder, self.chosen | fields)
 
     def ablate(
         self,
@@ -178,19 +181,20 @@ class Run:
             as lrjax.Ablation(("EP",), scale=0.5, heads=(0,)).
           encoder: "vision" or "text".
           heads: numbers of the heads that lose them; all if not given.
-          sets: sets of images to evaluate; unseen_pair among them.
-          frozen: keep LayerNorm's scales as they are without the ablation.
+          sets: sets of images to evaluate; "unseen_pair" must be among them.
+          frozen: use the LayerNorm scales of the forward pass without the ablation.
 
         Returns:
           A result with a column `ablation` ("none" for untouched), columns of what it is (`terms`, `scale`, `control`, `encoder`,
-          `layer`, `head`), and one a metric.
+          `layer`, `head`, `heads`), and one a metric.
 
         Raises:
           InputError: there is no such term, encoder, head or set.
         """
-        asked = (NONE, *([terms] if isinstance(terms, str | Ablation) else terms))
-        options: dict[str, Any] = dict(encoder=encoder, heads=heads, sets=tuple(sets), frozen=frozen)
         with in_python():
+            asked = (NONE, *arguments.ablations(terms))
+            options: dict[str, Any] = dict(heads=arguments.heads(heads), sets=arguments.sets(sets), frozen=frozen)
+            options["encoder"] = arguments.encoder(encoder)
             table = merged([ablate(part, asked, **options) for part in by_shape(self._healthy(), *TERMS_BY)])
         title = f"Terms taken away at inference: {encoder} encoder, step {self.step}"
         draw = lambda found: ablation_figures.ablation(found.table, title, SHOWN)
@@ -244,14 +248,25 @@ class Run:
         """
 
         def question(static, hyper, splits, params, gates) -> dict[str, jax.Array]:
-            return dict(metric_fn(View(params, gates, splits, hyper, static)))
+            arrays = metric_fn(View(params, gates, splits, hyper, static))
+            if not isinstance(arrays, Mapping):
+                raise InputError(f"metric_fn: returns {type(arrays).__name__}; expected a dict of name -> array")
+            return dict(arrays)
 
         run = self._healthy()
-        found = dict(dims or {})
-        for name, shape in _shapes_of(question, run).items():
-            found.setdefault(name, _inferred(name, shape, run.programs[0].static))
+        shapes = {p.static: _shapes_of(question, p, s) for p, s in zip(run.programs, run.states, strict=True)}
+        first, found = run.programs[0].static, dict(dims or {})
+        for name, shape in shapes[first].items():
+            found.setdefault(name, _inferred(name, shape, first))
+            if len(found[name]) != len(shape):
+                raise InputError(f"dims: {name!r} has {len(shape)} dimensions, {found[name]!r} names {len(found[name])}")
+
+        def coords(static: Static) -> dict[str, range]:  # so that models of other shapes have NaN where they have nothing
+            sizes = {dim: size for name, shape in shapes[static].items() for dim, size in zip(found[name], shape, strict=True)}
+            return {dim: range(size) for dim, size in sizes.items()}
+
         with in_python():
-            return of_models(run, question, found)
+            return of_models(run, question, found, coords)
 
     def plot(self):
         """Fig 3 of the paper: accuracies against the number of labels; for an unfinished run `plot_history` is there."""
@@ -273,38 +288,15 @@ class Run:
     def __repr__(self) -> str:
         sweep, run = self.trained.sweep, self.trained
         axes = {name: column for name, column in model_columns(sweep).items() if name != "model" and len(set(column.tolist())) > 1}
-        told = ", ".join(f"{name} {_values(column)}" for name, column in axes.items()) or "all alike"
+        told = ", ".join(f"{name} {_values(column)}" for name, column in axes.items()) or "no axis varies"
+        told += f"; where {_told(self.chosen)}" if self.chosen else ""
         state = f"step {run.step}" + ("" if run.finished else f" of {sweep.longest} (unfinished)")
         where = "" if self.folder is None else f"\n  in {self.folder}"
         return f"lrjax.Run: {len(self)} model{'s' if len(self) > 1 else ''}, {state}\n  {told}{where}"
 
 
-def _having(run: Trained, name: str, value) -> np.ndarray:
-    """Which models [M] have a field of one of these values. Raises InputError if there is no such field, or no such model."""
-    if name not in FIELDS:
-        raise InputError(f"{name}={value!r}: is no field of a model{suggest(name, FIELDS)}; expected one such as n_labels=15")
-    of_field = FIELDS[name]
-    several = isinstance(value, list | set | range | np.ndarray) or (isinstance(value, tuple) and of_field.type != PAIR)
-    wanted = [of_field.canonical(v) for v in (value if several else [value])]
-    found = [getattr(model, name) for model in run.sweep.models]
-    for one in wanted:
-        if not any(_equal(one, there) for there in found):
-            known = sorted(set(found), key=lambda v: (str(type(v)), v))
-            expected = ", ".join(map(str, known[:8])) + (", ..." if len(known) > 8 else "")
-            raise InputError(f"{name}={one!r}: no model has it; expected {expected}")
-    return np.array([any(_equal(one, there) for one in wanted) for there in found])
-
-
-def _equal(wanted, there) -> bool:
-    """Whether a value is meant: numbers may be of another type or rounded to float32."""
-    if isinstance(there, float) and not isinstance(wanted, bool | str):
-        return bool(np.isclose(wanted, there, rtol=1e-6, atol=0))
-    return wanted == there
-
-
-def _shapes_of(question, run: Trained) -> dict[str, tuple[int, ...]]:
-    """The shapes of a question's arrays for one model of the first program."""
-    program, state = run.programs[0], run.states[0]
+def _shapes_of(question, program: Program, state: TrainState | None) -> dict[str, tuple[int, ...]]:
+    """The shapes of a question's arrays for one model of a program."""
     assert state is not None  # of a run that was loaded
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (program.hyper, state.params))
     ask = lambda hyper, params: question(

@@ -38,6 +38,7 @@ def suggest(word: str, known) -> str:
 # How arguments are called on the command line, and in Python.
 _IN_PYTHON = {
     r"--ckpt=": "path=",
+    r"--ckpt:": "run:",
     r"--workdir=": "folder=",
     r"--labels=": "n_labels=",
     r"--where=(\w+)=": r"\1=",
@@ -55,5 +56,6 @@ def in_python() -> Iterator[None]:
         yield
     except InputError as error:
         for flag, argument in _IN_PYTHON.items():
-            error.args = tuple(re.sub(flag, argument, text) for text in error.args)
+            # a flag stands at the beginning or after a space: what a user gave may hold what looks like one
+            error.args = tuple(re.sub(rf"(?<!\S){flag}", argument, text) for text in error.args)
         raise

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from lrjax import surroundings
+from lrjax import arguments, surroundings
 from lrjax.ablations import Ablation
 from lrjax.analysis.ablate import Ablate
 from lrjax.config import Hyper, Static
@@ -20,7 +20,7 @@ from lrjax.data.scenes import BACKGROUND, EOT, render
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.errors import InputError, in_python
-from lrjax.gates import ENCODERS, Gates
+from lrjax.gates import Gates
 from lrjax.models import encoder, objectives
 from lrjax.models.clip import CLIP, embed_captions, encoder_as_run, encoder_configs
 from lrjax.models.interventions import Interventions
@@ -32,12 +32,13 @@ CONTRASTIVE = "expected a contrastive model: a decoder has no embeddings; ask ru
 class AttentionCache(Mapping):
     """What one forward pass of one encoder held, by name; every entry is an xarray DataArray with named dimensions.
 
-    For each block i of encoder E (vision or text):
-      E.i.terms [term, head, query, key]   the nine terms of a score, over sqrt(d_head), before gates
-      E.i.scores [head, query, key]        what softmax sees: the gated terms that are not constant along a row, masked
-      E.i.pattern [head, query, key]       softmax of the scores
-      E.i.values [origin, key, head, d_head]   what heads read, gated
-    and `E.residual` [origin, query, d_model], the residual stream by origin at the end; `E.embedding` [d_embed].
+    For block 0 of the vision encoder (text and other blocks alike):
+      vision.0.terms [term, head, query, key]   the nine terms of a score, over sqrt(d_head), before gates
+      vision.0.scores [head, query, key]        what softmax sees: gated terms; those equal for all keys of a row are left out
+      vision.0.pattern [head, query, key]       softmax of the scores
+      vision.0.values [origin, key, head, d_head]   what heads read, gated
+    and `vision.residual` [origin, query, d_model], the residual stream by origin at the end; `vision.embedding` [d_embed].
+    Names of positions are texts: "CLS", "1", "2", ...
     """
 
     def __init__(self, entries: dict[str, xr.DataArray]):
@@ -65,11 +66,12 @@ class Model:
 
     Attributes:
       fields: the fields of the config that made it, such as `fields.n_labels`.
-      static, hyper: the same as lrjax's functions take them.
+      static, hyper: the fields as lrjax's own functions take them: static ones, and arrays.
       params: its parameters, as the encoders read them (E times token_multiplier).
       splits: which positions and layouts it trained on.
       gates: the gates in force; 1 everywhere unless it was trained with gates, or `ablate` made it.
       step: the training step of the parameters.
+      ablated: what `ablate` has taken away.
     """
 
     fields: Fields
@@ -79,12 +81,15 @@ class Model:
     splits: Splits
     gates: Gates
     step: int
+    ablated: tuple[str, ...] = ()
 
     def ablate(self, terms: str | Ablation, encoder: str = "vision", heads: Sequence[int] | None = None) -> "Model":
         """The same model with attention terms taken away, or scaled.
 
+        What `run_with_cache` calls `terms` stays as it was: it is before gates. `scores`, `pattern` and `values` change.
+
         Args:
-          terms: such as "EP", "EP+PP+BP", "EP=0.5", or any gates, such as "vision.h0:EP=0" (`docs/concepts`, terms and gates);
+          terms: such as "EP", "EP+PP+BP", "EP=0.5", or any gates, such as "vision.h0:EP=0" (README, gates);
             or a record, such as lrjax.Ablation(("EP",), heads=(0,)).
           encoder: "vision" or "text".
           heads: numbers of heads; all if not given.
@@ -93,6 +98,8 @@ class Model:
           InputError: there is no such term, head or encoder.
         """
         with in_python(), surroundings.pinned():
+            terms, heads = arguments.one_ablation(terms), arguments.heads(heads)
+            encoder = arguments.encoder(encoder)
             ask = Ablate((terms,), encoder, None if heads is None else tuple(heads))
             factors, weights = ask.worlds(self.static)
             if any(weight.any() for weight in weights.values()):
@@ -100,7 +107,7 @@ class Model:
                     f"terms={str(terms)!r}: replaces terms by others; expected gates; ask run.ablate([{str(terms)!r}])"
                 )
             gates = jax.tree.map(lambda gate, factor: gate * factor[0], self.gates, factors)
-        return dataclasses.replace(self, gates=gates)
+        return dataclasses.replace(self, gates=gates, ablated=(*self.ablated, str(terms)))
 
     def run_with_cache(self, scene: str) -> tuple[xr.DataArray, AttentionCache]:
         """The embedding of one scene or caption, and all that the encoder held on the way.
@@ -115,6 +122,7 @@ class Model:
         Raises:
           InputError: there is no such scene or caption in this model's task, or the model is an autoregressive decoder.
         """
+        arguments.text("scene", scene, self.example())
         if objectives.of(self.static).refusal("run_with_cache"):
             raise InputError(f"run_with_cache: objective={self.static.objective!r}; {CONTRASTIVE}")
         name, ids, readout, labels = self._sequence(scene)
@@ -144,12 +152,14 @@ class Model:
           n: how many captions; all if not given.
 
         Returns:
-          A row a caption that exists for this model: `caption`, `similarity` (cosine), and `is`: "true" of a caption that is true
-          of the scene, "swapped" of one that is true once the objects change places, else empty.
+          One row for each caption over the model's own labels: `caption`, `similarity` (cosine), and `is`: "true" of a caption
+          that is true of the scene, "swapped" of one that is true of the scene with its objects swapped, else empty.
 
         Raises:
           InputError: as of `run_with_cache`.
         """
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+            raise InputError(f"n={n!r}: expected a number of captions, 1 or more, or nothing for all")
         embedding, _ = self.run_with_cache(scene)
         task = self.static.world
         if " is " in f" {scene} ":
@@ -191,9 +201,10 @@ class Model:
     def __repr__(self) -> str:
         shown = dataclasses.asdict(self.fields)
         usual = dataclasses.asdict(Fields())
-        differs = ", ".join(f"{name}={value!r}" for name, value in shown.items() if value != usual[name] or name == "n_labels")
-        gated = [name for name in ENCODERS if not (np.asarray(getattr(self.gates, name)) == 1).all()]
-        more = f"; gates at work in {' and '.join(gated)}" if gated else ""
+        differs = ", ".join(
+            f"{name}={value!r}" for name, value in shown.items() if value != usual[name] or name in ("n_labels", "seed")
+        )
+        more = f"; ablated: {', then '.join(self.ablated)}" if self.ablated else ""
         return f"lrjax.Model({differs}) at step {self.step}{more}"
 
 

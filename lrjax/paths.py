@@ -25,7 +25,11 @@ def expand(path: str) -> str:
 
 
 def as_path(path: str | Path) -> Path:
-    """A Path as it is; of a string the Path that it means to a user."""
+    """A Path as it is; of a string the Path that it means to a user. Raises InputError if it is neither, or empty."""
+    if not isinstance(path, str | Path):
+        raise InputError(f"path={path!r}: is no path; give a folder or file, such as 'runs/mine'")
+    if path == "":  # which would mean the folder that the process runs in
+        raise InputError("path='': is empty; give a folder or file, such as runs/mine, or . for the folder you are in")
     return Path(expand(path)) if isinstance(path, str) else path
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lrjax.analysis.result import Result
 from lrjax.errors import InputError, suggest
+from lrjax.gates import NONE
 from lrjax.metrics import SHOWN
 from lrjax.training.run import Run
 
@@ -29,6 +30,7 @@ class Analysis:
         means with intervals are drawn.
       drawn: makes the arguments of `figure` from a result and its run.
       row_keys: where `function` returns a table of several rows a model, the columns that tell these apart.
+      baseline: the column and the value of the rows that others are compared with, if there are such rows.
     """
 
     function: str | Callable
@@ -37,6 +39,7 @@ class Analysis:
     figure: str | Callable = ""
     drawn: Callable[[Result, Run], tuple] = lambda result, run: (result.table,)
     row_keys: tuple[str, ...] = ()
+    baseline: tuple[str, str] | None = None
 
     @property
     def place(self) -> str:
@@ -61,7 +64,13 @@ def _head_table(module: str) -> Callable[[Result, Run], tuple]:
 ORDER = tuple(SHOWN)
 SECTION_5 = ("relational_printed", "relational_sums", "difference")
 ANALYSES: dict[str, Analysis] = {
-    "ablate_each": Analysis("ablate.ablate_each", "What does each head lose with each term?", ORDER, row_keys=("ablation",)),
+    "ablate_each": Analysis(
+        "ablate.ablate_each",
+        "What does each head lose with each term?",
+        ORDER,
+        row_keys=("ablation",),
+        baseline=("ablation", NONE),
+    ),
     "align": Analysis("align.align", "Are labels aligned?", ("cosine", "retrieval"), "align.alignment", _heldout),
     "decompose": Analysis("decompose.decompose", "Which terms do scores hold?", ("share_all",), "decompose.shares", _dataset),
     "depth": Analysis("depth.layers", "In which layer does the gradient form?", ("position_gradient",)),
@@ -72,6 +81,7 @@ ANALYSES: dict[str, Analysis] = {
         ("unseen_pair_order",),
         "ablation.gauge",
         row_keys=("ablation", "cls"),
+        baseline=("ablation", NONE),
     ),
     "gradient": Analysis("gradient.gradient", "Do heads score by position?", ("position_gradient", "label_spread", "ratio")),
     "grid": Analysis("grid.directions", "Across or down a grid?", ("gradient_across", "gradient_down", "label_spread")),
@@ -105,8 +115,9 @@ def analyze(run: Run, name: str, **options) -> Result:
     Raises:
       InputError: there is no such analysis, it has no such option, or it does not apply to these models.
     """
-    if name not in ANALYSES:
-        raise InputError(f"analysis={name!r}: does not exist{suggest(name, ANALYSES)}; expected one of {', '.join(ANALYSES)}")
+    if not isinstance(name, str) or name not in ANALYSES:
+        near = suggest(name, ANALYSES) if isinstance(name, str) else ""
+        raise InputError(f"name={name!r}: is no analysis{near}; expected one of {', '.join(ANALYSES)}")
     analysis, function = ANALYSES[name], _found(ANALYSES[name].function)
     known = [option for option in inspect.signature(function).parameters if option not in ("run", "n_labels")]
     for option in options:
@@ -116,7 +127,7 @@ def analyze(run: Run, name: str, **options) -> Result:
     draw = None
     if analysis.figure:
         draw = lambda result: _found(analysis.figure, "plotting")(*analysis.drawn(result, run))
-    return Result(name, function(run, **options), analysis.measures, analysis.row_keys, draw)
+    return Result(name, function(run, **options), analysis.measures, analysis.row_keys, draw, analysis.baseline)
 
 
 def _found(path: str | Callable, package: str = "analysis") -> Callable:

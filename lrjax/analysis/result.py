@@ -22,12 +22,12 @@ class Result:
 
     Attributes:
       name: the analysis, as `lrjax.analyses()` lists it.
-      data: a table of one row a model and place, or arrays with `model` as their first dimension.
+      data: a table of one row a model and item (head, layer, ablation, ...), or arrays with `model` as their first dimension.
       measures: the columns that a summary and a plot show, the most important first.
       row_keys: the columns of a table that tell the rows of one model apart; arrays have dimensions for it.
       figure: what draws the whole result; None where `plot` draws means with intervals alone.
       baseline: the column and the value of the rows that others are compared with, if there are such rows.
-      signed: whether the measures are differences, which no scale ends.
+      signed: whether the measures are differences; their intervals are not cut at the ends of a scale.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Result:
             return tuple(str(name) for name in self.data[self.measures[0]].dims if name != "model")
         return self.row_keys
 
-    def summary(self, by: Sequence[str] | None = None) -> pd.DataFrame:
+    def summary(self, by: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Means over models with 95 % intervals.
 
         Args:
@@ -79,11 +79,14 @@ class Result:
 
         Returns:
           A DataFrame indexed by `by`: how many models, and for each measure its mean and the ends of its interval, `_low` and
-          `_high` (`docs/concepts`; Student's t, cut at the ends of the scale; NaN for one model).
+          `_high` (Student's t, cut at the ends of the scale; NaN for one model).
         """
         table = self.table
         axes = [name for name in varying(table, MODEL_COLUMNS) if name not in ("model", "seed", "n_labels")]
-        keys = tuple(by or ("n_labels", *axes, *self.places))
+        keys = ("n_labels", *axes, *self.places) if by is None else (by,) if isinstance(by, str) else tuple(by)
+        if unknown := [name for name in keys if name not in table or name in self.measures] or ([] if keys else [by]):
+            known = ", ".join(name for name in table if name not in self.measures)
+            raise InputError(f"by={by!r}: {unknown[0]!r} is no column to group by; expected some of {known}")
         rows = []
         for key, members in self._grouped(table, keys):
             row = dict(zip(keys, key, strict=True)) | {"models": len(set(table["model"][members].tolist()))}
@@ -107,10 +110,11 @@ class Result:
             raise InputError(f"differences: {self.name!r} has no baseline; expected the result of an ablation")
         column, name = self.baseline
         table = self.table
-        untouched = select(table, table[column] == name)
-        others = select(table, table[column] != name)
-        row_of = {model: i for i, model in enumerate(untouched["model"].tolist())}
-        rows = [row_of[model] for model in others["model"].tolist()]
+        untouched, others = (select(table, (table[column] == name) == is_untouched) for is_untouched in (True, False))
+        same = ["model", *(key for key in self.places if key != column)]
+        key_of = lambda part: list(zip(*(part[key].tolist() for key in same), strict=True))
+        row_of = {key: i for i, key in enumerate(key_of(untouched))}
+        rows = [row_of[key] for key in key_of(others)]
         changes = {measure: others[measure] - untouched[measure][rows] for measure in self.measures}
         return dataclasses.replace(self, data=others | changes, baseline=None, signed=True).summary()
 

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 import lrjax
-from conftest import ROOT, tiny_sweep
+from conftest import ROOT, tiny_model, tiny_sweep, untrained
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import gradient
 from lrjax.errors import InputError, in_python
@@ -169,7 +169,7 @@ def test_an_ablated_model_has_the_gates_and_leaves_the_first_alone(model):
     np.testing.assert_allclose(
         (terms * weights).sum("term").transpose(*cache["vision.0.scores"].dims), cache["vision.0.scores"], atol=1e-5
     )
-    assert (np.asarray(model.gates.vision) == 1).all() and "gates at work in vision" in repr(without)
+    assert (np.asarray(model.gates.vision) == 1).all() and "ablated: EP" in repr(without)
 
 
 @pytest.mark.slow
@@ -204,12 +204,57 @@ def test_training_from_python_is_the_commands_training(trained, tmp_path):
         (lambda run: run.model(n_labels=6, seed=0).rank("h1 is on the left of h2"), ["is a caption"]),
         (lambda run: run.model(n_labels=6, seed=0).ablate("mean EE"), ["terms='mean EE'", "run.ablate"]),
         (lambda run: lrjax.load("nowhere"), ["path=nowhere", "no such folder"]),
+        (lambda run: lrjax.load(""), ["path=''", "is empty"]),
+        (lambda run: lrjax.load(None), ["path=None", "is no path"]),
+        (lambda run: run.where(seed=[]), ["seed=[]", "is empty"]),
+        (lambda run: run.where(seed=True), ["seed=True", "0, 1"]),
+        (lambda run: run.where(gates=3), ["gates=3", "is no text"]),
+        (lambda run: run.ablate([]), ["terms=[]", "is empty"]),
+        (lambda run: run.ablate(["EP", 3]), ["terms=3", "is no ablation"]),
+        (lambda run: run.ablate("EP", heads=[]), ["heads=[]"]),
+        (lambda run: run.ablate("EP", heads="0"), ["heads='0'"]),
+        (lambda run: run.ablate("EP", sets=["single"]), ["sets=['single']", "'unseen_pair'"]),
+        (lambda run: run.ablate("EP", encoder=None), ["encoder=None"]),
+        (lambda run: run.analyze(None), ["name=None"]),
+        (lambda run: run.ablate("EP").summary(by="nope"), ["by='nope'", "n_labels"]),
+        (lambda run: run.ablate("EP").summary(by=[]), ["by=[]"]),
+        (lambda run: run.map(lambda m: None), ["metric_fn", "NoneType"]),
+        (lambda run: run.map(lambda m: {"x": m.params.vision.E}, dims={"x": ("token",)}), ["dims", "'x' has 2 dimensions"]),
+        (lambda run: run.model(n_labels=6, seed=0).ablate(["EP"]), ["terms=['EP']", "is no ablation"]),
+        (lambda run: run.model(n_labels=6, seed=0).run_with_cache(3), ["scene=3", "is no text"]),
+        (lambda run: run.model(n_labels=6, seed=0).rank(SCENE, 2.5), ["n=2.5"]),
     ],
 )
 def test_errors_name_the_argument(run, wrong, told):
     with pytest.raises(InputError) as error:
         wrong(run)
     assert all(part in str(error.value) for part in told) and "--" not in str(error.value)
+
+
+def test_a_part_says_by_what_it_was_chosen(run):
+    part = run.where(n_labels=6)
+    assert "where n_labels=6" in repr(part) and "where n_labels=6, seed=1" in repr(part.where(seed=1))
+    assert "seed=1" in repr(part.model(seed=1))
+
+
+def test_a_question_to_models_of_several_shapes_has_nan_where_there_is_nothing():
+    models = [tiny_model(seed=seed, n_heads=heads) for seed in (0, 1) for heads in (1, 2)]
+    run = lrjax.Run(untrained(*models))
+    found = run.map(lambda m: {"ones": jnp.ones(m.static.n_heads)}, dims={"ones": ("head",)})
+    assert found.sizes == {"model": 4, "head": 2}
+    assert np.isnan(found["ones"].sel(head=1)).values.tolist() == [True, False, True, False]
+
+
+def test_differences_of_an_analysis_with_a_baseline(run):
+    each = run.analyze("ablate_each").differences()
+    assert "none" not in each.index.get_level_values("ablation") and len(each) > 10
+    moved = run.analyze("gauge").differences()
+    assert set(moved.index.names) == {"n_labels", "ablation", "cls"}
+
+
+def test_what_a_user_gave_is_not_rewritten():
+    with pytest.raises(InputError, match="path=/tmp/my--labels=3: no such folder"), in_python():
+        raise InputError("--ckpt=/tmp/my--labels=3: no such folder")
 
 
 def test_flags_become_arguments():
