@@ -18,6 +18,7 @@ import hashlib
 import inspect
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +34,8 @@ from lrjax.storage import files
 FOLDERS = ("analysis", "study", "figures")  # of a workdir: results of commands, results of studies, figures
 SUFFIX = ".json"  # a record is named like its file, with this
 WAITS = (0.1, 0.2)  # seconds until a file and its record that do not belong together are read again
+
+_ENTRY = re.compile(r"\w+(\.\w+)+:\w+")  # of a registry: where an object stands
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +223,9 @@ def sources(modules: Iterable[str]) -> dict[str, str]:
         if name in found or name.partition(".")[0] not in packages or not (file := _file(name)):
             continue
         found[name] = _digest(file.content)
-        todo += [*_imports(name).values(), name.rpartition(".")[0]]
-        if "importlib" in _imports(name).values():  # it may import any module of its package, by name
-            package = name if file.is_package else name.rpartition(".")[0]
+        todo += [*_imports(name).values(), *_registered(name), name.rpartition(".")[0]]
+        package = name if file.is_package else name.rpartition(".")[0]
+        if {"importlib", "pkgutil"} & {*_imports(name).values()} and "." in package:  # it may import any of its folder, by name
             todo += [other for other in _package(package.partition(".")[0]) if other.rpartition(".")[0] == package]
     return found
 
@@ -276,6 +279,14 @@ def _imports(module: str) -> dict[str, str]:
             of = lambda name, base=node.module: f"{base}.{name}" if _file(f"{base}.{name}") else base
             found |= {name.asname or name.name: of(name.name) for name in node.names}
     return found
+
+
+@functools.cache
+def _registered(module: str) -> tuple[str, ...]:
+    """The modules that a module's registries name, as "module:attribute": `lrjax.registry` imports them when they are asked for."""
+    tree = ast.parse(_file(module).content if _file(module) else b"")
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return tuple(text.partition(":")[0] for text in texts if _ENTRY.fullmatch(text))
 
 
 def _names(code: CodeType) -> Iterable[str]:

@@ -230,6 +230,7 @@ def test_every_analysis_opens_its_checkpoint_through_one_door():
         "__init__",
         "main",
         "benchmark",
+        "common",
         "encoders",
         "one_head",
         "paper",
