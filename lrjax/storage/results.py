@@ -284,7 +284,8 @@ def _imports(module: str) -> dict[str, str]:
 @functools.cache
 def _registered(module: str) -> tuple[str, ...]:
     """The modules that a module's registries name, as "module:attribute": `lrjax.registry` imports them when they are asked for."""
-    tree = ast.parse(_file(module).content if _file(module) else b"")
+    file = _file(module)
+    tree = ast.parse(file.content if file else b"")
     texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
     return tuple(text.partition(":")[0] for text in texts if _ENTRY.fullmatch(text))
 
