@@ -95,7 +95,10 @@ def sweep_of(config: Config) -> Sweep:
         path = paths.as_path(config)
         if not path.is_file():
             raise InputError(f"config={str(config)!r}: no such file; give a config file, or lrjax.get_config(...)")
-        config = runpy.run_path(str(path))["get_config"]()
+        of_file = runpy.run_path(str(path))
+        if "get_config" not in of_file:
+            raise InputError(f"config={str(config)!r}: has no get_config(); give a config such as experiments/configs/smoke.py")
+        config = of_file["get_config"]()
     if isinstance(config, Sweep):
         return config
     fields: Any = get_config(**config) if isinstance(config, dict) else config

@@ -36,9 +36,7 @@ class _Path(flags.ArgumentParser):
     syntactic_help = "a path; ~ is the home folder"
 
     def parse(self, argument: str) -> str:
-        if not argument:  # which would mean the folder that the command runs in
-            raise InputError("the path is empty; give a folder or file, such as runs/mine, or . for the folder you are in")
-        return paths.expand(argument)
+        return paths.given(argument)
 
 
 def define_path(name: str, default: str | None, help: str, **kwargs) -> flags.FlagHolder:

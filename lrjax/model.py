@@ -16,13 +16,13 @@ from lrjax.analysis.ablate import Ablate
 from lrjax.config import Hyper, Static
 from lrjax.config import Model as Fields
 from lrjax.data import text
-from lrjax.data.scenes import BACKGROUND, EOT, render
+from lrjax.data.scenes import BACKGROUND, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import all_captions, words_of
+from lrjax.data.tasks.base import Captions, all_captions, words_of
 from lrjax.errors import InputError, in_python
 from lrjax.gates import Gates
 from lrjax.models import encoder, objectives
-from lrjax.models.clip import CLIP, embed_captions, encoder_as_run, encoder_configs
+from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_as_run, encoder_configs
 from lrjax.models.interventions import Interventions
 from lrjax.terms import ORIGINS, TERMS
 
@@ -123,8 +123,7 @@ class Model:
           InputError: there is no such scene or caption in this model's task, or the model is an autoregressive decoder.
         """
         arguments.text("scene", scene, self.example())
-        if objectives.of(self.static).refusal("run_with_cache"):
-            raise InputError(f"run_with_cache: objective={self.static.objective!r}; {CONTRASTIVE}")
+        self._check_contrastive("run_with_cache")
         name, ids, readout, labels = self._sequence(scene)
         with surroundings.pinned():
             found = jax.device_get(_passed(self.static, name, readout, self.params, self.gates, ids))
@@ -160,14 +159,16 @@ class Model:
         """
         if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
             raise InputError(f"n={n!r}: expected a number of captions, 1 or more, or nothing for all")
-        embedding, _ = self.run_with_cache(scene)
+        arguments.text("scene", scene, self.example())
+        self._check_contrastive("rank")
         task = self.static.world
-        if " is " in f" {scene} ":
+        if _is_caption(scene):
             raise InputError(f"scene={scene!r}: is a caption; expected a scene, such as {self.example()!r}")
         captions = task.captions(self.hyper)
-        true, swapped = task.relations_of(*text.read_scene(task, scene, int(self.fields.n_labels)))
+        objects = text.read_scene(task, scene, self.fields.n_labels)
+        true, swapped = task.relations_of(*objects)
         with surroundings.pinned():
-            similarity = np.asarray(_embedded_captions(self.static, self.params, self.gates, captions) @ embedding.values)
+            similarity = np.asarray(_similarities(self.static, self.params, self.gates, captions, task.render(*objects)))
         kind = np.full(len(similarity), "", object)
         kind[true], kind[swapped] = "true", "swapped"
         table = pd.DataFrame({"caption": text.captions_of(task, captions), "similarity": similarity, "is": kind})
@@ -179,11 +180,16 @@ class Model:
         task = self.static.world
         return text.write_scene(task, range(task.together), task.layouts[len(task.layouts) // 2])
 
+    def _check_contrastive(self, method: str) -> None:
+        """Raise InputError that names the method, if the model has no embeddings."""
+        if objectives.of(self.static).refusal(method):
+            raise InputError(f"{method}: objective={self.static.objective!r}; {CONTRASTIVE}")
+
     def _sequence(self, scene: str) -> tuple[str, jax.Array, int, list[str]]:
         """The encoder's name, ids [T], the position that is read out, and the names of positions."""
         task = self.static.world
-        if " is " not in f" {scene} ":
-            slots = task.render(*text.read_scene(task, scene, int(self.fields.n_labels)))
+        if not _is_caption(scene):
+            slots = task.render(*text.read_scene(task, scene, self.fields.n_labels))
             return "vision", render(task.image, slots), task.image.readout, task.position_names()
         captions = task.captions(self.hyper)
         known = text.captions_of(task, captions)
@@ -218,7 +224,13 @@ def _passed(static: Static, name: str, readout: int, params: CLIP, gates: Gates,
 
 
 @partial(jax.jit, static_argnums=0)
-def _embedded_captions(static: Static, params: CLIP, gates: Gates, captions) -> jax.Array:
-    """Unit embeddings of all captions of the task, [c, e]."""
+def _similarities(static: Static, params: CLIP, gates: Gates, captions: Captions, image: TokenEdits) -> jax.Array:
+    """Cosines [c] of one image with all captions of the task."""
     with jax.default_matmul_precision(static.matmul_precision):
-        return jnp.concatenate(embed_captions(static, params, Interventions(gates.text), all_captions(static.world, captions)))
+        of_captions = embed_captions(static, params, Interventions(gates.text), all_captions(static.world, captions))
+        return jnp.concatenate(of_captions) @ embed_images(static, params, Interventions(gates.vision), image)
+
+
+def _is_caption(scene: str) -> bool:
+    """Whether a text is a caption: captions are sentences with "is", and scenes are not."""
+    return "is" in scene.split()

@@ -24,13 +24,21 @@ def expand(path: str) -> str:
     return expanded
 
 
+def given(path: str) -> str:
+    """`expand` of a path that a user gave. Raises InputError if the path is empty."""
+    if not path:  # which would mean the folder that the process runs in
+        raise InputError("the path is empty; give a folder or file, such as runs/mine, or . for the folder you are in")
+    return expand(path)
+
+
 def as_path(path: str | Path) -> Path:
     """A Path as it is; of a string the Path that it means to a user. Raises InputError if it is neither, or empty."""
     if not isinstance(path, str | Path):
         raise InputError(f"path={path!r}: is no path; give a folder or file, such as 'runs/mine'")
-    if path == "":  # which would mean the folder that the process runs in
-        raise InputError("path='': is empty; give a folder or file, such as runs/mine, or . for the folder you are in")
-    return Path(expand(path)) if isinstance(path, str) else path
+    try:
+        return Path(given(path)) if isinstance(path, str) else path
+    except InputError as error:
+        raise InputError(f"path={path!r}: {error}") from error
 
 
 def is_utf8(path: str | Path) -> bool:

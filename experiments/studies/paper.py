@@ -1,17 +1,16 @@
 """The paper as printed: its own experiment, what it depends on, answers in plain words, verdicts and figures, as a page."""
 
-import string
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from experiments.studies.build import how, verdict_table
-from experiments.studies.claims import ORDER, Verdict, judge, stated
+from experiments.studies.claims import ORDER, Verdict
 from experiments.studies.page import RULE, Page, measured
 from experiments.studies.paper_claims import CLAIMS, LR, MULTIPLIERS, SHARED
 from experiments.studies.paper_values import SETTLED, moved, passed
-from experiments.studies.sections import section, summary, trained
+from experiments.studies.sections import answered, section, summary, trained
 from experiments.studies.study import Study
 from lrjax.errors import InputError
 from lrjax.plotting import encoders as figures
@@ -89,12 +88,7 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
         f"its thresholds. Ablations are judged by the seeds that do it right in .8 of cases or more without. {RULE}",
         "quiet",
     )
-    verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
-    said = {key: stated(found[0]) for key, found in verdicts.items()}
-    for question, answer in ANSWERS.items():
-        asked = [name for _, name, _, _ in string.Formatter().parse(answer) if name]
-        measured_some = any(verdicts[name][0].n for name in asked)
-        page.answer(question, answer.format_map(said) if measured_some else "Not measured yet.")
+    verdicts = answered(page, study, CLAIMS, ANSWERS)
     page.heading("The paper's claims, by recipe")
     page.table(*beside(verdicts, folder))
     for part in trained(page, study, TITLES, "make paper"):

@@ -1,11 +1,12 @@
 """What the pages of other encoders and other worlds share: a section a sweep, and its table of accuracies."""
 
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.studies.claims import TOP1, Verdict
+from experiments.studies.claims import TOP1, Claim, Verdict, judge, stated
 from experiments.studies.page import Page
 from experiments.studies.study import Study
 from lrjax.analysis.gradient import GENERALISES
@@ -21,6 +22,17 @@ def trained(page: Page, study: Study, titles: dict[str, str], command: str) -> I
             yield part
         else:
             page.text(f"Not tested: the sweep `{part}` is not trained yet (`{command} ARGS=--only={part}`).")
+
+
+def answered(page: Page, study: Study, claims: Sequence[Claim], answers: dict[str, str]) -> dict[str, list[Verdict]]:
+    """Write questions and their answers, in which names of claims stand for their values. Returns the verdicts on all claims."""
+    verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in claims}
+    said = {key: stated(found[0]) for key, found in verdicts.items()}
+    for question, answer in answers.items():
+        named = [name for _, name, _, _ in string.Formatter().parse(answer) if name]
+        measured = any(verdicts[name][0].n for name in named)
+        page.answer(question, answer.format_map(said) if measured else "Not measured yet.")
+    return verdicts
 
 
 def section(page: Page, part: str, figures, verdicts: dict[str, list[Verdict]], table: Table, folder: Path) -> None:

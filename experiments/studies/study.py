@@ -146,10 +146,9 @@ TASKS: dict[str, Part] = {
     }.items()
 }
 
-# The paper as printed. Its own measures of Section 5 and App D are asked where there is an answer of that name.
+# The paper as printed.
 PRINTED = ("curves", "ablate", "routes", "gauge", "law", "gauge_ratio", "query_law", "monotone", "shares", "strongest")
-PRINTED += ("heads", "pruning", "text", "align")
-PRINTED += tuple(name for name in ("relational", "std_shares") if name in ANSWERS)
+PRINTED += ("heads", "pruning", "text", "align", "relational", "std_shares")
 PAPER: dict[str, Part] = {
     "paper_mechanism": Part("paper_mechanism", PRINTED, 16),
     "initial_values": Part("initial_values", ("curves", "routes", "strongest", "query_law"), 4),

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 
 from experiments.studies.build import how, verdict_table
-from experiments.studies.claims import ORDER, SET, TOP1, judge, stated
+from experiments.studies.claims import ORDER, SET, TOP1
 from experiments.studies.contrasts import KEPT, at, kept
 from experiments.studies.page import RULE, Page
-from experiments.studies.sections import section, summary, trained
+from experiments.studies.sections import answered, section, summary, trained
 from experiments.studies.study import Study
 from experiments.studies.task_claims import CHAIN, CLAIMS, FEW, MANY, NAMED, POSITION, SIZES, ablations, asked, taken
 from lrjax.analysis.gradient import GENERALISES
@@ -176,10 +176,7 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
         f"be taken away: ablations are judged by the seeds that do it right in .8 of cases or more without. {RULE}",
         "quiet",
     )
-    verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
-    said = {key: stated(found[0]) for key, found in verdicts.items()}
-    for question, answer in ANSWERS.items():
-        page.answer(question, answer.format_map(said))
+    verdicts = answered(page, study, CLAIMS, ANSWERS)
     page.heading("All of them in one table")
     rows = table(study)
     if rows:

@@ -137,21 +137,3 @@ def layouts(L: int) -> np.ndarray:
 def label_name(label: int, n_heldout: int) -> str:
     """What people see: `h1`..`h5` for the held-out labels, `1`..`N` for the trained ones."""
     return f"h{label + 1}" if label < n_heldout else str(label - n_heldout + 1)
-
-
-def describe_scene(scene: Scene, L: int, n_heldout: int) -> str:
-    """One scene for people: `. . 3 . . . 7 . . .`."""
-    pixels = ["."] * L
-    for label, place in ((int(scene.left), int(scene.i)), (int(scene.right), int(scene.j))):
-        if label != ABSENT:
-            pixels[place] = label_name(label, n_heldout)
-    return " ".join(pixels)
-
-
-def describe_caption(ids, n_heldout: int) -> str:
-    """One caption's ids [T] for people: `3 is on the left of 7`, `3 is in the image`."""
-    ids = [int(t) for t in ids]
-    name = lambda token: label_name(token - FIRST_LABEL, n_heldout)
-    if ids[1] == IN_IMAGE:
-        return f"{name(ids[0])} is in the image"
-    return f"{name(ids[0])} is on the {'left' if ids[1] == LEFT_OF else 'right'} of {name(ids[2])}"

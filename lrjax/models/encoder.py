@@ -7,9 +7,8 @@ Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -228,6 +227,13 @@ def given_scales(
     return run_tokens(params, under, tokens, shape, readout, query_slice=query_slice).scales
 
 
+def dropping(shape: EncoderConfig, dropout_key: jax.Array | None, T: int) -> Callable[..., jax.Array]:
+    """`attention.dropper` of one sequence of T tokens; what leaves all as it is, where there is no dropout."""
+    if dropout_key is None or not shape.drops(dropout_key):
+        return lambda site, x, query_slice=EVERY: x
+    return dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model)
+
+
 def run_tokens(
     params: Encoder,
     interventions: Interventions,
@@ -251,11 +257,7 @@ def run_tokens(
     gates = shape.unit_gates() if interventions.gates is None else interventions.gates
     frozen, dropout_key = given_scales(params, interventions, tokens, shape, readout, query_slice), interventions.dropout_key
     T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
-    drop = (
-        dropper(cast(jax.Array, dropout_key), shape.dropout, 1 + 2 * shape.depth, T, shape.d_model)
-        if drops
-        else lambda site, x, query_slice=EVERY: x
-    )
+    drop = dropping(shape, dropout_key, T)
     residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens
     residual = residual.at[1].add(params.P[:T])
     residual = drop(0, residual if split else residual.sum(0, keepdims=True))

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrjax.data import scenes
+from lrjax.data import scenes, text
 from lrjax.data.scenes import BACKGROUND, CLS, EOT, FIRST_LABEL, IN_IMAGE, LEFT_OF, PAIR_CAPTION, RIGHT_OF, SINGLE_CAPTION, Scene
 from lrjax.data.tasks.row import Row
 
@@ -49,14 +49,14 @@ def test_fill_batches():
 
 def test_people_read_scenes_and_captions():
     scene = Scene(*(jnp.array(x) for x in (5 + 2, 5 + 6, 2, 6)))  # labels "3" and "7"
-    assert scenes.describe_scene(scene, 10, n_heldout=5) == ". . 3 . . . 7 . . ."
+    assert text.write_scene(ROW, (scene.left, scene.right), (scene.i, scene.j)) == ". . 3 . . . 7 . . ."
     caption = scenes.render(PAIR_CAPTION, scenes.pair_caption_edits(scene.left, scene.right, jnp.array(0)))
-    assert scenes.describe_caption(caption, n_heldout=5) == "3 is on the left of 7"
+    assert text.write_caption(ROW, caption) == "3 is on the left of 7"
     caption = scenes.render(PAIR_CAPTION, scenes.pair_caption_edits(scene.left, scene.right, jnp.array(1)))
-    assert scenes.describe_caption(caption, n_heldout=5) == "7 is on the right of 3"
+    assert text.write_caption(ROW, caption) == "7 is on the right of 3"
     heldout = scenes.render(SINGLE_CAPTION, scenes.single_caption_edits(jnp.array(0)))
-    assert scenes.describe_caption(heldout, n_heldout=5) == "h1 is in the image"
-    assert scenes.describe_scene(scenes.single_scene(jnp.array(4), jnp.array(9), 10), 10, 5) == ". . . . . . . . . h5"
+    assert text.write_caption(ROW, heldout) == "h1 is in the image"
+    assert text.write_scene(ROW, (4,), (9,)) == ". . . . . . . . . h5"
 
 
 def test_swapping_twice_is_the_same_scene():
