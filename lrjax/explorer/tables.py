@@ -1,0 +1,136 @@
+"""One-block encoders contracted to tables of rows: all that a forward pass needs, a fifth of the numbers of the parameters.
+
+Only the readout token's row of scores is wanted. So a score is an entry of a table (the query's origin x a row of E or P), and
+what a head writes is a weighted sum of rows that have passed W_V, W_O and the projection already. Gates multiply entries of these
+tables, so that none of them has to be chosen here. `assets/forward.js` reads them.
+
+Axes: f forms of sequences, h heads, o origins of the query, r rows of E then rows of P, e d_embed, d d_model, k d_head.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lrjax.analysis.models import row_of
+from lrjax.config import Hyper, Static
+from lrjax.data.scenes import BACKGROUND, CLS, EOT
+from lrjax.data.tasks.base import all_captions, words_of
+from lrjax.data.text import write_caption
+from lrjax.errors import InputError
+from lrjax.models.clip import CLIP, as_read, encoder_configs
+from lrjax.models.encoder import Encoder
+from lrjax.terms import ORIGINS
+
+WHO = "explorer"
+SHOWS = "the explorer shows one-block encoders with learned positions, without LayerNorm or MLP, of the row of pixels"
+SHOWN = {"n_layers_vision": 1, "n_layers_text": 1, "n_repeats": 1, "positions": "learned", "layer_norm": False, "mlp_ratio": 0}
+
+
+class Form(NamedTuple):
+    """One kind of sequence: the token and the position that are read out, of which CLS's or EOT's query is made."""
+
+    token: int
+    position: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """One encoder of one model.
+
+    Attributes:
+        scores: [f, h, o, r], over sqrt(d_head): the readout's query of an origin with the key of a row. b_K is left out: what it
+            adds is equal for all keys, so that softmax does not see it.
+        values: [h, r + 1, e], what a head writes where it reads a row, projected; the last row is that of b_V.
+        constant: [f, e], what the readout holds whatever attention does, projected.
+    """
+
+    scores: np.ndarray
+    values: np.ndarray
+    constant: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """The sequences of an encoder, in rows of its tables.
+
+    Attributes:
+        tokens: [v] the token ids whose rows of E the tables have.
+        positions: how many rows of P they have.
+        forms: the kinds of sequences.
+    """
+
+    tokens: np.ndarray
+    positions: int
+    forms: tuple[Form, ...]
+
+
+def check(static: Static) -> None:
+    """Raise InputError that says what the explorer can show, unless it can show models of these static fields."""
+    for name, shown in SHOWN.items():
+        if (value := getattr(static, name)) != shown:
+            raise InputError(f"{WHO}: {name}={value!r}: {SHOWS}; choose such models with --where={name}={shown}")
+    try:
+        row_of(static, WHO)
+    except InputError as error:
+        raise InputError(f"{error} ({SHOWS})") from error
+
+
+def images(static: Static, n_labels: int) -> Sequences:
+    """The images of a model of N labels: tokens are background, CLS, then the labels that exist."""
+    task = static.world
+    labels = task.n_first + np.arange(task.n_heldout + n_labels)
+    form = Form(CLS, task.image.readout)
+    return Sequences(np.concatenate([[BACKGROUND, CLS], labels]), len(task.image.template), (form,))
+
+
+def captions(static: Static, hyper: Hyper) -> tuple[Sequences, list[dict]]:
+    """The captions of a model: their sequences, and each caption that exists.
+
+    Returns:
+        The sequences, and for each caption `form`, `tokens` (rows of the tables, up to EOT), `names` (the label on the left and the
+        one on the right; one label twice) and `text`.
+    """
+    task = static.world
+    found = task.captions(hyper)
+    exists, names = np.asarray(found.exists), np.asarray(found.names)
+    ids = np.asarray(words_of(task, all_captions(task, found)))[exists]
+    ends = np.argmax(ids == EOT, 1)  # captions end there: the readout attends to nothing behind it
+    forms = tuple(Form(EOT, int(end)) for end in np.unique(ends))
+    tokens = np.unique(np.concatenate([row[: end + 1] for row, end in zip(ids, ends, strict=True)]))
+    every = [
+        {
+            "form": forms.index(Form(EOT, int(end))),
+            "tokens": np.searchsorted(tokens, row[: end + 1]).tolist(),
+            "names": of.tolist(),
+            "text": write_caption(task, row),
+        }
+        for row, end, of in zip(ids, ends, names[:, exists].T, strict=True)
+    ]
+    return Sequences(tokens, int(ends.max()) + 1, forms), every
+
+
+def contract(params: Encoder, sequences: Sequences) -> Tables:
+    """The tables of a one-block encoder, computed in float64; parameters as the encoder reads them (E with its multiplier)."""
+    (block,) = params.blocks
+    E, P, block = jax.tree.map(lambda x: np.asarray(x, np.float64), (params.E, params.P, block))
+    rows = np.concatenate([E[sequences.tokens], P[: sequences.positions]])
+    projected = lambda x: x if params.W_proj is None else x @ np.asarray(params.W_proj, np.float64)
+    origins = np.array([[E[form.token], P[form.position], np.zeros_like(P[0])] for form in sequences.forms])
+    queries = np.einsum("fod,dhk->fohk", origins, block.W_Q)
+    queries[:, ORIGINS.index("B")] += block.b_Q
+    keys = np.einsum("rd,dhk->rhk", rows, block.W_K)
+    values = np.concatenate([np.einsum("rd,dhk->hrk", rows, block.W_V), block.b_V[:, None]], 1)
+    return Tables(
+        scores=np.einsum("fohk,rhk->fhor", queries, keys) / np.sqrt(keys.shape[-1]),
+        values=projected(np.einsum("hrk,hkd->hrd", values, block.W_O)),
+        constant=projected(origins.sum(1) + block.b_O),
+    )
+
+
+def of_model(static: Static, hyper: Hyper, params: CLIP, seen: Sequences, said: Sequences) -> dict[str, Tables]:
+    """The tables of both encoders of one model, whose parameters are as training holds them."""
+    read = as_read(hyper, params)
+    assert all(config.depth == 1 for config in encoder_configs(static).values())  # `check` has let nothing else pass
+    return {"vision": contract(read.vision, seen), "text": contract(read.text, said)}
