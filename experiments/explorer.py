@@ -1,7 +1,7 @@
 """Write the explorer: one HTML file in which models are touched. Drag objects, set gates, move the gauge, go through training.
 
-python -m experiments.explorer --ckpt=runs/explorer [--labels=2,15] [--seeds=0] [--where="e_scale=0.3"] [--checkpoints=12]
-    [--out=FILE]
+python -m experiments.explorer --ckpt=runs/explorer [--labels=2,15] [--seeds=0] [--where="e_scale=0.3"] [--where="n_labels=15"]
+    [--checkpoints=12] [--out=FILE]
 
 A sweep keeps the checkpoints of all its evaluations where `checkpoints_kept=0` (experiments/configs/explorer.py); of one that kept
 the newest alone the page has these.
@@ -22,7 +22,9 @@ from lrjax.training.run import Run, divergences, model_columns
 CKPT = cli.define_path("ckpt", None, "a workdir of experiments.sweep, its checkpoints, or one step", required=True)
 LABELS = flags.DEFINE_list("labels", None, "only models with these numbers of labels, such as 2,15")
 SEEDS = flags.DEFINE_list("seeds", None, "only models of these seeds, such as 0,1")
-WHERE = flags.DEFINE_string("where", None, "only models with these fields, joined by ;, such as 'e_scale=0.3;p_scale=0.02'")
+WHERE = flags.DEFINE_multi_string(
+    "where", None, "only models with these fields, joined by ;, such as 'e_scale=0.3;n_labels=2'; several times: any of them"
+)
 CHECKPOINTS = flags.DEFINE_integer("checkpoints", 12, "steps of training that the page has at most", lower_bound=1)
 OUT = cli.define_path("out", None, "the file to write (default: figures/explorer.html of the workdir)")
 
@@ -44,14 +46,17 @@ def main() -> None:
 
 
 def spread(steps: list[Path], n: int) -> list[Path]:
-    """At most n of these steps, evenly spread, the first and the last among them (of one: the last)."""
-    rows = np.unique(np.linspace(0, len(steps) - 1, n).round().astype(int)) if n > 1 else [-1]
+    """At most n of these steps, closer together early, where models change most; the first and the last are among them."""
+    if len(steps) <= n:
+        return steps
+    rows = np.unique(((len(steps) - 1) * np.linspace(0, 1, n) ** 1.5).round().astype(int)) if n > 1 else [-1]
     return [steps[row] for row in rows]
 
 
 def chosen(run: Run) -> Run:
     """The models that --labels, --seeds and --where choose."""
-    run = run if WHERE.value is None else where(run, fields_of(WHERE.value))
+    parts = [model_columns(where(run, fields_of(text)).sweep)["model"] for text in WHERE.value or ()]
+    run = some_of(run, np.isin(model_columns(run.sweep)["model"], np.concatenate(parts))) if parts else run
     run = of_labels(run, cli.whole_numbers("labels", LABELS.value, "2,15"))
     seeds = cli.whole_numbers("seeds", SEEDS.value, "0,1")
     found = [model.seed for model in run.sweep.models]

@@ -12,7 +12,9 @@ for (const [name, file] of Object.entries({ Forward: "forward.js", State: "state
 const { data, states, measures, texts } = JSON.parse(fs.readFileSync(cases, "utf-8"));
 const lab = Lab(data);
 const plain = (value) => (ArrayBuffer.isView(value) ? [...value] : value);
-const seen = states.map((state) => Object.fromEntries(Object.entries(lab.look(state)).map(([name, value]) => [name, plain(value)])));
+const seen = states.map((state) =>
+  Object.fromEntries(Object.entries(lab.look(state)).map(([name, value]) => [name, plain(value)])),
+);
 const read = texts.map(([text, heads]) => {
   const gates = State.parseGates(text, heads);
   return { gates, text: State.gatesText(gates) };

@@ -16,10 +16,11 @@ import jax
 import numpy as np
 
 import lrjax
-from lrjax.config import FIELDS, Model
+from lrjax.config import FIELDS, Hyper, Model
 from lrjax.data.scenes import label_name
 from lrjax.errors import InputError
 from lrjax.explorer import tables
+from lrjax.gates import ENCODERS, NONE
 from lrjax.storage.files import write_atomically
 from lrjax.terms import GATES
 from lrjax.training.run import Run
@@ -85,10 +86,7 @@ def _model_data(runs: Sequence[Run], row: int, shown: Sequence[str]) -> dict[str
         _, hyper, params, step = _of(run, row)
         found = tables.of_model(static, hyper, params, seen, said)
         spec, data = pack(found)
-        gates = jax.tree.map(np.asarray, hyper.gates.at(step))
-        in_force = {name: getattr(gates, name)[0].tolist() for name in found}
-        at = {"step": step, "data": data} | ({} if model.gates == "none" else {"gates": in_force})
-        checkpoints.append(at)
+        checkpoints.append({"step": step, "data": data} | ({} if model.gates == NONE else {"gates": _gates(hyper, step)}))
     labels = [label_name(a, static.n_heldout) for a in range(static.n_heldout + model.n_labels)]
     return {
         "fields": {name: _plain(getattr(model, name)) for name in shown},
@@ -112,6 +110,12 @@ def _of(run: Run, row: int):
             hyper, params = (jax.tree.map(lambda x: np.asarray(x[i]), tree) for tree in (program.hyper, state.params))
             return program.static, hyper, params, at
     raise ValueError(f"row {row}: no program has it")
+
+
+def _gates(hyper: Hyper, step: int) -> dict[str, list]:
+    """The gates in force at a step of a model that was trained with gates, of the one block of each encoder."""
+    found = jax.device_get(jax.jit(lambda schedule: schedule.at(step))(jax.device_put(hyper.gates)))
+    return {name: getattr(found, name)[0].tolist() for name in ENCODERS}
 
 
 def _history(run: Run, row: int) -> dict[str, list]:

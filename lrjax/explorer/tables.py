@@ -93,13 +93,17 @@ def captions(static: Static, hyper: Hyper) -> tuple[Sequences, list[dict]]:
         one on the right; one label twice) and `text`.
     """
     task = static.world
-    found = task.captions(hyper)
-    exists, names = np.asarray(found.exists), np.asarray(found.names)
-    ids = np.asarray(words_of(task, all_captions(task, found)))[exists]
+
+    def every(hyper):
+        found = task.captions(hyper)
+        return found.exists, found.names, words_of(task, all_captions(task, found))
+
+    exists, names, ids = jax.device_get(jax.jit(every)(jax.device_put(hyper)))
+    ids = ids[exists]
     ends = np.argmax(ids == EOT, 1)  # captions end there: the readout attends to nothing behind it
     forms = tuple(Form(EOT, int(end)) for end in np.unique(ends))
     tokens = np.unique(np.concatenate([row[: end + 1] for row, end in zip(ids, ends, strict=True)]))
-    every = [
+    listed = [
         {
             "form": forms.index(Form(EOT, int(end))),
             "tokens": np.searchsorted(tokens, row[: end + 1]).tolist(),
@@ -108,7 +112,7 @@ def captions(static: Static, hyper: Hyper) -> tuple[Sequences, list[dict]]:
         }
         for row, end, of in zip(ids, ends, names[:, exists].T, strict=True)
     ]
-    return Sequences(tokens, int(ends.max()) + 1, forms), every
+    return Sequences(tokens, int(ends.max()) + 1, forms), listed
 
 
 def contract(params: Encoder, sequences: Sequences) -> Tables:

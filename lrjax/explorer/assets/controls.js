@@ -56,7 +56,12 @@ const Controls = (lab, state, change) => {
   function buildScene() {
     get("swap").onclick = () => {
       const [a, b] = state.objects;
-      change({ objects: [{ ...a, place: b.place }, { ...b, place: a.place }] });
+      change({
+        objects: [
+          { ...a, place: b.place },
+          { ...b, place: a.place },
+        ],
+      });
     };
     get("another").onclick = another;
     [get("left-label"), get("right-label")].forEach((select, side) => {
@@ -93,7 +98,11 @@ const Controls = (lab, state, change) => {
     if (select.dataset.model !== String(state.model)) {
       select.dataset.model = state.model;
       const group = (label, names, from) =>
-        element("optgroup", { label }, names.map((text, i) => element("option", { value: from + i, text })));
+        element(
+          "optgroup",
+          { label },
+          names.map((text, i) => element("option", { value: from + i, text })),
+        );
       const groups = [group("held out, only ever alone", labels.slice(0, heldout), 0)];
       select.replaceChildren(...groups, group("trained in pairs", labels.slice(heldout), heldout));
     }
@@ -170,7 +179,10 @@ const Controls = (lab, state, change) => {
     if (name === "head") {
       const pushes = lab.look(lab.plain(state)).pushes.map((row) => row.reduce((a, b) => a + b));
       const best = state.head === "all" ? pushes.indexOf(Math.max(...pushes)) : state.head;
-      zero(gates.vision.filter((_, h) => h !== best), ["VE", "VP", "VB"]);
+      zero(
+        gates.vision.filter((_, h) => h !== best),
+        ["VE", "VP", "VB"],
+      );
     } else if (name !== "all") {
       zero(gates.vision, name.split("+"));
     }
@@ -206,7 +218,10 @@ const Controls = (lab, state, change) => {
       const one = values.every((value) => value === values[0]);
       const shown = one ? values[0].toFixed(2).replace("-", "−") : "mixed";
       input.value = values.reduce((a, b) => a + b) / values.length;
-      input.closest("label").classList.toggle("changed", values.some((value) => value !== 1));
+      input.closest("label").classList.toggle(
+        "changed",
+        values.some((value) => value !== 1),
+      );
       input.nextElementSibling.textContent = shown;
       input.setAttribute("aria-valuetext", shown);
     }

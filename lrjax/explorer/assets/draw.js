@@ -26,7 +26,13 @@ const Draw = (() => {
     group.replaceChildren(
       ...options.map(({ value, text, title }) =>
         element("label", { title: title ?? false }, [
-          element("input", { type: "radio", name, value, checked: String(value) === String(chosen), onchange: () => onchange(value) }),
+          element("input", {
+            type: "radio",
+            name,
+            value,
+            checked: String(value) === String(chosen),
+            onchange: () => onchange(value),
+          }),
           element("span", { text }),
         ]),
       ),
@@ -53,7 +59,8 @@ const Draw = (() => {
       const texts = { rank, text, kind, value: similarity.toFixed(3) };
       for (const [part, shown] of Object.entries(texts)) row.querySelector(`.${part}`).textContent = shown;
     });
-    for (const row of [...list.children].sort((a, b) => a.dataset.place - b.dataset.place)) row.style.zIndex = row.className ? 2 : 1;
+    for (const row of [...list.children].sort((a, b) => a.dataset.place - b.dataset.place))
+      row.style.zIndex = row.className ? 2 : 1;
   }
 
   /* Shares of images as meters; found: [{ name, value, before }], where `before` is the value with all gates at 1. */
@@ -84,9 +91,16 @@ const Draw = (() => {
       svg("text", { x: left - 6, y: y(value) + 4, class: "tick end" }, [String(value)]),
     ]);
     children.push(svg("line", { x1: x(at), x2: x(at), y1: top, y2: height - bottom, class: "now" }));
-    for (const step of steps) children.push(svg("line", { x1: x(step), x2: x(step), y1: height - bottom, y2: height - bottom + 4, class: "grid" }));
-    children.push(svg("text", { x: left, y: height - 4, class: "tick" }, ["0"]), svg("text", { x: width - right, y: height - 4, class: "tick end" }, [`${last} steps`]));
-    const ends = spread(curves.map(({ name }) => y(history[name].at(-1) ?? 0)), 15);
+    for (const step of steps)
+      children.push(svg("line", { x1: x(step), x2: x(step), y1: height - bottom, y2: height - bottom + 4, class: "grid" }));
+    children.push(
+      svg("text", { x: left, y: height - 4, class: "tick" }, ["0"]),
+      svg("text", { x: width - right, y: height - 4, class: "tick end" }, [`${last} steps`]),
+    );
+    const ends = spread(
+      curves.map(({ name }) => y(history[name].at(-1) ?? 0)),
+      15,
+    );
     curves.forEach(({ name, text }, i) => {
       const points = history.step.map((step, k) => `${x(step).toFixed(1)},${y(history[name][k] ?? 0).toFixed(1)}`).join(" ");
       const now = history[name][history.step.indexOf(at)];
@@ -133,19 +147,35 @@ const Draw = (() => {
     shown.pattern.forEach((share, t) => {
       rect(t, rows.attention, 26, "cell", { rx: 3 });
       rect(t, rows.attention, 26, "attention", { rx: 3, "fill-opacity": share.toFixed(3) });
-      if (share >= 0.1) children.push(svg("text", { x: at(t) + (step - gap) / 2, y: rows.attention + 17, class: share > 0.5 ? "tick mid on" : "tick mid" }, [String(Math.round(100 * share))]));
+      if (share >= 0.1)
+        children.push(
+          svg("text", { x: at(t) + (step - gap) / 2, y: rows.attention + 17, class: `tick mid ${share > 0.5 ? "on" : "share"}` }, [
+            String(Math.round(100 * share)),
+          ]),
+        );
     });
     title(rows.scores - 6, `scores by term, −${most.down.toFixed(1)} to +${most.up.toFixed(1)}`);
     stacks(children, rect, shown, rows, most, at, step - gap);
     title(rows.push - 6, "push: towards true above, swapped below");
     const [zero, unit] = [(rows.push + rows.pushEnd) / 2, (rows.pushEnd - rows.push) / 2 / most.push];
     children.push(svg("line", { x1: left, x2: width, y1: zero, y2: zero, class: "zero" }));
-    shown.push.forEach((push, t) => rect(t, push > 0 ? zero - push * unit : zero, Math.abs(push) * unit, push > 0 ? "true" : "swapped"));
+    shown.push.forEach((push, t) =>
+      rect(t, push > 0 ? zero - push * unit : zero, Math.abs(push) * unit, push > 0 ? "true" : "swapped"),
+    );
     names.forEach((name, t) => {
       const object = objects[t];
-      children.push(svg("text", { x: at(t) + (step - gap) / 2, y: rows.names, class: object ? "tick mid object" : "tick mid" }, [object ?? name]));
+      children.push(
+        svg("text", { x: at(t) + (step - gap) / 2, y: rows.names, class: object ? "tick mid object" : "tick mid" }, [
+          object ?? name,
+        ]),
+      );
     });
-    return frame(width + 4, rows.names + 6, children, `attention ${shown.pattern.map((share, t) => `${objects[t] ?? names[t]} ${percent(share)}`).join(", ")}`);
+    return frame(
+      width + 4,
+      rows.names + 6,
+      children,
+      `attention ${shown.pattern.map((share, t) => `${objects[t] ?? names[t]} ${percent(share)}`).join(", ")}`,
+    );
   }
 
   function stacks(children, rect, shown, rows, most, at, width) {
@@ -163,7 +193,8 @@ const Draw = (() => {
         else reached.down = to;
       }
       const y = inside(zero - sum * unit);
-      children.push(svg("line", { x1: at(t) + 2, x2: at(t) + width - 2, y1: y, y2: y, class: "sum" }));
+      for (const name of ["halo", "sum"])
+        children.push(svg("line", { x1: at(t) + 2, x2: at(t) + width - 2, y1: y, y2: y, class: name }));
     });
   }
 

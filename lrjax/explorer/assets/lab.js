@@ -92,7 +92,11 @@ const Lab = (data) => {
     for (let a = 0; a < heldout; a++) {
       for (let b = 0; b < heldout; b++) {
         for (let i = 0; a !== b && i < cells; i++) {
-          for (let j = i + 1; j < cells; j++) yield [{ label: a, place: i }, { label: b, place: j }];
+          for (let j = i + 1; j < cells; j++)
+            yield [
+              { label: a, place: i },
+              { label: b, place: j },
+            ];
         }
       }
     }

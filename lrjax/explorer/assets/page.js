@@ -40,7 +40,11 @@ const Explorer = (() => {
 
   function drawKnown() {
     const { labels, heldout } = lab.model(state);
-    const told = ["were trained together, in some layouts.", "never stood together in training.", "never stood together in training."];
+    const told = [
+      "were trained together, in some layouts.",
+      "never stood together in training.",
+      "never stood together in training.",
+    ];
     const names = lab.ordered(state.objects).map(({ label }) => labels[label]);
     const unseen = state.objects.filter(({ label }) => label < heldout).length;
     get("known").textContent = `${names.join(" and ")} ${told[unseen]}${unseen === 2 ? " Each was only ever shown alone." : ""}`;
@@ -62,7 +66,8 @@ const Explorer = (() => {
     get("verdict").className = `verdict ${leader}`;
     get("verdict").textContent = `The ${leader} caption leads by ${Math.abs(margin).toFixed(2)}${but}`;
     get("bar").className = `bar ${leader}`;
-    get("bar").textContent = `${margin > 0 ? "✓" : "✗"} ${text(margin > 0 ? real[0] : swapped[0])}, by ${Math.abs(margin).toFixed(2)}`;
+    get("bar").textContent =
+      `${margin > 0 ? "✓" : "✗"} ${text(margin > 0 ? real[0] : swapped[0])}, by ${Math.abs(margin).toFixed(2)}`;
   }
 
   function drawHeads({ gates, patterns, pushes, terms }) {
@@ -93,8 +98,16 @@ const Explorer = (() => {
   function drawTraining() {
     const { checkpoints, history: made } = lab.model(state);
     const { step } = checkpoints[state.at];
-    const curves = Object.entries(CURVES).filter(([name]) => name in made).map(([name, text]) => ({ name, text }));
-    Draw.training(get("training"), made, curves, checkpoints.map((checkpoint) => checkpoint.step), step);
+    const curves = Object.entries(CURVES)
+      .filter(([name]) => name in made)
+      .map(([name, text]) => ({ name, text }));
+    Draw.training(
+      get("training"),
+      made,
+      curves,
+      checkpoints.map((checkpoint) => checkpoint.step),
+      step,
+    );
     get("step").max = checkpoints.length - 1;
     get("step").value = state.at;
     get("step").setAttribute("aria-valuetext", `step ${step}`);
@@ -106,7 +119,10 @@ const Explorer = (() => {
     const total = byTerm.EP.map((_, h) => POSITION.reduce((sum, term) => sum + byTerm[term][h], 0));
     const sizes = total.map(Math.abs);
     const head = sizes.indexOf(Math.max(...sizes));
-    Draw.shares(get("gauge-bars"), POSITION.map((name) => ({ name, value: byTerm[name][head] })));
+    Draw.shares(
+      get("gauge-bars"),
+      POSITION.map((name) => ({ name, value: byTerm[name][head] })),
+    );
     const acts = state.gates.vision.some((row) => Forward.TERMS.some((term) => row[State.GATES.indexOf(term)] !== 1));
     const moved = lab.gaugeMoves(state);
     const most = moved < 1e-12 ? "1e-12" : moved.toExponential(0);
@@ -133,7 +149,9 @@ const Explorer = (() => {
     const { fields, checkpoints, labels, cells } = lab.model(state);
     const { step } = checkpoints[state.at];
     const folder = lab.data.source + (step === checkpoints.at(-1).step ? "" : `/checkpoints/${step}`);
-    const chosen = Object.entries(fields).map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(", ");
+    const chosen = Object.entries(fields)
+      .map(([name, value]) => `${name}=${JSON.stringify(value)}`)
+      .join(", ");
     const lines = ["import lrjax", "", `run = lrjax.load("${folder}")`];
     lines.push(`model = run.model(${chosen})${gates && `.ablate("${gates}")`}`);
     lines.push(`model.rank("${State.sceneText(state.objects, labels, cells)}")`);

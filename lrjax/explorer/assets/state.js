@@ -9,7 +9,8 @@ const State = (() => {
   const MOST = 1.5;
 
   /* Gates of both encoders, all 1. */
-  const unitGates = (heads) => Object.fromEntries(ENCODERS.map((e) => [e, Array.from({ length: heads }, () => GATES.map(() => 1))]));
+  const unitGates = (heads) =>
+    Object.fromEntries(ENCODERS.map((e) => [e, Array.from({ length: heads }, () => GATES.map(() => 1))]));
   const number = (value) => String(Math.round(value * 100) / 100);
 
   /* The text of gates: for every encoder one clause for the terms that have the same value in the same heads; "" if all are 1. */
@@ -69,22 +70,29 @@ const State = (() => {
     return possible && objects[0].label !== objects[1].label ? objects : null;
   }
 
-  /* Objects with one of them at another place: it goes past the other one, which steps aside to where it came from. */
+  /* Objects with one of them at another place; where the other one stands, it goes one cell past that, or stays before it. */
   function moved(objects, i, place, cells) {
+    const [from, other] = [objects[i].place, objects[1 - i].place];
     const to = Math.min(cells - 1, Math.max(0, place));
-    const from = objects[i].place;
-    return objects.map((object, k) => (k === i ? { ...object, place: to } : object.place === to ? { ...object, place: from } : object));
+    const past = other + Math.sign(to - from);
+    const free = to !== other ? to : past >= 0 && past < cells ? past : other - Math.sign(to - from);
+    return objects.map((object, k) => (k === i ? { ...object, place: free } : object));
   }
   /* Objects with another label in one of them; if the other one has it, the two exchange labels. */
   function relabelled(objects, i, label) {
     const from = objects[i].label;
-    return objects.map((object, k) => (k === i ? { ...object, label } : object.label === label ? { ...object, label: from } : object));
+    return objects.map((object, k) =>
+      k === i ? { ...object, label } : object.label === label ? { ...object, label: from } : object,
+    );
   }
 
   /* The fragment of a URL: `given` is an ordered { name: text }, of which empty texts are left out. */
   function fragment(given) {
     const safe = (text) => encodeURI(text.replace(/ /g, "_")).replace(/#/g, "%23").replace(/&/g, "%26");
-    return Object.entries(given).filter(([, text]) => text !== "").map(([name, text]) => `${name}=${safe(text)}`).join("&");
+    return Object.entries(given)
+      .filter(([, text]) => text !== "")
+      .map(([name, text]) => `${name}=${safe(text)}`)
+      .join("&");
   }
   function parseFragment(text) {
     const found = {};
@@ -100,6 +108,19 @@ const State = (() => {
     return found;
   }
 
-  return { GATES, ENCODERS, MOST, unitGates, gatesText, parseGates, sceneText, parseScene, moved, relabelled, fragment, parseFragment };
+  return {
+    GATES,
+    ENCODERS,
+    MOST,
+    unitGates,
+    gatesText,
+    parseGates,
+    sceneText,
+    parseScene,
+    moved,
+    relabelled,
+    fragment,
+    parseFragment,
+  };
 })();
 if (typeof module !== "undefined") module.exports = State;
