@@ -111,7 +111,6 @@ class Sweep:
     checkpoint_every: int = field(
         0, "training steps between checkpoints", zero="a checkpoint at every evaluation", low=0, compare=False
     )
-    checkpoints_kept: int = field(2, "number of newest evaluations whose checkpoints stay", zero="all", low=0, compare=False)
     epochs: int = field(0, "passes over the fixed set", zero="steps says how long", low=0)
     evaluations: int = field(10, "number of evaluations after the first, if epochs says how long", low=1)
     # Of a part of another sweep (`analysis.models.some_of`): the whole, and the numbers that these models have in it.

@@ -28,7 +28,7 @@ from lrjax.errors import InputError, SaveError, Unusable
 from lrjax.storage import code_version, files
 
 FORMAT = 3  # 1 had no diverged_at; in 2 all models shared one step
-KEEP = 2  # newest evaluations kept unless a sweep says otherwise, and newest stops after the last of them
+KEEP = 2  # newest evaluations kept, and newest stops after the last of them
 OTHER_FILES = 2**18  # bytes of a checkpoint beside its arrays, generously
 PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 SOURCE = "lrjax source"  # what identifies the code; the version of lrjax does not
@@ -92,21 +92,20 @@ def _here() -> dict:
     return {"versions": versions(), "machine": devices.machine(), "commit": code_version.commit()}
 
 
-def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0, keep: int = KEEP) -> None:
+def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0) -> None:
     """Write nested dicts of arrays and a JSON-able meta as step `step`, or a stop `ahead` steps after it.
 
-    When this returns, the step is complete and has been read back; only then are older ones dropped, but for the `keep` newest
-    evaluations (0: all). Of several processes the first writes. Raises SaveError if it cannot be done: what was there before still
-    is.
+    When this returns, the step is complete and has been read back; only then are older ones dropped. Of several processes the first
+    writes. Raises SaveError if it cannot be done: what was there before still is.
     """
     try:
         if devices.first_process():
-            _write(directory, name_of(step, ahead), arrays, {**meta, "format": FORMAT, "step": step, **_here()}, keep)
+            _write(directory, name_of(step, ahead), arrays, {**meta, "format": FORMAT, "step": step, **_here()})
     finally:
         devices.wait_for_all(f"step {step} is saved")
 
 
-def _write(directory: Path, name: str, arrays: dict, meta: dict, keep: int) -> None:
+def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
     aside, place = directory / (name + _ASIDE), directory / name
     try:
         _remove(leftovers(directory))
@@ -127,7 +126,7 @@ def _write(directory: Path, name: str, arrays: dict, meta: dict, keep: int) -> N
     except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
         _remove(leftovers(directory))
         raise SaveError(f"{place}: could not be saved ({_first_line(error)})") from error
-    _remove([*leftovers(directory), *_outdated(directory, place, keep)])
+    _remove([*leftovers(directory), *_outdated(directory, place)])
 
 
 def _ask_for_room(folder: Path, arrays: dict) -> None:
@@ -144,13 +143,11 @@ def leftovers(directory: Path) -> list[Path]:
     return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith((_ASIDE, _REPLACED))]
 
 
-def _outdated(directory: Path, newest: Path, keep: int) -> list[Path]:
-    """The steps that the newest one makes superfluous, where `keep` evaluations stay (0: all). Those said to be after it were
-    refused when the run was restored.
-    """
+def _outdated(directory: Path, newest: Path) -> list[Path]:
+    """The steps that the newest one makes superfluous. Those said to be after it were refused when the run was restored."""
     steps = saved_steps(directory)
     before = [p for p in steps if _known_place(p) <= _known_place(newest)]
-    evaluations = [p for p in before if is_evaluation(p)][-keep:]
+    evaluations = [p for p in before if is_evaluation(p)][-KEEP:]
     stops = [p for p in before if not evaluations or _known_place(p) > _known_place(evaluations[-1])][-KEEP:]
     return [p for p in steps if p not in evaluations and p not in stops and not p.is_symlink()]
 

@@ -130,9 +130,8 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
 
 
 def _as_wanted(run: Run, wanted: Sweep) -> Run:
-    """How often checkpoints are made, and how many stay, is as this command says; slabs stay as they were."""
-    often = {name: getattr(wanted, name) for name in ("checkpoint_every", "checkpoints_kept")}
-    run.sweep = dataclasses.replace(run.sweep, **often)
+    """How often checkpoints are made is as this command says; slabs stay as they were."""
+    run.sweep = dataclasses.replace(run.sweep, checkpoint_every=wanted.checkpoint_every)
     return run
 
 
@@ -199,14 +198,14 @@ def restore(path: str | Path) -> Run:
 
 def restore_identified(path: str | Path) -> tuple[Run, str]:
     """`restore`, and the `checkpoint.identity` of what was restored, for the records of results."""
-    run, meta = _newest(evaluations(paths.as_path(path)))
+    run, meta = _newest(_evaluations(paths.as_path(path)))
     run.states = [dataclasses.replace(state, params=_without_diverged(state)) for state in run.states if state is not None]
     return run, checkpoint.identity(meta)
 
 
 def identity(path: Path) -> str:
     """The `checkpoint.identity` of what `restore` would restore. A step is read once, unless it is written again."""
-    for step in reversed(steps := evaluations(path)):
+    for step in reversed(steps := _evaluations(path)):
         if known := _identities.get(_stamp(step)):
             return known
         with contextlib.suppress(Unusable):
@@ -221,14 +220,14 @@ def _stamp(step: Path) -> tuple[Path, int]:
         return step, 0
 
 
-def evaluations(path: Path) -> list[Path]:
+def _evaluations(path: Path) -> list[Path]:
     """The evaluations that a path may mean, oldest first."""
-    found = [step for step in checkpoint.candidates(path) if checkpoint.is_evaluation(step)]
-    if not found:
+    evaluations = [step for step in checkpoint.candidates(path) if checkpoint.is_evaluation(step)]
+    if not evaluations:
         raise InputError(
             f"--ckpt={path}: a stop between two evaluations; give a workdir that has an evaluation, or --resume the sweep"
         )
-    return found[::-1]
+    return evaluations[::-1]
 
 
 def _without_diverged(state):
@@ -298,7 +297,7 @@ def save(workdir: str | Path, run: Run) -> None:
     """Checkpoint and tables, as of where the run stands. Raises SaveError if one of them cannot be written."""
     workdir = paths.as_path(workdir)
     step, ahead = run.place
-    checkpoint.save(workdir / "checkpoints", step, *serialization.run_to_arrays(run), ahead, keep=run.sweep.checkpoints_kept)
+    checkpoint.save(workdir / "checkpoints", step, *serialization.run_to_arrays(run), ahead)
     if devices.first_process():
         try:
             write_tables(workdir, run)
