@@ -7,7 +7,7 @@ answer `curves` is of single evaluations; trained accuracies are means of the la
 import numpy as np
 
 from experiments.studies.claims import ORDER, TOP1, N, of, per_model, rows_with
-from experiments.studies.contrasts import Values, at
+from experiments.studies.contrasts import LEARNED, Values, at
 from experiments.studies.study import Study
 from lrjax.analysis.gradient import GENERALISES
 from lrjax.analysis.heads import LEFT, RIGHT
@@ -283,3 +283,13 @@ def moved(curves: Table, axes: tuple[str, ...]) -> dict[tuple, float]:
 def order_left(ablation: str, n: int = N, answer: str = "routes", **where) -> Values:
     """The order on unseen pairs that an ablation leaves."""
     return lambda study, part: of(study.answer(part, answer), ORDER, n_labels=n, ablation=ablation, **where)
+
+
+def route(column: str, n: int = N, **where) -> Values:
+    """A column of the answer `binding`, of the seeds that have learned the order."""
+
+    def values(study, part):
+        table = with_columns(study, part, "binding", column, "order")
+        return of(table, column, n_labels=n, **where).where(of(table, "order", n_labels=n, **where) >= LEARNED)
+
+    return values

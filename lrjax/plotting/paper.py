@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.metrics import SHOWN
-from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
-from lrjax.stats import ACCURACY, Table, groups, select
+from lrjax.plotting.style import COLOURS, CONDITIONS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
+from lrjax.stats import ACCURACY, Table, conditions, groups, select
 
 SCALES = ("e_scale", "p_scale")
+LEARNED = 0.8  # order from which on it is told by which route it is known
 
 
 @styled
@@ -101,4 +102,54 @@ def multiplier(best: Table, ablated: Table, path: Path | None = None) -> Figure:
         axis.set_xticks(at, [f"{value:.3g}" for value in values])
     figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle("Which term carries the gradient? N = 15, mean over seeds, 95 % interval, seeds as dots", size=10)
+    return save(figure, path)
+
+
+ROUTES = {"none": "as it is", "EP+PP+BP": "EP, PP, BP at zero", "VP": "VP at zero", "EP+PP+BP+VP": "all of these at zero"}
+
+
+@styled
+def routes_over_time(ablated: Table, path: Path | None = None) -> Figure:
+    """Order on unseen pairs in training, as it is and without each route to it: a panel a condition.
+
+    Args:
+      ablated: the study's answer `routes_over_time`, a row an evaluation, model and ablation.
+      path: where the figure goes, if it goes to a file.
+    """
+    panels = groups(ablated, conditions(ablated, CONDITIONS))
+    figure, axes = subplots(1, len(panels), figsize=(3 * len(panels) + 0.6, 3.5), sharey=True, squeeze=False)
+    for axis, (condition, rows) in zip(axes[0], panels.items(), strict=True):
+        for k, (ablation, name) in enumerate(ROUTES.items()):
+            own = select(ablated, rows[ablated["ablation"][rows] == ablation])
+            by_step = groups(own, ("step",))
+            line(axis, [at for (at,) in by_step], [own["unseen_pair_order"][i] for i in by_step.values()], k, name, ACCURACY)
+        fields = zip(("N", *conditions(ablated, CONDITIONS)[1:]), condition, strict=True)
+        title = ", ".join(f"{name} = {value:.3g}" for name, value in fields)
+        finish(axis, "training step", "order, unseen pairs" if axis is axes[0, 0] else "", title)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ROUTES))
+    figure.suptitle("By attention to positions, or by position values: how the order is known", size=10)
+    return save(figure, path)
+
+
+@styled
+def route_shares(binding: Table, path: Path | None = None) -> Figure:
+    """The shares of the two routes in the mean margin on unseen pairs, against the initial scale of E: a panel per N.
+
+    Args:
+      binding: the study's answer `binding`, a row a model.
+      path: where the figure goes, if it goes to a file.
+    """
+    labels = sorted(set(binding["n_labels"].tolist()))
+    figure, axes = subplots(1, len(labels), figsize=(3 * len(labels) + 0.6, 3.5), sharey=True, squeeze=False)
+    for axis, n in zip(axes[0], labels, strict=True):
+        panel = select(binding, (binding["n_labels"] == n) & (binding["order"] >= LEARNED))
+        by_scale = groups(panel, ("e_scale", "p_scale"))
+        for k, (column, name) in enumerate({"share_attention": "attention route", "share_value": "value route"}.items()):
+            if by_scale:
+                line(axis, range(len(by_scale)), [panel[column][i] for i in by_scale.values()], k, name)
+        axis.set_xticks(range(len(by_scale)), [f"{e:g}" if e == p else f"{e:g}, {p:g}" for e, p in by_scale], rotation=45)
+        axis.set(xlabel="initial scale of E, P", title=f"N = {n} labels")
+    axes[0, 0].set_ylabel("share of the mean margin")
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle(f"Which route binds labels to places, in models with an order of {LEARNED} or more", size=10)
     return save(figure, path)
