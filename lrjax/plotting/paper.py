@@ -9,7 +9,7 @@ from lrjax.plotting.style import COLOURS, CONDITIONS, MARKERS, Figure, condition
 from lrjax.stats import ACCURACY, Table, conditions, groups, select
 
 SCALES = ("e_scale", "p_scale")
-LEARNED = 0.8  # order from which on it is told by which route it is known
+KNOWN = 0.7  # the order from which on it makes sense to ask by which route it is known
 
 
 @styled
@@ -133,23 +133,22 @@ def routes_over_time(ablated: Table, path: Path | None = None) -> Figure:
 
 @styled
 def route_shares(binding: Table, path: Path | None = None) -> Figure:
-    """The shares of the two routes in the mean margin on unseen pairs, against the initial scale of E: a panel per N.
+    """The share of the value route in the mean margin on unseen pairs against the initial scale of E and P: a panel per N, a dot a
+    model. Means would hide that nearly every model uses one route alone.
 
     Args:
       binding: the study's answer `binding`, a row a model.
       path: where the figure goes, if it goes to a file.
     """
-    labels = sorted(set(binding["n_labels"].tolist()))
-    figure, axes = subplots(1, len(labels), figsize=(3 * len(labels) + 0.6, 3.5), sharey=True, squeeze=False)
+    labels, scales = sorted(set(binding["n_labels"].tolist())), sorted(groups(binding, SCALES))
+    figure, axes = subplots(1, len(labels), figsize=(2.4 * len(labels) + 0.6, 3.4), sharey=True, squeeze=False)
     for axis, n in zip(axes[0], labels, strict=True):
-        panel = select(binding, (binding["n_labels"] == n) & (binding["order"] >= LEARNED))
-        by_scale = groups(panel, ("e_scale", "p_scale"))
-        for k, (column, name) in enumerate({"share_attention": "attention route", "share_value": "value route"}.items()):
-            if by_scale:
-                line(axis, range(len(by_scale)), [panel[column][i] for i in by_scale.values()], k, name)
-        axis.set_xticks(range(len(by_scale)), [f"{e:g}" if e == p else f"{e:g}, {p:g}" for e, p in by_scale], rotation=45)
-        axis.set(xlabel="initial scale of E, P", title=f"N = {n} labels")
-    axes[0, 0].set_ylabel("share of the mean margin")
-    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.suptitle(f"Which route binds labels to places, in models with an order of {LEARNED} or more", size=10)
+        panel = select(binding, (binding["n_labels"] == n) & (binding["order"] >= KNOWN))
+        for (scale, seed), rows in groups(panel, (SCALES[0], "seed")).items():
+            at = [k for k, pair in enumerate(scales) if pair[0] == scale and pair[1] in panel[SCALES[1]][rows]]
+            axis.plot(np.array(at) + 0.12 * (seed % 4 - 1.5), panel["share_value"][rows], ".", color=COLOURS[0], ms=8, alpha=0.7)
+        axis.set_xticks(range(len(scales)), [f"{e:g}" if e == p else f"{e:g}, {p:g}" for e, p in scales], rotation=45, ha="right")
+        axis.set(xlabel="initial scale of E, P", title=f"N = {n}", xlim=(-0.5, len(scales) - 0.5), ylim=(-0.1, 1.1))
+    axes[0, 0].set_ylabel("share of the value route")
+    figure.suptitle(f"By position values (1) or by attention to positions (0): models with an order of {KNOWN} or more", size=10)
     return save(figure, path)
