@@ -3,7 +3,7 @@
 python -m experiments.explorer --ckpt=runs/explorer [--labels=2,15] [--seeds=0] [--where="e_scale=0.3"] [--where="n_labels=15"]
     [--checkpoints=12] [--out=FILE]
 
-A sweep keeps the checkpoints of all its evaluations where `checkpoints_kept=0` (experiments/configs/explorer.py); of one that kept
+A sweep keeps the checkpoints of all its evaluations where `keep_checkpoints=0` (experiments/configs/explorer.py); of one that kept
 the newest alone the page has these.
 """
 

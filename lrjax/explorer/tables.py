@@ -4,7 +4,7 @@ Only the readout token's row of scores is wanted. So a score is an entry of a ta
 what a head writes is a weighted sum of rows that have passed W_V, W_O and the projection already. Gates multiply entries of these
 tables, so that none of them has to be chosen here. `assets/forward.js` reads them.
 
-Axes: f forms of sequences, h heads, o origins of the query, r rows of E then rows of P, e d_embed, d d_model, k d_head.
+Axes: f readouts, h heads, o origins of the query, r rows of E then rows of P, e d_embed, d d_model, k d_head.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ SHOWS = "the explorer shows one-block encoders with learned positions, without L
 SHOWN = {"n_layers_vision": 1, "n_layers_text": 1, "n_repeats": 1, "positions": "learned", "layer_norm": False, "mlp_ratio": 0}
 
 
-class Form(NamedTuple):
-    """One kind of sequence: the token and the position that are read out, of which CLS's or EOT's query is made."""
+class Readout(NamedTuple):
+    """Where sequences are read out: CLS or EOT, and its position. Captions of one object end earlier than those of two."""
 
     token: int
     position: int
@@ -58,12 +58,12 @@ class Sequences:
     Attributes:
         tokens: [v] the token ids whose rows of E the tables have.
         positions: how many rows of P they have.
-        forms: the kinds of sequences.
+        readouts: where they are read out.
     """
 
     tokens: np.ndarray
     positions: int
-    forms: tuple[Form, ...]
+    readouts: tuple[Readout, ...]
 
 
 def check(static: Static) -> None:
@@ -79,20 +79,20 @@ def check(static: Static) -> None:
 
 def images(static: Static, n_labels: int) -> Sequences:
     """The images of a model of N labels: tokens are background, CLS, then the labels that exist."""
-    task = static.world
+    task = static.task_object
     labels = task.n_first + np.arange(task.n_heldout + n_labels)
-    form = Form(CLS, task.image.readout)
-    return Sequences(np.concatenate([[BACKGROUND, CLS], labels]), len(task.image.template), (form,))
+    readout = Readout(CLS, task.image.readout)
+    return Sequences(np.concatenate([[BACKGROUND, CLS], labels]), len(task.image.tokens), (readout,))
 
 
 def captions(static: Static, hyper: Hyper) -> tuple[Sequences, list[dict]]:
     """The captions of a model: their sequences, and each caption that exists.
 
     Returns:
-        The sequences, and for each caption `form`, `tokens` (rows of the tables, up to EOT), `names` (the label on the left and the
-        one on the right; one label twice) and `text`.
+        The sequences, and for each caption `readout` (its number), `tokens` (rows of the tables, up to EOT), `names` (the label on
+        the left and the one on the right; one label twice) and `text`.
     """
-    task = static.world
+    task = static.task_object
 
     def every(hyper):
         found = task.captions(hyper)
@@ -101,18 +101,18 @@ def captions(static: Static, hyper: Hyper) -> tuple[Sequences, list[dict]]:
     exists, names, ids = jax.device_get(jax.jit(every)(jax.device_put(hyper)))
     ids = ids[exists]
     ends = np.argmax(ids == EOT, 1)  # captions end there: the readout attends to nothing behind it
-    forms = tuple(Form(EOT, int(end)) for end in np.unique(ends))
+    readouts = tuple(Readout(EOT, int(end)) for end in np.unique(ends))
     tokens = np.unique(np.concatenate([row[: end + 1] for row, end in zip(ids, ends, strict=True)]))
     listed = [
         {
-            "form": forms.index(Form(EOT, int(end))),
+            "readout": readouts.index(Readout(EOT, int(end))),
             "tokens": np.searchsorted(tokens, row[: end + 1]).tolist(),
             "names": of.tolist(),
             "text": write_caption(task, row),
         }
         for row, end, of in zip(ids, ends, names[:, exists].T, strict=True)
     ]
-    return Sequences(tokens, int(ends.max()) + 1, forms), listed
+    return Sequences(tokens, int(ends.max()) + 1, readouts), listed
 
 
 def contract(params: Encoder, sequences: Sequences) -> Tables:
@@ -121,7 +121,7 @@ def contract(params: Encoder, sequences: Sequences) -> Tables:
     E, P, block = jax.tree.map(lambda x: np.asarray(x, np.float64), (params.E, params.P, block))
     rows = np.concatenate([E[sequences.tokens], P[: sequences.positions]])
     projected = lambda x: x if params.W_proj is None else x @ np.asarray(params.W_proj, np.float64)
-    origins = np.array([[E[form.token], P[form.position], np.zeros_like(P[0])] for form in sequences.forms])
+    origins = np.array([[E[readout.token], P[readout.position], np.zeros_like(P[0])] for readout in sequences.readouts])
     queries = np.einsum("fod,dhk->fohk", origins, block.W_Q)
     queries[:, ORIGINS.index("B")] += block.b_Q
     keys = np.einsum("rd,dhk->rhk", rows, block.W_K)

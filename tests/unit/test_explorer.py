@@ -79,13 +79,15 @@ def looked(static, params, both, images):
     [n, h, t], the terms [n, 9, h, t], and what each head reads of E and P at each key, projected, over the embedding's length
     [n, h, t, e].
     """
-    captions = all_captions(static.world, static.world.captions(config.make_hyper(config.Model(n_labels=static.n_labels_max))))
+    captions = all_captions(
+        static.task_object, static.task_object.captions(config.make_hyper(config.Model(n_labels=static.n_labels_max)))
+    )
     (block,), project = params.vision.blocks, partial(encoder.projected, params.vision)
 
     def one(both, image):
         said = jnp.concatenate(embed_captions(static, params, Interventions(both.text), captions))
         seen = embed_images(static, params, Interventions(both.vision), image)
-        ids = jnp.zeros(len(static.world.image.template), jnp.int32).at[0].set(CLS).at[image.positions].set(image.tokens)
+        ids = jnp.zeros(len(static.task_object.image.tokens), jnp.int32).at[0].set(CLS).at[image.positions].set(image.tokens)
         found = encoder.run(params.vision, Interventions(both.vision), ids, encoder_configs(static)["vision"], 0)
         (trace,) = found.caches
         length = jnp.linalg.norm(project(found.residual_by_origin.sum(0)[0]))
@@ -107,7 +109,7 @@ def of_python(run, states):
     edits = [[[o[name] + more for o in objects] for objects in ordered] for name, more in (("label", FIRST_LABEL), ("place", 1))]
     images = TokenEdits(*(jnp.array(x).T for x in edits))
     said, *rest = jax.device_get(looked(program.static, as_read(hyper, params), both, images))
-    return said[:, np.asarray(program.static.world.captions(hyper).exists)], *rest
+    return said[:, np.asarray(program.static.task_object.captions(hyper).exists)], *rest
 
 
 @needs_node
@@ -128,12 +130,12 @@ def test_forward_pass_equals_pythons(run, tmp_path):
 def test_true_and_swapped_captions_are_those_of_the_task(run, tmp_path):
     states = random_states(run, 10, np.random.default_rng(1))
     data = page.page_data([run], "runs/tiny")
-    task, texts = run.programs[0].static.world, [caption["text"] for caption in data["models"][0]["captions"]]
+    task, texts = run.programs[0].static.task_object, [caption["text"] for caption in data["models"][0]["captions"]]
     every = text.captions_of(task, task.captions(config.make_hyper(run.sweep.models[0])))
     for state, found in zip(states, node(tmp_path, data, states)["seen"], strict=True):
         objects = sorted((o["place"], o["label"]) for o in state["objects"])
         places, labels = zip(*objects, strict=True)
-        for numbers, name in zip(task.relations_of(labels, places), ("real", "swapped"), strict=True):
+        for numbers, name in zip(task.true_and_swapped(labels, places), ("real", "swapped"), strict=True):
             assert [texts[i] for i in found[name]] == [every[i] for i in numbers]
 
 

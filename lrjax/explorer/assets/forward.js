@@ -6,7 +6,7 @@
  *   scores[f][h][o][r]  the readout's query of origin o (E, P, B) with the key of row r, over sqrt(d_head)
  *   values[h][r][e]     what head h writes where it reads row r, projected; the last row is the bias of the values
  *   constant[f][e]      what the readout holds whatever attention does
- * All three are flat. A sequence is { form, tokens }: the row of the token at every position that the readout may attend to.
+ * All three are flat. A sequence is { readout, tokens }: f, and the row of the token at every position that the readout may attend to.
  * Gates are one row of 12 numbers a head, in the order of GATES.
  */
 const Forward = (() => {
@@ -44,13 +44,13 @@ const Forward = (() => {
     return encoders;
   }
 
-  /* The keys' scores under gates, [h][r], for the readout of a form. */
-  function gatedScores(encoder, form, gates) {
+  /* The keys' scores under gates, [h][r], for one readout. */
+  function gatedScores(encoder, readout, gates) {
     const { heads, rows, tokens, scores } = encoder;
     const found = new Float64Array(heads * rows);
     for (let h = 0; h < heads; h++) {
       for (let o = 0; o < 3; o++) {
-        const at = ((form * heads + h) * 3 + o) * rows;
+        const at = ((readout * heads + h) * 3 + o) * rows;
         for (let r = 0; r < rows; r++) found[h * rows + r] += gates[h][OF_ORIGINS[o][r < tokens ? 0 : 1]] * scores[at + r];
       }
     }
@@ -69,21 +69,21 @@ const Forward = (() => {
 
   /* An encoder under gates, made ready for many sequences. */
   function prepare(encoder, gates) {
-    const forms = encoder.constant.length / encoder.width;
-    return { encoder, gates, gated: Array.from({ length: forms }, (_, form) => gatedScores(encoder, form, gates)) };
+    const readouts = encoder.constant.length / encoder.width;
+    return { encoder, gates, gated: Array.from({ length: readouts }, (_, readout) => gatedScores(encoder, readout, gates)) };
   }
 
   /* The embedding of one sequence before it is made a unit vector, and the pattern of every head. */
   function run({ encoder, gates, gated }, sequence) {
     const { heads, rows, width, tokens, values, constant } = encoder;
-    const x = new Float64Array(constant.subarray(sequence.form * width, (sequence.form + 1) * width));
+    const x = new Float64Array(constant.subarray(sequence.readout * width, (sequence.readout + 1) * width));
     const patterns = [];
     const add = (factor, row) => {
       if (factor === 0) return;
       for (let e = 0, at = row * width; e < width; e++) x[e] += factor * values[at + e];
     };
     for (let h = 0; h < heads; h++) {
-      const pattern = patternOf(encoder, gated[sequence.form], h, sequence);
+      const pattern = patternOf(encoder, gated[sequence.readout], h, sequence);
       const first = h * (rows + 1);
       sequence.tokens.forEach((token, t) => {
         add(pattern[t] * gates[h][VE], first + token);
@@ -124,7 +124,7 @@ const Forward = (() => {
     for (const term of TERMS) {
       const [o, ofPosition] = ["EPB".indexOf(term[0]), term[1] === "P"];
       found[term] = Array.from({ length: heads }, (_, h) => {
-        const at = ((sequence.form * heads + h) * 3 + o) * rows;
+        const at = ((sequence.readout * heads + h) * 3 + o) * rows;
         return sequence.tokens.map((token, t) => scores[at + (ofPosition ? tokens + t : token)]);
       });
     }

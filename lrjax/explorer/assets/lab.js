@@ -43,7 +43,7 @@ const Lab = (data) => {
     const { cells, rows } = model(state);
     const tokens = [rows.cls, ...Array(cells).fill(rows.background)];
     for (const { label, place } of objects) tokens[place + 1] = rows.label + label;
-    return { form: 0, tokens };
+    return { readout: 0, tokens };
   }
 
   const ordered = (objects) => [...objects].sort((a, b) => a.place - b.place);
