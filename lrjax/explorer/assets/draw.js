@@ -56,7 +56,7 @@ const Draw = (() => {
       row.dataset.place = place;
       row.style.setProperty("--place", place);
       row.style.setProperty("--share", Math.max(0, similarity));
-      const texts = { rank, text, kind, value: similarity.toFixed(3) };
+      const texts = { rank, text, kind, value: similarity.toFixed(3).replace("-", "−") };
       for (const [part, shown] of Object.entries(texts)) row.querySelector(`.${part}`).textContent = shown;
     });
     for (const row of [...list.children].sort((a, b) => a.dataset.place - b.dataset.place))

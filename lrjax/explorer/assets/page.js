@@ -60,14 +60,18 @@ const Explorer = (() => {
     const text = (key) => lab.model(state).captions[key].text;
     const row = (key) => ({ key, rank: rank.get(key), text: text(key), similarity: similarity[key], kind: kind(key) });
     Draw.captions(get("captions"), shown.map(row));
-    const margin = similarity[real[0]] - similarity[swapped[0]];
+    drawVerdict(similarity[real[0]] - similarity[swapped[0]], kind(order[0]), text(order[0]));
+  }
+
+  /* By how much the true caption leads the swapped one; `kind` and `text` are of the best caption of all. */
+  function drawVerdict(margin, kind, text) {
     const leader = margin > 0 ? "true" : "swapped";
-    const but = kind(order[0]) ? "." : ", but the best caption names other labels.";
-    get("verdict").className = `verdict ${leader}`;
-    get("verdict").textContent = `The ${leader} caption leads by ${Math.abs(margin).toFixed(2)}${but}`;
-    get("bar").className = `bar ${leader}`;
-    get("bar").textContent =
-      `${margin > 0 ? "✓" : "✗"} ${text(margin > 0 ? real[0] : swapped[0])}, by ${Math.abs(margin).toFixed(2)}`;
+    const by = Math.abs(margin).toFixed(2);
+    get("verdict").className = `verdict ${kind && leader}`;
+    get("verdict").textContent = `The ${leader} caption leads by ${by}${kind ? "." : ", but the best caption names other labels."}`;
+    const marks = { true: `✓ ${text}, by ${by}`, swapped: `✗ ${text}, by ${by}` };
+    get("bar").className = `bar ${kind}`;
+    get("bar").textContent = marks[kind] ?? `other labels: ${text}`;
   }
 
   function drawHeads({ gates, patterns, pushes, terms }) {
@@ -181,8 +185,9 @@ const Explorer = (() => {
     const given = State.parseFragment(location.hash);
     state.model = named(given);
     const { checkpoints, labels, cells } = lab.model(state);
-    const at = checkpoints.findIndex(({ step }) => String(step) === given.step);
-    state.at = at < 0 ? checkpoints.length - 1 : at;
+    const wanted = Number(given.step); // no number: the last step
+    const away = checkpoints.map(({ step }) => Math.abs(step - wanted));
+    state.at = Number.isFinite(wanted) ? away.indexOf(Math.min(...away)) : checkpoints.length - 1;
     const usual = [0.25, 0.75].map((share, label) => ({ label, place: Math.floor(cells * share) }));
     state.objects = State.parseScene(given.scene ?? "", labels, cells) ?? usual;
     state.gates = State.parseGates(given.gates ?? "", lab.heads(state));
