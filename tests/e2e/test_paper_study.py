@@ -90,8 +90,8 @@ def test_the_page_has_every_sweep_and_stands_beside_the_main_report(study, tmp_p
     stats.write_csv(tmp_path / "claims.csv", {name: np.array(values) for name, values in one.items()})
     paper.build(study, tmp_path, None)
     page, markdown = ((tmp_path / name).read_text() for name in ("paper.html", "paper.md"))
-    assert all(f'<article id="{claim.key}">' in page for claim in CLAIMS)
-    assert "0.500 [0.400, 0.600] differs" in page and "epochs at N = 15" in page
+    assert all(f'<a id="{claim.key}"></a>' in page for claim in CLAIMS)
+    assert '0.500 [0.400, 0.600] <strong class="verdict differs">differs</strong>' in page and "epochs at N = 15" in page
     assert page.count("<figure>") == len([*(tmp_path / "figures").iterdir()]) == 2 * len(PAPER) + 2
     assert set(PAPER) == {p.stem for p in (tmp_path / "paper").iterdir()} == set(paper.TITLES)
     assert "settled" in markdown and not markdown.count("not trained yet")

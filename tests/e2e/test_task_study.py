@@ -49,7 +49,7 @@ def test_every_claim_finds_its_models_in_its_sweep(study):
 def test_the_page_has_every_world_and_one_table(study, tmp_path):
     tasks.build(study, tmp_path / "report", None)
     page = (tmp_path / "report" / "tasks.html").read_text()
-    assert all(f'<article id="{claim.key}">' in page for claim in tasks.CLAIMS)
+    assert all(f'<a id="{claim.key}"></a>' in page for claim in tasks.CLAIMS)
     assert page.count("<figure>") == len([*(tmp_path / "report" / "figures").iterdir()]) > 2 * len(TASKS)
     assert autoregressive_wide.get_config().d_model == tasks.WIDE and len(tasks.parameters()) == 4
     assert {*TASKS, "all"} == {p.stem for p in (tmp_path / "report" / "tasks").iterdir()}
