@@ -9,16 +9,17 @@ from markupsafe import Markup
 from experiments.studies.claims import ORDER, interval_of
 from experiments.studies.page import Section, Verdicts, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.paper_claims import CLAIMS, LR, MULTIPLIERS, SHARED
-from experiments.studies.paper_values import SETTLED, moved, passed
+from experiments.studies.paper_values import MANY, SETTLED, moved, passed
 from experiments.studies.sections import shown, summary
 from experiments.studies.study import Study
 from experiments.studies.templating import Grid
 from lrjax.errors import InputError
 from lrjax.gates import NONE
+from lrjax.metrics import SHOWN
+from lrjax.plotting import ablation, heads, relational, training
 from lrjax.plotting import encoders as figures
 from lrjax.plotting import paper as own_figures
-from lrjax.plotting import training
-from lrjax.plotting.style import CONDITIONS, shrink
+from lrjax.plotting.style import CONDITIONS, in_short, shrink
 from lrjax.stats import (
     ACCURACY,
     Table,
@@ -35,10 +36,10 @@ from lrjax.stats import (
 TITLES = {
     "paper_mechanism": "The mechanism model, as printed",
     "initial_values": "Initial values and labels",
-    "forgetting": "When: weight decay at large initial values",
-    "forgetting_scales": "When: initial values at the paper's weight decay",
-    "confounds": "What labels go with: epochs, steps, repeated captions",
-    "confounds_images": "What labels go with: images",
+    "forgetting": "Weight decay at large initial values",
+    "forgetting_scales": "Initial values at the paper's weight decay",
+    "confounds": "Labels against epochs, steps and repeated captions",
+    "confounds_images": "Labels against images",
     "multiplier": "Which term carries the gradient",
     "paper": "The full model",
     "paper_layouts": "The full model: layouts",
@@ -122,7 +123,7 @@ def routes(study: Study, part: str) -> Grid | None:
     for key, index in groups(table, by).items():
         own = select(table, index)
         orders = [format_interval(own[ORDER][own["ablation"] == ablation], within=ACCURACY) for ablation in ROUTES.values()]
-        rows.append([*(f"{value:.5g}" if isinstance(value, float) else str(value) for value in key), *orders])
+        rows.append([*map(in_short, key), *orders])
     return Grid([*by, *ROUTES], rows)
 
 
@@ -142,11 +143,23 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
             f"{title}: mean over seeds, 95 % interval, seeds as dots. {command}",
         )
     yield draw("_training", own_figures.in_training, curves), "Does it still move? Top-1 in training"
+    if part == "paper_mechanism":
+        at_many = lambda answer: of_many(study.answer(part, answer))
+        ablated = draw("_ablate", ablation.ablation, at_many("ablate"), "As printed, vision, terms at zero", SHOWN)
+        yield ablated, "Fig 5e, as printed: terms set to zero at inference, N = 15. `experiments.ablate_ep`"
+        yield draw("_heads", heads.bias, at_many("heads")), "Fig 4c, as printed: which way heads lean, N = 15. `experiments.heads`"
+        caption = "Fig 5d, as printed: P(relational) of each head against how far it leans, N = 15. `experiments.relational`"
+        yield draw("_relational", relational.claim, at_many("relational")), caption
     if part == "forgetting" and (found := times(study)):
         yield draw("_when", own_figures.when, found, LR), "When does a model generalise, by lr x weight decay x steps?"
     if part == "multiplier":
         tables = study.answer(part, "strongest"), study.answer(part, "ratio")
         yield draw("_terms", own_figures.multiplier, *tables), "Which term carries the gradient?"
+
+
+def of_many(table: Table) -> Table:
+    """The rows of the models of many labels."""
+    return select(table, table["n_labels"] == MANY)
 
 
 def times(study: Study) -> dict[str, Table]:

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lrjax.metrics import SHOWN
 from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, select
 
 SCALES = ("e_scale", "p_scale")
+THOUSANDS = FuncFormatter(lambda step, place: f"{step / 1000:g}k" if step else "0")  # of steps, which would not fit side by side
 
 
 @styled
@@ -43,6 +45,8 @@ def in_training(curves: Table, path: Path | None = None) -> Figure:
             if by_step := groups(panel, ("step",)):
                 line(axis, [at for (at,) in by_step], [panel["unseen_pair"][i] for i in by_step.values()], k, name, ACCURACY)
         finish(axis, "training step", "top-1, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter(THOUSANDS)
     if len(named) > 1:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(named), 4))
     figure.suptitle("In training: mean over seeds, 95 % interval, seeds as dots", size=10)
@@ -52,24 +56,26 @@ def in_training(curves: Table, path: Path | None = None) -> Figure:
 @styled
 def when(found: dict[str, Table], lr: float, path: Path | None = None) -> Figure:
     """The step at which top-1 is .5 against weight decay and against initial scale, and lr wd times that step below: models as
-    dots; a triangle is a model that has not got there by the last step.
+    dots; a triangle is a model that has not got there by the last step. Without weight decay there is nothing to show below.
 
     found: "weight decay" and "initial scale" -> columns x, weight_decay, step (NaN: never), last.
     """
     figure, axes = subplots(2, len(found), figsize=(4 * len(found) + 0.6, 5.6), sharex="col", squeeze=False)
     for column, (name, table) in zip(axes.T, found.items(), strict=True):
         never = np.isnan(table["step"])
+        decayed = np.where(table["weight_decay"] > 0, lr * table["weight_decay"], np.nan)
         step = np.where(never, table["last"], table["step"])
         places = sorted(set(table["x"].tolist()))
         at = np.searchsorted(places, table["x"])
         for axis, y, y_label in (
             (column[0], step, "step at which top-1 is .5"),
-            (column[1], lr * table["weight_decay"] * step, "lr x weight decay x that step"),
+            (column[1], decayed * step, "lr x weight decay x that step"),
         ):
             for rows, k, marker in ((~never, 0, MARKERS[0]), (never, 1, "^")):
                 axis.plot(at[rows], y[rows], ls="none", marker=marker, ms=5, alpha=0.7, color=COLOURS[k])
             axis.set(ylabel=y_label if axis in axes[:, 0] else "", ylim=(0, None))
         column[0].set_title(f"against {name}")
+        column[0].yaxis.set_major_formatter(THOUSANDS)
         column[1].set_xlabel(name)
         column[1].set_xticks(range(len(places)), [f"{x:g}" for x in places])
     figure.suptitle("When does a model generalise? (triangles: not by the last step)", size=10)

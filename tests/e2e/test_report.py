@@ -19,7 +19,7 @@ from lrjax.errors import InputError
 from lrjax.storage import workdir
 from lrjax.training import loop
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 EVERY = (*claims.CLAIMS, *claims.OURS, *task_claims.CLAIMS, *encoder_claims.CLAIMS)
 

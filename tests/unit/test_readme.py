@@ -36,7 +36,7 @@ def test_an_accuracy_is_of_one_condition(tmp_path):
     columns = {"n_labels": [5, 15, 15], "top1": [0.1, 0.5, 0.6], "top1_low": [0.0, 0.4, 0.5], "top1_high": [0.2, 0.6, 0.7]}
     write_csv(tmp_path / "sweep.csv", {name: np.array(values) for name, values in columns.items()})
     assert readme.accuracy(tmp_path / "sweep.csv", "top1", n_labels=5) == "0.10 [0.00, 0.20]"
-    with pytest.raises(ValueError, match="2 rows have .*n_labels.*; expected one"):
+    with pytest.raises(ValueError, match=r"2 rows have .*n_labels.*; expected one"):
         readme.accuracy(tmp_path / "sweep.csv", "top1", n_labels=15)
 
 
