@@ -20,6 +20,7 @@ from lrjax.errors import InputError
 from lrjax.terms import TERMS
 from studies_by_hand import drawn, measured
 
+BINDING = ("order", "share_attention", "share_value", "agreement")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 
@@ -36,6 +37,9 @@ def study(tmp_path_factory):
         "ablate": ({"ablation": ABLATIONS}, None),
         "ratio": ({"ablation": RATIO}, None),
         "routes": ({"ablation": ROUTES}, None),
+        "routes_over_time": ({"evaluation": (0, 1), "ablation": ROUTES}, None),
+        "binding": ({}, BINDING),
+        "binding_over_time": ({"evaluation": (0, 1)}, BINDING),
         "gauge": ({"ablation": RATIO, "cls": ("as trained",)}, None),
         "shares": ({"layer": (0,), "rows": ("readout", "all"), "term": TERMS}, ("share_all",)),
         "std_shares": ({"layer": (0,), "rows": ("readout", "all"), "term": TERMS}, ("std_ratio_all", "std_ratio_learned_all")),
@@ -93,7 +97,7 @@ def test_the_page_has_every_sweep_and_stands_beside_the_main_report(study, tmp_p
     page, markdown = ((tmp_path / name).read_text() for name in ("paper.html", "paper.md"))
     assert all(f'<a id="{claim.key}"></a>' in page for claim in CLAIMS)
     assert '0.500 [0.400, 0.600] <strong class="verdict differs">differs</strong>' in page and "epochs at N = 15" in page
-    assert page.count("<figure>") == len([*(tmp_path / "figures").iterdir()]) == 2 * len(PAPER) + 5
+    assert page.count("<figure>") == len([*(tmp_path / "figures").iterdir()]) == 2 * len(PAPER) + 7
     assert set(PAPER) == {p.stem for p in (tmp_path / "paper").iterdir()} == set(paper.TITLES)
     assert "settled" in markdown and not markdown.count("not trained yet")
     paper.build(Study(tmp_path / "empty", PAPER), tmp_path / "other", None)
