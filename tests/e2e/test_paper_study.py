@@ -37,9 +37,9 @@ def study(tmp_path_factory):
         "ablate": ({"ablation": ABLATIONS}, None),
         "ratio": ({"ablation": RATIO}, None),
         "routes": ({"ablation": ROUTES}, None),
-        "routes_over_time": ({"evaluation": (0, 1), "ablation": ROUTES}, None),
+        "routes_over_time": ({"step": (0, 100), "ablation": ROUTES}, None),
         "binding": ({}, BINDING),
-        "binding_over_time": ({"evaluation": (0, 1)}, BINDING),
+        "binding_over_time": ({"step": (0, 100)}, BINDING),
         "gauge": ({"ablation": RATIO, "cls": ("as trained",)}, None),
         "shares": ({"layer": (0,), "rows": ("readout", "all"), "term": TERMS}, ("share_all",)),
         "std_shares": ({"layer": (0,), "rows": ("readout", "all"), "term": TERMS}, ("std_ratio_all", "std_ratio_learned_all")),
@@ -75,7 +75,7 @@ def test_every_claim_finds_its_models_in_its_sweep(study):
     assert len({claim.key for claim in CLAIMS}) == len(CLAIMS)
     for claim in CLAIMS:
         verdict = judge(claim, study, claim.part)
-        many = claim.key.startswith(("absent", "present"))
+        many = claim.key.startswith(("absent", "present", "route_one", "route_told"))
         missing = claim.key.rpartition("_")[0] in OF_ANOTHER and "relational" not in PAPER["paper_mechanism"].answers
         assert verdict.n == (0 if missing else verdict.n if many and verdict.n else 2), f"{claim.key}: {verdict}"
         assert claim.low < claim.high and claim.part in PAPER

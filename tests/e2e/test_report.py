@@ -207,7 +207,7 @@ def test_what_is_expected_of_a_claim():
 def test_a_claim_of_no_model_says_so():
     """It was measured, and no model is what the claim is about; else nothing was measured."""
     nothing = judge(claim([np.nan, np.nan]), None, "default")
-    absent = judge(claim(None), None, "default")
+    absent = judge(Claim("key", "", "", "", 0, 1, None), None, "default")
     by_field = Claim(
         "key", "", "", "", 0, 1, lambda study, part: claims.of({"seed": np.arange(2), "n_labels": np.full(2, 5)}, "x", n_labels=15)
     )
