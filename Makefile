@@ -82,7 +82,7 @@ clean:  ## remove the virtual environments and caches (never runs/)
 
 given:
 	@$(PYTHON) -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
-	  jax flax optax orbax ml_collections absl xarray matplotlib scipy filelock || \
+	  jax flax optax orbax ml_collections absl xarray matplotlib scipy filelock jinja2 markdown_it || \
 	  { echo "error: PYTHON=$(PYTHON): lacks packages; install them ($(PYTHON) -m pip install -e .), or leave PYTHON out"; exit 2; }
 
 $(READY): pyproject.toml

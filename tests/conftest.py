@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import io
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ if not OPTIMISE and xla.knows(emitters := "xla_cpu_use_fusion_emitters"):
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
 pytest.register_assert_rewrite("encoders_by_hand", "figures_read", "studies_by_hand", "tokens_read")
 
@@ -37,7 +39,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")  # arrays of different ra
 
 from lrjax import config, devices  # noqa: E402
 from lrjax.models.clip import init_clip, model_splits  # noqa: E402
-from lrjax.plotting.style import STYLE  # noqa: E402
+from lrjax.plotting import style  # noqa: E402
 from lrjax.storage import workdir  # noqa: E402
 from lrjax.training import loop  # noqa: E402
 from lrjax.training.programs import init_program  # noqa: E402
@@ -70,9 +72,11 @@ def room():
 
 
 @pytest.fixture
-def coarse_figures(monkeypatch):
-    """Pages carry many figures; here each has few pixels."""
-    monkeypatch.setitem(STYLE, "figure.dpi", 40)
+def blank_figures(monkeypatch):
+    """Pages carry many figures: they are drawn, and what is saved of each is one pixel."""
+    blank = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(blank, "PNG")
+    monkeypatch.setattr(style, "_rendered", lambda figure, format: blank.getvalue())
 
 
 @pytest.fixture(scope="session")
