@@ -36,7 +36,7 @@ def test_a_sweep_writes_and_prints_what_it_says(swept):
     assert json.loads((folder / "config.json").read_text())["versions"]["jax"] == version("jax")
     for n in ("4", "6"):  # a line of the printed table
         own = [row for row in models if row["n_labels"] == n]
-        expected = [stats.format_interval([float(row[name]) for row in own], within=stats.ACCURACY) for name in columns[4:7]]
+        expected = [stats.format_interval(np.float32([row[name] for row in own]), within=stats.ACCURACY) for name in columns[4:7]]
         assert any(line.split()[0] == n and all(text in line for text in expected) for line in printed.splitlines() if line)
     assert "step 20/20" in printed and "model-steps/s" in printed and "fig3.png" in printed
 
