@@ -40,7 +40,7 @@ from lrjax.model import Model
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.plotting import ablation as ablation_figures
 from lrjax.plotting import training as training_figures
-from lrjax.storage import workdir
+from lrjax.storage import checkpoint, workdir
 from lrjax.training.programs import Program
 from lrjax.training.run import Run as Trained
 from lrjax.training.run import history_table, model_columns, models_table
@@ -153,6 +153,27 @@ class Run:
     def step(self) -> int:
         """The training step that was loaded."""
         return self.trained.step
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that the folder holds, which `at` loads. Train with keep_checkpoints=0 to keep all."""
+        return [] if self.folder is None else [checkpoint.step_of(path) for path in workdir.evaluations(self.folder)]
+
+    def at(self, step: int) -> "Run":
+        """The same models at an earlier step of their training.
+
+        Args:
+          step: one of `steps`. Where models train for different numbers of steps, it is that of the longest training.
+
+        Raises:
+          InputError: the folder holds no checkpoint of this step.
+        """
+        if step not in self.steps:
+            held = ", ".join(map(str, self.steps)) or "none"
+            raise InputError(f"step={step!r}: no checkpoint of this step is in {self.folder}; expected one of {held}")
+        with in_python():
+            folder = next(path for path in workdir.evaluations(self.folder) if checkpoint.step_of(path) == step)
+            return Run(workdir.restore(folder), self.folder).where(**self.chosen)
 
     def where(self, **fields) -> "Run":
         """The part of the run whose models have these fields.

@@ -111,6 +111,13 @@ class Sweep:
     checkpoint_every: int = field(
         0, "training steps between checkpoints", zero="a checkpoint at every evaluation", low=0, compare=False
     )
+    keep_checkpoints: int = field(
+        2,
+        "number of newest checkpoints of evaluations that stay; 1.7 MB a model and checkpoint",
+        zero="all stay",
+        low=0,
+        compare=False,
+    )
     epochs: int = field(0, "passes over the fixed set", zero="steps says how long", low=0)
     evaluations: int = field(10, "number of evaluations after the first, if epochs says how long", low=1)
     # Of a part of another sweep (`analysis.models.some_of`): the whole, and the numbers that these models have in it.

@@ -179,6 +179,12 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     yield draw("_training", own_figures.in_training, curves), "Does it still move? Top-1 in training"
     if part == "forgetting" and (found := times(study)):
         yield draw("_when", own_figures.when, found, LR), "When does a model generalise, by lr x weight decay x steps?"
+    if part == "initial_values":
+        binding = study.answer(part, "binding")
+        yield draw("_routes", own_figures.route_shares, binding), "By which route do images say what stands left?"
+    if part == "paper_mechanism":
+        over_time = study.answer(part, "routes_over_time")
+        yield draw("_routes", own_figures.routes_over_time, over_time), "How the order is known, over time"
     if part == "multiplier":
         tables = study.answer(part, "strongest"), study.answer(part, "ratio")
         yield draw("_terms", own_figures.multiplier, *tables), "Which term carries the gradient?"

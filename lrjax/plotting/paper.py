@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from lrjax.metrics import SHOWN
-from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
-from lrjax.stats import ACCURACY, Table, groups, select
+from lrjax.plotting.style import COLOURS, CONDITIONS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
+from lrjax.stats import ACCURACY, Table, conditions, groups, select
 
 SCALES = ("e_scale", "p_scale")
+KNOWN = 0.7  # the order from which on it makes sense to ask by which route it is known
 
 
 @styled
@@ -101,4 +102,53 @@ def multiplier(best: Table, ablated: Table, path: Path | None = None) -> Figure:
         axis.set_xticks(at, [f"{value:.3g}" for value in values])
     figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle("Which term carries the gradient? N = 15, mean over seeds, 95 % interval, seeds as dots", size=10)
+    return save(figure, path)
+
+
+ROUTES = {"none": "as it is", "EP+PP+BP": "EP, PP, BP at zero", "VP": "VP at zero", "EP+PP+BP+VP": "all of these at zero"}
+
+
+@styled
+def routes_over_time(ablated: Table, path: Path | None = None) -> Figure:
+    """Order on unseen pairs in training, as it is and without each route to it: a panel a condition.
+
+    Args:
+      ablated: the study's answer `routes_over_time`, a row an evaluation, model and ablation.
+      path: where the figure goes, if it goes to a file.
+    """
+    panels = groups(ablated, conditions(ablated, CONDITIONS))
+    figure, axes = subplots(1, len(panels), figsize=(3 * len(panels) + 0.6, 3.5), sharey=True, squeeze=False)
+    for axis, (condition, rows) in zip(axes[0], panels.items(), strict=True):
+        for k, (ablation, name) in enumerate(ROUTES.items()):
+            own = select(ablated, rows[ablated["ablation"][rows] == ablation])
+            by_step = groups(own, ("step",))
+            line(axis, [at for (at,) in by_step], [own["unseen_pair_order"][i] for i in by_step.values()], k, name, ACCURACY)
+        fields = zip(("N", *conditions(ablated, CONDITIONS)[1:]), condition, strict=True)
+        title = ", ".join(f"{name} = {value:.3g}" for name, value in fields)
+        finish(axis, "training step", "order, unseen pairs" if axis is axes[0, 0] else "", title)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ROUTES))
+    figure.suptitle("By attention to positions, or by position values: how the order is known", size=10)
+    return save(figure, path)
+
+
+@styled
+def route_shares(binding: Table, path: Path | None = None) -> Figure:
+    """The share of the value route in the mean margin on unseen pairs against the initial scale of E and P: a panel per N, a dot a
+    model. Means would hide that nearly every model uses one route alone.
+
+    Args:
+      binding: the study's answer `binding`, a row a model.
+      path: where the figure goes, if it goes to a file.
+    """
+    labels, scales = sorted(set(binding["n_labels"].tolist())), sorted(groups(binding, SCALES))
+    figure, axes = subplots(1, len(labels), figsize=(2.4 * len(labels) + 0.6, 3.4), sharey=True, squeeze=False)
+    for axis, n in zip(axes[0], labels, strict=True):
+        panel = select(binding, (binding["n_labels"] == n) & (binding["order"] >= KNOWN))
+        for (scale, seed), rows in groups(panel, (SCALES[0], "seed")).items():
+            at = [k for k, pair in enumerate(scales) if pair[0] == scale and pair[1] in panel[SCALES[1]][rows]]
+            axis.plot(np.array(at) + 0.12 * (seed % 4 - 1.5), panel["share_value"][rows], ".", color=COLOURS[0], ms=8, alpha=0.7)
+        axis.set_xticks(range(len(scales)), [f"{e:g}" if e == p else f"{e:g}, {p:g}" for e, p in scales], rotation=45, ha="right")
+        axis.set(xlabel="initial scale of E, P", title=f"N = {n}", xlim=(-0.5, len(scales) - 0.5), ylim=(-0.1, 1.1))
+    axes[0, 0].set_ylabel("share of the value route")
+    figure.suptitle(f"By position values (1) or by attention to positions (0): models with an order of {KNOWN} or more", size=10)
     return save(figure, path)

@@ -20,6 +20,7 @@ from lrjax.errors import InputError
 from lrjax.terms import TERMS
 from studies_by_hand import drawn, measured
 
+BINDING = ("order", "share_attention", "share_value", "agreement")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
 
 
@@ -36,6 +37,9 @@ def study(tmp_path_factory):
         "ablate": ({"ablation": ABLATIONS}, None),
         "ratio": ({"ablation": RATIO}, None),
         "routes": ({"ablation": ROUTES}, None),
+        "routes_over_time": ({"evaluation": (0, 1), "ablation": ROUTES}, None),
+        "binding": ({}, BINDING),
+        "binding_over_time": ({"evaluation": (0, 1)}, BINDING),
         "gauge": ({"ablation": RATIO, "cls": ("as trained",)}, None),
         "shares": ({"layer": (0,), "rows": ("readout", "all"), "term": TERMS}, ("share_all",)),
         "std_shares": ({"layer": (0,), "rows": ("readout", "all"), "term": TERMS}, ("std_ratio_all", "std_ratio_learned_all")),

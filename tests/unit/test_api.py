@@ -1,5 +1,7 @@
 """The way in from Python: DESIGN's snippet runs, and each name does what it says."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -170,6 +172,22 @@ def test_an_ablated_model_has_the_gates_and_leaves_the_first_alone(model):
         (terms * weights).sum("term").transpose(*cache["vision.0.scores"].dims), cache["vision.0.scores"], atol=1e-5
     )
     assert (np.asarray(model.gates.vision) == 1).all() and "ablated: EP" in repr(without)
+
+
+@pytest.mark.slow
+def test_a_run_at_earlier_steps_of_its_training(tmp_path):
+    """With keep_checkpoints=0 all evaluations stay, and a part of a run is the same part at each of them."""
+    wanted = dataclasses.replace(tiny_sweep(n_labels=(4, 6), seeds=1), keep_checkpoints=0)
+    run = lrjax.train(wanted, tmp_path / "run", quiet=True)
+    assert run.steps == [0, 10, 20] and run.step == 20
+    part = run.where(n_labels=6)
+    then = part.at(10)
+    assert then.step == 10 and len(then) == 1 and len(then.history) == 2
+    assert not then.trained.finished and repr(then).count("n_labels=6") == 1
+    before, after = (r.map(lambda m: {"x": m.params.vision.E[lrjax.CLS, 0]})["x"].item() for r in (then, part))
+    assert before != after
+    with pytest.raises(InputError, match=r"step=15: no checkpoint of this step .* expected one of 0, 10, 20"):
+        run.at(15)
 
 
 @pytest.mark.slow
