@@ -187,6 +187,7 @@ def test_a_random_row_has_the_norm_of_the_row_it_replaces(shaken):
     assert (other[1] != noise[1]).any(), "drawn from the model's seed"
 
 
+@pytest.mark.slow
 def test_each_head_alone(shaken):
     names = each(shaken.programs[0].static, terms=("EP",))
     assert tuple(map(str, names)) == (

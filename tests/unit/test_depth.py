@@ -146,6 +146,7 @@ def test_zeroing_every_layer_is_zeroing_all():
     np.testing.assert_array_equal(one["EP+PP+BP"], one["vision.L0:EP+PP+BP=0"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["rotary", "alibi"])
 def test_layers_of_other_positions_are_ablated_by_their_own_terms(positions):
     run = untrained(*(tiny_model(n_layers_vision=2, positions=positions, seed=seed) for seed in range(3)))
