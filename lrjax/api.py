@@ -29,7 +29,7 @@ from lrjax.ablations import Ablation
 from lrjax.analysis import registry
 from lrjax.analysis.ablate import TERMS_BY, TESTED, ablate
 from lrjax.analysis.gradient import columns
-from lrjax.analysis.models import by_shape, healthy, merged, of_models, some_of
+from lrjax.analysis.models import by_shape, healthy, map_models, merged, some_of
 from lrjax.analysis.result import Result
 from lrjax.config import FIELDS, Hyper, Static, Sweep, get_config, make_sweep
 from lrjax.data.splits import Splits
@@ -290,7 +290,7 @@ class Run:
             return {dim: range(size) for dim, size in sizes.items()}
 
         with in_python():
-            return of_models(run, question, found, coords)
+            return map_models(run, question, found, coords)
 
     def plot(self):
         """Fig 3 of the paper: accuracies against the number of labels; for an unfinished run `plot_history` is there."""
@@ -333,7 +333,7 @@ def _inferred(name: str, shape: tuple[int, ...], static: Static) -> tuple[str, .
     """Names of the dimensions of an array, by their sizes."""
     known: dict[int, set[str]] = {}
     sizes = {"head": static.n_heads, "d_model": static.d_model, "d_embed": static.d_embed, "label": static.n_labels_total}
-    sizes |= {"token": static.world.n_tokens, "position": len(static.world.image.template)}
+    sizes |= {"token": static.task_object.n_tokens, "position": len(static.task_object.image.tokens)}
     for dim, size in sizes.items():
         known.setdefault(size, set()).add(dim)
     number, dims = itertools.count(), []

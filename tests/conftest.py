@@ -30,7 +30,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-pytest.register_assert_rewrite("figures_read", "studies_by_hand", "tokens_read", "towers_by_hand")
+pytest.register_assert_rewrite("encoders_by_hand", "figures_read", "studies_by_hand", "tokens_read")
 
 CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 jax.config.update("jax_compilation_cache_dir", CACHE)
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="module", autouse=True)
 def room():
     """A process that runs many files would end with more memory maps than Linux allows."""
-    devices.make_room()
+    devices.clear_caches_if_needed()
 
 
 @pytest.fixture

@@ -214,7 +214,7 @@ def true_captions(text: str, relations: str) -> float:
     scenes = Scene(np.zeros_like(i), np.ones_like(i), i, j)
     # in one program, and fetched: nothing moves between host and device unasked (JAX_TRANSFER_GUARD)
     assert isinstance(task, Pairs)
-    return float(jax.device_get(jax.jit(lambda: task.facts(scenes)[2].sum(0).mean())()))
+    return float(jax.device_get(jax.jit(lambda: task.relations_of(scenes)[2].sum(0).mean())()))
 
 
 def effective_labels(z: float, n: int) -> float:

@@ -84,8 +84,8 @@ def test_models_side_by_side_say_what_they_say_alone_at_full_size():
     hyper = jax.tree.map(lambda *x: np.stack(x), *map(config.make_hyper, models))
 
     def said(hyper):
-        batch = static.world.batch(jax.random.key(3), model_splits(static, hyper), hyper, static.batch_size)
-        captions = of_one(static.world, batch.label), *zip(static.world.said, batch.said, strict=True)
+        batch = static.task_object.batch(jax.random.key(3), model_splits(static, hyper), hyper, static.batch_size)
+        captions = of_one(static.task_object, batch.label), *zip(static.task_object.caption_templates, batch.captions, strict=True)
         return embed_captions(static, init_clip(static, hyper), Interventions(), captions)
 
     alone = [jax.jit(said)(jax.tree.map(lambda x, i=i: x[i], hyper)) for i in range(len(models))]
@@ -119,7 +119,7 @@ def test_all_seeds_start_different_and_are_paired_across_conditions():
     for seed in (0, 1, 2**32 - 1):
         chex.assert_trees_all_equal(init[seed, 3], init[seed, 7])
     distinct = {np.asarray(p.vision.E).tobytes() for p in init.values()} | {np.asarray(p.text.E).tobytes() for p in init.values()}
-    assert len(distinct) == 6, "two towers of three seeds"
+    assert len(distinct) == 6, "two encoders of three seeds"
 
 
 def test_chunks_are_the_same_as_one_run():
@@ -144,7 +144,7 @@ def test_a_step_is_optax_adamw_with_warm_up_on_every_parameter():
 
     @jax.jit
     def stepped(params, opt_state, step):
-        batch = static.world.batch(jax.random.fold_in(rng_stream(hyper.seed, "batches"), step), splits, hyper, 32)
+        batch = static.task_object.batch(jax.random.fold_in(rng_stream(hyper.seed, "batches"), step), splits, hyper, 32)
         gradient = jax.grad(lambda p: batch_loss(static, hyper, p, unit_gates(static), batch))(params)
         updates, opt_state = reference.update(gradient, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
@@ -200,7 +200,7 @@ def test_masked_loss_knows_equal_captions():
     plain = config.make_static([tiny_model(batch_size=4)])
 
     def loss(static, labels):
-        place, task = jnp.array([1, 3, 1, 3]), static.world
+        place, task = jnp.array([1, 3, 1, 3]), static.task_object
         left, right = jnp.array([*labels, 7, 8]), jnp.array([ABSENT, ABSENT, 8, 7])
         said = pair_caption_edits(left[2:], right[2:], jnp.zeros(2, int))
         batch = Batch(task.image_edits(Scene(left, right, place, place + 1)), left[:2], (said,), (said,))

@@ -39,7 +39,7 @@ EIGHT = """
     assert len(program.rows) == 12 and len(program.hyper.seed) == 16, "padded to divide"
 
     def losses(mesh):
-        hyper = devices.place(program.hyper, mesh)
+        hyper = devices.shard_to_devices(program.hyper, mesh)
         splits, states = split_program(program.static, hyper, mesh), init_program(program.static, hyper, mesh)
         args = program.static, hyper, splits, states, jnp.int32(0), 20, mesh
         text = train_chunk.lower(*args).compile().as_text()
@@ -160,8 +160,8 @@ def test_compiled_programs_are_forgotten_before_memory_maps_run_out():
     """Far from the limit nothing is; at it everything is, and what is asked again is compiled again."""
     double = jax.jit(lambda x: 2 * x)
     double(1.0)
-    devices.make_room()
+    devices.clear_caches_if_needed()
     assert double._cache_size() == 1
-    devices.make_room(limit=10)
+    devices.clear_caches_if_needed(limit=10)
     assert double._cache_size() == 0
     assert double(1.0) == 2

@@ -84,8 +84,8 @@ def test_cosines_are_means_over_all_twos_of_embeddings(tiny):
     static = dataclasses.replace(static, relations="left+right")
     gates, n_layouts = unit_gates(static), 45
     found = of_facts(static, hyper, splits, params, gates)["cosine"]
-    scenes = static.world.unseen()
-    images = np.array(embed_images(static, params, Interventions(gates.vision), static.world.image_edits(scenes)), np.float64)
+    scenes = static.task_object.unseen()
+    images = np.array(embed_images(static, params, Interventions(gates.vision), static.task_object.image_edits(scenes)), np.float64)
     share = text.facts_share(np.array(scenes.left), np.array(scenes.right))
     layout = np.arange(len(images)) % n_layouts
     one_layout = layout[:, None] == layout

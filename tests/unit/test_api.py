@@ -146,9 +146,9 @@ def test_the_terms_of_a_cache_sum_to_its_scores(model):
 def test_the_embedding_is_the_one_that_retrieval_uses(model):
     from lrjax.data import text
 
-    task = model.static.world
-    slots = task.render(*text.read_scene(task, SCENE, 6))
-    expected = embed_images(model.static, model.params, Interventions(model.gates.vision), slots)
+    task = model.static.task_object
+    edits = task.render(*text.read_scene(task, SCENE, 6))
+    expected = embed_images(model.static, model.params, Interventions(model.gates.vision), edits)
     np.testing.assert_allclose(model.run_with_cache(SCENE)[0], expected, atol=1e-5)
 
 

@@ -20,7 +20,7 @@ from lrjax.training.step import batch_loss
 def lrjax_loss(static, hyper, splits, params, step=0):
     """The loss of training's own batch at a step."""
     key = jax.random.fold_in(rng_stream(hyper.seed, "batches"), step)
-    batch = static.world.batch(key, splits, hyper, static.batch_size)
+    batch = static.task_object.batch(key, splits, hyper, static.batch_size)
     return batch_loss(static, hyper, params, unit_gates(static), batch)
 
 

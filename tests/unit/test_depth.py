@@ -38,7 +38,7 @@ def test_steadiness_is_the_mean_step_over_its_spread_over_labels():
     run = untrained(tiny_model(n_layers_vision=2))
     found, (program,), (state,) = depth.layers(run), run.programs, run.states
     static, params = program.static, jax.tree.map(lambda x: x[0], state.params)
-    scenes, gates = static.world.unseen(), unit_gates(static).vision
+    scenes, gates = static.task_object.unseen(), unit_gates(static).vision
     steps = [t.attn_scores[:, :, 0] for t in caches(params.vision, gates, static, "vision", unseen_sequences(static, "vision"))]
     for layer, scores in enumerate(steps):  # [n, h, t]
         n = np.arange(len(scores))
