@@ -26,6 +26,7 @@ def snippet(heading):
     return (ROOT / "README.md").read_text().partition(f"## {heading}\n")[2].partition("```python\n")[2].partition("```")[0]
 
 
+@pytest.mark.slow
 def test_readme_s_lines_run_as_printed(trained):
     lines = snippet("From Python").replace("runs/diversity", str(trained[0])).replace("n_labels=15", "n_labels=6")
     names = {}
