@@ -36,7 +36,8 @@ FORBIDDEN = [
     (("lrjax.models",), ("lrjax.training", "lrjax.storage", "lrjax.analysis", "lrjax.plotting", "lrjax.benchmark")),
     (("lrjax.training",), ("lrjax.storage", "lrjax.analysis", "lrjax.plotting", "lrjax.benchmark")),
     (("lrjax.storage",), ("lrjax.analysis", "lrjax.plotting", "lrjax.benchmark", "lrjax.cli")),
-    (("lrjax.analysis",), ("lrjax.benchmark", "lrjax.cli")),
+    (("lrjax.analysis",), ("lrjax.benchmark", "lrjax.cli", "lrjax.explorer")),
+    (("lrjax.explorer",), ("lrjax.benchmark", "lrjax.cli", "lrjax.plotting")),
     (("lrjax.models", "lrjax.training", "lrjax.plotting"), ("lrjax.cli",)),
 ]
 
