@@ -27,7 +27,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
 
-pytest.register_assert_rewrite("figures_read", "studies_by_hand", "tokens_read", "towers_by_hand")
+pytest.register_assert_rewrite("figures_read", "pretrained_by_hand", "studies_by_hand", "tokens_read", "towers_by_hand")
 
 CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 jax.config.update("jax_compilation_cache_dir", CACHE)
