@@ -21,6 +21,7 @@ from lrjax.errors import InputError
 from lrjax.plotting import pretrained as figures
 from lrjax.pretrained import decompose, effects, gradient, model, onnx_file, probe, scenes
 from lrjax.pretrained.result import Result
+from lrjax.pretrained.terms import GATES
 from lrjax.stats import Table, format_table
 from lrjax.storage import results, workdir
 
@@ -121,7 +122,7 @@ def tell_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> Non
     tell(writer, "gradient", own, "position gradient by layer, means over heads")
     shuffled = gradient.gradient(gradient.exchanged(found, "shuffled"), pixels)
     writer.table("gradient_shuffled", shuffled.table)
-    size = lambda result: abs(result.to_dataframe()[["slope_columns", "slope_rows"]]).mean().round(4).to_dict()
+    size = lambda result: ", ".join(f"{axis} {abs(result.table[f'slope_{axis}']).mean():.4f}" for axis in ("columns", "rows"))
     print(f"mean size of a slope: {size(own)}; with position rows shuffled among patches: {size(shuffled)}")
     leaning = gradient.leaning(own)
     cells = [
@@ -156,18 +157,18 @@ def tell_effects(writer: Writer, found: model.Model, few: list[scenes.Scene]) ->
     asked = probe.question(found, few)
     first = effects.first_order(found, asked)
     writer.table("first_order", first.table)
-    frame = first.to_dataframe()
-    of_position = frame[frame["term"].isin(gradient.PARTS)].groupby(["layer", "head"], sort=False)["effect"].sum()
-    names = list(dict.fromkeys(frame["layer"]))
-    strongest = of_position.abs().sort_values(ascending=False).index[: flags.FLAGS.exact]
+    n_heads = found.config.vision.n_heads
+    effect = first.table["effect"].reshape(-1, n_heads, len(GATES))
+    of_position = effect[..., [GATES.index(part) for part in gradient.PARTS]].sum(-1)
     print(f"\nfirst-order effect of {POSITION} at zero on the mean margin: {of_position.sum():+.4f} over all heads")
+    strongest = np.argsort(-abs(of_position).ravel())[: flags.FLAGS.exact]
     if not len(strongest):
         return
-    places = [(names.index(layer), int(head)) for layer, head in strongest]
+    places = [divmod(int(i), n_heads) for i in strongest]
     for frozen in (False, True):
         exact = effects.single_gates(found, asked, (POSITION,), places=places, frozen=frozen)
         kind = "frozen" if frozen else "recomputed"
-        exact.table["first_order"] = np.array([of_position[layer, head] for layer, head in strongest])
+        exact.table["first_order"] = of_position.ravel()[strongest]
         tell(writer, f"gates_{kind}", exact, f"the {len(places)} strongest heads, {POSITION} at zero, {kind}", ("layer", "head"))
 
 

@@ -227,7 +227,7 @@ def _dinov2(fields: Fields) -> ModelConfig:
     mlp = width * fields("mlp_ratio", 4)
     if gated := fields("use_swiglu_ffn", False, bool):
         mlp = (int(mlp * 2 / 3) + 7) // 8 * 8
-    sizes = _sizes(fields, 12, 12, 768, mlp, 1e-6, "gelu") | dict(d_mlp=mlp)
+    sizes: dict[str, Any] = _sizes(fields, 12, 12, 768, mlp, 1e-6, "gelu") | dict(d_mlp=mlp)
     sizes["activation"] = "swiglu" if gated else sizes["activation"]
     return ModelConfig("dinov2", EncoderConfig(**sizes, **_patches(fields, 224, 16, 1), d_embed=width, has_cls=True))
 
@@ -237,7 +237,7 @@ def _open_clip(fields: Fields) -> ModelConfig:
     if odd := [name for name in ("timm_model_name", "hf_model_name") if name in vision.values or name in text.values]:
         raise InputError(f"{fields.where}: {odd[0]}: is not known here; expected OpenCLIP's own transformers")
     activation, width = "quick_gelu" if fields("quick_gelu", False, bool) else "gelu", vision("width", 768)
-    shared = dict(activation=activation, norm_eps=1e-5, d_embed=d_embed)
+    shared: dict[str, Any] = dict(activation=activation, norm_eps=1e-5, d_embed=d_embed)
     patches = _patches(vision, 224, 16, 1)
     words = text("width", 512)
     return ModelConfig(

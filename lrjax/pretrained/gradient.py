@@ -10,6 +10,7 @@ the mean over places, scored against the mean query.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def gradient(model: Model, pixels: np.ndarray) -> Result:
     return Result("gradient", table, shown, ("layer", "head"), _drawn, by=("model", "layer"), arrays=arrays, signed=True)
 
 
-def _drawn(result: Result):
+def _drawn(result: Any):
     from lrjax.plotting.pretrained import gradients
 
     return gradients(result.table)

@@ -4,7 +4,9 @@ Hugging Face and OpenCLIP name the same tensors differently, and torch stores ma
 `lrjax.models.attention.Block`, stacked over layers. LayerScale (DINOv2) is multiplied into what a block writes.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,21 +29,24 @@ class Params:
 
 
 class Reader:
-    """Takes tensors under a prefix, for an encoder of some sizes."""
+    """Takes tensors for an encoder of some sizes.
+
+    They are arrays of NumPy, of which the type says nothing: parameters are declared as arrays of jax, which these become.
+    """
 
     def __init__(self, tensors: Tensors, config: EncoderConfig):
         self.tensors, self.config = tensors, config
 
-    def __call__(self, name: str, *shape: int) -> np.ndarray:
+    def __call__(self, name: str, *shape: int) -> Any:
         """A tensor of this shape."""
         return self.tensors.take(name, *shape)
 
     def norm(self, name: str) -> LayerNorm:
         """A LayerNorm."""
         d = self.config.d_model
-        return LayerNorm(self(f"{name}.weight", d), self(f"{name}.bias", d))  # pyright: ignore[reportArgumentType]
+        return LayerNorm(self(f"{name}.weight", d), self(f"{name}.bias", d))
 
-    def matrix(self, name: str, n_in: int, n_out: int) -> np.ndarray:
+    def matrix(self, name: str, n_in: int, n_out: int) -> Any:
         """The weight of a linear map, [in, out]."""
         return self(f"{name}.weight", n_out, n_in).T
 
@@ -50,32 +55,34 @@ class Reader:
         d, m = self.config.d_model, self.config.d_mlp
         wide = 2 * m if self.config.activation == "swiglu" else m
         first = self.matrix(name_in, d, wide), self(f"{name_in}.bias", wide)
-        return MLP(*first, self.matrix(name_out, m, d), self(f"{name_out}.bias", d))  # pyright: ignore[reportArgumentType]
+        return MLP(*first, self.matrix(name_out, m, d), self(f"{name_out}.bias", d))
 
-    def attention(self, q: str, k: str, v: str, out: str) -> dict[str, np.ndarray]:
+    def attention(self, q: str, k: str, v: str, out: str) -> dict[str, Any]:
         """W and b of attention, from four linear maps."""
-        found, d = {}, self.config.d_model
+        found: dict[str, Any] = {}
+        d = self.config.d_model
         for letter, name in zip("QKV", (q, k, v), strict=True):
             found |= self._split_heads(letter, self.matrix(name, d, d), self(f"{name}.bias", d))
         return found | self._output(out)
 
-    def packed_attention(self, name: str) -> dict[str, np.ndarray]:
+    def packed_attention(self, name: str) -> dict[str, Any]:
         """W and b of attention, from torch's MultiheadAttention, which holds queries, keys and values in one matrix."""
-        found, d = {}, self.config.d_model
+        found: dict[str, Any] = {}
+        d = self.config.d_model
         weights, biases = self(f"{name}.in_proj_weight", 3 * d, d), self(f"{name}.in_proj_bias", 3 * d)
         for letter, W, b in zip("QKV", np.split(weights, 3), np.split(biases, 3), strict=True):
             found |= self._split_heads(letter, W.T, b)
         return found | self._output(f"{name}.out_proj")
 
-    def _split_heads(self, letter: str, W: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
+    def _split_heads(self, letter: str, W: np.ndarray, b: np.ndarray) -> dict[str, Any]:
         d, h = self.config.d_model, self.config.n_heads
         return {f"W_{letter}": W.reshape(d, h, d // h), f"b_{letter}": b.reshape(h, d // h)}
 
-    def _output(self, name: str) -> dict[str, np.ndarray]:
+    def _output(self, name: str) -> dict[str, Any]:
         d, h = self.config.d_model, self.config.n_heads
         return {"W_O": self.matrix(name, d, d).reshape(h, d // h, d), "b_O": self(f"{name}.bias", d)}
 
-    def patches(self, name: str) -> np.ndarray:
+    def patches(self, name: str) -> Any:
         """The weights of patches [3 * size * size, d]."""
         d, size = self.config.d_model, self.config.patch_size
         return self(f"{name}.weight", d, 3, size, size).reshape(d, 3 * size * size).T
@@ -98,7 +105,7 @@ def hf_blocks(read: Reader, prefix: str) -> Block:
     return stacked([block(i) for i in range(read.config.n_layers)])
 
 
-def hf_words(read: Reader) -> dict[str, np.ndarray]:
+def hf_words(read: Reader) -> dict[str, Any]:
     """E and P of a text encoder as Hugging Face names them."""
     config, at = read.config, "text_model.embeddings."
     E = read(f"{at}token_embedding.weight", config.n_words, config.d_model)
@@ -125,7 +132,7 @@ def clip(tensors: Tensors, config: ModelConfig) -> Params:
         norm_out=text.norm("text_model.final_layer_norm"),
         W_proj=text.matrix("text_projection", config.text.d_model, config.text.d_embed),
     )
-    return Params(images, words, tensors.take("logit_scale"))  # pyright: ignore[reportArgumentType]
+    return Params(images, words, text("logit_scale"))
 
 
 def siglip(tensors: Tensors, config: ModelConfig) -> Params:
@@ -144,7 +151,7 @@ def siglip(tensors: Tensors, config: ModelConfig) -> Params:
         patch_bias=vision(f"{at}patch_embedding.bias", size.d_model),
         blocks=hf_blocks(vision, "vision_model."),
         norm_out=vision.norm("vision_model.post_layernorm"),
-        pool=Pool(vision(f"{head}probe", 1, 1, size.d_model)[0, 0], pool),  # pyright: ignore[reportArgumentType]
+        pool=Pool(vision(f"{head}probe", 1, 1, size.d_model)[0, 0], pool),
     )
     words = Transformer(
         **hf_words(text),
@@ -153,8 +160,8 @@ def siglip(tensors: Tensors, config: ModelConfig) -> Params:
         W_proj=text.matrix("text_model.head", config.text.d_model, config.text.d_embed),
         b_proj=text("text_model.head.bias", config.text.d_embed),
     )
-    scale, bias = (tensors.take(name, 1)[0] for name in ("logit_scale", "logit_bias"))
-    return Params(images, words, scale, bias)  # pyright: ignore[reportArgumentType]
+    scale, bias = (text(name, 1)[0] for name in ("logit_scale", "logit_bias"))
+    return Params(images, words, scale, bias)
 
 
 def dinov2(tensors: Tensors, config: ModelConfig) -> Params:
@@ -165,12 +172,12 @@ def dinov2(tensors: Tensors, config: ModelConfig) -> Params:
 
     def block(i: int) -> Block:
         at = f"{prefix}encoder.layer.{i}."
-        names = [f"{at}attention.attention.{name}" for name in ("query", "key", "value")]
-        attention = read.attention(*names, f"{at}attention.output.dense")
+        q, k, v = (f"{at}attention.attention.{name}" for name in ("query", "key", "value"))
+        attention = read.attention(q, k, v, f"{at}attention.output.dense")
         mlp = read.mlp(f"{at}mlp.{first}", f"{at}mlp.{last}")
         of_attention, of_mlp = (read(f"{at}layer_scale{j}.lambda1", size.d_model) for j in (1, 2))
         attention |= {name: attention[name] * of_attention for name in ("W_O", "b_O")}
-        mlp = mlp.replace(W_out=mlp.W_out * of_mlp, b_out=mlp.b_out * of_mlp)
+        mlp = dataclasses.replace(mlp, W_out=mlp.W_out * of_mlp, b_out=mlp.b_out * of_mlp)
         return Block(**attention, norm=read.norm(f"{at}norm1"), mlp=mlp, mlp_norm=read.norm(f"{at}norm2"))
 
     images = Transformer(
@@ -193,8 +200,8 @@ def open_clip(tensors: Tensors, config: ModelConfig) -> Params:
         def block(i: int) -> Block:
             at = f"{prefix}transformer.resblocks.{i}."
             mlp = read.mlp(f"{at}mlp.c_fc", f"{at}mlp.c_proj")
-            norms = dict(norm=read.norm(f"{at}ln_1"), mlp_norm=read.norm(f"{at}ln_2"))
-            return Block(**read.packed_attention(f"{at}attn"), **norms, mlp=mlp)
+            attention = read.packed_attention(f"{at}attn")
+            return Block(**attention, norm=read.norm(f"{at}ln_1"), mlp=mlp, mlp_norm=read.norm(f"{at}ln_2"))
 
         return stacked([block(i) for i in range(read.config.n_layers)])
 
@@ -215,8 +222,8 @@ def open_clip(tensors: Tensors, config: ModelConfig) -> Params:
         norm_out=text.norm("ln_final"),
         W_proj=text("text_projection", words.d_model, words.d_embed),
     )
-    bias = tensors.take("logit_bias") if "logit_bias" in tensors else None
-    return Params(images, captions, tensors.take("logit_scale"), bias)  # pyright: ignore[reportArgumentType]
+    bias = text("logit_bias") if "logit_bias" in tensors else None
+    return Params(images, captions, text("logit_scale"), bias)
 
 
 # kind of model -> what reads its tensors, and the prefixes of the names of its encoders' tensors

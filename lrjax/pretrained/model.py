@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,9 +65,14 @@ def build(name: str, config: ModelConfig, params: Params, preprocessing: Preproc
     """A model from its parts; position rows are interpolated to the image size of the config."""
     vision = config.vision
     P = pictures.interpolate_positions(np.asarray(params.vision.P), vision.grid, vision.has_cls)
-    params = params.replace(vision=params.vision.replace(P=P))
+    params = _with_vision(params, P=P)
     config = dataclasses.replace(config, vision=dataclasses.replace(vision, n_positions=len(P)))
     return Model(name, config, jax.tree.map(jnp.asarray, params), preprocessing, words, gating.unit(config))
+
+
+def _with_vision(params: Params, **changed: Any) -> Params:
+    """Parameters with some of the image encoder's replaced."""
+    return dataclasses.replace(params, vision=dataclasses.replace(params.vision, **changed))
 
 
 def _folder(given: str | Path) -> Path:
@@ -175,7 +181,7 @@ class Model:
         own = self.params.vision.P.shape
         if np.shape(P) != own:
             raise InputError(f"P: has shape {list(np.shape(P))}; expected {list(own)}")
-        return dataclasses.replace(self, params=self.params.replace(vision=self.params.vision.replace(P=jnp.asarray(P))))
+        return dataclasses.replace(self, params=_with_vision(self.params, P=jnp.asarray(P)))
 
     def regauge(self, share: float) -> "Model":
         """The same model with the sum of the class token and its position row divided otherwise: this share of it is E, the rest P.
@@ -186,8 +192,8 @@ class Model:
         if vision.cls is None:
             raise InputError(f"{self.name}: has no class token; there is nothing to divide")
         whole = vision.cls + vision.P[0]
-        vision = vision.replace(cls=share * whole, P=vision.P.at[0].set((1 - share) * whole))
-        return dataclasses.replace(self, params=self.params.replace(vision=vision))
+        changed = dict(cls=share * whole, P=vision.P.at[0].set((1 - share) * whole))
+        return dataclasses.replace(self, params=_with_vision(self.params, **changed))
 
     def run_with_cache(self, given: np.ndarray | str) -> tuple[xr.DataArray, AttentionCache]:
         """The embedding of one picture's pixels [3, H, W] or of one caption, and all that the encoder held on the way.
@@ -317,7 +323,7 @@ def _named(name: str, config: EncoderConfig, labels: list[str], found: Output) -
     at = {"query": labels, "key": labels, "term": list(TERMS), "origin": list(ORIGINS), "head": range(config.n_heads)}
     entries = {}
 
-    def put(key: str, array: np.ndarray, dims: tuple[str, ...], coords) -> None:
+    def put(key: str, array: Any, dims: tuple[str, ...], coords) -> None:
         known = {dim: coords[dim] for dim in dims if dim in coords}
         entries[f"{name}.{key}"] = xr.DataArray(array, known, dims, name=key)
 

@@ -90,7 +90,7 @@ def _config(readers: dict[str, Callable], image_size: int | None, path: Path) ->
     positions = readers["embeddings.position_embeddings"]().shape[1]
     size = round(np.sqrt(positions - 1)) * patch if image_size is None else image_size
     mlp = readers["encoder.layer.0.mlp.fc1.bias"]().shape[0]
-    sizes = dict(n_layers=len(layers), n_heads=d // D_HEAD, d_model=d, d_mlp=mlp, d_embed=d, n_positions=positions)
+    sizes: dict[str, Any] = dict(n_layers=len(layers), n_heads=d // D_HEAD, d_model=d, d_mlp=mlp, d_embed=d, n_positions=positions)
     return ModelConfig(
         "dinov2", EncoderConfig(**sizes, activation="gelu", norm_eps=NORM_EPS, patch_size=patch, image_size=size, has_cls=True)
     )

@@ -53,7 +53,7 @@ class Preprocessing:
         else:
             image = image.resize((width, height), self.resample)
         scaled = np.asarray(image, np.float32) / np.float32(255)
-        return ((scaled - np.float32(self.mean)) / np.float32(self.std)).transpose(2, 0, 1)
+        return ((scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)).transpose(2, 0, 1)
 
     def _middle(self, width: int, height: int) -> tuple[int, int, int, int]:
         """left, upper, right, lower of the middle; what lies outside is black."""

@@ -298,7 +298,8 @@ def run(
     allowed = jnp.tril(jnp.ones((n_tokens, n_tokens), bool)) if config.causal else None
 
     def layer(residual, of_layer):
-        residual, cache = run_layer(*of_layer, residual, allowed, config)
+        block, of_gates, of_frozen = of_layer
+        residual, cache = run_layer(block, of_gates, of_frozen, residual, allowed, config)
         return residual, (observe(cache), cache.state)
 
     of_layers = (params.blocks, None if gates is None else gates[:n_layers], None if frozen is None else frozen.layers)
