@@ -8,7 +8,9 @@ of a DINOv2-like encoder. --images is a folder of pictures with captions, in the
 (docs/guides/pretrained.md).
 """
 
+import contextlib
 import hashlib
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from lrjax import cli
 from lrjax.errors import InputError
 from lrjax.plotting import pretrained as figures
 from lrjax.pretrained import decompose, effects, gradient, model, onnx_file, probe, scenes
-from lrjax.pretrained.result import Result
+from lrjax.pretrained.result import Result, table
 from lrjax.pretrained.terms import GATES
 from lrjax.stats import Table, format_table
 from lrjax.storage import results, workdir
@@ -90,14 +92,30 @@ def main() -> None:
     drawn = scenes.scenes(flags.FLAGS.pairs, flags.FLAGS.columns, (flags.FLAGS.background,))
     few = [drawn[i] for i in np.random.default_rng(0).permutation(len(drawn))[: flags.FLAGS.averaged]]
     pixels = found.pixels([scene.draw(found.config.vision.image_size) for scene in few])
-    tell_terms(writer, found, pixels)
-    tell_gradient(writer, found, pixels)
+    vision = found.config.vision
+    summary: dict[str, object] = dict(kind=found.config.kind, layers=vision.n_layers, heads=vision.n_heads, grid=vision.grid)
+    summary |= tell_terms(writer, found, pixels) | tell_gradient(writer, found, pixels)
     if found.words is not None:
-        tell_probe(writer, found, drawn)
+        summary |= tell_probe(writer, found, drawn)
         tell_effects(writer, found, few)
     if flags.FLAGS.images:
-        tell(writer, "images", probe.of_folder(found, flags.FLAGS.images), "pictures of --images")
-    print(f"{time.time() - started:.0f} s")
+        of_images = probe.of_folder(found, flags.FLAGS.images)
+        tell(writer, "images", of_images, "pictures of --images")
+        summary |= {"images_correct": of_images.table["correct"].mean()}
+    summary |= cost(started)
+    writer.table("summary", table(found.name, **{name: [value] for name, value in summary.items()}))
+
+
+def cost(started: float) -> dict[str, object]:
+    """Seconds by the clock and of the processor, and the greatest memory; these are of this machine, and printed."""
+    found: dict[str, object] = {"seconds": round(time.time() - started), "cpu_seconds": round(time.process_time())}
+    with contextlib.suppress(ImportError):  # where there is no POSIX
+        import resource
+
+        unit = 2**30 if sys.platform == "darwin" else 2**20
+        found["memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 2)
+    print("\n" + ", ".join(f"{name} {value}" for name, value in found.items()))
+    return found
 
 
 def tell(writer: Writer, name: str, found: Result, title: str, by=None) -> None:
@@ -107,23 +125,33 @@ def tell(writer: Writer, name: str, found: Result, title: str, by=None) -> None:
     writer.table(name, found.table)
 
 
-def tell_terms(writer: Writer, found: model.Model, pixels: np.ndarray) -> None:
+def tell_terms(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
     """Shares of terms, and how far they are from summing to the scores."""
-    tell(writer, "sum_errors", decompose.sum_errors(found, pixels[:2]), "relative errors of the sums over origins, by layer")
+    errors = decompose.sum_errors(found, pixels[:2])
+    worst = max(errors.table[name].max() for name in errors.measures)
+    writer.table("sum_errors", errors.table)
+    print(f"the greatest relative error of a sum over origins: {worst:.1e}")
     shares = decompose.decompose(found, pixels)
     writer.table("terms", shares.table)
     wide = shares.to_dataframe().pivot_table("share", "layer", "term", sort=False).round(2)
     print(f"\nshares of the terms in the variance of the readout's scores, means over heads\n{wide.to_string()}")
+    return {"sum_error": worst}
 
 
-def tell_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> None:
+def tell_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
     """Position gradients, their odd shares, the heads that lean most, the gauge, and the same with shuffled position rows."""
     own = gradient.gradient(found, pixels)
     tell(writer, "gradient", own, "position gradient by layer, means over heads")
     shuffled = gradient.gradient(gradient.exchanged(found, "shuffled"), pixels)
     writer.table("gradient_shuffled", shuffled.table)
-    size = lambda result: ", ".join(f"{axis} {abs(result.table[f'slope_{axis}']).mean():.4f}" for axis in ("columns", "rows"))
-    print(f"mean size of a slope: {size(own)}; with position rows shuffled among patches: {size(shuffled)}")
+    summary: dict[str, object] = {}
+    for axis in ("columns", "rows"):
+        summary[f"slope_{axis}"] = abs(own.table[f"slope_{axis}"]).mean()
+        summary[f"slope_{axis}_shuffled"] = abs(shuffled.table[f"slope_{axis}"]).mean()
+        summary[f"odd_{axis}"] = np.nanmean(own.table[f"odd_{axis}"])
+        summary[f"net_{axis}"] = gradient.net_lean(own, axis)
+    summary |= {"odd_shuffled": own.table["odd_shuffled"][0], "cls_difference": gradient.class_token_difference(found)}
+    print("means over heads: " + ", ".join(f"{name} {value:.3f}" for name, value in summary.items()))
     leaning = gradient.leaning(own)
     cells = [
         [f"{v:.3f}" if isinstance(v, float) else v for v in row]
@@ -138,9 +166,10 @@ def tell_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> Non
     writer.figure("maps", figures.maps, maps.reshape(-1, *maps.shape[2:])[strongest], names)
     if found.config.vision.has_cls:
         tell(writer, "gauge", gradient.gauge(found, pixels), "the same for three divisions of class token + its position row")
+    return summary
 
 
-def tell_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene]) -> None:
+def tell_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene]) -> dict[str, object]:
     """The drawn probe, with position rows as they are and exchanged."""
     tables = [probe.drawn(found, drawn, positions="own")]
     tables += [probe.drawn(gradient.exchanged(found, how), drawn, positions=how) for how in ("columns", "rows", "shuffled")]
@@ -150,6 +179,8 @@ def tell_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene]) ->
         writer, "probe", joined, f"{len(drawn)} drawn pictures; position rows as they are, or exchanged between columns, rows, all"
     )
     print(tables[0].summary(("relation", "distance"))[["order", "label_set"]].round(3).to_string())
+    own, columns = tables[0].table, tables[1].table
+    return {"order": own["order"].mean(), "label_set": own["label_set"].mean(), "order_exchanged": columns["order"].mean()}
 
 
 def tell_effects(writer: Writer, found: model.Model, few: list[scenes.Scene]) -> None:

@@ -1,7 +1,7 @@
 """Tiny pretrained models whose weights are drawn from a seed by name, written as folders; with and without their peers in torch.
 
 `expected/pretrained_*.npz` hold what the peers computed from these weights: `python tests/pretrained_by_hand.py` writes them, in an
-environment with torch and transformers (and open_clip for its own).
+environment with torch and transformers (and open_clip for its own). With the word `parity` it writes docs/results/pretrained/parity.csv.
 """
 
 import json
@@ -53,7 +53,7 @@ CONFIGS = {
         preprocess_cfg=dict(mean=[0.48145466, 0.4578275, 0.40821073], std=[0.26862954, 0.26130258, 0.27577711]),
     ),
 }
-OUTPUTS = ("shapes", "images", "texts", "logits", "vision_patterns", "text_patterns")
+OUTPUTS = ("images", "texts", "logits", "vision_patterns", "text_patterns")
 
 
 def folder_of(folder: Path, kind: str) -> Path:
@@ -180,6 +180,46 @@ def computed_by_open_clip(folder: Path) -> dict[str, np.ndarray]:
     return {"images": of_images.numpy(), "texts": of_texts.numpy(), "logits": logits.numpy()}
 
 
+def computed_here(model) -> dict[str, np.ndarray]:
+    """The outputs of one of lrjax's models for the inputs that the peers had."""
+    import jax
+    import jax.numpy as jnp
+
+    from lrjax.pretrained import transformer
+    from lrjax.pretrained.model import run_one
+
+    def patterns(name: str, sequences: np.ndarray, readouts: np.ndarray) -> np.ndarray:
+        config, params = getattr(model.config, name), getattr(model.params, name)
+        gates = transformer.unit_gates(config)
+        one = lambda s, r: run_one(config, params, gates, False, s, r, lambda cache: cache.state.pattern).observed
+        return np.asarray(jax.jit(jax.vmap(one, out_axes=1))(jnp.asarray(sequences), jnp.asarray(readouts)))
+
+    pixels, ids = inputs(text=model.config.text is not None)
+    found = {"images": model.embed_images(pixels), "vision_patterns": patterns("vision", pixels, np.zeros(len(pixels), int))}
+    if ids is not None:
+        readouts = model.readouts(ids)
+        found |= {"texts": model._embedded("text", ids, readouts), "text_patterns": patterns("text", ids, readouts)}
+        found["logits"] = model.similarities(found["images"], found["texts"])
+    return found
+
+
+def write_parity() -> None:
+    """The greatest difference between lrjax and what the peers computed, by class and output: a table of docs/results."""
+    from lrjax import pretrained
+    from lrjax.stats import write_csv
+
+    found = {name: [] for name in ("class", *OUTPUTS)}
+    for kind in CONFIGS:
+        expected = read_expected(kind)
+        with tempfile.TemporaryDirectory() as folder:
+            ours = computed_here(pretrained.load(folder_of(Path(folder) / kind, kind)))
+        found["class"].append(kind)
+        for name in OUTPUTS:
+            found[name].append(float(abs(ours[name] - expected[name]).max()) if name in expected else np.nan)
+    columns = {name: np.array(values) for name, values in found.items()}
+    write_csv(EXPECTED.parents[1] / "docs/results/pretrained/parity.csv", columns)
+
+
 def unit(x) -> np.ndarray:
     """Unit vectors."""
     return (x / x.norm(dim=-1, keepdim=True)).numpy()
@@ -210,7 +250,9 @@ def shapes_of_peer(kind: str) -> dict[str, list[int]]:
 
 
 def main() -> None:
-    """Write what the peers compute of every kind that is named, or of all."""
+    """Write what the peers compute of every kind that is named, or of all; after the word `parity`, the table of differences."""
+    if sys.argv[1:] == ["parity"]:
+        return write_parity()
     for kind in sys.argv[1:] or CONFIGS:
         shapes = shapes_of_peer(kind)
         with tempfile.TemporaryDirectory() as folder:

@@ -121,6 +121,29 @@ def odd_when_shuffled(n: int) -> float:
     return 0.5 * paired / (size - 1)
 
 
+def net_lean(found: Result, axis: str = "columns") -> float:
+    """How far the heads of a layer lean the same way: the sum of their slopes over the sum of the sizes, the mean over layers.
+
+    1 where all lean one way, 0 where each has its mirror image. A model that pictures and their mirror images train alike may have
+    heads that lean, but none of the two ways should be preferred.
+    """
+    n_heads = found.arrays["maps"].shape[1]
+    by_layer = found.table[f"slope_{axis}"].reshape(-1, n_heads)
+    return float((abs(by_layer.sum(1)) / abs(by_layer).sum(1)).mean())
+
+
+def class_token_difference(model: Model) -> float:
+    """The length of E_cls - P_0 over that of E_cls + P_0: 0 where the two are equal, NaN without a class token.
+
+    Both receive the same gradient. Under AdamW's decay of both, their difference only shrinks, so that long training
+    makes them equal.
+    """
+    vision = model.params.vision
+    if vision.cls is None:
+        return float("nan")
+    return float(np.linalg.norm(vision.cls - vision.P[0]) / np.linalg.norm(vision.cls + vision.P[0]))
+
+
 def leaning(found: Result, n: int = 5) -> Table:
     """The heads that lean most to the left and most to the right.
 

@@ -91,23 +91,31 @@ class Scene:
 
     def draw(self, size: int = 224) -> np.ndarray:
         """The picture, bytes [size, size, 3]."""
-        picture = background(self.background, size * FINER)
-        canvas, width = ImageDraw.Draw(picture), size * FINER / self.columns
-        radius = self.scale * width / 2
-        for thing, column in zip((self.left, self.right), self.at, strict=True):
-            x, y = (column + 0.5) * width, radius + self.height * (size * FINER - 2 * radius)
-            corners = [(x + radius * u, y + radius * v) for u, v in SHAPES[thing.shape]]
-            if corners:
-                canvas.polygon(corners, fill=COLOURS[thing.colour])
-            else:
-                canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLOURS[thing.colour])
-        return np.asarray(picture.resize((size, size), Image.Resampling.BOX))
+        placed = zip((self.left, self.right), self.at, strict=True)
+        return draw(list(placed), self.columns, size, self.scale, self.height, self.background)
 
     def caption(self, template: str, swapped: bool = False) -> str:
         """The caption of a template that is true of the scene, or the one with the things swapped."""
         left_first = "right" not in template.split()
         a, b = (self.left, self.right) if left_first != swapped else (self.right, self.left)
         return template.format(a=a, b=b)
+
+
+def draw(
+    placed: Sequence[tuple[Thing, int]], columns: int, size: int, scale: float = 0.8, height: float = 0.5, behind: str = "white"
+) -> np.ndarray:
+    """A picture of things in columns, bytes [size, size, 3]; the arguments are those of Scene, `behind` its background."""
+    picture = background(behind, size * FINER)
+    canvas, width = ImageDraw.Draw(picture), size * FINER / columns
+    radius = scale * width / 2
+    for thing, column in placed:
+        x, y = (column + 0.5) * width, radius + height * (size * FINER - 2 * radius)
+        corners = [(x + radius * u, y + radius * v) for u, v in SHAPES[thing.shape]]
+        if corners:
+            canvas.polygon(corners, fill=COLOURS[thing.colour])
+        else:
+            canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLOURS[thing.colour])
+    return np.asarray(picture.resize((size, size), Image.Resampling.BOX))
 
 
 def background(name: str, size: int) -> Image.Image:

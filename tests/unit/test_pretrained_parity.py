@@ -31,29 +31,9 @@ def model_and_peer(request, tmp_path_factory):
     return request.param, folder, pretrained.load(folder), expected
 
 
-def computed(model, kind) -> dict[str, np.ndarray]:
-    """The outputs of a model for the inputs that the peers had."""
-    pixels, ids = by_hand.inputs(text=model.config.text is not None)
-    found = {"images": model.embed_images(pixels), "vision_patterns": patterns(model, "vision", pixels, np.zeros(len(pixels), int))}
-    if ids is not None:
-        readouts = model.readouts(ids)
-        found["texts"] = model._embedded("text", ids, readouts)
-        found["text_patterns"] = patterns(model, "text", ids, readouts)
-        found["logits"] = model.similarities(found["images"], found["texts"])
-    return found
-
-
-def patterns(model, name, sequences, readouts) -> np.ndarray:
-    """Attention patterns [layer, n, head, query, key]."""
-    config, params = getattr(model.config, name), getattr(model.params, name)
-    gates = transformer.unit_gates(config)
-    one = lambda s, r: run_one(config, params, gates, False, s, r, lambda cache: cache.state.pattern).observed
-    return np.asarray(jax.jit(jax.vmap(one, out_axes=1))(jnp.asarray(sequences), jnp.asarray(readouts)))
-
-
 def test_a_model_computes_what_its_peer_computed(model_and_peer):
     kind, _, model, expected = model_and_peer
-    found = computed(model, kind)
+    found = by_hand.computed_here(model)
     for name in (name for name in expected if name != "shapes"):
         np.testing.assert_allclose(found[name], expected[name], **TOLERANCE, err_msg=f"{kind} {name}")
 
