@@ -1,7 +1,8 @@
 """Tiny pretrained models whose weights are drawn from a seed by name, written as folders; with and without their peers in torch.
 
 `expected/pretrained_*.npz` hold what the peers computed from these weights: `python tests/pretrained_by_hand.py` writes them, in an
-environment with torch and transformers (and open_clip for its own). With the word `parity` it writes docs/results/pretrained/parity.csv.
+environment with torch and transformers (and open_clip for its own). With the word `parity` it writes
+docs/results/pretrained/parity.csv.
 """
 
 import json

@@ -2,7 +2,8 @@
 
 python -m experiments.studies.pretrained
 
-A model's tables stand in docs/results/pretrained/NAME. Models that could not be had have empty rows, with the command that fills them.
+A model's tables stand in docs/results/pretrained/NAME. Models that could not be had have empty rows, with the command that fills
+them.
 """
 
 from pathlib import Path

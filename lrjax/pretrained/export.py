@@ -62,7 +62,7 @@ def tensors_of(params: Params, vision: EncoderConfig, text: EncoderConfig) -> Te
         **_norm("vision_model.post_layernorm", images.norm_out),
         **_norm("text_model.final_layer_norm", words.norm_out),
     }
-    return {name: np.ascontiguousarray(array, np.float32) for name, array in found.items()}
+    return {name: np.array(array, np.float32, order="C") for name, array in found.items()}
 
 
 def _encoder(prefix: str, params: Transformer, n_layers: int) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def initial(recipe: Recipe, config: ModelConfig, key: jax.Array) -> Params:
     words = Transformer(
         E=normal(0.02, config.text.n_words, d), P=normal(0.01, LENGTH, d), blocks=blocks(), norm_out=norm(), W_proj=normal(k, d, d)
     )
-    return Params(images, words, jnp.log(1 / 0.07))
+    return Params(images, words, jnp.float32(np.log(1 / 0.07)))  # a number of Python's own type would compile twice
 
 
 def train(recipe: Recipe, tell: Callable[[str], None] = lambda line: None, every: int = 100) -> Model:

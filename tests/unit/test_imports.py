@@ -38,6 +38,8 @@ FORBIDDEN = [
     (("lrjax.storage",), ("lrjax.analysis", "lrjax.plotting", "lrjax.benchmark", "lrjax.cli")),
     (("lrjax.analysis",), ("lrjax.benchmark", "lrjax.cli")),
     (("lrjax.models", "lrjax.training", "lrjax.plotting"), ("lrjax.cli",)),
+    (("lrjax.data", "lrjax.models", "lrjax.training", "lrjax.storage", "lrjax.analysis", "lrjax.plotting"), ("lrjax.pretrained",)),
+    (("lrjax.pretrained",), ("lrjax.cli", "lrjax.training", "lrjax.api", "lrjax.benchmark")),
 ]
 
 

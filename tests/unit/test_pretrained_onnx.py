@@ -1,5 +1,8 @@
 """An image encoder out of an ONNX file is the one that was exported."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -30,17 +33,9 @@ def write_onnx(path, arrays: dict[str, np.ndarray], leave_out: str = "") -> None
             stored |= {"onnx::Concat_1": array[:, :1], "onnx::Reshape_2": array[:, 1:]}
         elif name.startswith("encoder.") and array.ndim == 2:
             stored[f"onnx::MatMul_{number}"] = array.T
-            layer = (
-                name.removesuffix(".weight")
-                .replace("encoder.layer.", "encoder/layer.")
-                .replace("/layer.0.", "/layer.0/")
-                .replace("/layer.1.", "/layer.1/")
-            )
-            parts = layer.split("/")
-            path_of_node = "/".join([*parts[:2], *parts[2].split(".")])
-            nodes.append(
-                onnx.helper.make_node("MatMul", ["x", f"onnx::MatMul_{number}"], ["y"], name=f"/backbone/{path_of_node}/MatMul")
-            )
+            layer = re.sub(r"\.(?!\d)", "/", name.removesuffix(".weight"))  # encoder/layer.0/attention/attention/query
+            multiplied, node = ["x", f"onnx::MatMul_{number}"], f"/backbone/{layer}/MatMul"
+            nodes.append(onnx.helper.make_node("MatMul", multiplied, ["y"], name=node))
         else:
             stored[f"backbone.{name}"] = array
     initializers = [onnx.numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in stored.items() if n != leave_out]
@@ -53,7 +48,7 @@ def test_an_encoder_is_read_by_names_nodes_and_shapes(tmp_path):
     found = onnx_file.load_onnx(tmp_path / "vit.onnx")
     config = by_hand.CONFIGS["dinov2"] | dict(hidden_size=D, num_attention_heads=1)
     folder = by_hand.write_folder(tmp_path / "dino", "dinov2", {}, arrays)
-    (folder / "config.json").write_text(__import__("json").dumps(config))
+    (folder / "config.json").write_text(json.dumps(config))
     pixels = by_hand.inputs(text=False)[0]
     np.testing.assert_array_equal(found.embed_images(pixels), pretrained.load(folder).embed_images(pixels))
 
