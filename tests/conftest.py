@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
-pytest.register_assert_rewrite("encoders_by_hand", "figures_read", "studies_by_hand", "tokens_read")
+pytest.register_assert_rewrite("encoders_by_hand", "figures_read", "pretrained_by_hand", "studies_by_hand", "tokens_read")
 
 CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 jax.config.update("jax_compilation_cache_dir", CACHE)
