@@ -39,6 +39,8 @@ FORBIDDEN = [
     (("lrjax.analysis",), ("lrjax.benchmark", "lrjax.cli", "lrjax.explorer")),
     (("lrjax.explorer",), ("lrjax.benchmark", "lrjax.cli", "lrjax.plotting")),
     (("lrjax.models", "lrjax.training", "lrjax.plotting"), ("lrjax.cli",)),
+    (("lrjax.data", "lrjax.models", "lrjax.training", "lrjax.storage", "lrjax.analysis", "lrjax.plotting"), ("lrjax.pretrained",)),
+    (("lrjax.pretrained",), ("lrjax.cli", "lrjax.training", "lrjax.api", "lrjax.benchmark")),
 ]
 
 
