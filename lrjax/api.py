@@ -168,7 +168,7 @@ class Run:
         Raises:
           InputError: the folder holds no checkpoint of this step.
         """
-        if step not in self.steps:
+        if self.folder is None or step not in self.steps:
             held = ", ".join(map(str, self.steps)) or "none"
             raise InputError(f"step={step!r}: no checkpoint of this step is in {self.folder}; expected one of {held}")
         with in_python():

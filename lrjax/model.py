@@ -216,7 +216,7 @@ class Model:
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _passed(static: Static, name: str, readout: int, params: CLIP, gates: Gates, ids: jax.Array):
-    """One sequence through one encoder, by the definition, with its trace."""
+    """One sequence through one encoder, by the definition, with its cache."""
     with jax.default_matmul_precision(static.matmul_precision):
         return encoder.run(
             encoder_as_run(static, params, name), Interventions(getattr(gates, name)), ids, encoder_configs(static)[name], readout

@@ -71,7 +71,8 @@ def over_time(folder: Path, answer: Callable[[Run], Table]) -> Table:
     tables = []
     for checkpoint in workdir.evaluations(folder):
         run = healthy(workdir.restore(checkpoint))
-        table, reached = answer(run), dict.fromkeys(("evaluation", "step"))
+        table = answer(run)
+        reached: dict[str, dict[int, int]] = {}
         for name, of_program in (("evaluation", [n - 1 for n in run.evaluated]), ("step", run.at)):
             of_model = np.zeros(len(run.sweep.models), int)
             for program, value in zip(run.programs, of_program, strict=True):
