@@ -150,6 +150,13 @@ def key_bias(block: Block, geometry: Geometry) -> jax.Array | None:
     return None if geometry.angles_t is None else block.b_K
 
 
+def ungated_scores(q: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
+    """The scores [h, q, t] of queries q [o, q, h, k] and keys k [c, t, h, k] by origin, as they are where all gates are 1."""
+    whole = gated_queries(q, jnp.ones((q.shape[2], len(GATES)), q.dtype), len(k))
+    scores = jnp.einsum("cqhk,cthk->hqt", rotate(whole, geometry.angles_q), rotate(k, geometry.angles_t))
+    return scores if geometry.bias is None else scores + geometry.bias
+
+
 def attend(
     block: Block,
     gates: jax.Array,
@@ -190,10 +197,7 @@ def attend(
     scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
     scores = scores if bias is None else scores + bias
     if split and geometry.gate_mask is not None:
-        whole = gated_queries(q, jnp.ones_like(gates), len(k))
-        plain = jnp.einsum("cqhk,cthk->hqt", rotate(whole, geometry.angles_q), rotate(k, geometry.angles_t))
-        plain = plain if geometry.bias is None else plain + geometry.bias
-        scores = jnp.where(geometry.gate_mask, scores, plain)
+        scores = jnp.where(geometry.gate_mask, scores, ungated_scores(q, k, geometry))
     scores = jnp.where(geometry.allowed, scores, -jnp.inf)
     pattern = jax.nn.softmax(scores, axis=-1)
     v = project(x, block.W_V, block.b_V) if not precomputed_qkv else precomputed_qkv[2]
