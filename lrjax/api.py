@@ -157,7 +157,13 @@ class Run:
     @property
     def steps(self) -> list[int]:
         """The steps of the checkpoints that the folder holds, which `at` loads. Train with keep_checkpoints=0 to keep all."""
-        return [] if self.folder is None else [checkpoint.step_of(path) for path in workdir.evaluations(self.folder)]
+        return list(self._checkpoints)
+
+    @property
+    def _checkpoints(self) -> dict[int, Path]:
+        """The checkpoints of evaluations that the folder holds, by step."""
+        found = [] if self.folder is None else workdir.evaluations(self.folder)
+        return {checkpoint.step_of(path): path for path in found}
 
     def at(self, step: int) -> "Run":
         """The same models at an earlier step of their training.
@@ -168,12 +174,12 @@ class Run:
         Raises:
           InputError: the folder holds no checkpoint of this step.
         """
-        if self.folder is None or step not in self.steps:
-            held = ", ".join(map(str, self.steps)) or "none"
+        found = self._checkpoints
+        if step not in found:
+            held = ", ".join(map(str, found)) or "none"
             raise InputError(f"step={step!r}: no checkpoint of this step is in {self.folder}; expected one of {held}")
         with in_python():
-            folder = next(path for path in workdir.evaluations(self.folder) if checkpoint.step_of(path) == step)
-            return Run(workdir.restore(folder), self.folder).where(**self.chosen)
+            return Run(workdir.restore(found[step]), self.folder).where(**self.chosen)
 
     def where(self, **fields) -> "Run":
         """The part of the run whose models have these fields.

@@ -141,10 +141,9 @@ def routes(run: Run, n_labels=None) -> xr.Dataset:
     Raises:
       InputError: the models have another task, more than one block, or LayerNorm.
     """
-    by_head = ("value_of_head", "agreement")
     names = ("binding", "favour", "order", "share_attention", "share_value", "order_attention", "order_value")
     dims: dict[str, tuple[str, ...]] = {name: () for name in names}
-    dims.update({name: ("head",) for name in by_head})
+    dims |= {name: ("head",) for name in ("value_of_head", "agreement")}
     return map_models(run, measure, dims, lambda static: {"head": range(static.n_heads)}, n_labels)
 
 

@@ -79,7 +79,11 @@ def test_tables_equal_the_definition_in_value_and_gradient(name, gated, variant)
         return definition(params, gates, template, edits, shape)
 
     def value_and_gradient(f):
-        return jax.jit(jax.grad(lambda *a: (f(*a) * weight).sum(), argnums=(0, 1)))(params, gates), jax.jit(f)(params, gates)
+        def weighed(*arguments):
+            found = f(*arguments)
+            return (found * weight).sum(), found
+
+        return jax.jit(jax.grad(weighed, argnums=(0, 1), has_aux=True))(params, gates)
 
     (grad_tables, tables), (grad_definition, expected) = map(value_and_gradient, (by_tables, by_definition))
     np.testing.assert_allclose(tables, expected, atol=2e-6)

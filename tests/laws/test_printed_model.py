@@ -94,6 +94,7 @@ def test_passes_are_named_as_layers_everywhere():
         Ablate(("mean EE",)).factors_and_weights(config.make_static([tiny_model(n_repeats=2)]))
 
 
+@pytest.mark.slow
 def test_analyses_count_passes():
     """One layer that runs twice is no encoder of one block; two of one that run once are another model with the same answers."""
     twice, both = untrained(tiny_model(n_repeats=2)), untrained(tiny_model(n_layers_vision=2, n_layers_text=2))

@@ -216,7 +216,7 @@ def test_the_command_writes_what_it_says(trained, tmp_path):
     folder, _ = trained
     step = folder / "checkpoints" / "10"
     commands = [("relational", [f"--ckpt={x}", "--labels=4", "--format=svg", f"--out={tmp_path}"]) for x in (folder, step)]
-    for done in many_commands(tmp_path, commands):
+    for done in many_commands(commands):
         assert done.returncode == 0, done.stderr
         assert "P(relational), printed" in done.stdout
     assert "is unfinished (step 10 of 20)" in done.stdout

@@ -189,9 +189,10 @@ def test_a_jax_that_cannot_start_is_said_in_one_line_and_a_choice_of_devices_sta
         ([new, *computes], {"XLA_FLAGS": f"{flags}--xla_force_host_platform_device_count=3"}, stray, "3 devices"),
         ([new, *computes, "--deterministic"], {"NVIDIA_TF32_OVERRIDE": "1"}, stray, " devices float32"),
     ]
-    env = {**ENVIRONMENT, "JAX_TRANSFER_GUARD": "allow", "PYTHONPATH": f"{tmp_path}/plugins:{os.environ.get('PYTHONPATH', '')}"}
+    more = {"JAX_TRANSFER_GUARD": "allow", "PYTHONPATH": f"{tmp_path}/plugins:{os.environ.get('PYTHONPATH', '')}"}
+    env = {name: value for name, value in ENVIRONMENT.items() if name != "JAX_NUM_CPU_DEVICES"} | more
     commands = [("sweep", arguments) for arguments, *_ in cases]
-    ended = many_commands(tmp_path, commands, [settings for _, settings, *_ in cases], env)
+    ended = many_commands(commands, [settings for _, settings, *_ in cases], env)
     for (_, settings, error, printed), done in zip(cases, ended, strict=True):
         *warned, said = done.stderr.splitlines()
         assert done.returncode == 2 and error in said and printed in done.stdout, (settings, done)

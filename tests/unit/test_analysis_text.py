@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import figures_read
-from conftest import command, tiny_model, untrained
+from conftest import one_command, tiny_model, untrained
 from lrjax.analysis import text
 from lrjax.data.scenes import FIRST_LABEL, captions_of
 from lrjax.gates import parse_gates
@@ -181,7 +181,7 @@ def test_layers_that_a_model_lacks_have_no_count(answer):
 @pytest.mark.slow
 def test_the_command_writes_what_it_says(trained):
     folder, _ = trained
-    done = command("text", f"--ckpt={folder}", "--labels=4", "--format=svg")
+    done = one_command("text", f"--ckpt={folder}", "--labels=4", "--format=svg")
     assert done.returncode == 0, done.stderr
     for name, rows in (("text", 2 * 2 * 2), ("text_swap", 2 * 2 * 5)):
         assert len((folder / f"analysis/{name}_N4.csv").read_text().splitlines()) == 1 + rows

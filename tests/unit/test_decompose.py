@@ -88,7 +88,7 @@ def test_gates_in_force_are_in_the_maps_and_shares():
     """A model trained without EP has no EP; padded labels and depth are no matter."""
     models = [tiny_model(n_layers_vision=2, gates=gates, n_labels=n) for gates, n in (("EP=0", 4), ("none", 6))]
     run = loop.start(config.Sweep(tuple(models), steps=10, eval_every=10))
-    run.states = [jax.vmap(shake)(jax.device_get(init_program(p.static, p.hyper))) for p in run.programs]
+    run.states = [shake(jax.device_get(init_program(p.static, p.hyper)), models=len(p.rows)) for p in run.programs]
     answer = decompose.decompose(run)
     assert answer.sizes["layer"] == 2
     ep = answer.share_all.sel(term="EP")

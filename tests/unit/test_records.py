@@ -70,6 +70,7 @@ def test_an_ablation_is_gates_of_its_scale_in_its_place(record):
     assert not any(weight.any() for weight in weights.values())
 
 
+@pytest.mark.slow
 def test_a_record_and_its_text_have_the_same_rows(shaken):
     records = Ablation(("EP",), 0.5), Ablation(("EP", "PP"), heads=(1,)), Ablation(("EE",), control="mean")
     texts = "EP=0.5", "vision.h1:EP+PP=0", "mean EE"
