@@ -119,7 +119,7 @@ def train_chunk(
     def local(hyper, splits, states, start, made):
         one = lambda model: train_steps(static, model[0], model[1], model[2], start, n_steps, made)
         models = len(hyper.seed)
-        at_once = devices.trained_at_once(models)
+        at_once = devices.trained_at_once(models, mesh)
         if at_once == models:
             return jax.vmap(one)((hyper, splits, states))
         return jax.lax.map(one, (hyper, splits, states), batch_size=at_once)
@@ -151,6 +151,6 @@ def evaluate_program(
         return metrics
 
     def local(hyper, splits, params, step):
-        return jax.lax.map(lambda args: one(args, step), (hyper, splits, params), batch_size=devices.at_once())
+        return jax.lax.map(lambda args: one(args, step), (hyper, splits, params), batch_size=devices.at_once(mesh))
 
     return devices.over_models(local, mesh or devices.mesh(), replicated=1)(hyper, splits, params, step)
