@@ -92,17 +92,23 @@ def bytes_off_chip(program: Program, step: list[Instruction]) -> int:
     in part is read, as a gather does, counts whole.
     """
     types = {name: one.type for body in program.values() for name, one in body.items()}
-    size = lambda type: sum(_bytes(*array) for array in ARRAY.findall(type))
-    # the result of `copy-start` names its source and its target
+    moved = 0
+    for kernel in step:
+        moved += _size(kernel.type, scratch=kernel.opcode == "custom-call")
+        if not kernel.opcode.endswith("-start"):  # the result of `copy-start` names its source and its target
+            moved += sum(_size(types.get(name, "")) for name in kernel.operands)
+    return moved
+
+
+def _size(type: str, scratch: bool = False) -> int:
+    """Bytes of an array or a tuple of arrays, without those on the chip; `scratch`: nor the room that a library asks for (s8)."""
+    arrays = ARRAY.findall(type)
     return sum(
-        size(one.type) + (0 if one.opcode.endswith("-start") else sum(size(types.get(name, "")) for name in one.operands))
-        for one in step
+        _bytes(kind, bits, sides) for kind, bits, sides, lay in arrays if "S(" not in lay and not (scratch and kind + bits == "s8")
     )
 
 
-def _bytes(kind: str, bits: str, sides: str, layout: str) -> int:
-    """Bytes of one array; 0 of one that lies on the chip."""
-    if "S(" in layout:
-        return 0
+def _bytes(kind: str, bits: str, sides: str) -> int:
+    """Bytes of one array."""
     width = int(bits) // 8 if bits and int(bits) >= 8 else 1  # pred has no bits
     return width * math.prod(int(side) for side in sides.split(",") if side)
