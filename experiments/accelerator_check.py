@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pandas as pd
 from absl import flags
 
@@ -188,7 +189,8 @@ def differences(out: Path) -> dict[str, float]:
     for name in ("deterministic_again", "on_cpu"):
         other = out / name / "models.csv"
         if first.is_file() and other.is_file():
-            found[name] = float((pd.read_csv(first)["loss"] - pd.read_csv(other)["loss"]).abs().max())
+            losses = [pd.read_csv(path)["loss"].to_numpy(float) for path in (first, other)]
+            found[name] = float(np.abs(losses[0] - losses[1]).max())
     return found
 
 

@@ -91,9 +91,14 @@ def fields_of(run, field: str):
 CHECKS = {"extend": check_extend}  # what is asked of the names of a page, beside that its blocks run
 
 
+NEEDS = {"pretrained": ("safetensors", "tokenizers")}  # packages of extras
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page, alone, monkeypatch):
+    for package in NEEDS.get(page.stem, ()):
+        pytest.importorskip(package, reason="the extra `pretrained` is not installed")
     names = executed(page, monkeypatch)
     CHECKS.get(page.stem, lambda names: None)(names)
 
