@@ -44,6 +44,9 @@ sweep: $(SETUP)  ## train the label-diversity sweep, evaluate it and draw Fig 3
 benchmark: $(SETUP)  ## time lrjax against one model at a time, a dense baseline and eager PyTorch (if torch is installed)
 	$(PYTHON) -m experiments.benchmark $(ARGS)
 
+accelerator-check: $(SETUP)  ## measure an accelerator in 25 minutes: sweeps, throughput, compiling; goes on where it was (ARGS=--dry)
+	$(PYTHON) -m experiments.accelerator_check $(ARGS)
+
 paper: $(SETUP)  ## the paper's own experiment as printed, and what it depends on: docs/results/paper.html (ARGS=--epochs=1000)
 	$(PYTHON) -m experiments.paper $(ARGS)
 
@@ -100,4 +103,4 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: given help sweep benchmark paper reproduce encoders tasks regime test test-fast test-optimised lint test-floor clean
+.PHONY: given help sweep benchmark accelerator-check paper reproduce encoders tasks regime test test-fast test-optimised lint test-floor clean

@@ -98,24 +98,23 @@ MANY_TOKENS = 500  # edits x tokens beyond which these are looked up by number: 
 
 
 def by_one_hot(v: int):
-    """How tables of v tokens are read and masses [h, b] of edits put to their tokens [b], none of them v: as one-hots."""
-    one_hot = lambda token: jax.nn.one_hot(token, v, dtype=jnp.float32, axis=0)  # [v, b]
-    take = lambda table, token: jnp.einsum("hvp,vb->hpb", table, one_hot(token))
-    return take, lambda masses, tokens: sum(
-        mass[:, None] * one_hot(token)[None] for mass, token in zip(masses, tokens, strict=True)
-    )
+    """How tables [h, v, p] of v tokens are read at the tokens [S, b] of edits, to [h, p, S, b], and how masses [h, S, b] of edits
+    go to their tokens, to [h, v, b]. Token v is none of them. Here as one-hots.
+    """
+    one_hot = lambda tokens: jax.nn.one_hot(tokens, v, dtype=jnp.float32, axis=0)  # [v, S, b]
+    take = lambda table, tokens: jnp.einsum("hvp,vsb->hpsb", table, one_hot(tokens))
+    return take, lambda masses, tokens: (masses[:, None] * one_hot(tokens)[None]).sum(2)
 
 
 def by_number(v: int):
     """The same where tokens and edits are many."""
 
-    def take(table, token):
-        return jnp.take(table, token, 1, mode="fill", fill_value=0).transpose(0, 2, 1)
+    def take(table, tokens):
+        return jnp.take(table, tokens, 1, mode="fill", fill_value=0).transpose(0, 3, 1, 2)
 
     def put(masses, tokens):
-        mass, token = jnp.stack(masses), jnp.stack(tokens)  # [S, h, b], [S, b]
-        empty = jnp.zeros((v, mass.shape[2], mass.shape[1]))
-        found = empty.at[token, jnp.arange(mass.shape[2])].add(mass.transpose(0, 2, 1), mode="drop")
+        empty = jnp.zeros((v, masses.shape[2], masses.shape[0]))
+        found = empty.at[tokens, jnp.arange(masses.shape[2])].add(masses.transpose(1, 2, 0), mode="drop")
         return found.transpose(2, 0, 1)
 
     return take, put
@@ -125,8 +124,7 @@ def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *
     """A batch of sequences to the values [b, h, k] that their readout token gathers, from the edits [S, b] alone.
 
     A template is tabled along with its positions, and an edit is a *change* of token: it changes a score, and what attention
-    to its position reads. The batch is the last axis until the end, and S is unrolled (1 to 18): both are for the compiler, which
-    vectorises the one and would spell out broadcasts over the other.
+    to its position reads. The batch is the last axis until the end, for the compiler, which vectorises it.
     """
     T = template.readout + 1 if causal else len(template.tokens)  # what the readout token may attend to
     n_tokens = tables.token_scores.shape[1]
@@ -140,24 +138,22 @@ def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *
 
     v = n_tokens - FIRST_EDIT_TOKEN
     take, put = by_number(v) if len(edits.tokens) * v > MANY_TOKENS else by_one_hot(v)
-    # the token of an edit, none if it is the one that it replaces; its place as a mask [1, T, b]
-    tokens = [jnp.where(token < FIRST_EDIT_TOKEN, v, token - FIRST_EDIT_TOKEN) for token in edits.tokens]
-    places = [jax.nn.one_hot(position, T, dtype=bool, axis=0)[None] for position in edits.positions]
+    # the tokens of edits, none of one that is the token that it replaces; their places as a mask [T, S, b]
+    tokens = jnp.where(edits.tokens < FIRST_EDIT_TOKEN, v, edits.tokens - FIRST_EDIT_TOKEN)
+    places = jax.nn.one_hot(edits.positions, T, dtype=bool, axis=0)
 
     def along(table):  # a table [h, v, 1 or p] read along the sequences: [h, T, b]
         table = table[:, :, :T]
         change = changes(table)
         read = jnp.einsum("tv,hvt->ht", template_tokens, jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
-        for token, place in zip(tokens, places, strict=True):
-            read = read + take(change, token) * place
-        return read
+        return read + (take(change, tokens) * places[None]).sum(2)
 
     scores = along(tables.token_scores) + tables.position_scores[:, :T, None]
     pattern = jnp.exp(scores - jax.lax.stop_gradient(scores.max(1, keepdims=True)))
     pattern = pattern / pattern.sum(1, keepdims=True)  # [h, T, b]
     weight = pattern if tables.scale is None else pattern * along(tables.scale[None])
 
-    token_mass = put([(weight * place).sum(1) for place in places], tokens)  # [h, v, b]
+    token_mass = put((weight[:, :, None] * places[None]).sum(1), tokens)  # [h, v, b]
     template_values = jnp.einsum("tv,hvk->htk", template_tokens, tables.token_values) + tables.position_values[:, :T]
     mass = jnp.concatenate([token_mass, weight], axis=1)
     rows = jnp.concatenate([changes(tables.token_values), template_values], axis=1)
