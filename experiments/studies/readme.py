@@ -1,6 +1,10 @@
-"""Numbers in README that come from committed tables: sentences between markers, filled in and held by a test.
+"""Numbers in README and docs that come from committed tables: text between markers, filled in and held by a test.
 
-python -m experiments.studies.readme      # fills README in from docs/results/
+python -m experiments.studies.readme      # fills README.md and docs/ in from docs/results/
+
+A block stands between two lines, `<!-- NAME: filled in by ... -->` and `<!-- end of NAME -->`. One value stands in a sentence,
+between `<!-- TABLE CLAIM -->` and `<!-- / -->`, or `<!-- TABLE CLAIM SWEEP -->` where a claim has several sweeps. A table is a
+file of docs/results: `claims`, `paper`, `encoders` or `tasks`.
 """
 
 import re
@@ -13,10 +17,13 @@ import numpy as np
 from lrjax.stats import Table, read_csv, select
 from lrjax.storage.files import write_atomically
 
-README, REPORT = Path("README.md"), Path("docs/results")
+README, DOCS, REPORT = Path("README.md"), Path("docs"), Path("docs/results")
 MARKER = "<!-- {name}: filled in by `python -m experiments.studies.readme` -->"
 WIDTH = 130  # of a line of README
 END = "<!-- end of {name} -->"
+VALUE = re.compile(r"<!-- (claims|paper|encoders|tasks) (\w+)(?: (\w+))? -->(.*?)<!-- / -->", re.S)
+# A number and its interval, `.87 [.86, .89]` or `12 % [8, 16]`, or a number and its error, `.87 +- .01`.
+INTERVAL = re.compile(r"(?<![\w.])[-+]?\d*\.?\d+\s*%?\s*(?:\[[-+]?[\d.]+,\s*[-+]?[\d.]+\]|(?:±|\+-)\s*[\d.]+)")
 
 
 def short(value: float) -> str:
@@ -38,14 +45,19 @@ class Tables:
         self.report, self.page = report, page
         self.verdicts = read_csv(report / f"{page}.csv")
 
-    def verdict(self, claim: str) -> str:
+    def verdict(self, claim: str, sweep: str = "") -> str:
         """Agrees, differs, undecided, or not tested."""
-        return str(self._claim(claim)["verdict"][0])
+        return str(self._claim(claim, sweep)["verdict"][0])
 
-    def value(self, claim: str) -> str:
+    def value(self, claim: str, sweep: str = "") -> str:
         """The value of a claim with its interval."""
-        row = self._claim(claim)
+        row = self._claim(claim, sweep)
         return interval(*(float(row[name][0]) for name in ("mean", "low", "high")))
+
+    def has(self, claim: str, sweep: str = "") -> bool:
+        """Whether the claim was tested."""
+        found = self._rows(claim, sweep)
+        return len(found["claim"]) > 0 and found["verdict"][0] != "not tested"
 
     def accuracy(self, sweep: str, column: str, **where) -> str:
         """The mean of an accuracy under a condition of a sweep, with its interval."""
@@ -57,8 +69,15 @@ class Tables:
             raise ValueError(f"{sweep}: {rows.sum()} rows have {where}; expected one")
         return interval(*(float(table[name][rows][0]) for name in (column, f"{column}_low", f"{column}_high")))
 
-    def _claim(self, claim: str) -> Table:
-        return select(self.verdicts, self.verdicts["claim"] == claim)
+    def _claim(self, claim: str, sweep: str = "") -> Table:
+        found = self._rows(claim, sweep)
+        if not len(found["claim"]):
+            raise ValueError(f"{claim} {sweep}: is no claim of {self.report / self.page}.csv")
+        return found
+
+    def _rows(self, claim: str, sweep: str) -> Table:
+        rows = self.verdicts["claim"] == claim
+        return select(self.verdicts, rows & (self.verdicts["sweep"] == sweep) if sweep else rows)
 
 
 def filled(text: str, blocks: Mapping[str, str]) -> str:
@@ -76,10 +95,76 @@ def filled(text: str, blocks: Mapping[str, str]) -> str:
     return text
 
 
+def filled_values(text: str, report: Path = REPORT) -> str:
+    """A page with each value that stands in a sentence replaced by that of the committed tables.
+
+    Raises:
+      ValueError: a marker names a claim that its table does not have.
+    """
+
+    def value(match: re.Match) -> str:
+        table, claim, sweep, old = match.groups()
+        return match[0].replace(f" -->{old}<!--", f" -->{Tables(report, table).value(claim, sweep or '')}<!--")
+
+    return VALUE.sub(value, text)
+
+
+def typed_intervals(text: str) -> list[str]:
+    """The numbers with an interval that stand in a page outside of markers: typed by hand, where nothing holds them."""
+    text = VALUE.sub("", text)
+    for name in re.findall(r"<!-- end of (.*?) -->", text):
+        text = text.partition(MARKER.format(name=name))[0] + text.partition(END.format(name=name))[2]
+    return [" ".join(found.split()) for found in INTERVAL.findall(text)]
+
+
+def pages(root: Path = Path()) -> list[Path]:
+    """README and the pages of docs that people write: those in docs/results are generated whole."""
+    written = [page for page in sorted((root / DOCS).rglob("*.md")) if (root / REPORT) not in page.parents]
+    return [root / README, *written]
+
+
 def blocks(report: Path = REPORT) -> dict[str, str]:
     """The content of every block, from the tables in `report`."""
     tables = Tables(report, "paper")
-    return {name: textwrap.fill(" ".join(answer(tables)), WIDTH) for name, answer in ANSWERS.items()}
+    sentences = {name: textwrap.fill(" ".join(answer(tables)), WIDTH) for name, answer in ANSWERS.items()}
+    return {"results": results_table(report), **sentences}
+
+
+# The rows of README's table: a claim, how README words it, and what the paper has.
+ROWS = (
+    ("diversity", "top-1 on unseen pairs, N = 25 less N = 5", "grows"),
+    ("few", "top-1, N = 5", "near chance"),
+    ("many", "top-1", "about .9"),
+    ("what_fails", "order less label set, N = 5", "–"),
+    ("layouts", "top-1, 40 layouts a pair less 1", "almost none"),
+    ("ep_top1", "EP at zero: top-1", "about .5"),
+    ("ep_order", "EP at zero: change of order", "to chance"),
+    ("ep_set", "EP at zero: change of label set", "none"),
+    ("gauge_free", "EP + PP + BP at zero: order", "–"),
+    ("gauge_p", "EP at zero, CLS moved into P_0: change of order", "–"),
+    ("heads", "models with heads of both directions", "yes"),
+    ("phases", "models whose skills come in order", "yes"),
+)
+
+
+def results_table(report: Path) -> str:
+    """README's table of results: a row a claim, a column a recipe that was trained."""
+    claims, paper = Tables(report, "claims"), Tables(report, "paper")
+    recipes = {
+        "as printed, m = 1": lambda key: (paper, f"{key}_m1", ""),
+        "as printed, m = sqrt(128)": lambda key: (paper, f"{key}_m11", ""),
+        "`fast`": lambda key: (claims, key, "layouts" if key == "layouts" else "phases" if key == "phases" else "default"),
+        "`paper_like`": lambda key: (claims, key, "paper_like"),
+    }
+
+    def cell(tables: Tables, key: str, sweep: str) -> str:
+        return f"{tables.value(key, sweep)} {tables.verdict(key, sweep)}" if tables.has(key, sweep) else ""
+
+    columns = {name: [cell(*of(key)) for key, _, _ in ROWS] for name, of in recipes.items()}
+    trained = {name: cells for name, cells in columns.items() if any(cells)}
+    lines = [["N = 15 unless said", "paper", *trained], ["---"] * (2 + len(trained))]
+    lines += [[text, said, *(cells[i] for cells in trained.values())] for i, (_, text, said) in enumerate(ROWS)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 LARGE = {"e_scale": 1.0, "p_scale": 1.0}  # PyTorch's default
@@ -135,9 +220,16 @@ def which_term(tables: Tables) -> list[str]:
 ANSWERS: dict[str, Callable[[Tables], list[str]]] = {"label diversity": diversity, "which term": which_term}
 
 
+def page_as_filled(page: Path, report: Path = REPORT) -> str:
+    """A page as it should be: its values filled in, and README's blocks."""
+    text = filled_values(page.read_text(), report)
+    return filled(text, blocks(report)) if page.name == README.name else text
+
+
 def main() -> None:
-    """Fill README in."""
-    write_atomically(README, filled(README.read_text(), blocks()))
+    """Fill README and docs in."""
+    for page in pages():
+        write_atomically(page, page_as_filled(page))
 
 
 if __name__ == "__main__":
