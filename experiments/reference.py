@@ -10,6 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
+import experiments
 from experiments import main as console
 from lrjax import cli
 
@@ -28,10 +29,10 @@ HEAD = """\
 
 # Commands
 
-Every command is `python -m experiments.NAME`, with the Python of `.venv` or one that has lrjax. Where lrjax is installed, `lrjax sweep`,
-`lrjax ablate`, `lrjax benchmark`, `lrjax analyze NAME` and `lrjax report NAME` are short forms, and work in any folder. Bad input ends in
-one line and exit code 2. `--help` prints the flags. A flag of yes or no is turned off as `--noNAME`. The targets of `make` are listed by
-`make` alone.
+Every command is `python -m experiments.NAME`, with the Python of `.venv` or one that has lrjax. Where lrjax is installed,
+`lrjax sweep`, `lrjax ablate`, `lrjax benchmark`, `lrjax analyze NAME` and `lrjax report NAME` are short forms, and work in any
+folder. Bad input ends in one line and exit code 2. `--help` prints the flags. A flag of yes or no is turned off as `--noNAME`.
+The targets of `make` are listed by `make` alone.
 """
 
 
@@ -59,6 +60,7 @@ def flags_of(name: str) -> tuple[str, list[flags.Flag]]:
     for group in GROUPS.values():  # commands that import one another define the other's flags once more
         for other in group:
             sys.modules.pop(f"experiments.{other}", None)
+            vars(experiments).pop(other, None)
     return module.__doc__ or "", found
 
 

@@ -234,6 +234,7 @@ def test_every_analysis_opens_its_checkpoint_through_one_door():
         "encoders",
         "one_head",
         "paper",
+        "reference",
         "regime",
         "reproduce",
         "sweep",
