@@ -20,8 +20,9 @@ TRAIN = ("sweep", "one_head", "regime")
 OTHER = ("benchmark", "torture")
 GROUPS = {
     "Train": TRAIN,
-    "Ask a trained sweep": ("ablate_ep", *console.ANALYSES),
+    "Ask a trained sweep": ("ablate_ep", *console.ANALYSES, "explorer"),
     "Studies": console.REPORTS,
+    "Models that others trained": ("pretrained",),
     "Measure lrjax": OTHER,
 }
 HEAD = """\
@@ -29,10 +30,10 @@ HEAD = """\
 
 # Commands
 
-Every command is `python -m experiments.NAME`, with the Python of `.venv` or one that has lrjax. Where lrjax is installed,
-`lrjax sweep`, `lrjax ablate`, `lrjax benchmark`, `lrjax analyze NAME` and `lrjax report NAME` are short forms, and work in any
-folder. Bad input ends in one line and exit code 2. `--help` prints the flags. A flag of yes or no is turned off as `--noNAME`.
-The targets of `make` are listed by `make` alone.
+Every command is `python -m experiments.NAME`, with the Python of `.venv` or one that has lrjax. Where lrjax is installed there are
+short forms, which work in any folder: `lrjax sweep`, `lrjax ablate`, `lrjax explorer`, `lrjax pretrained`, `lrjax benchmark`,
+`lrjax analyze NAME` and `lrjax report NAME`. Bad input ends in one line and exit code 2. `--help` prints the flags. A flag of yes
+or no is turned off as `--noNAME`. The targets of `make` are listed by `make` alone.
 """
 
 

@@ -157,7 +157,7 @@ class Static(StaticFields):
     supervised: bool  # some model has a head that says where objects are
 
     @property
-    def world(self) -> tasks.Task:
+    def task_object(self) -> tasks.Task:
         """The task."""
         return tasks.make(self.task, **{name: getattr(self, name) for name in tasks.COMMON})
 
@@ -169,7 +169,7 @@ class Static(StaticFields):
     @property
     def n_relations(self) -> int:
         """R: how many relation words captions use."""
-        return len(self.world.words)
+        return len(self.task_object.words)
 
 
 def _traced_arrays() -> Any:
@@ -218,4 +218,4 @@ def one_of_each(models: Sequence[Model]) -> list[Model]:
 
 def steps_per_epoch(model: Model) -> int:
     """The batches of one epoch of a finite set; a last one that would not be full is left out."""
-    return make_static([model]).world.n_items(model.n_labels, model.n1, model.n2) // model.batch_size
+    return make_static([model]).task_object.n_items(model.n_labels, model.n1, model.n2) // model.batch_size

@@ -119,9 +119,11 @@ def schedule_of(found: Sequence[Clause], n_layers: dict[str, int], n_heads: int,
     return GateSchedule(**{name: Gates(**arrays) for name, arrays in schedule.items()})
 
 
-def clauses(text: str) -> list[Clause]:
-    """The clauses of gates, as they stand. Raises InputError if the text is not gates."""
-    return [] if text.strip() == NONE else [_clause(clause, text) for clause in text.split(";")]
+def clauses(text: str, names: Sequence[str] = GATES) -> list[Clause]:
+    """The clauses of gates, as they stand; `names` are the gates that there are, GATES first. Raises InputError if the text is not
+    gates.
+    """
+    return [] if text.strip() == NONE else [_clause(clause, text, names) for clause in text.split(";")]
 
 
 @functools.cache
@@ -181,14 +183,14 @@ def _overlap(found: list[Clause]) -> tuple[Clause, Clause] | None:
     return None
 
 
-def _clause(given: str, text: str) -> Clause:
+def _clause(given: str, text: str, names: Sequence[str]) -> Clause:
     """One clause of gates `text`. Raises InputError if it is none."""
     match = _CLAUSE.fullmatch(re.sub(r"\s", "", given))
     if not match:
         raise InputError(f"gates: {given!r} is not a gate; expected {_FORM}")
     field = f"gates {text!r}"
     encoder, layers, heads = parse_place(match["where"] or ENCODERS[0], field)
-    terms, g0 = parse_terms(match["terms"], field), parse_number(match["g0"], field)
+    terms, g0 = parse_terms(match["terms"], field, names), parse_number(match["g0"], field)
     values = (g0, g0, 0, 1)
     if match["g1"] is not None:
         g1, first, last = parse_number(match["g1"], field), int(match["s0"]), int(match["s1"])
@@ -198,12 +200,12 @@ def _clause(given: str, text: str) -> Clause:
     return Clause(encoder, layers, heads, tuple(terms), values)
 
 
-def parse_terms(text: str, field: str) -> list[int]:
-    """`EP+PP` -> indices into GATES. Raises InputError that names `field` if one does not exist."""
+def parse_terms(text: str, field: str, names: Sequence[str] = GATES) -> list[int]:
+    """`EP+PP` -> indices into `names`. Raises InputError that names `field` if one does not exist."""
     for term in text.split("+"):
-        if term not in GATES:
-            raise InputError(f"{field}: term {term!r} does not exist{suggest(term, GATES)}; expected terms of {' '.join(GATES)}")
-    return [GATES.index(term) for term in text.split("+")]
+        if term not in names:
+            raise InputError(f"{field}: term {term!r} does not exist{suggest(term, names)}; expected terms of {' '.join(names)}")
+    return [names.index(term) for term in text.split("+")]
 
 
 def check_heads(heads, n_heads: int, field: str) -> list[int]:

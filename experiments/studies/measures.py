@@ -71,12 +71,12 @@ def over_time(folder: Path, answer: Callable[[Run], Table]) -> Table:
     tables = []
     for checkpoint in workdir.evaluations(folder):
         run = healthy(workdir.restore(checkpoint))
-        table, reached = answer(run), dict.fromkeys(("evaluation", "step"))
-        for name, of_program in (("evaluation", [n - 1 for n in run.evaluated]), ("step", run.at)):
-            of_model = np.zeros(len(run.sweep.models), int)
-            for program, value in zip(run.programs, of_program, strict=True):
-                of_model[program.rows] = value
-            reached[name] = dict(zip(model_columns(run.sweep)["model"].tolist(), of_model.tolist(), strict=True))
-        columns = {name: np.array([found[model] for model in table["model"].tolist()]) for name, found in reached.items()}
-        tables.append(table | columns)
+        table, numbers = answer(run), model_columns(run.sweep)["model"]
+        place = {
+            model: (evaluated - 1, step)
+            for program, evaluated, step in zip(run.programs, run.evaluated, run.at, strict=True)
+            for model in numbers[program.rows].tolist()
+        }
+        evaluation, step = np.array([place[model] for model in table["model"].tolist()]).T
+        tables.append(table | {"evaluation": evaluation, "step": step})
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.models import of_models
+from lrjax.analysis.models import map_models
 from lrjax.analysis.values import ROLES, contributions, decided, samples
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
@@ -141,10 +141,10 @@ def routes(run: Run, n_labels=None) -> xr.Dataset:
     Raises:
       InputError: the models have another task, more than one block, or LayerNorm.
     """
-    by_head = ("value_of_head", "agreement")
     names = ("binding", "favour", "order", "share_attention", "share_value", "order_attention", "order_value")
-    dims = dict.fromkeys(names, ()) | dict.fromkeys(by_head, ("head",))
-    return of_models(run, measure, dims, lambda static: {"head": range(static.n_heads)}, n_labels)
+    dims: dict[str, tuple[str, ...]] = {name: () for name in names}
+    dims |= {name: ("head",) for name in ("value_of_head", "agreement")}
+    return map_models(run, measure, dims, lambda static: {"head": range(static.n_heads)}, n_labels)
 
 
 def of_strongest(found: xr.Dataset) -> xr.Dataset:

@@ -32,7 +32,13 @@ def means(summary: pd.DataFrame, measures: tuple[str, ...], title: str, ax=None)
             x = np.arange(len(part)) + (k - (len(set(labels)) - 1) / 2) * 0.15
             mean, low, high = (np.asarray(part[f"{measure}{end}"], float) for end in ("", "_low", "_high"))
             style = dict(color=COLOURS[k % 7], marker=MARKERS[k % 7], ls="none", ms=4.5, capsize=2, lw=1.2)
-            axis.errorbar(x, mean, [np.nan_to_num(mean - low), np.nan_to_num(high - mean)], label=f"N = {n}", **style)
+            axis.errorbar(
+                x,
+                mean,
+                [np.nan_to_num(mean - low), np.nan_to_num(high - mean)],
+                label=f"N = {n}" if summary.index.names[0] == "n_labels" else str(n),
+                **style,
+            )
             axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
         axis.set(ylabel=measure.replace("_", " "), title=title if axis is panels[0] else "")
     panels[0].legend(fontsize=8)

@@ -36,8 +36,11 @@ FORBIDDEN = [
     (("lrjax.models",), ("lrjax.training", "lrjax.storage", "lrjax.analysis", "lrjax.plotting", "lrjax.benchmark")),
     (("lrjax.training",), ("lrjax.storage", "lrjax.analysis", "lrjax.plotting", "lrjax.benchmark")),
     (("lrjax.storage",), ("lrjax.analysis", "lrjax.plotting", "lrjax.benchmark", "lrjax.cli")),
-    (("lrjax.analysis",), ("lrjax.benchmark", "lrjax.cli")),
+    (("lrjax.analysis",), ("lrjax.benchmark", "lrjax.cli", "lrjax.explorer")),
+    (("lrjax.explorer",), ("lrjax.benchmark", "lrjax.cli", "lrjax.plotting")),
     (("lrjax.models", "lrjax.training", "lrjax.plotting"), ("lrjax.cli",)),
+    (("lrjax.data", "lrjax.models", "lrjax.training", "lrjax.storage", "lrjax.analysis", "lrjax.plotting"), ("lrjax.pretrained",)),
+    (("lrjax.pretrained",), ("lrjax.cli", "lrjax.training", "lrjax.api", "lrjax.benchmark")),
 ]
 
 

@@ -1,0 +1,168 @@
+"""Pictures drawn here: two coloured shapes beside each other, with captions that are true of them.
+
+They need no download. Shapes, colours, columns, size and background are axes, so that a probe can hold all but one of them still.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lrjax.errors import InputError, suggest
+
+COLOURS = {
+    "red": (214, 39, 40),
+    "green": (44, 160, 44),
+    "blue": (31, 80, 220),
+    "yellow": (245, 210, 30),
+    "black": (20, 20, 20),
+    "purple": (148, 60, 189),
+}
+# Corners of polygons in a square of side 2 around 0; a circle has none.
+SHAPES: dict[str, tuple[tuple[float, float], ...]] = {
+    "circle": (),
+    "square": ((-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)),
+    "triangle": ((0, -1), (1, 0.85), (-1, 0.85)),
+    "diamond": ((0, -1), (0.8, 0), (0, 1), (-0.8, 0)),
+}
+BACKGROUNDS = {"white": (255, 255, 255), "grey": (128, 128, 128)}
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")  # scikit-image's own pictures
+TEMPLATES = (
+    "{a} to the left of {b}",
+    "{a} is on the left of {b}",
+    "a photo of {a} left of {b}",
+    "{a} to the right of {b}",
+    "{a} is on the right of {b}",
+    "a photo of {a} right of {b}",
+)
+FINER = 4  # a picture is drawn so many times larger, then made smaller: edges are smooth
+
+
+@dataclasses.dataclass(frozen=True)
+class Thing:
+    """A coloured shape. Raises InputError if there is no such shape or colour."""
+
+    colour: str
+    shape: str
+
+    def __post_init__(self):
+        for name, known in (("colour", COLOURS), ("shape", SHAPES)):
+            if (value := getattr(self, name)) not in known:
+                raise InputError(
+                    f"{name}={value!r}: does not exist{suggest(str(value), known)}; expected one of {', '.join(known)}"
+                )
+
+    def __str__(self) -> str:
+        return f"a {self.colour} {self.shape}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Two things in a row of columns.
+
+    Attributes:
+        left, right: The things.
+        at: Their columns, the smaller first.
+        columns: How many columns there are.
+        scale: The width of a thing over the width of a column.
+        height: Where the row is, 0 at the top and 1 at the bottom.
+        background: A name of BACKGROUNDS, or of PHOTOS (scikit-image is needed).
+    """
+
+    left: Thing
+    right: Thing
+    at: tuple[int, int]
+    columns: int = 5
+    scale: float = 0.8
+    height: float = 0.5
+    background: str = "white"
+
+    def __post_init__(self):
+        if not 0 <= self.at[0] < self.at[1] < self.columns:
+            raise InputError(f"at={self.at}: expected two columns of 0..{self.columns - 1}, the left one first")
+
+    @property
+    def distance(self) -> int:
+        """Columns between the two."""
+        return self.at[1] - self.at[0]
+
+    def draw(self, size: int = 224) -> np.ndarray:
+        """The picture, bytes [size, size, 3]."""
+        placed = zip((self.left, self.right), self.at, strict=True)
+        return draw(list(placed), self.columns, size, self.scale, self.height, self.background)
+
+    def caption(self, template: str, swapped: bool = False) -> str:
+        """The caption of a template that is true of the scene, or the one with the things swapped."""
+        left_first = "right" not in template.split()
+        a, b = (self.left, self.right) if left_first != swapped else (self.right, self.left)
+        return template.format(a=a, b=b)
+
+
+def draw(
+    placed: Sequence[tuple[Thing, int]], columns: int, size: int, scale: float = 0.8, height: float = 0.5, behind: str = "white"
+) -> np.ndarray:
+    """A picture of things in columns, bytes [size, size, 3]; the arguments are those of Scene, `behind` its background."""
+    picture = background(behind, size * FINER)
+    canvas, width = ImageDraw.Draw(picture), size * FINER / columns
+    radius = scale * width / 2
+    for thing, column in placed:
+        x, y = (column + 0.5) * width, radius + height * (size * FINER - 2 * radius)
+        corners = [(x + radius * u, y + radius * v) for u, v in SHAPES[thing.shape]]
+        if corners:
+            canvas.polygon(corners, fill=COLOURS[thing.colour])
+        else:
+            canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLOURS[thing.colour])
+    return np.asarray(picture.resize((size, size), Image.Resampling.BOX))
+
+
+def background(name: str, size: int) -> Image.Image:
+    """A background, size x size: one colour, or the middle of a photo."""
+    if name in BACKGROUNDS:
+        return Image.new("RGB", (size, size), BACKGROUNDS[name])
+    if name not in PHOTOS:
+        known = (*BACKGROUNDS, *PHOTOS)
+        raise InputError(f"background={name!r}: does not exist{suggest(str(name), known)}; expected one of {', '.join(known)}")
+    return _photo(name).resize((size, size))
+
+
+@cache
+def _photo(name: str) -> Image.Image:
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise InputError(
+            f"background={name!r}: is a picture of scikit-image, which is not installed; expected white or grey"
+        ) from error
+    photo = Image.fromarray(getattr(data, name)())
+    side = min(photo.size)
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    return photo.crop((left, top, left + side, top + side))
+
+
+def things() -> list[Thing]:
+    """All coloured shapes."""
+    return [Thing(colour, shape) for colour in COLOURS for shape in SHAPES]
+
+
+def scenes(n_pairs: int = 4, columns: int = 5, backgrounds: Sequence[str] = ("white",), seed: int = 0, **more) -> list[Scene]:
+    """Scenes of so many pairs of things that differ in colour and in shape, at all pairs of columns, each pair both ways round.
+
+    Args:
+        n_pairs: Unordered pairs of things, drawn from a seed.
+        columns: Columns of a picture.
+        backgrounds: Each scene is drawn on each.
+        seed: Of the pairs.
+        **more: Fields of Scene, such as scale.
+    """
+    if n_pairs < 1 or columns < 2:
+        raise InputError(f"n_pairs={n_pairs}, columns={columns}: expected at least one pair and two columns")
+    pairs = [(a, b) for a, b in itertools.combinations(things(), 2) if a.colour != b.colour and a.shape != b.shape]
+    if n_pairs > len(pairs):
+        raise InputError(f"n_pairs={n_pairs}: there are {len(pairs)} pairs of things that differ in both")
+    chosen = [pairs[i] for i in np.random.default_rng(seed).permutation(len(pairs))[:n_pairs]]
+    ordered = [order for a, b in chosen for order in ((a, b), (b, a))]
+    layouts = list(itertools.combinations(range(columns), 2))
+    return [Scene(a, b, at, columns, background=name, **more) for name in backgrounds for a, b in ordered for at in layouts]

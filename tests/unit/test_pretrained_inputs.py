@@ -1,0 +1,199 @@
+"""Tokens and pixels are those of the peers' processors; drawn pictures and folders of pictures are what they say."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pretrained_by_hand as by_hand
+from lrjax import InputError
+
+pytest.importorskip("safetensors", reason="the extra `pretrained` is not installed")
+tokenizers = pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installed")
+
+from lrjax import pretrained  # noqa: E402
+from lrjax.pretrained import pixels, probe, scenes, words  # noqa: E402
+from lrjax.pretrained.config import EncoderConfig  # noqa: E402
+
+NO_PEER = "the extra `peers` is not installed"
+SOME = ["a photo of a cat", "A RED  circle, left of\na blue square!", "naïve café — 3 dogs", "it's the dog's 12 balls", "...", "x"]
+CAPTIONS = SOME + [scene.caption(template) for scene in scenes.scenes(2)[:8] for template in scenes.TEMPLATES][:44]
+TEXT = EncoderConfig(1, 1, 8, 8, 8, 24, "gelu", 1e-5, n_words=300)
+
+
+def trained_bpe(folder):
+    """vocab.json and merges.txt of CLIP's kind of tokenizer, trained on a few words."""
+    model = tokenizers.models.BPE(end_of_word_suffix="</w>", unk_token=words.EOS)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+    cut = tokenizers.pre_tokenizers.Split(tokenizers.Regex(words.CLIP_WORDS), behavior="removed", invert=True)
+    letters = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([cut, letters])
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300, end_of_word_suffix="</w>", special_tokens=[words.BOS, words.EOS], show_progress=False
+    )
+    tokenizer.train_from_iterator(CAPTIONS * 4, trainer)
+    tokenizer.model.save(str(folder))
+
+
+def test_clips_tokens_are_the_peers(tmp_path):
+    transformers = pytest.importorskip("transformers", reason=NO_PEER)
+    trained_bpe(tmp_path)
+    peer = transformers.CLIPTokenizer.from_pretrained(tmp_path)
+    expected = peer(CAPTIONS, padding="max_length", max_length=24, truncation=True)["input_ids"]
+    of_two_files = words.read_words(tmp_path, "clip", TEXT)(CAPTIONS)
+    np.testing.assert_array_equal(of_two_files, expected)
+    peer.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / words.TOKENIZER).is_file()
+    np.testing.assert_array_equal(words.read_words(tmp_path / "saved", "clip", TEXT)(CAPTIONS), expected)
+
+
+def test_siglips_tokens_are_the_peers(tmp_path):
+    transformers = pytest.importorskip("transformers", reason=NO_PEER)
+    sentencepiece = pytest.importorskip("sentencepiece", reason=NO_PEER)
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(words.canonical(text) for text in CAPTIONS * 4))
+    ids = dict(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(tmp_path / "spiece"), vocab_size=60, hard_vocab_limit=False, minloglevel=2, **ids
+    )
+    peer = transformers.SiglipTokenizer(str(tmp_path / "spiece.model"))
+    expected = peer(CAPTIONS, padding="max_length", max_length=24, truncation=True)["input_ids"]
+    np.testing.assert_array_equal(words.read_words(tmp_path, "siglip", TEXT)(CAPTIONS), expected)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Ten pictures of several shapes: drawn ones and noise, wide, high and odd."""
+    rng = np.random.default_rng(0)
+    drawn = [scene.draw(size) for scene, size in zip(scenes.scenes(1, 3)[:4], (224, 100, 301, 64), strict=True)]
+    shapes = [(40, 90), (91, 40), (333, 200), (225, 224), (50, 50), (224, 301)]
+    return drawn + [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("CLIPImageProcessorPil", "clip", {}),
+        ("CLIPImageProcessorPil", "clip", dict(size={"shortest_edge": 60}, crop_size={"height": 56, "width": 56}, resample=2)),
+        ("SiglipImageProcessorPil", "siglip", dict(size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3)),
+        ("BitImageProcessorPil", "dinov2", dict(size={"shortest_edge": 256}, crop_size={"height": 224, "width": 224})),
+    ],
+)
+def test_pixels_are_the_peers(tmp_path, pictures, name, kind, settings):
+    """The peers' classes that work with Pillow; the others resize tensors and differ by a level of 255 here and there."""
+    transformers = pytest.importorskip("transformers", reason=NO_PEER)
+    peer = getattr(transformers, name)(**settings)
+    peer.save_pretrained(tmp_path)
+    ours = pixels.read_preprocessing(tmp_path, kind, 224)
+    for picture in pictures:
+        expected = np.asarray(peer(Image.fromarray(picture), return_tensors="np")["pixel_values"][0])
+        np.testing.assert_allclose(ours(picture), expected, atol=2e-6)
+
+
+def test_interpolated_position_rows_are_torchs():
+    torch = pytest.importorskip("torch", reason=NO_PEER)
+    P = np.random.default_rng(0).normal(size=(1 + 49, 6)).astype(np.float32)
+    grid = torch.tensor(P[1:].reshape(7, 7, 6)).permute(2, 0, 1)[None]
+    expected = torch.nn.functional.interpolate(grid, size=(4, 4), mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
+    found = pixels.interpolate_positions(P, 4, has_cls=True)
+    np.testing.assert_allclose(found[1:], expected.reshape(16, 6), atol=1e-5)
+    np.testing.assert_array_equal(found[0], P[0])
+
+
+def test_a_scene_is_drawn_as_its_captions_say():
+    scene = scenes.Scene(scenes.Thing("red", "circle"), scenes.Thing("blue", "square"), (1, 4), columns=5)
+    picture = scene.draw(100)
+    assert picture.shape == (100, 100, 3) and scene.distance == 3
+    assert tuple(picture[50, 30]) == scenes.COLOURS["red"] and tuple(picture[50, 90]) == scenes.COLOURS["blue"]
+    assert tuple(picture[50, 60]) == (255, 255, 255)
+    left, right = "{a} to the left of {b}", "{a} is on the right of {b}"
+    assert scene.caption(left) == "a red circle to the left of a blue square"
+    assert scene.caption(left, swapped=True) == "a blue square to the left of a red circle"
+    assert scene.caption(right) == "a blue square is on the right of a red circle"
+    assert scene.caption(right, swapped=True) == "a red circle is on the right of a blue square"
+
+
+def test_scenes_are_balanced():
+    """Each pair stands both ways round at all pairs of columns, and the things differ in colour and in shape."""
+    found = scenes.scenes(n_pairs=3, columns=4)
+    assert len(found) == 3 * 2 * 6 == len(set(found))
+    assert {(s.right, s.left, s.at) for s in found} == {(s.left, s.right, s.at) for s in found}
+    assert all(s.left.colour != s.right.colour and s.left.shape != s.right.shape for s in found)
+    for wrong, said in (
+        (dict(n_pairs=0), "at least one pair"),
+        (dict(columns=1), "two columns"),
+        (dict(n_pairs=9999), "there are"),
+    ):
+        with pytest.raises(InputError, match=said):
+            scenes.scenes(**wrong)
+    with pytest.raises(InputError, match="did you mean 'red'"):
+        scenes.Thing("rad", "circle")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return pretrained.load(by_hand.folder_of(tmp_path_factory.mktemp("weights") / "clip", "clip"))
+
+
+def test_the_probe_says_what_similarities_say(model):
+    found = scenes.scenes(1, 3, scale=0.9)
+    table = probe.drawn(model, found, scenes.TEMPLATES[:1]).to_dataframe()
+    question = probe.question(model, found)
+    images = model.embed_images(question.pixels)
+    margin = np.diag(model.similarities(images, model.embed_texts(question.true)))
+    margin = margin - np.diag(model.similarities(images, model.embed_texts(question.swapped)))
+    np.testing.assert_allclose(table["margin"], margin, atol=1e-4)
+    assert set(table["label_set"]) == {1.0}  # one pair of things, so every caption names them
+    assert set(table["distance"]) == {1, 2} and len(table) == 6
+
+
+def test_equal_captions_are_a_tie(model):
+    """The tiny tokenizer does not know yellow, black or diamond: both orders are the same ids."""
+    a, b = scenes.Thing("yellow", "diamond"), scenes.Thing("purple", "diamond")
+    table = probe.drawn(model, [scenes.Scene(a, b, (0, 1), 2)], ("{a} left of {b}",)).to_dataframe()
+    assert list(table["order"]) == [0.5] and abs(table["margin"][0]) < probe.TIE
+
+
+@pytest.fixture
+def whats_up(tmp_path):
+    (tmp_path / "images").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((30, 30, 3), 60 * i, np.uint8)).save(tmp_path / f"images/{i}.png")
+    captions = ["a cat left of a dog", "a cat right of a dog", "a cat above a dog"]
+    rows = [dict(image_path=f"data/elsewhere/images/{i}.png", caption_options=captions) for i in range(2)]
+    (tmp_path / "dataset.json").write_text(json.dumps(rows))
+    return tmp_path
+
+
+def test_a_folder_in_the_layout_of_whats_up_and_a_csv_are_read(model, whats_up):
+    with open(whats_up / "more.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["image", "caption", "wrong"], ["images/2.png", "a dog", "a cat"]])
+    table = probe.of_folder(model, whats_up).to_dataframe()
+    assert list(table["image"]) == ["images/0.png", "images/1.png", "images/2.png"]
+    np.testing.assert_allclose(table["chance"], [1 / 3, 1 / 3, 1 / 2])
+    np.testing.assert_array_equal(table["correct"], table["margin"] > 0)
+
+
+def test_an_entry_that_cannot_be_used_is_named(model, whats_up, tmp_path_factory):
+    with pytest.raises(InputError, match="no JSON with image_path"):
+        probe.read_items(tmp_path_factory.mktemp("empty"))
+    with pytest.raises(InputError, match="no such folder"):
+        probe.read_items(whats_up / "none")
+    rows = json.loads((whats_up / "dataset.json").read_text())
+    for change, said in (
+        (dict(image_path="images/9.png"), r"entry 1: 'images/9.png': no such picture"),
+        (dict(caption_options=["one"]), r"entry 1: captions=\['one'\]"),
+    ):
+        (whats_up / "dataset.json").write_text(json.dumps([rows[0], rows[1] | change]))
+        with pytest.raises(InputError, match=said):
+            probe.read_items(whats_up)
+    (whats_up / "dataset.json").write_text(json.dumps([{"image": "x"}]))
+    with pytest.raises(InputError, match="entry 0 has no image_path"):
+        probe.read_items(whats_up)
+    (whats_up / "dataset.json").unlink()
+    (whats_up / "more.csv").write_text("picture,caption\nx,y\n")
+    with pytest.raises(InputError, match="expected image, caption"):
+        probe.read_items(whats_up)

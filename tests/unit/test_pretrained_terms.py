@@ -1,0 +1,187 @@
+"""The laws of terms, gates and position gradients hold in pretrained encoders."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import pretrained_by_hand as by_hand
+from lrjax import InputError
+
+pytest.importorskip("safetensors", reason="the extra `pretrained` is not installed")
+pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installed")
+
+from lrjax import pretrained
+from lrjax.pretrained import decompose, effects, gradient
+
+CAPTIONS = ["a red circle left of a blue square", "a cat above a dog", "a green triangle right of a dog"]
+EXACT = dict(atol=2e-5, rtol=2e-5)  # float32 sums of the same numbers in another order
+
+
+@pytest.fixture(scope="module", params=["clip", "siglip", "dinov2"])
+def model(request, tmp_path_factory):
+    return pretrained.load(by_hand.folder_of(tmp_path_factory.mktemp("weights") / request.param, request.param))
+
+
+@pytest.fixture(scope="module")
+def with_text(tmp_path_factory):
+    return pretrained.load(by_hand.folder_of(tmp_path_factory.mktemp("weights") / "clip", "clip"))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return by_hand.inputs(text=False)[0]
+
+
+@pytest.fixture(scope="module")
+def question(images):
+    return effects.Question(images, CAPTIONS, CAPTIONS[1:] + CAPTIONS[:1])
+
+
+def layers(cache, encoder="vision"):
+    return dict.fromkeys(name.split(".")[1] for name in cache if name.startswith(encoder) and name.endswith(".terms"))
+
+
+def test_terms_sum_to_scores_and_parts_to_the_embedding(model, images):
+    given = [images[0]] if model.words is None else [images[0], CAPTIONS[0]]
+    for one in given:
+        embedding, cache = model.run_with_cache(one)
+        encoder = "text" if isinstance(one, str) else "vision"
+        assert len(layers(cache, encoder)) == getattr(model.config, encoder).depth
+        for layer in layers(cache, encoder):
+            scores, terms = cache[f"{encoder}.{layer}.scores"], cache[f"{encoder}.{layer}.terms"].sum("term")
+            seen = np.isfinite(scores.values)  # what a causal mask hides has no score
+            np.testing.assert_allclose(terms.values[seen], scores.values[seen], **EXACT)
+            np.testing.assert_allclose(cache[f"{encoder}.{layer}.pattern"].sum("key"), 1, **EXACT)
+        whole = cache[f"{encoder}.parts"].sum("origin").values
+        np.testing.assert_allclose(whole / np.linalg.norm(whole), embedding, **EXACT)
+
+
+def test_errors_of_sums_are_those_of_float32(model, images):
+    found = decompose.sum_errors(model, images).to_dataframe()
+    assert len(found) == model.config.vision.depth and found[["scores", "values"]].to_numpy().max() < 2e-5
+
+
+def test_shares_of_a_head_sum_to_one(model, images):
+    found = decompose.decompose(model, images).to_dataframe()
+    sums = found.groupby(["layer", "head"])["share"].sum()
+    np.testing.assert_allclose(sums, 1, **EXACT)
+    of_origins = found.drop_duplicates(["layer", "head", "written"]).groupby(["layer", "head"])["written"].sum()
+    np.testing.assert_allclose(of_origins, 1, **EXACT)
+
+
+def test_gates_at_one_do_nothing_and_at_zero_leave_no_preference(model, images):
+    untouched = model.embed_images(images)
+    every = "+".join(name for name in decompose.TERMS)
+    np.testing.assert_allclose(model.ablate(f"{every}=1").embed_images(images), untouched, **EXACT)
+    _, cache = model.ablate(f"L1:{every}").run_with_cache(images[0])
+    pattern = cache["vision.1.pattern"]
+    np.testing.assert_allclose(pattern, 1 / pattern.sizes["key"], **EXACT)
+    assert abs(model.ablate("EP+PP+MP+BP").embed_images(images) - untouched).max() > 1e-4
+
+
+def test_a_frozen_gate_of_values_has_an_effect_that_adds(model, images):
+    """With patterns, scales and MLPs as they were, what is written is linear in the gates of values."""
+
+    def written(*terms):
+        changed = model
+        for term in terms:
+            changed = changed.ablate(term, frozen=True)
+        return changed.run_with_cache(images[0])[1]["vision.parts"].sum("origin").values
+
+    assert dataclasses.replace(model, frozen=True).embed_images(images) == pytest.approx(model.embed_images(images), abs=1e-6)
+    one, other, both, none = written("L0:VE"), written("L0:VM", "L0:VP"), written("L0:VE", "L0:VM+VP"), written("VE=1")
+    np.testing.assert_allclose(one + other - none, both, **EXACT)
+
+
+def test_the_class_token_and_its_position_enter_as_their_sum(model, images):
+    if not model.config.vision.has_cls:
+        with pytest.raises(InputError, match="no class token"):
+            model.regauge(1.0)
+        return
+    for share in (0.0, 1.0, 0.3):
+        np.testing.assert_allclose(model.regauge(share).embed_images(images), model.embed_images(images), **EXACT)
+    found = gradient.gauge(model, images).to_dataframe().set_index(["gauge", "layer", "head"])
+    first = found.xs("0", level="layer")
+    as_E, as_P = first.loc["E"], first.loc["P"]
+    if model.config.kind == "dinov2":  # no LayerNorm before the first, whose bias has an origin of its own
+        assert abs(as_E["slope_columns_PP"]).max() < 1e-5 and abs(as_P["slope_columns_EP"]).max() < 1e-5
+    np.testing.assert_allclose(as_E["slope_columns"], as_P["slope_columns"], **EXACT)
+
+
+def test_first_order_is_the_slope_of_the_exact_effect(with_text, question):
+    found = effects.first_order(with_text, question).to_dataframe().set_index(["layer", "head", "term"])["effect"]
+    step = 0.02
+    for layer, head, term in (("0", 1, "EP"), ("1", 0, "VM"), ("1", 1, "MM")):
+        exact = [effects.margins(with_text.ablate(f"L{layer}.h{head}:{term}={1 + s}"), question).mean() for s in (-step, step)]
+        assert found[layer, head, term] == pytest.approx((exact[0] - exact[1]) / (2 * step), rel=0.05, abs=1e-3)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gates_as_one_program_are_gates_one_by_one(with_text, question, frozen):
+    found = effects.single_gates(with_text, question, ("EP", "VE"), (0.0, 0.5), layers=[1], frozen=frozen).to_dataframe()
+    assert len(found) == 2 * 2 * 2
+    untouched = effects.margins(with_text, question)
+    for row in found.itertuples():
+        changed = with_text.ablate(f"L{row.layer}.h{row.head}:{row.term}={row.dose}", frozen=frozen)
+        margin = effects.margins(changed, question)
+        assert row.margin == pytest.approx(margin.mean(), abs=1e-4)
+        assert row.change == pytest.approx((margin - untouched).mean(), abs=1e-4)
+        assert row.order == pytest.approx((margin > 0).mean())
+
+
+def test_slopes_and_odd_shares_of_known_maps():
+    across = np.tile(np.arange(5.0), (5, 1))
+    np.testing.assert_allclose([gradient.slope(across, -1), gradient.slope(across, -2)], [4, 0], atol=1e-12)
+    np.testing.assert_allclose([gradient.odd_share(across, -1), gradient.odd_share(across, -2)], [1, 0], atol=1e-12)
+    hill = -((across - 2) ** 2)
+    np.testing.assert_allclose([gradient.slope(hill, -1), gradient.odd_share(hill, -1)], [0, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_what_shuffled_maps_have_on_average(n):
+    """2,000 shuffles: the mean has a standard error of about 2 % of what is compared."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=n * n)
+    shuffled = np.stack([rng.permutation(values) for _ in range(2000)]).reshape(-1, n, n)
+    assert gradient.slope(shuffled, -1).std() == pytest.approx(gradient.slope_when_shuffled(shuffled[0], -1), rel=0.1)
+    assert gradient.odd_share(shuffled, -1).mean() == pytest.approx(gradient.odd_when_shuffled(n), rel=0.05)
+
+
+def test_exchanged_position_rows_mirror_every_map_of_a_blank_picture(model):
+    """On a blank picture patches differ by their position alone, so the whole encoder is mirrored."""
+    blank = np.full((1, 3, 24, 24), 0.3, np.float32)
+    own = gradient.gradient(model, blank)
+    other = gradient.gradient(gradient.exchanged(model, "columns"), blank)
+    for name in own.arrays:
+        np.testing.assert_allclose(other.arrays[name], own.arrays[name][..., ::-1], **EXACT)
+    again = gradient.exchanged(gradient.exchanged(model, "rows"), "rows")
+    np.testing.assert_array_equal(again.params.vision.P, model.params.vision.P)
+    with pytest.raises(InputError, match="how='left'"):
+        gradient.exchanged(model, "left")
+
+
+def test_the_statistical_part_is_the_position_part_where_pictures_are_blank(model):
+    """In layer 0 a blank picture's patches differ by P alone, so all of the scores' variation over patches is of position. SigLIP's
+    row there is a mean over patches.
+    """
+    blank = np.full((1, 3, 24, 24), 0.3, np.float32)
+    found = gradient.gradient(model, blank)
+    _, cache = model.run_with_cache(blank[0])
+    scores = cache["vision.0.scores"].values
+    first = int(model.config.vision.has_cls)
+    row = scores[:, 0, 1:] if first else scores.mean(1)
+    grid = model.config.vision.grid
+    statistical = found.arrays["statistical_maps"][0].reshape(len(row), grid * grid)
+    np.testing.assert_allclose(statistical, row - row.mean(1, keepdims=True), **EXACT)
+
+
+def test_results_are_tables_summaries_and_figures(model, images):
+    found = gradient.gradient(model, images)
+    frame = found.to_dataframe()
+    assert len(frame) == model.config.vision.depth * model.config.vision.n_heads
+    assert set(found.to_xarray().dims) == {"model", "layer", "head"}
+    assert len(found.summary()) == model.config.vision.depth and found.plot().axes
+    leaning = gradient.leaning(found, 2)
+    assert list(leaning["leans"]) == ["left", "left", "right", "right"]
+    assert leaning["slope_columns"][0] == frame["slope_columns"].min() and "slope_columns" in repr(found)

@@ -1,0 +1,170 @@
+"""A folder of weights is read, or one line says what is wrong with it."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+import pretrained_by_hand as by_hand
+from lrjax import InputError
+
+pytest.importorskip("safetensors", reason="the extra `pretrained` is not installed")
+pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installed")
+
+from safetensors.numpy import save_file
+
+from lrjax import pretrained
+from lrjax.pretrained import gates, pixels
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return by_hand.folder_of(tmp_path / "clip", "clip")
+
+
+def tensors_of(kind):
+    return by_hand.drawn(by_hand.read_expected(kind)["shapes"])
+
+
+def refused(folder, *said):
+    """One line that says all of this."""
+    with pytest.raises(InputError) as error:
+        pretrained.load(folder)
+    line = str(error.value)
+    assert "\n" not in line and all(text in line for text in said), line
+
+
+def same_as(folder, whole, atol):
+    found = pretrained.load(folder).params
+    expected = whole.params
+    for name in ("vision", "text"):
+        a, b = getattr(found, name), getattr(expected, name)
+        np.testing.assert_allclose(a.blocks.W_Q, b.blocks.W_Q, atol=atol)
+        np.testing.assert_allclose(a.E, b.E, atol=atol)
+
+
+def test_shards_hold_what_one_file_holds(folder):
+    whole, tensors = pretrained.load(folder), tensors_of("clip")
+    (folder / WEIGHTS).unlink()
+    files = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(sorted(tensors))}
+    for file in set(files.values()):
+        save_file({name: tensors[name] for name in tensors if files[name] == file}, folder / file)
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": files}))
+    same_as(folder, whole, atol=0)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    refused(folder, "model-00002-of-00002.safetensors", "not in the folder", "download all shards")
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [("float16", 2e-3), ("bfloat16", 1e-2)])
+def test_half_precision_is_read_as_float32(folder, dtype, digits):
+    """A value near 1 has 11 bits in float16, and 8 in bfloat16."""
+    import jax.numpy as jnp
+    from safetensors.flax import save_file as save_jax
+
+    whole = pretrained.load(folder)
+    save_jax({name: jnp.asarray(array, dtype) for name, array in tensors_of("clip").items()}, str(folder / WEIGHTS))
+    same_as(folder, whole, atol=digits)
+    assert pretrained.load(folder).params.vision.P.dtype == np.float32
+
+
+def test_a_tensor_that_does_not_fit_is_named(folder, capsys):
+    tensors, name = tensors_of("clip"), "vision_model.encoder.layers.1.mlp.fc1.bias"
+    save_file({n: t for n, t in tensors.items() if n != name}, folder / WEIGHTS)
+    refused(folder, repr(name), "is missing", "[24]")
+    save_file(tensors | {name: np.zeros(7, np.float32)}, folder / WEIGHTS)
+    refused(folder, repr(name), "[7]", "[24]")
+    save_file(tensors | {name: np.full(24, np.nan, np.float32)}, folder / WEIGHTS)
+    refused(folder, repr(name), "not finite")
+    extra = "vision_model.encoder.layers.2.mlp.fc1.bias"
+    save_file(tensors | {extra: np.zeros(24, np.float32)}, folder / WEIGHTS)
+    refused(folder, repr(extra), "no place in the config")
+    save_file(tensors | {"classifier.weight": np.zeros(3, np.float32)}, folder / WEIGHTS)
+    pretrained.load(folder)
+    assert capsys.readouterr().err.startswith("warning: ") and "classifier.weight"
+
+
+def test_a_truncated_file_says_how_much_is_there(folder):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[:-100])
+    refused(folder, WEIGHTS, f"{len(content) - 100:,} of {len(content):,} bytes")
+    (folder / WEIGHTS).write_bytes(struct.pack("<Q", 2**40))
+    refused(folder, WEIGHTS, "cannot be read as safetensors")
+
+
+def test_a_folder_that_is_none_is_refused_in_one_line(tmp_path, folder):
+    refused(tmp_path / "nothing", "no such folder")
+    refused(folder / WEIGHTS, "is a file")
+    refused(" ", "is no path")
+    (empty := tmp_path / "empty").mkdir()
+    refused(empty, "config.json", "open_clip_config.json")
+    (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
+    refused(folder, "pytorch_model.bin is of torch")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(model_type="bert"), ("model_type='bert'", "clip, siglip, dinov2")),
+        (dict(projection_dim="8"), ("projection_dim='8'", "int")),
+        (dict(vision_config=by_hand.VISION | dict(patch_size=99)), ("patch_size=99",)),
+        (dict(vision_config=by_hand.VISION | dict(hidden_act="relu6")), ("hidden_act='relu6'", "quick_gelu")),
+        (dict(vision_config=by_hand.VISION | dict(num_attention_heads=3)), ("3 heads", "width of 16")),
+    ],
+)
+def test_a_config_that_is_not_known_names_its_field(folder, change, said):
+    (folder / "config.json").write_text(json.dumps(by_hand.CONFIGS["clip"] | change))
+    refused(folder, "config.json", *said)
+
+
+def test_a_broken_config_or_tokenizer_is_named(folder):
+    (folder / "tokenizer.json").write_text("{}")
+    refused(folder, "tokenizer.json", "cannot be read as a tokenizer")
+    (folder / "tokenizer.json").unlink()
+    refused(folder, "tokenizer.json", "vocab.json", "merges.txt")
+    (folder / "config.json").write_text("{")
+    refused(folder, "config.json", "is no JSON")
+
+
+def test_what_a_model_is_asked_wrongly_is_named(folder, tmp_path):
+    model = pretrained.load(folder)
+    with pytest.raises(InputError, match=r"pixels: have shape \[1, 3, 8, 8\]; expected \[n, 3, 24, 24\]"):
+        model.embed_images(np.zeros((1, 3, 8, 8)))
+    with pytest.raises(InputError, match="texts='a cat'"):
+        model.embed_texts("a cat")
+    with pytest.raises(InputError, match="is no caption"):
+        model.embed_texts(["a cat", " "])
+    with pytest.raises(InputError, match="no such picture"):
+        model.pixels([tmp_path / "none.png"])
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        model.pixels([folder / "config.json"])
+    images_alone = pretrained.load(by_hand.folder_of(tmp_path / "dino", "dinov2"))
+    with pytest.raises(InputError, match="no text encoder"):
+        images_alone.embed_texts(["a cat"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("EX", "term 'EX' does not exist"),
+        ("L7:EP", "layer 7 is out of range"),
+        ("h9:EP=0", "head 9 is out of range"),
+        ("EP=x", "not a finite number"),
+        ("EP;L0:EP", "set the same gate"),
+        ("EP=1>0@1-2", "changes in time"),
+    ],
+)
+def test_gates_that_are_none_are_refused(folder, text, said):
+    with pytest.raises(InputError, match=said):
+        gates.parse(text, pretrained.load(folder).config)
+
+
+def test_position_rows_of_another_size_are_interpolated(tmp_path):
+    folder = by_hand.folder_of(tmp_path / "dino", "dinov2")
+    small, large = pretrained.load(folder), pretrained.load(folder, image_size=40)
+    assert large.config.vision.grid == 5 and large.embed_images(np.zeros((1, 3, 40, 40))).shape == (1, 16)
+    np.testing.assert_array_equal(small.params.vision.P[0], large.params.vision.P[0])
+    np.testing.assert_allclose(pixels.interpolation(3, 5).sum(1), 1, atol=1e-12)
+    np.testing.assert_allclose(pixels.interpolation(4, 4), np.eye(4), atol=1e-12)
