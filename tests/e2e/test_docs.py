@@ -172,7 +172,7 @@ def test_the_commands_of_the_pages_run(swept, tmp_path):
         kept = [word for word in arguments if not word.startswith("--ckpt=")]
         commands.append((module.removeprefix("experiments."), [f"--ckpt={swept[0]}", f"--out={answers}", *kept]))
     assert len(commands) >= 3
-    for done in many_commands(tmp_path, commands):
+    for done in many_commands(commands):
         assert done.returncode == 0, f"{done.args}: {done.stderr}"
 
 
