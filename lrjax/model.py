@@ -90,7 +90,7 @@ class Model:
         What `run_with_cache` calls `terms` stays as it was: it is before gates. `scores`, `pattern` and `values` change.
 
         Args:
-          terms: such as "EP", "EP+PP+BP", "EP=0.5", or any gates, such as "vision.h0:EP=0" (README, gates);
+          terms: such as "EP", "EP+PP+BP", "EP=0.5", or any gates, such as "vision.h0:EP=0" (docs/concepts/terms.md);
             or a record, such as lrjax.Ablation(("EP",), heads=(0,)).
           encoder: "vision" or "text".
           heads: numbers of heads; all if not given.
