@@ -61,7 +61,7 @@ def flags_of(name: str) -> tuple[str, list[flags.Flag]]:
     for group in GROUPS.values():  # commands that import one another define the other's flags once more
         for other in group:
             sys.modules.pop(f"experiments.{other}", None)
-            vars(experiments).pop(other, None)
+            experiments.__dict__.pop(other, None)
     return module.__doc__ or "", found
 
 
