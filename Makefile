@@ -62,8 +62,8 @@ regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's 
 test: lint  ## lint, then all tests on the newest packages
 	$(PYTHON) -m pytest $(WORKERS) $(ARGS)
 
-test-fast: $(SETUP)  ## laws and units on tiny models, without commands: two minutes, for daily work
-	$(PYTHON) -m pytest $(WORKERS) -m "not slow" $(ARGS)
+test-fast: $(SETUP)  ## laws and units on tiny models, without what is marked slow, commands, faults, studies: for daily work
+	$(PYTHON) -m pytest $(WORKERS) -m "not slow" tests/laws tests/unit $(ARGS)
 
 # tests/conftest.py turns XLA's optimisations off, and this leaves them on.
 test-optimised: $(SETUP)  ## the laws with XLA's optimisations on, as users run: weekly, and before a release
@@ -82,7 +82,7 @@ clean:  ## remove the virtual environments and caches (never runs/)
 
 given:
 	@$(PYTHON) -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
-	  jax flax optax orbax ml_collections absl xarray matplotlib scipy filelock || \
+	  jax flax optax orbax ml_collections absl xarray matplotlib scipy filelock jinja2 markdown_it || \
 	  { echo "error: PYTHON=$(PYTHON): lacks packages; install them ($(PYTHON) -m pip install -e .), or leave PYTHON out"; exit 2; }
 
 $(READY): pyproject.toml

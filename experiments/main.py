@@ -2,13 +2,13 @@
 
 lrjax sweep --config=FILE --workdir=DIR        lrjax analyze NAME --ckpt=DIR
 lrjax ablate --ckpt=DIR --ablations=EP         lrjax report paper|reproduce|encoders|tasks
-lrjax pretrained --weights=DIR
+lrjax explorer --ckpt=DIR --out=FILE             lrjax pretrained --weights=DIR
 """
 
 import runpy
 import sys
 
-SHORT = {"sweep": "sweep", "ablate": "ablate_ep", "benchmark": "benchmark", "pretrained": "pretrained"}
+SHORT = {name: name for name in ("sweep", "explorer", "benchmark", "pretrained")} | {"ablate": "ablate_ep"}
 ANALYSES = (
     *("align", "decompose", "depth", "factors", "gauge", "gradient", "grid", "heads", "left_right", "ratio", "reader"),
     *("relational", "text", "training_ablation", "values", "variants"),

@@ -54,16 +54,24 @@ def make(study: Study, seeds: int, epochs: int = 0, left_out: Sequence[str] = ()
         study.make(name, part.answers)
 
 
-def make_kept(name: str, parts: dict[str, Part], kept: str, build: Callable[..., list[Path]], **more) -> None:
+def define_page_only() -> flags.FlagHolder:
+    """--page_only, of a study whose tables are kept."""
+    return flags.DEFINE_bool("page_only", False, "train and ask nothing: only write the page again, from the tables that are there")
+
+
+def make_kept(
+    name: str, parts: dict[str, Part], kept: str, build: Callable[..., list[Path]], page_only: bool = False, **more
+) -> None:
     """Make a study of 8 seeds whose tables are kept in a folder of the report, and its page. `more`: see `make`.
 
-    Sweeps that are not trained here keep their place in the page.
+    Sweeps that are not trained here keep their place in the page. `page_only`: make nothing but the page.
     """
     study = study_of(name, parts)
     report = report_of(study)
     study = dataclasses.replace(study, kept=report / kept)
-    make(study, SEEDS.value or 8, **more)
-    study.keep()
+    if not page_only:
+        make(study, SEEDS.value or 8, **more)
+        study.keep()
     for line in study.told_of_archive():
         print(line)
     tell(build(study, report, study.times()))

@@ -29,7 +29,7 @@ from lrjax.ablations import Ablation
 from lrjax.analysis import registry
 from lrjax.analysis.ablate import TERMS_BY, TESTED, ablate
 from lrjax.analysis.gradient import columns
-from lrjax.analysis.models import by_shape, healthy, merged, of_models, some_of
+from lrjax.analysis.models import by_shape, healthy, map_models, merged, some_of
 from lrjax.analysis.result import Result
 from lrjax.config import FIELDS, Hyper, Static, Sweep, get_config, make_sweep
 from lrjax.data.splits import Splits
@@ -40,7 +40,7 @@ from lrjax.model import Model
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.plotting import ablation as ablation_figures
 from lrjax.plotting import training as training_figures
-from lrjax.storage import workdir
+from lrjax.storage import checkpoint, workdir
 from lrjax.training.programs import Program
 from lrjax.training.run import Run as Trained
 from lrjax.training.run import history_table, model_columns, models_table
@@ -153,6 +153,33 @@ class Run:
     def step(self) -> int:
         """The training step that was loaded."""
         return self.trained.step
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that the folder holds, which `at` loads. Train with keep_checkpoints=0 to keep all."""
+        return list(self._checkpoints)
+
+    @property
+    def _checkpoints(self) -> dict[int, Path]:
+        """The checkpoints of evaluations that the folder holds, by step."""
+        found = [] if self.folder is None else workdir.evaluations(self.folder)
+        return {checkpoint.step_of(path): path for path in found}
+
+    def at(self, step: int) -> "Run":
+        """The same models at an earlier step of their training.
+
+        Args:
+          step: one of `steps`. Where models train for different numbers of steps, it is that of the longest training.
+
+        Raises:
+          InputError: the folder holds no checkpoint of this step.
+        """
+        found = self._checkpoints
+        if step not in found:
+            held = ", ".join(map(str, found)) or "none"
+            raise InputError(f"step={step!r}: no checkpoint of this step is in {self.folder}; expected one of {held}")
+        with in_python():
+            return Run(workdir.restore(found[step]), self.folder).where(**self.chosen)
 
     def where(self, **fields) -> "Run":
         """The part of the run whose models have these fields.
@@ -269,7 +296,7 @@ class Run:
             return {dim: range(size) for dim, size in sizes.items()}
 
         with in_python():
-            return of_models(run, question, found, coords)
+            return map_models(run, question, found, coords)
 
     def plot(self):
         """Fig 3 of the paper: accuracies against the number of labels; for an unfinished run `plot_history` is there."""
@@ -312,7 +339,7 @@ def _inferred(name: str, shape: tuple[int, ...], static: Static) -> tuple[str, .
     """Names of the dimensions of an array, by their sizes."""
     known: dict[int, set[str]] = {}
     sizes = {"head": static.n_heads, "d_model": static.d_model, "d_embed": static.d_embed, "label": static.n_labels_total}
-    sizes |= {"token": static.world.n_tokens, "position": len(static.world.image.template)}
+    sizes |= {"token": static.task_object.n_tokens, "position": len(static.task_object.image.tokens)}
     for dim, size in sizes.items():
         known.setdefault(size, set()).add(dim)
     number, dims = itertools.count(), []

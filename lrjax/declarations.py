@@ -111,6 +111,13 @@ class Sweep:
     checkpoint_every: int = field(
         0, "training steps between checkpoints", zero="a checkpoint at every evaluation", low=0, compare=False
     )
+    keep_checkpoints: int = field(
+        2,
+        "number of newest checkpoints of evaluations that stay; 1.7 MB a model and checkpoint",
+        zero="all stay",
+        low=0,
+        compare=False,
+    )
     epochs: int = field(0, "passes over the fixed set", zero="steps says how long", low=0)
     evaluations: int = field(10, "number of evaluations after the first, if epochs says how long", low=1)
     # Of a part of another sweep (`analysis.models.some_of`): the whole, and the numbers that these models have in it.
@@ -150,7 +157,7 @@ class Static(StaticFields):
     supervised: bool  # some model has a head that says where objects are
 
     @property
-    def world(self) -> tasks.Task:
+    def task_object(self) -> tasks.Task:
         """The task."""
         return tasks.make(self.task, **{name: getattr(self, name) for name in tasks.COMMON})
 
@@ -162,7 +169,7 @@ class Static(StaticFields):
     @property
     def n_relations(self) -> int:
         """R: how many relation words captions use."""
-        return len(self.world.words)
+        return len(self.task_object.words)
 
 
 def _traced_arrays() -> Any:
@@ -211,4 +218,4 @@ def one_of_each(models: Sequence[Model]) -> list[Model]:
 
 def steps_per_epoch(model: Model) -> int:
     """The batches of one epoch of a finite set; a last one that would not be full is left out."""
-    return make_static([model]).world.n_items(model.n_labels, model.n1, model.n2) // model.batch_size
+    return make_static([model]).task_object.n_items(model.n_labels, model.n1, model.n2) // model.batch_size

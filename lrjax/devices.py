@@ -74,7 +74,7 @@ def wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
-def largest(number: int) -> int:
+def max_over_hosts(number: int) -> int:
     """The largest of the numbers that the processes give, the same in all of them."""
     return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
 
@@ -110,7 +110,7 @@ def mesh(n_devices: int | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def place(tree, mesh: Mesh):
+def shard_to_devices(tree, mesh: Mesh):
     """Host arrays [m, ...], the same in every process, onto the devices of a mesh, each its share."""
     # on one device jax calls what a program returns whole: called a share, it would be compiled for once more
     return _put(tree, NamedSharding(mesh, P(AXIS) if mesh.size > 1 else P()))
@@ -167,7 +167,7 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def make_room(limit: int | None = None) -> None:
+def clear_caches_if_needed(limit: int | None = None) -> None:
     """Forget compiled programs before this process has as many memory maps as Linux allows (`limit`; usually 65,530).
 
     XLA maps some 200 pieces of memory a program on a CPU, 3,000 a sweep of one shape; when no more can be had it dies of a
@@ -184,12 +184,12 @@ def make_room(limit: int | None = None) -> None:
         gc.collect()
 
 
-def at_once() -> int:
+def eval_batch_size() -> int:
     """How many models a device evaluates at a time: one on a CPU (its caches), many where only batches fill the chip."""
     return 1 if jax.default_backend() == "cpu" else 16
 
 
-def trained_at_once(models: int) -> int:
+def train_batch_size(models: int) -> int:
     """How many of a device's models take their steps at a time: about 8 on a CPU, whose caches hold them (7 % faster at 20 models a
     core, 15 % at 80, measured); all where only batches fill the chip.
     """
@@ -198,7 +198,7 @@ def trained_at_once(models: int) -> int:
     return next((n for n in range(8, 3, -1) if models % n == 0), 8)
 
 
-def fetch(tree):
+def gather_to_host(tree):
     """Device arrays [m, ...] as NumPy, whole in every process."""
     if jax.process_count() == 1:
         return jax.device_get(tree)

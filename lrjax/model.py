@@ -101,7 +101,7 @@ class Model:
             terms, heads = arguments.one_ablation(terms), arguments.heads(heads)
             encoder = arguments.encoder(encoder)
             ask = Ablate((terms,), encoder, None if heads is None else tuple(heads))
-            factors, weights = ask.worlds(self.static)
+            factors, weights = ask.factors_and_weights(self.static)
             if any(weight.any() for weight in weights.values()):
                 raise InputError(
                     f"terms={str(terms)!r}: replaces terms by others; expected gates; ask run.ablate([{str(terms)!r}])"
@@ -161,12 +161,12 @@ class Model:
             raise InputError(f"n={n!r}: expected a number of captions, 1 or more, or nothing for all")
         arguments.text("scene", scene, self.example())
         self._check_contrastive("rank")
-        task = self.static.world
+        task = self.static.task_object
         if _is_caption(scene):
             raise InputError(f"scene={scene!r}: is a caption; expected a scene, such as {self.example()!r}")
         captions = task.captions(self.hyper)
         objects = text.read_scene(task, scene, self.fields.n_labels)
-        true, swapped = task.relations_of(*objects)
+        true, swapped = task.true_and_swapped(*objects)
         with surroundings.pinned():
             similarity = np.asarray(_similarities(self.static, self.params, self.gates, captions, task.render(*objects)))
         kind = np.full(len(similarity), "", object)
@@ -177,8 +177,8 @@ class Model:
 
     def example(self) -> str:
         """A scene of two held-out labels, as people write it."""
-        task = self.static.world
-        return text.write_scene(task, range(task.together), task.layouts[len(task.layouts) // 2])
+        task = self.static.task_object
+        return text.write_scene(task, range(task.objects_per_scene), task.layouts[len(task.layouts) // 2])
 
     def _check_contrastive(self, method: str) -> None:
         """Raise InputError that names the method, if the model has no embeddings."""
@@ -187,10 +187,10 @@ class Model:
 
     def _sequence(self, scene: str) -> tuple[str, jax.Array, int, list[str]]:
         """The encoder's name, ids [T], the position that is read out, and the names of positions."""
-        task = self.static.world
+        task = self.static.task_object
         if not _is_caption(scene):
-            slots = task.render(*text.read_scene(task, scene, self.fields.n_labels))
-            return "vision", render(task.image, slots), task.image.readout, task.position_names()
+            edits = task.render(*text.read_scene(task, scene, self.fields.n_labels))
+            return "vision", render(task.image, edits), task.image.readout, task.position_names()
         captions = task.captions(self.hyper)
         known = text.captions_of(task, captions)
         exists = np.asarray(captions.exists)
@@ -227,7 +227,7 @@ def _passed(static: Static, name: str, readout: int, params: CLIP, gates: Gates,
 def _similarities(static: Static, params: CLIP, gates: Gates, captions: Captions, image: TokenEdits) -> jax.Array:
     """Cosines [c] of one image with all captions of the task."""
     with jax.default_matmul_precision(static.matmul_precision):
-        of_captions = embed_captions(static, params, Interventions(gates.text), all_captions(static.world, captions))
+        of_captions = embed_captions(static, params, Interventions(gates.text), all_captions(static.task_object, captions))
         return jnp.concatenate(of_captions) @ embed_images(static, params, Interventions(gates.vision), image)
 
 

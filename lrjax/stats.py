@@ -193,10 +193,23 @@ def format_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def format_interval(values, signed: bool = False, within: tuple[float, float] | None = None) -> str:
-    """`0.870 [0.820, 0.910]`, or with signs for a difference. `within`: the ends of the scale, such as ACCURACY."""
-    mean, low, high = (f"{x:+.3f}" if signed else f"{x:.3f}" for x in mean_interval(values, within))
-    return mean if "nan" in low else f"{mean} [{low}, {high}]"
+def interval_text(mean: float, low: float, high: float, digits: int = 3, signed: bool = False) -> str:
+    """A mean and its interval as every page and command prints them: `0.870 [0.820, 0.910]`.
+
+    Args:
+      mean, low, high: numbers; low and high are NaN where one number has no interval, mean is NaN where nothing was measured.
+      digits: how many digits stand after the point.
+      signed: whether numbers above 0 have a sign, as a difference has.
+    """
+    if np.isnan(mean):
+        return "(not measured)"
+    shown = [f"{value:{'+' if signed else ''}.{digits}f}" for value in (mean, low, high)]
+    return shown[0] if np.isnan(low) else "{} [{}, {}]".format(*shown)
+
+
+def format_interval(values, signed: bool = False, within: tuple[float, float] | None = None, digits: int = 3) -> str:
+    """`interval_text` of the mean over models [n]. `within`: the ends of the scale, such as ACCURACY."""
+    return interval_text(*mean_interval(values, within), digits, signed)
 
 
 def format_share(true) -> str:

@@ -52,7 +52,7 @@ def validate_model(model: Model) -> None:
         InputError: as in `validate`.
     """
     check_all(FIELDS, model)
-    task = make_static([model]).world
+    task = make_static([model]).task_object
     for rule in RULES:
         rule(model, task)
 
@@ -119,8 +119,8 @@ def something_is_embedded(m: Model, task: Task) -> None:
 def labels_suffice(m: Model, task: Task) -> None:
     """n_labels and n_heldout are at least the number of labels that stand together in an image of the task."""
     for name in ("n_labels", "n_heldout"):
-        enough = getattr(m, name) >= task.together
-        require(name, getattr(m, name), enough, f"{task.together} or more labels, which stand together in task {m.task!r}")
+        enough = getattr(m, name) >= task.objects_per_scene
+        require(name, getattr(m, name), enough, f"{task.objects_per_scene} or more labels, which stand together in task {m.task!r}")
 
 
 def some_places_are_held_out(m: Model, task: Task) -> None:
@@ -146,7 +146,7 @@ def batches_fit(m: Model, task: Task) -> None:
 
 def the_head_has_objects_to_find(m: Model, task: Task) -> None:
     """supervision is 0 unless each object is one token in a row; contrastive is 1 if supervision is 0."""
-    told = m.supervision == 0 or (task.one_token and not task.extent)  # of two places one comes first
+    told = m.supervision == 0 or (task.single_token_objects and not task.grid_shape)  # of two places one comes first
     expected = "0: the head finds objects of one token each, in a row, and no others"
     require("supervision", m.supervision, told, expected)
     require("contrastive", m.contrastive, m.contrastive == 1 or m.supervision > 0, "1 where there is no supervision")

@@ -1,11 +1,14 @@
 """Shared fixtures: tiny models, one trained sweep for everything that only reads it, commands, and the compilation cache."""
 
 import dataclasses
+import functools
 import gc
+import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +28,11 @@ if not OPTIMISE and xla.knows(emitters := "xla_cpu_use_fusion_emitters"):
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
-pytest.register_assert_rewrite("figures_read", "pretrained_by_hand", "studies_by_hand", "tokens_read", "towers_by_hand")
+pytest.register_assert_rewrite("encoders_by_hand", "figures_read", "pretrained_by_hand", "studies_by_hand", "tokens_read")
 
 CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 jax.config.update("jax_compilation_cache_dir", CACHE)
@@ -37,7 +42,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")  # arrays of different ra
 
 from lrjax import config, devices  # noqa: E402
 from lrjax.models.clip import init_clip, model_splits  # noqa: E402
-from lrjax.plotting.style import STYLE  # noqa: E402
+from lrjax.plotting import style  # noqa: E402
 from lrjax.storage import workdir  # noqa: E402
 from lrjax.training import loop  # noqa: E402
 from lrjax.training.programs import init_program  # noqa: E402
@@ -58,21 +63,27 @@ def tiny_sweep(n_labels=(4, 6), seeds=2, **fields) -> config.Sweep:
     return config.make_sweep(config.get_config(n_labels=n_labels, seeds=seeds, **{"steps": 20, "eval_every": 10, **TINY, **fields}))
 
 
+LONGEST = "diverged faults report docs training notebooks commands devices paper_study task_study encoder_study resume".split()
+
+
 def pytest_collection_modifyitems(items):
-    """Long files that come late in the alphabet first: a file stays on one worker, and the other would wait for it at the end."""
-    items.sort(key=lambda item: item.path.stem not in ("test_diverged", "test_faults", "test_task_study", "test_training"))
+    """The longest files first, as measured: a file stays on one worker, and the other would wait for a long one at the end."""
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def room():
     """A process that runs many files would end with more memory maps than Linux allows."""
-    devices.make_room()
+    devices.clear_caches_if_needed()
 
 
 @pytest.fixture
-def coarse_figures(monkeypatch):
-    """Pages carry many figures; here each has few pixels."""
-    monkeypatch.setitem(STYLE, "figure.dpi", 40)
+def blank_figures(monkeypatch):
+    """Pages carry many figures: they are drawn, and what is saved of each is one pixel."""
+    blank = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(blank, "PNG")
+    monkeypatch.setattr(style, "_rendered", lambda figure, format: blank.getvalue())
 
 
 @pytest.fixture(scope="session")
@@ -83,16 +94,21 @@ def tiny():
     return static, hyper, shake(init_clip(static, hyper)), model_splits(static, hyper)
 
 
-def shake(params, seed=1):
-    """Add noise to every parameter: biases start at 0, and a law that holds at 0 proves little."""
+def shake(params, seed=1, models=0):
+    """Add noise to every parameter: biases start at 0, and a law that holds at 0 proves little. Leaves may have an axis of `models`
+    first, which get the same noise. Noise is drawn in one size and cut: of many shapes, jax would compile a program each.
+    """
     leaves, tree = jax.tree.flatten(params)
+    sizes = [np.size(x) // (models or 1) for x in leaves]
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return jax.tree.unflatten(tree, [x + 0.3 * jax.random.normal(k, jnp.shape(x)) for k, x in zip(keys, leaves, strict=True)])
+    noise = np.asarray(jax.vmap(lambda key: jax.random.normal(key, (max(4096, *sizes),)))(keys))
+    moved = lambda x, row, n: jnp.asarray(np.asarray(x) + np.float32(0.3) * row[:n].reshape(np.shape(x)[bool(models) :]))
+    return jax.tree.unflatten(tree, [moved(*each) for each in zip(leaves, noise, sizes, strict=True)])
 
 
 def shake_run(run):
     """A run with every parameter moved, so that every term and head matters."""
-    states = [s.replace(params=jax.vmap(shake)(jax.tree.map(jnp.asarray, s.params))) for s in run.states]
+    states = [s.replace(params=shake(s.params, models=len(s.params.log_scale))) for s in run.states]
     return dataclasses.replace(run, states=states)
 
 
@@ -119,7 +135,9 @@ def shaken(trained):
 
 
 SMOKE = "--config=experiments/configs/smoke.py"
-QUICK = (SMOKE, "--config.steps=20", "--config.n_labels=(4,6)")
+# The models of `trained`: what one test compiles, the commands of others find in the cache.
+SMALL = (SMOKE, "--config.n_labels=(4,6)", *(f"--config.{name}={value}" for name, value in TINY.items()))
+QUICK = (*SMALL, "--config.steps=20")
 # Settings of jax that change numbers, each at a value that is not lrjax's, and those that make jax strict: commands of tests
 # run among them.
 HOSTILE = {
@@ -136,8 +154,10 @@ HOSTILE = {
     "jax_debug_infs": True,
 }
 HOSTILE_VARIABLES = {name.upper(): str(value) for name, value in HOSTILE.items()}
-ENVIRONMENT = {**os.environ, **HOSTILE_VARIABLES, "JAX_COMPILATION_CACHE_DIR": CACHE}
+# One device, as in the tests' own process, so that both have the same programs: a command makes every core one (`OPTIMISED`).
+ENVIRONMENT = {**os.environ, **HOSTILE_VARIABLES, "JAX_COMPILATION_CACHE_DIR": CACHE, "JAX_NUM_CPU_DEVICES": "1"}
 OPTIMISED = {**AS_FOUND, "JAX_COMPILATION_CACHE_DIR": CACHE}
+LIMIT = 3600  # seconds a process may take: it ends what hangs; on a busy machine a minute of work takes many
 
 
 def command(module, *arguments, before=(), env=ENVIRONMENT):
@@ -150,46 +170,63 @@ FORKS = """
 import json, os, runpy, sys, traceback
 import jax, experiments.studies.build, experiments.studies.search  # and nearly all else, so that a fork need not import it
 
-folder, commands = sys.argv[1], json.load(sys.stdin)  # no backend of jax is up yet, so a fork is a process like any other
 def closed():
     reader, writer = os.pipe()
     os.close(reader)
     return writer
 
-for i, ((module, arguments, *elsewhere), settings) in enumerate(commands):
+def run(out, err, module, arguments, elsewhere, settings):
+    os.environ.update(settings)
+    for name in settings.keys() & {"JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_NUM_CPU_DEVICES"}:  # read when jax was imported
+        jax.config.update(name.lower(), int(settings[name]) if "NUM" in name else settings[name])
+    for stream, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), stream)
+    for stream, path in elsewhere:
+        os.dup2(os.open(path, os.O_WRONLY) if path else closed(), stream)
+    sys.argv[1:], code = arguments, 0
+    try:
+        runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        code = error.code or 0
+    except BaseException:
+        code = traceback.print_exc() or 1
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(code)  # at once: to take an interpreter of so many modules down is most of such a command's time
+
+for line in sys.stdin:  # no backend of jax is up here, so a fork is a process like any other
     if not (child := os.fork()):
-        os.environ.update(settings)
-        for name in settings.keys() & {"JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_NUM_CPU_DEVICES"}:  # read when jax was imported
-            jax.config.update(name.lower(), int(settings[name]) if "NUM" in name else settings[name])
-        for stream, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{folder}/{i}.{name}", os.O_CREAT | os.O_WRONLY), stream)
-        for stream, path in elsewhere:
-            os.dup2(os.open(path, os.O_WRONLY) if path else closed(), stream)
-        sys.argv[1:], code = arguments, 0
-        try:
-            runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
-        except SystemExit as error:
-            code = error.code or 0
-        except BaseException:
-            code = traceback.print_exc() or 1
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(code)  # at once: to take an interpreter of so many modules down is most of such a command's time
+        run(*json.loads(line))
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def many_commands(folder, commands, settings=(), env=ENVIRONMENT):
-    """`command` of many (module, arguments, ...), one after another, for the price of one start of Python. After the arguments may
+@functools.cache
+def forks(variables):
+    """A process that has imported what commands import, and forks for each: it ends with this one, which holds its input."""
+    run = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS]
+    return subprocess.Popen(run, cwd=ROOT, env=dict(variables), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def many_commands(commands, settings=(), env=ENVIRONMENT):
+    """`command` of many (module, arguments, ...), one after another, without a start of Python for each. After the arguments may
     come pairs: the number of a stream, and the file it is to be written to; "" is a pipe whose reader has gone. `settings`:
     variables of the environment of each, if they have any.
     """
-    sent = list(zip(commands, settings or [{}] * len(commands), strict=True))
-    run = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, str(folder)]
-    done = subprocess.run(run, input=json.dumps(sent), cwd=ROOT, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
-    told = lambda i, name: (folder / f"{i}.{name}").read_text()
-    codes = map(int, done.stdout.split())
-    return [subprocess.CompletedProcess(commands[i], code, told(i, "out"), told(i, "err")) for i, code in enumerate(codes)]
+    process, ended = forks(tuple(env.items())), []
+    for (module, arguments, *elsewhere), own in zip(commands, settings or [{}] * len(commands), strict=True):
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            sent = str(out), str(err), module, [str(argument) for argument in arguments], elsewhere, own
+            print(json.dumps(sent), file=process.stdin, flush=True)
+            code = process.stdout.readline()
+            assert code, "the process that forks has ended"
+            ended.append(subprocess.CompletedProcess((module, arguments), int(code), out.read_text(), err.read_text()))
+    return ended
+
+
+def one_command(module, *arguments):
+    """`command` without a start of Python."""
+    return many_commands([(module, arguments)])[0]
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def crossed(table, **axes):
 
 def measured(wanted):
     """The accuracies that models of a sweep have, whatever their shapes."""
-    of = [retrieval.metric_names(p.static, p.static.world.SETS) for p in make_programs(wanted)]
+    of = [retrieval.metric_names(p.static, p.static.task_object.SETS) for p in make_programs(wanted)]
     return ("loss", *(name for name in of[0] if all(name in names for names in of)))
 
 

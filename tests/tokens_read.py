@@ -55,16 +55,16 @@ class World:
         def draw(key):
             splits = task.splits(key)
             keys = [jax.random.fold_in(key, i) for i in range(8, 10)]
-            asked = task.questions(keys[1], splits, HYPER, True)
+            asked = task.eval_sets(keys[1], splits, HYPER, True)
             return splits, task.batch(keys[0], splits, HYPER, BATCH), asked, task.captions(HYPER)
 
         self.splits, self.batch, self.asked, self.captions = jax.device_get(draw(KEY))
         every = jax.device_get(all_captions(task, self.captions))
-        self.sentences = [claims for form, slots in every for claims in self.read(form, slots)]  # by number
+        self.sentences = [claims for template, edits in every for claims in self.read(template, edits)]  # by number
 
-    def look(self, slots):
-        """Pictures of slots [S, n]: what each shows, labels [height, width]; NOTHING, or another number below 0: a nuisance."""
-        return [self.picture(*image) for image in zip(slots.tokens.T.tolist(), slots.positions.T.tolist(), strict=True)]
+    def look(self, edits):
+        """Pictures of edits [S, n]: what each shows, labels [height, width]; NOTHING, or another number below 0: a nuisance."""
+        return [self.picture(*image) for image in zip(edits.tokens.T.tolist(), edits.positions.T.tolist(), strict=True)]
 
     def picture(self, tokens, positions):
         pixels, columns = np.full((self.height, self.width), NOTHING), self.width // self.patch
@@ -86,19 +86,19 @@ class World:
             assert len(y) == self.size**2 and box[1] - box[0] == box[3] - box[2] == self.size - 1
         return found
 
-    def seen(self, slots):
-        """The boxes of slots [S, n]."""
-        return [self.boxes(pixels) for pixels in self.look(slots)]
+    def seen(self, edits):
+        """The boxes of edits [S, n]."""
+        return [self.boxes(pixels) for pixels in self.look(edits)]
 
     def group(self, boxes):
         """Labels, and numbers of their places, both in reading order."""
         return tuple(boxes), tuple(int(top * (self.width - self.size + 1) + left) for top, _, left, _ in boxes.values())
 
-    def read(self, form, slots):
-        """What captions of a form say: [(label, relation, label), ...] for each of slots [S, n]."""
+    def read(self, template, edits):
+        """What captions of a template say: [(label, relation, label), ...] for each of edits [S, n]."""
         said = []
-        for tokens, positions in zip(slots.tokens.T.tolist(), slots.positions.T.tolist(), strict=True):
-            words = list(form.template)
+        for tokens, positions in zip(edits.tokens.T.tolist(), edits.positions.T.tolist(), strict=True):
+            words = list(template.tokens)
             for token, position in zip(tokens, positions, strict=True):
                 words[position] = token
             words = words[: words.index(END)]
@@ -111,7 +111,7 @@ class World:
 
     def told(self, captions):
         """What a batch's captions of several objects say, in the order of its images."""
-        return [claims for said in zip(self.task.said, captions, strict=True) for claims in self.read(*said)]
+        return [claims for said in zip(self.task.caption_templates, captions, strict=True) for claims in self.read(*said)]
 
     @functools.cached_property
     def orders(self):
@@ -131,11 +131,12 @@ class World:
         asked = self.asked[name]
         used = np.nonzero(asked.weight > 0)[0]
         used = used[:: max(1, len(used) // 200)]
-        pick = lambda slots: self.seen(jax.tree.map(lambda x: x[:, used], slots))
+        pick = lambda edits: self.seen(jax.tree.map(lambda x: x[:, used], edits))
         numbers = (
-            np.moveaxis(x[..., used], -1, 0) for x in (asked.true + asked.among[0], asked.wrong + asked.among[0], asked.holds)
+            np.moveaxis(x[..., used], -1, 0)
+            for x in (asked.true + asked.candidates[0], asked.hard_negatives + asked.candidates[0], asked.is_true)
         )
-        return zip(pick(asked.images), pick(asked.mirrored), *numbers, strict=True)
+        return zip(pick(asked.images), pick(asked.swapped), *numbers, strict=True)
 
 
 def says(claims, boxes):

@@ -1,13 +1,15 @@
-"""The report: answers to three questions, every claim with its verdict, our own findings, and how it was all made."""
+"""The values of the main report, whose prose is in templates/report.md."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from experiments.studies.claims import CLAIMS, OURS, Claim, Verdict, judge, ratios, stated
-from experiments.studies.page import RULE, Page
+from experiments.studies.claims import CLAIMS, OURS, Claim, Verdict, judge, ratios
+from experiments.studies.page import Verdicts, values_of, verdict_table, write_page
 from experiments.studies.stages import REGIME
 from experiments.studies.study import Study
+from experiments.studies.templating import VERDICTS, Grid
 from lrjax.analysis import decompose, gradient, regime
 from lrjax.metrics import SHOWN
 from lrjax.plotting import ablation, heads, training
@@ -23,90 +25,36 @@ VARIANTS = ("default", "paper_like")
 
 def build(study: Study, folder: Path, seconds: Table | None, regime_folder: Path | None) -> list[Path]:
     """Write report.md, index.html, figures/ and claims.csv into `folder`; returns their paths."""
-    verdicts = {claim.key: judged(claim, study) for claim in (*CLAIMS, *OURS)}
-    page = Page("Left-right symmetry breaking in CLIP-style models: what was measured")
-    page.text(
-        "lrjax re-measures Left-Right Symmetry Breaking in CLIP-style Vision-Language Models (arXiv 2601.12809) beside its "
-        "published figures. Every verdict compares the 95 % interval of a contrast with a threshold that was in the code "
-        "before the run: it **agrees** if the interval is on the paper's side, **differs** if it is on the other, is "
-        f"**undecided** if it straddles. {RULE} The sweeps: {described(study)}.",
-        "quiet",
-    )
-    three_questions(page, verdicts)
-    page.heading("Verdicts")
-    page.table(["verdict", *(v for v in VARIANTS if study.has(v)), "claims"], tally(verdicts, study))
-    page.heading("Figures")
-    for path, caption in figures(study, folder / "figures", regime_folder):
-        page.figure(path, caption)
-    page.heading("The paper's claims")
-    for claim in CLAIMS:
-        page.claim(verdicts[claim.key])
-    page.heading("Findings that the paper does not have")
-    for claim in OURS:
-        page.claim(verdicts[claim.key])
-    regime_section(page, regime_folder, folder)
-    commands = (
-        "`make reproduce` makes all of this; `make regime` the regime map; `ARGS=--seeds=4` fewer seeds, `ARGS=--quick` a trial."
-    )
-    how(page, commands + " Other encoders: encoders.html, by `make encoders`.", seconds)
+    verdicts = {claim.key: in_variants(claim, study) for claim in (*CLAIMS, *OURS)}
+    law = verdicts["gauge_law"][0]
+    values = values_of(study, verdicts, seconds) | {
+        "sweeps": described(study),
+        "deviation": f"{law.mean:.0e}" if law.n else f"({law.missing})",
+        "tally": tally(verdicts, study),
+        "figures": list(figures(study, folder / "figures", regime_folder)),
+        "of_paper": [verdicts[claim.key] for claim in CLAIMS],
+        "of_ours": [verdicts[claim.key] for claim in OURS],
+        "regime": regime_map(regime_folder, folder),
+    }
     write_csv(folder / "claims.csv", verdict_table(verdicts))
-    return [*page.write(folder), folder / "claims.csv"]
+    return [*write_page(folder, "report.md", values, "index.html"), folder / "claims.csv"]
 
 
-def judged(claim: Claim, study: Study) -> list[Verdict]:
+def in_variants(claim: Claim, study: Study) -> list[Verdict]:
     """The verdicts on a claim: in its own sweep, or in every variant of the baseline that is there."""
     parts = [claim.part] if claim.part else [part for part in VARIANTS if study.has(part)] or ["default"]
     return [judge(claim, study, part) for part in parts]
 
 
-def verdict_table(verdicts: dict[str, list[Verdict]]) -> Table:
-    """A row per claim and sweep."""
-    rows = [v for of_claim in verdicts.values() for v in of_claim]
-    columns = {"claim": [v.claim.key for v in rows], "finding": [v.claim.finding for v in rows], "sweep": [v.part for v in rows]}
-    columns |= {name: [getattr(v, name) for v in rows] for name in ("mean", "low", "high", "n", "verdict", "rule")}
-    return {name: np.array(values) for name, values in columns.items()}
-
-
-def tally(verdicts: dict[str, list[Verdict]], study: Study) -> list[list[str]]:
+def tally(verdicts: Verdicts, study: Study) -> Grid:
     """How many of the paper's claims (not ours) have each verdict, by sweep; and which, in the default."""
-    rows = []
-    for verdict in ("agrees", "differs", "undecided", "not tested"):
+    variants, rows = [part for part in VARIANTS if study.has(part)], []
+    for verdict in VERDICTS:
         of_paper = [v for claim in CLAIMS if claim.paper for v in verdicts[claim.key] if v.verdict == verdict]
-        counts = [
-            str(sum(v.part == part or (v.claim.part is not None and part == "default") for v in of_paper))
-            for part in VARIANTS
-            if study.has(part)
-        ]
+        counts = [sum(v.part == part or (v.claim.part is not None and part == "default") for v in of_paper) for part in variants]
         keys = dict.fromkeys(v.claim.key for v in of_paper if v.part != "paper_like")
         rows.append([verdict, *counts, ", ".join(keys)])
-    return rows
-
-
-def three_questions(page: Page, verdicts: dict[str, list[Verdict]]) -> None:
-    """The one-page answer, in the numbers of the default sweep."""
-    first = {key: of_claim[0] for key, of_claim in verdicts.items()}
-    said = lambda key: stated(first[key])
-    deviation = f"{first['gauge_law'].mean:.0e}" if first["gauge_law"].n else "(not measured)"
-    page.answer(
-        "Does label diversity drive generalisation?",
-        f"From 5 to 25 labels top-1 on pairs of labels never seen together changes by {said('diversity')}, to {said('many')} at "
-        f"15; from 1 to 40 layouts a pair it changes by {said('layouts')}. At 5 labels order is above label set by "
-        f"{said('what_fails')}: what few labels lack is naming the objects, not their order.",
-    )
-    page.answer(
-        "Which term breaks the symmetry?",
-        f"The gradient over positions in the CLS row, EP + PP + BP: at zero, order is {said('gauge_free')} (chance 0.5) and the "
-        f"label set changes by {said('gauge_free_set')}. Of its terms EP carries most at the default initial scales: EP at zero "
-        f"changes order by {said('ep_order')} and leaves top-1 at {said('ep_top1')}.",
-    )
-    page.answer(
-        "Is it causal?",
-        "The gradient is; that it is EP is a convention. In a one-block vision encoder E_cls and P_0 enter only as their sum, "
-        f"and their difference only decays (relative deviation from that law {deviation} on average). "
-        f"The same function with its CLS vector wholly in P_0 changes its order by {said('gauge_p')} when EP is zero, wholly in "
-        f"E_cls by {said('gauge_e')}. Initial scales decide: EP carries {said('ratio_small')} of the gradient at E:P = 1/4 and "
-        f"{said('ratio_large')} at 64.",
-    )
+    return Grid(["verdict", *variants, "claims"], rows)
 
 
 def figures(study: Study, folder: Path, regime_folder: Path | None):
@@ -191,60 +139,41 @@ def described(study: Study) -> str:
     return ", ".join(parts)
 
 
-def regime_section(page: Page, folder: Path | None, report: Path) -> None:
-    """Whether one configuration holds the paper's joint signature, and what its best one does with fresh seeds. Its tables go to
-    `report`.
+def regime_map(folder: Path | None, report: Path) -> dict[str, Any] | None:
+    """Whether one configuration holds the paper's joint signature, and what its best one does with fresh seeds. None if the search
+    was not made. Its tables go to `report`.
     """
-    page.heading("The regime map")
     tables = REGIME.tables(folder) if folder else {}
     if not {"screen", "long"} <= set(tables):
-        page.text("Not tested: `make regime` has not been run.")
-        return
+        return None
     for name, table in tables.items():
         write_csv(report / "regime" / f"{name}.csv", table)
-    full = tables["long"]
-    most = int(full["agree"].max())
-    page.text(
-        f"{len(tables['screen']['step'])} configurations were drawn, log-uniform in {', '.join(regime.RANGES)}, and screened at "
-        f"N = 5 and 15 with 2 seeds; the best {len(full['step'])} were trained in full, and read at the step where each is best. "
-        + (
-            f"{int((full['agree'] == len(regime.ROWS)).sum())} hold all {len(regime.ROWS)} rows at one step."
-            if most == len(regime.ROWS)
-            else f"None holds all {len(regime.ROWS)} rows at one step; the best hold {most}."
-        )
-    )
-    shown = tables.get("confirm", full)
-    page.text(
-        "The best configuration"
-        + (f", confirmed with {len(regime.FRESH)} fresh seeds" if "confirm" in tables else "")
-        + ": "
-        + ", ".join(f"`{name} = {shown[name][0]:g}`" for name in (*regime.RANGES, "step"))
-        + ". A row holds if its mean over seeds lies where it is expected: the rule of the search, which asks no interval."
-    )
+    full, confirmed = tables["long"], "confirm" in tables
+    best = tables.get("confirm", full)
     rows = [
         [
             text,
             f"{low:g} to {high:g}",
-            regime_value(shown[name][0], "confirm" in tables and name in regime.SHARES),
-            "holds" if shown[f"agrees_{name}"][0] else "does not hold",
+            regime_value(best[name][0], confirmed and name in regime.SHARES),
+            "holds" if best[f"agrees_{name}"][0] else "does not hold",
             f"{np.mean(full[f'agrees_{name}']):.0%}",
         ]
         for name, (text, low, high) in regime.ROWS.items()
     ]
-    page.table(["row", "expected", "measured", "", f"share of the {len(full['step'])} that hold it"], rows)
+    return {
+        "screened": len(tables["screen"]["step"]),
+        "ranges": ", ".join(regime.RANGES),
+        "trained": len(full["step"]),
+        "asked": len(regime.ROWS),
+        "most": int(full["agree"].max()),
+        "hold_all": int((full["agree"] == len(regime.ROWS)).sum()),
+        "fresh": len(regime.FRESH) if confirmed else 0,
+        "best": {name: f"{best[name][0]:g}" for name in (*regime.RANGES, "step")},
+        "rows": Grid(["row", "expected", "measured", "", f"share of the {len(full['step'])} that hold it"], rows),
+    }
 
 
 def regime_value(value: float, share_of_fresh: bool) -> str:
     """A mean over seeds; with its interval if it is a share of the models of the confirmation."""
     n = len(regime.FRESH)
     return format_interval(np.arange(n) < round(n * value)) if share_of_fresh else f"{value:.3f}"
-
-
-def how(page: Page, commands: str, seconds: Table | None) -> None:
-    """Commands and times."""
-    page.heading("How it was made")
-    page.text(commands)
-    if seconds is not None:
-        rows = [[str(name), f"{float(value) / 60:.1f}"] for name, value in zip(seconds["what"], seconds["seconds"], strict=True)]
-        page.table(["what", "minutes"], rows)
-        page.text(f"In all {sum(map(float, seconds['seconds'])) / 60:.0f} minutes.")

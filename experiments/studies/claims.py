@@ -22,9 +22,10 @@ from lrjax.analysis.gradient import carried, onsets, prediction, scale_ratio
 from lrjax.analysis.regime import in_order
 from lrjax.errors import InputError
 from lrjax.gates import NONE
-from lrjax.stats import ACCURACY, BOOTSTRAP, Table, cut, joined, mean_interval, rule, select, total, undiverged
+from lrjax.stats import ACCURACY, BOOTSTRAP, Table, cut, interval_text, joined, mean_interval, rule, select, total, undiverged
 
 N = 15
+NO_MODEL = "no model qualifies"  # what a page says of a claim if no model is what the claim is about
 INF = float("inf")
 
 
@@ -82,6 +83,7 @@ class Verdict:
     n: int
     verdict: str
     rule: str = ""
+    missing: str = "not measured"  # why there is no value, where n is 0
 
     @property
     def shown(self) -> tuple[float, float]:
@@ -97,13 +99,15 @@ def judge(claim: Claim, study: Study, part: str | None = None) -> Verdict:
         return nothing
     try:
         values = claim.values(study, sweep)
+    except NoModel:
+        return dataclasses.replace(nothing, missing=NO_MODEL)
     except InputError:  # the sweep or the answer is not there
         return nothing
     if not isinstance(values, Estimate):
         values = np.asarray(values)
         values = Estimate(*mean_interval(values), int((~np.isnan(values)).sum()), rule(values))
     if values.n == 0:
-        return nothing
+        return dataclasses.replace(nothing, missing=NO_MODEL)
     return Verdict(claim, sweep, *values[:4], verdict_of(claim, values.low, values.high), values.rule)
 
 
@@ -118,20 +122,29 @@ def verdict_of(claim: Claim, low: float, high: float) -> str:
 def stated(verdict: Verdict) -> str:
     """`0.87 [0.86, 0.89]`, for a sentence."""
     if not verdict.n:
-        return "(not measured)"
-    return f"{verdict.mean:.2f}" + (" [{:.2f}, {:.2f}]".format(*verdict.shown) if verdict.n > 1 else " (one model)")
+        return f"({verdict.missing})"
+    return interval_text(verdict.mean, *verdict.shown, digits=2) + (" (one model)" if verdict.n == 1 else "")
+
+
+def interval_of(verdict: Verdict) -> str:
+    """`0.870 [0.860, 0.890]`, for a table."""
+    return interval_text(verdict.mean, *verdict.shown) if verdict.n else verdict.missing
 
 
 # ---- what is read from the tables, by seed: a difference is of the seeds that both have (answers lack diverged models) ----
 
 
+class NoModel(InputError):
+    """A table is there, and none of its models is what a claim is about."""
+
+
 def rows_with(table: Table, **where) -> Table:
-    """The rows where the columns have these values. Raises InputError if there is none."""
+    """The rows where the columns have these values. Raises NoModel if there is none."""
     rows = np.ones(len(table["seed"]), bool)
     for name, value in where.items():
         rows &= table[name] == value if name in table else False
     if not rows.any():
-        raise InputError(f"report: no model with {where}")
+        raise NoModel(f"report: no model with {where}")
     return select(table, rows)
 
 

@@ -1,18 +1,19 @@
-"""Other encoders: answers in plain words, verdicts, tables and figures of the sweeps of `study.ENCODERS`, as a page."""
+"""The values of the page on other encoders, the sweeps of `study.ENCODERS`; its prose is in templates/encoders.md."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments.studies import encoder_answers, search
-from experiments.studies.build import how, verdict_table
-from experiments.studies.claims import ORDER, SET, TOP1, N, judge
+from experiments.studies.claims import ORDER, SET, TOP1, N, Verdict
 from experiments.studies.encoder_claims import CLAIMS
-from experiments.studies.page import RULE, Page
-from experiments.studies.sections import section, summary, trained
+from experiments.studies.page import Section, judged, sections, values_of, verdict_table, write_page
+from experiments.studies.sections import shown, summary
 from experiments.studies.stages import ONE_HEAD
 from experiments.studies.study import Study
+from experiments.studies.templating import Grid
 from lrjax.ablations import described
 from lrjax.analysis import depth, one_head
 from lrjax.analysis.gradient import carried
@@ -45,61 +46,60 @@ AXES = {
     "positions": ("positions",),
     "width": ("d_model", "d_head"),
 }
+# Sweeps of which single ablations are shown -> the encoder, and the answer that has them.
+CAUSES = {"depth": ("vision", "each"), "left_right": ("text", "text_each")}
 # Answers that go to the report as CSV.
 WRITTEN = ("strongest", "layers", "layers_alone", "paths", "text_paths", "text_layers", "pruning_of_four", "rows")
 
 
 def build(study: Study, folder: Path, seconds: Table | None, searched: Path) -> list[Path]:
     """Write encoders.html, encoders.md, encoders.csv (verdicts), encoders/*.csv (accuracies by condition, answers) and figures."""
-    page = Page("Other encoders: is the gradient a property of one block, or of attention?")
-    page.text(
-        "Every variant is a configuration of the same encoder. Verdicts as in the main report: a 95 % interval over seeds against "
-        "a threshold that was in the code before the run, where it does not say otherwise. N = 15 unless said. Each sweep holds "
-        f"its own baseline, so contrasts are paired by seed. {RULE}",
-        "quiet",
-    )
-    verdicts = {claim.key: [judge(claim, study, claim.part)] for claim in CLAIMS}
-    encoder_answers.answer(page, verdicts, study)
-    for part in trained(page, study, TITLES, "make encoders"):
-        models = study.models(part)
-        words = tuple(name for name in (f"{ORDER}_left", f"{ORDER}_right") if name in models)
-        table = summary(models, ("n_labels", *AXES[part]), words)
-        section(page, part, drawn(study, part, folder / "figures"), verdicts, table, folder / "encoders")
-        if part == "width":
-            page.text(smallest(models))
-        for answer in study.parts[part].answers:
-            if answer.startswith(("variant", "by_layer", "text_variant")):
-                ablated(page, study, part, answer, folder)
-            elif answer in WRITTEN:
-                write_csv(folder / "encoders" / f"{part}_{answer}.csv", smaller(study.answer(part, answer), answer, AXES[part]))
-        for encoder, answer in {"depth": {"vision": "each"}, "left_right": {"text": "text_each"}}.get(part, {}).items():
-            causes(page, study, part, encoder, answer, folder)
-    one_head_section(page, searched, folder)
-    how(page, "`make encoders` makes all of this.", seconds)
+    verdicts = judged(study, CLAIMS)
+
+    def shown_of(part: str) -> Section:
+        own = [found for found in verdicts.values() if found[0].claim.part == part]
+        return section_of(study, part, own, folder)
+
+    values = values_of(study, verdicts, seconds) | encoder_answers.values(study)
+    values |= {
+        "command": "make encoders",
+        "sections": sections(study, TITLES, shown_of),
+        "generalises": one_head.GENERALISES,
+        "search": one_head_search(searched, folder),
+    }
     write_csv(folder / "encoders.csv", verdict_table(verdicts))
-    return [*page.write(folder, "encoders.md", "encoders.html"), folder / "encoders.csv"]
+    return [*write_page(folder, "encoders.md", values), folder / "encoders.csv"]
 
 
-def smallest(models: Table) -> str:
-    """The model of fewest parameters that generalises at N = 15: the lower end of its top-1's interval is above .8."""
+def section_of(study: Study, part: str, verdicts: list[list[Verdict]], folder: Path) -> Section:
+    """What the page shows of a sweep; its tables are written too."""
+    models = study.models(part)
+    words = tuple(name for name in (f"{ORDER}_left", f"{ORDER}_right") if name in models)
+    write_csv(folder / "encoders" / f"{part}.csv", table := summary(models, ("n_labels", *AXES[part]), words))
+    more: dict[str, Any] = {"ablations": [], "causes": None, "smallest": smallest(models) if part == "width" else None}
+    for answer in study.parts[part].answers:
+        if answer.startswith(("variant", "by_layer", "text_variant")):
+            more["ablations"].append(ablated(study, part, answer, folder))
+        elif answer in WRITTEN:
+            write_csv(folder / "encoders" / f"{part}_{answer}.csv", smaller(study.answer(part, answer), answer, AXES[part]))
+    if part in CAUSES:
+        more["causes"] = causes(study, part, folder)
+    return Section(part, TITLES[part], True, list(drawn(study, part, folder / "figures")), verdicts, shown(table), more)
+
+
+def smallest(models: Table) -> dict[str, Any] | None:
+    """The model of fewest parameters that generalises at N = 15: all of its top-1's interval is above .8. None if there is none."""
     at_n = select(models, models["n_labels"] == N)
     found = []
     for (d_model, d_head), rows in groups(at_n, ("d_model", "d_head")).items():
         if mean_interval(at_n[TOP1][rows])[1] > one_head.GENERALISES:
             size = n_parameters(param_shapes(Model(n_labels=N, d_model=d_model, d_head=d_head)))
-            found.append((size, d_model, d_head, *mean_interval(at_n[TOP1][rows], ACCURACY)))
-    if not found:
-        return f"None of these generalises at N = {N}: no interval of top-1 lies above {one_head.GENERALISES}."
-    size, d_model, d_head, mean, low, high = min(found)
-    return (
-        f"The smallest that generalises at N = {N} (all of its interval above {one_head.GENERALISES}) has d_model = {d_model}, "
-        f"d_head = {d_head}, {size:,} parameters: top-1 {mean:.2f} [{low:.2f}, {high:.2f}]. d_embed and initial scales are the "
-        "same at all widths."
-    )
+            found.append((size, d_model, d_head, format_interval(at_n[TOP1][rows], within=ACCURACY, digits=2)))
+    return dict(zip(("parameters", "d_model", "d_head", "top1"), min(found), strict=True)) if found else None
 
 
-def ablated(page: Page, study: Study, part: str, answer: str, folder: Path) -> None:
-    """What an ablation does in each condition: on the page at 15 labels (or the most there are), at all in a CSV."""
+def ablated(study: Study, part: str, answer: str, folder: Path) -> dict[str, Any]:
+    """What an ablation does in each condition: for the page at 15 labels (or the most there are), at all in a CSV."""
     table, by = study.answer(part, answer), ("n_labels", *AXES[part], "ablation")
     none = {model: i for i, model in enumerate(table["model"].tolist()) if table["ablation"][i] == NONE}
     base = [none[model] for model in table["model"].tolist()]
@@ -111,18 +111,18 @@ def ablated(page: Page, study: Study, part: str, answer: str, folder: Path) -> N
     header = [*by, "order", "change of order", "change of label set"]
     write_csv(folder / "encoders" / f"{part}_{answer}.csv", dict(zip(header, map(np.array, zip(*lines, strict=True)), strict=True)))
     n = N if N in table["n_labels"] else table["n_labels"].max()
-    frozen = ", scales of LayerNorm frozen" if answer.endswith("frozen") else ""
-    page.text(f"Terms at zero in {described(table)['encoder'][0]}{frozen}, N = {n}: mean over models [95 % interval].")
-    page.table(header[1:], [[str(cell) for cell in line[1:]] for line in lines if line[0] == n])
+    rows = [[str(cell) for cell in line[1:]] for line in lines if line[0] == n]
+    return {
+        "encoder": described(table)["encoder"][0],
+        "frozen": answer.endswith("frozen"),
+        "n_labels": int(n),
+        "rows": Grid(header[1:], rows),
+    }
 
 
-def causes(page: Page, study: Study, part: str, encoder: str, answer: str, folder: Path) -> None:
+def causes(study: Study, part: str, folder: Path) -> dict[str, Any]:
     """Which single (layer, head, term) is causal, by depth and N: of each model the head that costs most."""
-    page.text(
-        f"Single ablations in {encoder}: change of order when one term of one head of one layer is zero, of each model's head that "
-        "costs most (the least of four, so below 0 even where heads are noise); and what that does to the label set. Mean over "
-        "models [95 % interval]; the ten greatest."
-    )
+    encoder, answer = CAUSES[part]
     axis, rows = AXES[part][0], []
     table = depth.causal(study.answer(part, answer), encoder, ("n_labels", axis))
     write_csv(folder / "encoders" / f"{part}_causes.csv", table)
@@ -131,7 +131,7 @@ def causes(page: Page, study: Study, part: str, encoder: str, answer: str, folde
         by_term = groups(found, ("layer", "term"))
         for (layer, term), own in sorted(by_term.items(), key=lambda item: np.nanmean(found[ORDER][item[1]]))[:10]:
             rows.append([*map(str, key), str(layer), term, *(format_interval(found[m][own], signed=True) for m in (ORDER, SET))])
-    page.table(["n_labels", axis, "layer", "term", "order", "label set"], rows)
+    return {"encoder": encoder, "rows": Grid(["n_labels", axis, "layer", "term", "order", "label set"], rows)}
 
 
 def smaller(table: Table, answer: str, axes: tuple[str, ...]) -> Table:
@@ -147,16 +147,6 @@ def smaller(table: Table, answer: str, axes: tuple[str, ...]) -> Table:
         table = select(table, np.isin(table["term"], there))
     constant = {*AXIS_COLUMNS, *STATIC} - {"n_labels", *axes} - set(varying(table, table))
     return {name: column for name, column in table.items() if name not in constant}
-
-
-def small_labels(screen: Table) -> str:
-    """How often one head succeeds by the initial scale of E. Asked after the run."""
-    small = screen["e_scale"] < 0.5
-    below, above = (search.said(screen[TOP1][rows]) for rows in (small, ~small))
-    return (
-        f"Found after the run: of the {small.sum()} screened with an initial scale of E below .5 it is {below}, of the other "
-        f"{(~small).sum()} {above}."
-    )
 
 
 def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
@@ -178,34 +168,35 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
         yield draw("rows", figures.rows, study.answer(part, "rows"), "positions"), "What a pixel's score is made of."
 
 
-def one_head_section(page: Page, found_in: Path, report: Path) -> None:
-    """What the search for one head found; its tables go to `report`."""
-    page.heading("Can one head in one layer succeed?")
+def one_head_search(found_in: Path, report: Path) -> dict[str, Any] | None:
+    """What the search for one head found; its tables go to `report`. None if it was not made."""
     tables = ONE_HEAD.tables(found_in)
     if not {"screen", "full"} <= set(tables):
-        page.text("Not tested: the search was not made yet (`make encoders ARGS=--only=one_head`).")
-        return
+        return None
     for name, table in tables.items():
         write_csv(report / "encoders" / f"one_head_{name}.csv", table)
-    figure = figures.search(tables["screen"], tables["full"], one_head.RANGES)
-    screened, trained_in_full = (len(tables[name]["model"]) for name in ("screen", "full"))
-    caption = f"{screened} configurations screened, the best {trained_in_full} trained in full. `python -m experiments.one_head`"
-    page.figure(shrink(figure, report / "figures" / "encoders_one_head.png"), caption)
-    succeed = lambda name, column=TOP1: int((tables[name][column] > one_head.GENERALISES).sum())
-    page.text(
-        f"Of {screened} configurations drawn at random {search.said(tables['screen'][TOP1])} (share, 95 % interval) have a top-1 "
-        f"above {one_head.GENERALISES} at some evaluation of the screening. Of the best {trained_in_full} by then, picked, so that "
-        f"no interval is due, {succeed('full')} have it at their best step of a full training, {succeed('full', 'at_the_end')} at "
-        f"the last."
-    )
-    page.text(small_labels(tables["screen"]))
-    if "confirm" in tables:
-        t = tables["confirm"]
-        rows = [[f"{column[i]:.3g}" for column in t.values()] for i in range(len(t["step"]))]
-        page.table([*t], rows)
-    if "how" in tables:
-        page.text(
-            "How: of each configuration the fresh seeds that generalise at the last step, and those that do not; mean [95 % "
-            "interval] over seeds. `lean`: how far from one half is the share of images in which the head prefers the right object."
-        )
-        page.table(*search.how(tables["how"]))
+    screen, full, confirm = tables["screen"], tables["full"], tables.get("confirm")
+    screened, trained = len(screen["model"]), len(full["model"])
+    caption = f"{screened} configurations screened, the best {trained} trained in full. `python -m experiments.one_head`"
+    figure = shrink(figures.search(screen, full, one_head.RANGES), report / "figures" / "encoders_one_head.png")
+    succeed = lambda column: int((full[column] > one_head.GENERALISES).sum())
+    small = screen["e_scale"] < 0.5
+    return {
+        "figure": (figure, caption),
+        "screened": screened,
+        "trained": trained,
+        "succeed": search.said(screen[TOP1]),
+        "succeed_in_full": succeed(TOP1),
+        "succeed_at_the_end": succeed("at_the_end"),
+        "small": int(small.sum()),
+        "large": int((~small).sum()),
+        "succeed_small": search.said(screen[TOP1][small]),
+        "succeed_large": search.said(screen[TOP1][~small]),
+        "confirmed": None if confirm is None else Grid(list(confirm), rows_of(confirm)),
+        "how": Grid(*search.how(tables["how"])) if "how" in tables else None,
+    }
+
+
+def rows_of(table: Table) -> list[list[str]]:
+    """The rows of a table of numbers, three digits each."""
+    return [[f"{value:.3g}" for value in row] for row in zip(*(column.tolist() for column in table.values()), strict=True)]

@@ -1,12 +1,16 @@
 """Answers that studies ask of a run beside the analyses: a function of a run each, whose table a claim or a figure reads."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
 from lrjax import stats
-from lrjax.analysis import decompose, gradient, heads
-from lrjax.analysis.models import tidy, where
+from lrjax.analysis import decompose, gradient, heads, routes
+from lrjax.analysis.models import healthy, tidy, where
 from lrjax.config import steps_per_epoch
 from lrjax.stats import Table
+from lrjax.storage import workdir
 from lrjax.training.run import Run, history_table, model_columns, models_table
 
 PHASES = ("single", "seen_pair", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")  # the accuracies of `curves`
@@ -51,3 +55,28 @@ def curves(run: Run) -> Table:
     epoch = history["step"] / np.tile(per_epoch, len(history["step"]) // len(models))
     names = ("step", "evaluation", *model_columns(run.sweep), *PHASES)
     return {name: history[name] for name in names} | {"epoch": epoch}
+
+
+def binding(run: Run) -> Table:
+    """By which route images say what stands left (`analysis.routes`), a row a model. `agreement` is that of the
+    head with the largest part of the value route.
+    """
+    return tidy(routes.of_strongest(routes.routes(run)))
+
+
+def over_time(folder: Path, answer: Callable[[Run], Table]) -> Table:
+    """An answer at every checkpoint that a sweep's folder holds (all evaluations, if it trained with keep_checkpoints=0), with the
+    columns `evaluation` and `step` of each model.
+    """
+    tables = []
+    for checkpoint in workdir.evaluations(folder):
+        run = healthy(workdir.restore(checkpoint))
+        table, numbers = answer(run), model_columns(run.sweep)["model"]
+        place = {
+            model: (evaluated - 1, step)
+            for program, evaluated, step in zip(run.programs, run.evaluated, run.at, strict=True)
+            for model in numbers[program.rows].tolist()
+        }
+        evaluation, step = np.array([place[model] for model in table["model"].tolist()]).T
+        tables.append(table | {"evaluation": evaluation, "step": step})
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}

@@ -7,12 +7,13 @@ answer `curves` is of single evaluations; trained accuracies are means of the la
 import numpy as np
 
 from experiments.studies.claims import ORDER, TOP1, N, of, per_model, rows_with
-from experiments.studies.contrasts import Values, at
+from experiments.studies.contrasts import LEARNED, Values, at
 from experiments.studies.study import Study
 from lrjax.analysis.gradient import GENERALISES
 from lrjax.analysis.heads import LEFT, RIGHT
 from lrjax.analysis.regime import in_order
 from lrjax.errors import InputError
+from lrjax.plotting.paper import KNOWN
 from lrjax.stats import Table, groups, select, total
 
 FEW, MANY = 5, N  # labels that the paper's Fig 3 sets against each other, in all measurements of the printed recipe
@@ -283,3 +284,34 @@ def moved(curves: Table, axes: tuple[str, ...]) -> dict[tuple, float]:
 def order_left(ablation: str, n: int = N, answer: str = "routes", **where) -> Values:
     """The order on unseen pairs that an ablation leaves."""
     return lambda study, part: of(study.answer(part, answer), ORDER, n_labels=n, ablation=ablation, **where)
+
+
+def route(column: str, n: int = N, **where) -> Values:
+    """A column of the answer `binding`, of the seeds that have learned the order."""
+
+    def values(study, part):
+        table = with_columns(study, part, "binding", column, "order")
+        return of(table, column, n_labels=n, **where).where(of(table, "order", n_labels=n, **where) >= LEARNED)
+
+    return values
+
+
+def one_route(part_of_margin: float = 0.8, **where) -> Values:
+    """Whether one of the two routes alone makes most of the margin, of the models of all N that know the order."""
+
+    def values(study, part):
+        table = rows_with(with_columns(study, part, "binding", "share_attention", "share_value", "order"), **where)
+        most = np.maximum(table["share_attention"], table["share_value"])
+        return most[table["order"] >= KNOWN] >= part_of_margin
+
+    return values
+
+
+def agreement_of_value_route(**where) -> Values:
+    """`agreement` of the models of all N that know the order mostly by the value route."""
+
+    def values(study, part):
+        table = rows_with(with_columns(study, part, "binding", "share_value", "order", "agreement"), **where)
+        return table["agreement"][(table["order"] >= KNOWN) & (table["share_value"] > 0.5)]
+
+    return values

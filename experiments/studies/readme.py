@@ -1,64 +1,57 @@
-"""Numbers in README that come from committed tables: sentences between markers, filled in and held by a test.
+"""The parts of README whose numbers come from committed tables: prose in templates/readme.md, filled in and held by a test.
 
 python -m experiments.studies.readme      # fills README in from docs/results/
 """
 
-import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lrjax.stats import Table, read_csv, select
+from experiments.studies.claims import ORDER, TOP1, Claim, Verdict, stated
+from experiments.studies.paper_claims import CLAIMS, CLIPS, LARGE
+from experiments.studies.templating import render
+from lrjax.stats import interval_text, read_csv, select
 from lrjax.storage.files import write_atomically
 
+BLOCKS = {"label diversity": "label_diversity", "which term": "which_term"}  # name of a block in README -> in templates/readme.md
 README, REPORT = Path("README.md"), Path("docs/results")
 MARKER = "<!-- {name}: filled in by `python -m experiments.studies.readme` -->"
 WIDTH = 130  # of a line of README
 END = "<!-- end of {name} -->"
 
 
-def short(value: float) -> str:
-    """A number as README prints it: `.87`, `-.03`, `1.00`."""
-    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.2f}")
+def verdicts_of(path: Path, claims: Iterable[Claim]) -> dict[str, Verdict]:
+    """The verdicts that a page's CSV holds, by the key of the claim.
+
+    Raises:
+      ValueError: the CSV holds a claim that is none of `claims`.
+    """
+    table, by_key = read_csv(path), {claim.key: claim for claim in claims}
+    found = {}
+    for i, key in enumerate(table["claim"].tolist()):
+        if key not in by_key:
+            raise ValueError(f"{path}: claim {key!r} is not in the code; make the page again")
+        mean, low, high = (float(table[name][i]) for name in ("mean", "low", "high"))
+        n, verdict, part = int(table["n"][i]), str(table["verdict"][i]), str(table["sweep"][i])
+        found[key] = Verdict(by_key[key], part, mean, low, high, n, verdict)
+    return found
 
 
-def interval(mean: float, low: float, high: float) -> str:
-    """`.87 [.86, .89]`; `(not measured)` of NaN."""
-    if np.isnan(mean):
-        return "(not measured)"
-    return f"{short(mean)} [{short(low)}, {short(high)}]"
+def accuracy(path: Path, column: str, **where) -> str:
+    """The mean of an accuracy under one condition, with its interval, from a sweep's table of accuracies.
 
-
-class Tables:
-    """The committed tables of one page of the report."""
-
-    def __init__(self, report: Path, page: str):
-        self.report, self.page = report, page
-        self.verdicts = read_csv(report / f"{page}.csv")
-
-    def verdict(self, claim: str) -> str:
-        """Agrees, differs, undecided, or not tested."""
-        return str(self._claim(claim)["verdict"][0])
-
-    def value(self, claim: str) -> str:
-        """The value of a claim with its interval."""
-        row = self._claim(claim)
-        return interval(*(float(row[name][0]) for name in ("mean", "low", "high")))
-
-    def accuracy(self, sweep: str, column: str, **where) -> str:
-        """The mean of an accuracy under a condition of a sweep, with its interval."""
-        table = read_csv(self.report / self.page / f"{sweep}.csv")
-        rows = np.ones(len(table["n_labels"]), bool)
-        for name, value in where.items():
-            rows &= table[name] == value
-        if rows.sum() != 1:
-            raise ValueError(f"{sweep}: {rows.sum()} rows have {where}; expected one")
-        return interval(*(float(table[name][rows][0]) for name in (column, f"{column}_low", f"{column}_high")))
-
-    def _claim(self, claim: str) -> Table:
-        return select(self.verdicts, self.verdicts["claim"] == claim)
+    Raises:
+      ValueError: not one row of the table is of this condition.
+    """
+    table = read_csv(path)
+    rows = np.all([table[name] == value for name, value in where.items()], axis=0)
+    if rows.sum() != 1:
+        raise ValueError(f"{path}: {rows.sum()} rows have {where}; expected one")
+    row = select(table, rows)
+    return interval_text(*(float(row[name][0]) for name in (column, f"{column}_low", f"{column}_high")), digits=2)
 
 
 def filled(text: str, blocks: Mapping[str, str]) -> str:
@@ -77,62 +70,22 @@ def filled(text: str, blocks: Mapping[str, str]) -> str:
 
 
 def blocks(report: Path = REPORT) -> dict[str, str]:
-    """The content of every block, from the tables in `report`."""
-    tables = Tables(report, "paper")
-    return {name: textwrap.fill(" ".join(answer(tables)), WIDTH) for name, answer in ANSWERS.items()}
+    """The content of every block of README, from the tables in `report`."""
+    values = values_of(report)
+    return {name: textwrap.fill(render("readme.md", values, block), WIDTH) for name, block in BLOCKS.items()}
 
 
-LARGE = {"e_scale": 1.0, "p_scale": 1.0}  # PyTorch's default
-CLIPS = {"e_scale": 0.02, "p_scale": 0.088}  # of CLIP's own code
-
-
-def diversity(tables: Tables) -> list[str]:
-    """Does label diversity drive generalisation? Five sentences."""
-
-    def top1(n_labels, column="unseen_pair", where=CLIPS):
-        return tables.accuracy("initial_values", column, n_labels=n_labels, **where)
-
-    remedy = tables.verdict("iv_small") == tables.verdict("iv_few") == "agrees"
-    conclusion = {
-        True: "So from 5 labels on label diversity is a remedy for large initial values more than a driver of generalisation",
-        False: "Whether label diversity is a driver, or a remedy for large initial values, stays open",
-    }[remedy]
-    return [
-        "Under the printed recipe with large initial values (E, P ~ N(0, 1), PyTorch's default) top-1 on unseen pairs is "
-        f"{top1(5, where=LARGE)} at 5 labels and {top1(15, where=LARGE)} at 15, after 48,000 steps (4 seeds).",
-        f"With CLIP's small ones (.02 and .088) top-1 is {top1(5)} at 5 labels already and {top1(15)} at 15: ten more labels add "
-        f"{tables.value('iv_small')}.",
-        f"At 5 labels small initial values add {tables.value('iv_few')}; at large ones ten more labels add "
-        f"{tables.value('diversity_iv_large')} ({tables.value('diversity_c_epochs')} after equal epochs, "
-        f"{tables.value('diversity_c_masked')} with repeated captions masked).",
-        f"Below 5 labels no initial values are enough: with CLIP's, 2 labels reach {top1(2)}, with an order of "
-        f"{top1(2, 'unseen_pair_order')}, and 3 labels {top1(3)}.",
-        f"{conclusion}; what it adds at large ones beyond what it adds at small ones is {tables.value('iv_remedy')} "
-        f"({tables.verdict('iv_remedy')}).",
-    ]
-
-
-def which_term(tables: Tables) -> list[str]:
-    """Is it EP? Five sentences."""
-    fingerprint = {
-        "agrees": "So what a model needs is the sum EP + PP + BP, and that EP alone carries it is a fingerprint of the multiplier",
-        "differs": "So the multiplier does not decide whether EP alone matters",
-    }.get(tables.verdict("x_fingerprint"), "Whether EP alone is a fingerprint of the multiplier stays open")
-    return [
-        "EP and PP of CLS's row hold m E_cls and P_0, which receive the same updates: at small initial values EP's share "
-        f"of the two differs from m / (m + 1) by {tables.value('x_share_1')} at m = 1 and {tables.value('x_share_11')} at "
-        "m = sqrt(128).",
-        f"EP at zero changes order by {tables.value('ep_order_x')} at m = sqrt(128); that is {tables.value('x_fingerprint')} more "
-        "than at m = 1.",
-        f"BP has a part too where initial values are small: with CLIP's, BP at zero beside EP and PP changes order by "
-        f"{tables.value('iv_bp')} more.",
-        f"EP, PP and BP at zero leave an order of {tables.value('x_free_1')} at m = 1 and {tables.value('x_free_11')} at "
-        f"m = sqrt(128), and {tables.value('iv_theory_small')} of what is above chance with CLIP's initial values.",
-        f"{fingerprint} ({tables.verdict('x_fingerprint')}).",
-    ]
-
-
-ANSWERS: dict[str, Callable[[Tables], list[str]]] = {"label diversity": diversity, "which term": which_term}
+def values_of(report: Path) -> dict[str, Any]:
+    """The values of the template by name: verdicts and values of claims, and top-1 by initial values and number of labels."""
+    found = verdicts_of(report / "paper.csv", CLAIMS)
+    table = report / "paper" / "initial_values.csv"
+    return {
+        "value": {key: stated(verdict) for key, verdict in found.items()},
+        "verdict": {key: verdict.verdict for key, verdict in found.items()},
+        "large": {n: accuracy(table, TOP1, n_labels=n, **LARGE) for n in (5, 15)},
+        "small": {n: accuracy(table, TOP1, n_labels=n, **CLIPS) for n in (2, 3, 5, 15)},
+        "small_order": {n: accuracy(table, ORDER, n_labels=n, **CLIPS) for n in (2,)},
+    }
 
 
 def main() -> None:

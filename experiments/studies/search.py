@@ -9,7 +9,7 @@ from lrjax.analysis.models import healthy, tidy
 from lrjax.config import Sweep
 from lrjax.metrics import ends
 from lrjax.plotting import encoders as figures
-from lrjax.stats import Table, format_interval, format_table, groups, joined, share_interval
+from lrjax.stats import Table, format_interval, format_table, groups, interval_text, joined, share_interval
 from lrjax.training.run import Run, history_table, models_table
 
 SLAB = 64  # models that train at a time
@@ -81,4 +81,4 @@ def tell(folder: Path, name: str, table: Table) -> None:
 
 def said(top1) -> str:
     """The share of models that succeed, with its interval, for people."""
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*share_interval(top1 > gradient.GENERALISES))
+    return interval_text(*share_interval(top1 > gradient.GENERALISES), digits=2)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.measures import curves, monotone, pruned_of, rise
+from experiments.studies.measures import binding, curves, monotone, over_time, pruned_of, rise
 from lrjax import cli, runner, stats
 from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, relational, text, values
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, ablate, ablate_each, ablate_terms
@@ -82,10 +82,14 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     # of the paper as printed
     "curves": curves,
     "routes": lambda run: ablate(run, ROUTES, sets=("unseen_pair",)),
+    "binding": binding,
+    "routes_over_time": lambda run: ablate(run, ROUTES, sets=("unseen_pair",)),
+    "binding_over_time": binding,
     "law_decayed": lambda run: tidy(gauge.law(where(run, ["decay_cls=True"]))),
     "gauge_ratio": lambda run: tidy(gauge.ratio(where(run, ["decay_cls=True"]))),
     "query_law": lambda run: tidy(gauge.query_law(run)),
 }
+OVER_TIME = ("routes_over_time", "binding_over_time")  # these are asked at every checkpoint of a sweep that keeps them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,10 +152,10 @@ TASKS: dict[str, Part] = {
 
 # The paper as printed.
 PRINTED = ("curves", "ablate", "routes", "gauge", "law", "gauge_ratio", "query_law", "monotone", "shares", "strongest")
-PRINTED += ("heads", "pruning", "text", "align", "relational", "std_shares")
+PRINTED += ("heads", "pruning", "text", "align", "relational", "std_shares", "binding", "routes_over_time", "binding_over_time")
 PAPER: dict[str, Part] = {
     "paper_mechanism": Part("paper_mechanism", PRINTED, 16),
-    "initial_values": Part("initial_values", ("curves", "routes", "strongest", "query_law"), 4),
+    "initial_values": Part("initial_values", ("curves", "routes", "strongest", "query_law", "binding"), 4),
     "forgetting": Part("forgetting", ("curves",), 4),
     "forgetting_scales": Part("forgetting_scales", ("curves",), 4),
     "confounds": Part("confounds", ("curves",), 8),
@@ -249,7 +253,8 @@ class Study:
         for name in missing:
             path, record = self._result(part, name, checkpoint)
             with self.clock(f"{part}: {name}"):
-                results.write(path, ANSWERS[name](run), record)
+                answer = ANSWERS[name]
+                results.write(path, over_time(self.path(part), answer) if name in OVER_TIME else answer(run), record)
         return missing
 
     def keep(self) -> None:

@@ -29,8 +29,19 @@ import numpy as np
 from lrjax.ablations import CONTROL_KINDS, DIRECTIONS, Ablation, described, labelled
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import readout_scores, readout_template
-from lrjax.analysis.grid import extent_of, parts, position_rows
-from lrjax.analysis.models import by_shape, check_encoder, depth_of, layers_told, merged, of_labels, of_models, row_of, tidy, traced
+from lrjax.analysis.grid import grid_shape_of, parts, position_rows
+from lrjax.analysis.models import (
+    by_shape,
+    check_encoder,
+    depth_of,
+    layers_told,
+    map_models,
+    merged,
+    of_labels,
+    row_of,
+    tidy,
+    traced,
+)
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest
@@ -77,11 +88,11 @@ class Ablate:
         return labelled(self.ablations, self.encoder, self.heads)
 
     def __call__(self, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
-        worlds = self.worlds(static)
-        controlled = {name for name, weight in worlds[1].items() if weight.any()}
+        factors_and_weights = self.factors_and_weights(static)
+        controlled = {name for name, weight in factors_and_weights[1].items() if weight.any()}
 
-        def one(world):
-            factor, weights = world
+        def one(args):
+            factor, weights = args
             ablated = jax.tree.map(jnp.multiply, gates, factor)
             done = ModelInterventions.of_gates(ablated, norm_gates=gates if self.frozen else None)
             if controlled:
@@ -89,9 +100,9 @@ class Ablate:
                 done = dataclasses.replace(done, vision=dataclasses.replace(done.vision, score_shift=shift))
             return evaluate(static, hyper, splits, params, done, True, self.sets)
 
-        return jax.lax.map(one, worlds)
+        return jax.lax.map(one, factors_and_weights)
 
-    def worlds(self, static: Static) -> tuple[Gates, dict[str, np.ndarray]]:
+    def factors_and_weights(self, static: Static) -> tuple[Gates, dict[str, np.ndarray]]:
         """Factors on the gates [a, depth, h, 12] of both encoders; for every control weights [a, h, 6] of READOUT_TERMS.
         Raises InputError on what does not exist.
         """
@@ -124,7 +135,7 @@ class Ablate:
     def _check_control(self, static: Static, text: str, ablation: Ablation, layers: dict[str, int]) -> None:
         """Raises InputError if nothing can stand in the place of what one ablation of `text` takes away."""
         if ablation.control in DIRECTIONS:
-            extent_of(static, f"--ablations: {text!r}")
+            grid_shape_of(static, f"--ablations: {text!r}")
         else:
             row_of(static, f"--ablations: {text!r}")
         if self.frozen:
@@ -145,11 +156,11 @@ def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: 
     unseen-pair images (`mean`), or of a random row with the norm of that mean, both centred (`random`); on a grid, how much of each
     term's part across, and down, is taken away.
     """
-    if static.world.extent:
+    if static.task_object.grid_shape:
         rows, taken = position_rows(static, params, gates)[0], 0
         for name, weight in weights.items():
             for term, row in rows.items():
-                taken += weight[:, READOUT_TERMS.index(term), None] * parts(row, static.world.extent)[name]
+                taken += weight[:, READOUT_TERMS.index(term), None] * parts(row, static.task_object.grid_shape)[name]
         return jnp.pad(-taken, [(0, 0), (1, 0)])
     mean, random = (weights.get(name, jnp.zeros((static.n_heads, len(READOUT_TERMS)))) for name in ("mean", "random"))
     ids = unseen_sequences(static, "vision")  # [n, T]
@@ -181,12 +192,12 @@ def ablate(
     run = of_labels(run, n_labels)
     question = Ablate(tuple(ablations), encoder, None if heads is None else tuple(heads), tuple(sets), frozen)
     for program in run.programs:  # bad input fails before any work
-        question.worlds(program.static)
-        task, there = program.static.task, program.static.world.SETS
+        question.factors_and_weights(program.static)
+        task, there = program.static.task, program.static.task_object.SETS
         if missing := [name for name in sets if name not in there]:
             raise InputError(f"sets: {missing[0]!r}: task={task!r} has no such images{suggest(missing[0], there)}")
     metrics = list(dict.fromkeys(name for program in run.programs for name in metric_names(program.static, question.sets)))
-    answer = of_models(run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": list(question.records)})
+    answer = map_models(run, question, dict.fromkeys(metrics, ("ablation",)), lambda static: {"ablation": list(question.records)})
     table = tidy(answer)
     if TOP1.set in sets:
         top1, label_set = table[TOP1.column], table[LABEL_SET.column]

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import xarray as xr
 
-from lrjax.analysis.models import of_models, row_of
+from lrjax.analysis.models import map_models, row_of
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.scenes import single_scene
 from lrjax.data.splits import Splits
@@ -168,4 +168,4 @@ def align(run: Run, n_labels=None, count: int = 10) -> xr.Dataset:
     """`Align` of all models: MEASURES [model, space, fit]; rank, inside, above_control [model, space]."""
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(MEASURES, ("space", "fit"))
     dims |= dict.fromkeys(("rank", "inside", "above_control"), ("space",))
-    return of_models(run, Align(count), dims, lambda static: {"space": spaces(static), "fit": FITS}, n_labels)
+    return map_models(run, Align(count), dims, lambda static: {"space": spaces(static), "fit": FITS}, n_labels)

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.gradient import readout_template
-from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, token_names, traced
+from lrjax.analysis.models import check_encoder, depth_of, map_models, position_names, row_of, token_names, traced
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import pair_caption_edits, render
 from lrjax.data.splits import Splits
@@ -120,7 +120,7 @@ def decompose(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
         heads = range(static.n_heads)
         return {"layer": range(depth), "term": TERMS, "head": heads, "rows": ("readout", "all"), "query": names, "key": names}
 
-    return of_models(run, _QUESTIONS[check_encoder(encoder)], dims, coords, n_labels)
+    return map_models(run, _QUESTIONS[check_encoder(encoder)], dims, coords, n_labels)
 
 
 def block_tables(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -159,7 +159,7 @@ def tables(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
         axes = {"query_token": tokens, "key_token": tokens, "query_position": places, "key_position": places}
         return {"head": range(static.n_heads)} | axes
 
-    return of_models(run, _TABLES[check_encoder(encoder)], dims, coords, n_labels)
+    return map_models(run, _TABLES[check_encoder(encoder)], dims, coords, n_labels)
 
 
 # One object an encoder, made once: equal questions compile once.

@@ -33,9 +33,9 @@ from lrjax.analysis.models import (
     check_encoder,
     depth_of,
     layers_told,
+    map_models,
     merged,
     of_labels,
-    of_models,
     row_of,
     some_of,
     traced,
@@ -69,7 +69,7 @@ def in_layers(
     ids = unseen_sequences(static, encoder)
     if encoder == "vision":
         scenes = row_of(static, "depth").unseen()
-        first, second, arranged = scenes.i + 1, scenes.j + 1, (-1, static.world.n_layouts)  # layouts run fastest
+        first, second, arranged = scenes.i + 1, scenes.j + 1, (-1, static.task_object.n_layouts)  # layouts run fastest
     else:
         first, second, arranged = jnp.zeros(len(ids), int), jnp.full(len(ids), 2), (static.n_relations, -1)  # words run slowest
     found = []
@@ -98,7 +98,7 @@ def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False
     def coords(static):
         return {"layer": range(depth_of(static, encoder)), "term": TERMS, "head": range(static.n_heads)}
 
-    return of_models(run, _LAYERS[check_encoder(encoder), alone], dims, coords)
+    return map_models(run, _LAYERS[check_encoder(encoder), alone], dims, coords)
 
 
 def patched(
@@ -151,23 +151,23 @@ def exchanged(static: Static, encoder: str) -> tuple[str, ...]:
 def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: order on unseen pairs as it is [], and its change [exchanged, l - 1, sender, receiver, via]."""
     encoder_params, gate, shape = getattr(params, encoder), getattr(gates, encoder), encoder_configs(static)[encoder]
-    form, h = readout_template(static, encoder), static.n_heldout
+    template, h = readout_template(static, encoder), static.n_heldout
     word, x, y = np.indices((static.n_relations, h, h)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_relations, h, h))
     scenes = row.unseen()
-    one = lambda both: patched(encoder_params, gate, both[0], both[1], shape, form.readout)
+    one = lambda both: patched(encoder_params, gate, both[0], both[1], shape, template.readout)
     if encoder == "vision":
         said, left, right = clean_captions
         captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, left, right, said))[1]
         d = captions[:, scenes.left, scenes.right] - captions[:, scenes.right, scenes.left]  # [word, n, e]
-        both = tuple(render(form, row.image_edits(s)) for s in (scenes, swapped(scenes)))
+        both = tuple(render(template, row.image_edits(s)) for s in (scenes, swapped(scenes)))
         clean, changed = jax.lax.map(one, both, batch_size=60)
         clean, changed = (decided(jnp.einsum("n...e,wne->wn...", z, d)).mean(0) for z in (clean, changed[:, None]))
     else:
         images = embed_images(static, params, Interventions(gates.vision), row.image_edits(scenes))  # [n, e]
         said = (x, y, word), *(OPPOSITE[name](x, y, word) for name in exchanged(static, encoder))
-        own, *others = (render(form, pair_caption_edits(*caption)) for caption in said)
+        own, *others = (render(template, pair_caption_edits(*caption)) for caption in said)
         found = [jax.lax.map(one, (own, other), batch_size=20) for other in others]
         clean, changed = found[0][0], jnp.stack([changed for _, changed in found], 1)
         number = jnp.zeros((static.n_relations, h, h), int).at[word, x, y].set(jnp.arange(len(x)))
@@ -219,7 +219,7 @@ def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
         return {"exchanged": exchanged(static, encoder), "layer": layers, "sender": heads, "receiver": heads, "via": VIA}
 
     dims = {"order": (), "change": ("exchanged", "layer", "sender", "receiver", "via")}
-    return of_models(run, _PATHS[check_encoder(encoder)], dims, coords)
+    return map_models(run, _PATHS[check_encoder(encoder)], dims, coords)
 
 
 # One object an encoder, made once: equal questions compile once.

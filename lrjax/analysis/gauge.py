@@ -37,7 +37,7 @@ import xarray as xr
 
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import first_block
-from lrjax.analysis.models import check_objective, layers_told, of_labels, of_models, some_of
+from lrjax.analysis.models import check_objective, layers_told, map_models, of_labels, some_of
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.scenes import CLS
 from lrjax.data.splits import Splits
@@ -213,7 +213,7 @@ def _at_own_steps(run: Run, question, dims, coords=lambda static: {}) -> xr.Data
     steps = np.zeros(len(run.sweep.models), int)
     for program, at in zip(run.programs, run.at, strict=True):
         steps[program.rows] = at
-    parts = [of_models(some_of(run, steps == step), question(step), dims, coords) for step in sorted(set(steps.tolist()))]
+    parts = [map_models(some_of(run, steps == step), question(step), dims, coords) for step in sorted(set(steps.tolist()))]
     return xr.concat(parts, "model").sortby("model")
 
 
@@ -234,7 +234,7 @@ def _check(run: Run) -> None:
     for program in run.programs:
         static = check_objective(program.static, "gauge")
         kind = positions.find(static.positions)
-        if not (kind.trained and kind.cls_row and kind.layout(static.world.extent) is None):
+        if not (kind.trained and kind.cls_row and kind.layout(static.task_object.grid_shape) is None):
             raise InputError(f"gauge: positions={static.positions!r}; expected 'learned', where P_0 is trained beside E_cls")
     for model in run.sweep.models:
         if depths(model)["vision"] != 1:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from lrjax.analysis.models import check_encoder, line_of, of_models
+from lrjax.analysis.models import check_encoder, line_of, map_models
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import PAIR_CAPTION, SequenceTemplate
 from lrjax.data.splits import Splits
@@ -38,10 +38,10 @@ GENERALISES = 0.8  # top-1 on unseen pairs above which a model counts as general
 
 def readout_template(static: Static, encoder: str) -> SequenceTemplate:
     """The form of an encoder's two-object sequences."""
-    return static.world.image if encoder == "vision" else PAIR_CAPTION
+    return static.task_object.image if encoder == "vision" else PAIR_CAPTION
 
 
-def slots_of(static: Static, encoder: str) -> np.ndarray:
+def edits_of(static: Static, encoder: str) -> np.ndarray:
     """Positions where labels stand, from left to right."""
     return np.arange(1, static.L + 1) if encoder == "vision" else np.array([0, 2])
 
@@ -51,7 +51,9 @@ def ramp(n: int) -> np.ndarray:
     return (2 * np.arange(n) - (n - 1)) / (n * (n - 1) / 2)
 
 
-def readout_scores(encoder_params: Encoder, gates: jax.Array, shape: EncoderConfig, form: SequenceTemplate) -> dict[str, jax.Array]:
+def readout_scores(
+    encoder_params: Encoder, gates: jax.Array, shape: EncoderConfig, template: SequenceTemplate
+) -> dict[str, jax.Array]:
     """The first block's readout row by term, gated: what every token scores at every position, [h, v, p] each.
 
     With learned positions EP, PP, BP are functions of the position alone and EE, PE, BE of the token alone; under rotary positions
@@ -61,7 +63,7 @@ def readout_scores(encoder_params: Encoder, gates: jax.Array, shape: EncoderConf
     rows = first_rows(encoder_params)
 
     def of_term(single):
-        of_token, of_position = readout_tables(encoder_params.blocks[0], gates[0] * single[None], shape, form, *rows)
+        of_token, of_position = readout_tables(encoder_params.blocks[0], gates[0] * single[None], shape, template, *rows)
         return of_token + of_position[:, None]
 
     return dict(zip(TERMS, jax.vmap(of_term)(jnp.asarray(SINGLE_TERMS)), strict=True))
@@ -72,9 +74,9 @@ def first_block(encoder: str, static: Static, hyper: Hyper, splits: Splits, para
     `writes`, 0 for a pruned head.
     """
     first = line_of(static, "gradient").n_first
-    encoder_params, gate, form = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder)
-    scores = readout_scores(encoder_params, gate, encoder_configs(static)[encoder], form)
-    places, labels = slots_of(static, encoder), slice(first, first + static.n_heldout)
+    encoder_params, gate, template = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder)
+    scores = readout_scores(encoder_params, gate, encoder_configs(static)[encoder], template)
+    places, labels = edits_of(static, encoder), slice(first, first + static.n_heldout)
     weight = ramp(len(places))
     scores = {term: score[:, labels][:, :, places] for term, score in scores.items()}
     terms = {f"gradient_{term}": score.mean(1) @ weight for term, score in scores.items()}
@@ -100,7 +102,7 @@ def columns(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: G
     """The measure that `experiments.sweep` records at every evaluation: vision's position_gradient and label_spread, a column a
     head; nothing on a grid, which has two gradients (`grid`), and of a reader, which has no CLS (`reader`).
     """
-    if static.world.extent or objectives.of(static).refusal("gradient"):
+    if static.task_object.grid_shape or objectives.of(static).refusal("gradient"):
         return {}
     found = first_block("vision", static, hyper, splits, params, gates)
     return {f"{name}_h{h}": found[name][h] for name in ("position_gradient", "label_spread") for h in range(static.n_heads)}
@@ -112,7 +114,7 @@ NAMES = ("position_gradient", *(f"gradient_{t}" for t in TERMS), "range", "slope
 
 def gradient(run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
     """`first_block` of all models: arrays [model, head]."""
-    return of_models(
+    return map_models(
         run, _QUESTIONS[check_encoder(encoder)], dict.fromkeys(NAMES, ("head",)), lambda s: {"head": range(s.n_heads)}, n_labels
     )
 
@@ -135,7 +137,7 @@ def in_row(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Ga
     mean over pixels, which softmax ignores. Under rotary positions pixel p is offset p: EE(D), BE(D), and EB(D) + BB(D), Pi_bias.
     """
     first = line_of(static, "gradient").n_first
-    scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], static.world.image)
+    scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], static.task_object.image)
     rows = jnp.stack([scores[term][:, first : first + static.n_heldout, 1:].mean(1) for term in TERMS])
     return {"score": rows - rows.mean(-1, keepdims=True)}
 
@@ -145,7 +147,7 @@ def rows_of_best(run, n_labels=None) -> xr.Dataset:
     of_heads = gradient(run, n_labels=n_labels)
     best = best_head(of_heads)
     names = lambda s: {"term": TERMS, "head": range(s.n_heads), "pixel": range(1, s.L + 1)}
-    found = of_models(run, in_row, {"score": ("term", "head", "pixel")}, names, n_labels).isel(head=best)
+    found = map_models(run, in_row, {"score": ("term", "head", "pixel")}, names, n_labels).isel(head=best)
     return (found * np.sign(of_heads.position_gradient.isel(head=best))).drop_vars("head")
 
 

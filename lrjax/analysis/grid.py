@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.gradient import ramp, readout_scores, readout_template
-from lrjax.analysis.models import check_objective, of_models, tidy, with_trained_P
+from lrjax.analysis.models import check_objective, map_models, tidy, with_trained_P
 from lrjax.config import Hyper, Static
 from lrjax.data.splits import Splits
 from lrjax.data.tasks.grid import Grid
@@ -27,19 +27,19 @@ from lrjax.training.run import Run
 PARTS = ("across", "down", "rest")
 
 
-def extent_of(static: Static, who: str) -> tuple[int, int]:
+def grid_shape_of(static: Static, who: str) -> tuple[int, int]:
     """Rows and columns of tokens. Raises InputError that names the analysis if the task has no two dimensions."""
-    if static.world.extent is None:
+    if static.task_object.grid_shape is None:
         raise InputError(f"{who}: task={static.task!r}: has one dimension; expected a sweep of task 'grid'")
-    if static.layer_norm and static.norm == "pre" and static.world.image.adds:
+    if static.layer_norm and static.norm == "pre" and static.task_object.image.adds:
         raise InputError(f"{who}: layer_norm=True, task={static.task!r}: with LayerNorm a patch's scores are no sum; leave it out")
     check_objective(static, who)
-    return static.world.extent
+    return static.task_object.grid_shape
 
 
-def parts(scores: jax.Array, extent: tuple[int, int]) -> dict[str, jax.Array]:
+def parts(scores: jax.Array, grid_shape: tuple[int, int]) -> dict[str, jax.Array]:
     """A score by position [..., p - 1] of tokens in reading order, less its mean, as the sum of PARTS."""
-    on_grid = scores.reshape(*scores.shape[:-1], *extent)
+    on_grid = scores.reshape(*scores.shape[:-1], *grid_shape)
     on_grid = on_grid - on_grid.mean((-2, -1), keepdims=True)
     across, down = on_grid.mean(-2, keepdims=True), on_grid.mean(-1, keepdims=True)
     found = {"across": across, "down": down, "rest": on_grid - across - down}
@@ -53,29 +53,32 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     with_trained_P(static, "grid")
     vision, shape = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
     scores = readout_scores(vision, gates.vision, shape, readout_template(static, "vision"))
-    first, per_label = static.world.n_first, (static.world.n_tokens - static.world.n_first) // static.n_labels_total
+    first, per_label = (
+        static.task_object.n_first,
+        (static.task_object.n_tokens - static.task_object.n_first) // static.n_labels_total,
+    )
     labels = slice(first, first + per_label * static.n_heldout)
     by_label = total(scores[term] for term in TOKEN_TERMS)[:, labels].mean(-1)
     rows = {term: scores[term][:, labels, 1:].mean(1) for term in POSITION_TERMS}
-    assert isinstance(static.world, Grid)
-    return rows, static.world.filled * by_label.reshape(len(by_label), static.n_heldout, per_label).mean(-1)
+    assert isinstance(static.task_object, Grid)
+    return rows, static.task_object.filled * by_label.reshape(len(by_label), static.n_heldout, per_label).mean(-1)
 
 
 def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: `scores` [term, h, y, x] of position terms; per head [h] gradient_across and gradient_down, `share` [h, part]
     of the row's variance, label_spread.
     """
-    extent = extent_of(static, "grid")
+    grid_shape = grid_shape_of(static, "grid")
     rows, by_label = position_rows(static, params, gates)
     summed = total(rows.values())
-    of_parts = parts(summed, extent)
+    of_parts = parts(summed, grid_shape)
     variance = jnp.stack([(of_parts[name] ** 2).sum(-1) for name in PARTS], -1)
     x, y = np.triu_indices(static.n_heldout, 1)
-    maps = jnp.stack([row.reshape(len(row), *extent) for row in rows.values()])
+    maps = jnp.stack([row.reshape(len(row), *grid_shape) for row in rows.values()])
     return {
         "scores": maps,
-        "gradient_across": summed.reshape(-1, *extent).mean(1) @ ramp(extent[1]),
-        "gradient_down": summed.reshape(-1, *extent).mean(2) @ ramp(extent[0]),
+        "gradient_across": summed.reshape(-1, *grid_shape).mean(1) @ ramp(grid_shape[1]),
+        "gradient_down": summed.reshape(-1, *grid_shape).mean(2) @ ramp(grid_shape[0]),
         "share": variance / variance.sum(-1, keepdims=True),
         "label_spread": jnp.abs(by_label[:, x] - by_label[:, y]).mean(-1),
     }
@@ -89,11 +92,11 @@ def directions(run: Run, n_labels=None) -> xr.Dataset:
     dims |= dict.fromkeys(("gradient_across", "gradient_down", "label_spread"), ("head",))
 
     def coords(static):
-        rows, columns = extent_of(static, "grid")
+        rows, columns = grid_shape_of(static, "grid")
         axes = {"term": POSITION_TERMS, "part": PARTS, "row": range(1, rows + 1), "column": range(1, columns + 1)}
         return axes | {"head": range(static.n_heads)}
 
-    return of_models(run, in_two_dimensions, dims, coords, n_labels)
+    return map_models(run, in_two_dimensions, dims, coords, n_labels)
 
 
 def best_maps(answer: xr.Dataset, models: Table) -> Table:

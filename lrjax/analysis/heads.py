@@ -20,7 +20,7 @@ import xarray as xr
 
 from lrjax.ablations import COLUMNS
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import by_shape, depth_of, label_names, merged, of_labels, of_models, row_of, tidy, traced
+from lrjax.analysis.models import by_shape, depth_of, label_names, map_models, merged, of_labels, row_of, tidy, traced
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene, render
 from lrjax.data.splits import Splits
@@ -67,7 +67,7 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
 
 def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, layers: slice = EVERY) -> jax.Array:
     """CLS's attention to the left and the right object of scenes [n] of two objects, from the pattern: [n, l, h, 2]."""
-    row, (shape, readout) = static.world, (encoder_configs(static)["vision"], static.world.image.readout)
+    row, (shape, readout) = static.task_object, (encoder_configs(static)["vision"], static.task_object.image.readout)
 
     def one(image):
         ids, places = image
@@ -75,8 +75,8 @@ def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, 
         return jnp.stack([trace.pattern[:, readout, places] for trace in caches])  # [l, h, 2]
 
     assert isinstance(row, Pairs)
-    slots = row.image_edits(scenes)
-    return jax.lax.map(one, (render(row.image, slots), slots.positions.T), batch_size=min(BATCH, len(scenes.i)))
+    edits = row.image_edits(scenes)
+    return jax.lax.map(one, (render(row.image, edits), edits.positions.T), batch_size=min(BATCH, len(scenes.i)))
 
 
 def prefers(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -97,7 +97,7 @@ def heads(run: Run, n_labels: Sequence[int] | None = None) -> xr.Dataset:
         axes = {"distance": range(1, static.L)} | dict.fromkeys(PAIR, names)
         return {"layer": range(depth_of(static, "vision")), "head": range(static.n_heads)} | axes
 
-    return of_models(run, in_images, dims, coords, n_labels)
+    return map_models(run, in_images, dims, coords, n_labels)
 
 
 def head_table(answer: xr.Dataset) -> Table:

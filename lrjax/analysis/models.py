@@ -1,7 +1,7 @@
 """One question to one model -> labelled arrays over all models of a run.
 
 A *question* is a pure function of one model with the signature of `sweep.Measure`: (static, hyper, splits, params, gates) -> dict
-of arrays. `of_models` asks it of every model in one program per static shape, sharded over all devices, and names the axes: an
+of arrays. `map_models` asks it of every model in one program per static shape, sharded over all devices, and names the axes: an
 `xarray.Dataset` with `model` first, whose coordinates are the models' places on the axes of the sweep. `tidy` makes it a table.
 
     answer = of_models(run, question, {"bias": ("head",)}, lambda static: {"head": range(static.n_heads)})
@@ -35,7 +35,7 @@ CAPTION_POSITIONS = ("first", "relation", "second", "EOT")  # the words of a cap
 
 
 @surroundings.pinned()
-def of_models(
+def map_models(
     run: Run,
     question: Measure,
     dims: Mapping[str, Sequence[str]],
@@ -51,11 +51,13 @@ def of_models(
     columns = model_columns(run.sweep)
     for program, state, at in zip(run.programs, run.states, run.at, strict=True):
         assert state is not None, "a run that is asked has been trained, or at least begun"
-        devices.make_room()
+        devices.clear_caches_if_needed()
         mesh, rows = devices.mesh(), np.arange(len(program.rows))
         padded = np.append(rows, rows[-1:].repeat(-len(rows) % mesh.size))
-        hyper, params = devices.place(jax.tree.map(lambda x: x[padded], (program.hyper, state.params)), mesh)
-        found = devices.fetch(_ask(question, program.static, mesh, hyper, params, devices.replicate(np.int32(at), mesh)))
+        hyper, params = devices.shard_to_devices(jax.tree.map(lambda x: x[padded], (program.hyper, state.params)), mesh)
+        found = devices.gather_to_host(
+            _map_in_one_program(question, program.static, mesh, hyper, params, devices.replicate(np.int32(at), mesh))
+        )
         data = {name: (("model", *dims[name]), value[: len(rows)]) for name, value in found.items()}
         axes = {name: ("model", column[program.rows]) for name, column in columns.items()}
         named = {dim: list(values) for dim, values in coords(program.static).items() if any(dim in d for d in dims.values())}
@@ -66,14 +68,16 @@ def of_models(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _ask(question: Measure, static: Static, mesh: Mesh, hyper: Hyper, params: CLIP, step: jax.Array) -> dict[str, jax.Array]:
+def _map_in_one_program(
+    question: Measure, static: Static, mesh: Mesh, hyper: Hyper, params: CLIP, step: jax.Array
+) -> dict[str, jax.Array]:
     def local(hyper, params, step):
         def one(args):
             hyper, params = args
             with jax.default_matmul_precision(static.matmul_precision):
                 return question(static, hyper, model_splits(static, hyper), as_read(hyper, params), hyper.gates.at(step))
 
-        return jax.lax.map(one, (hyper, params), batch_size=devices.at_once())
+        return jax.lax.map(one, (hyper, params), batch_size=devices.eval_batch_size())
 
     return devices.over_models(local, mesh, replicated=1)(hyper, params, step)
 
@@ -204,7 +208,7 @@ def tidy(answer: xr.Dataset) -> Table:
 
 def token_names(static: Static) -> list[str]:
     """Names of all token ids: specials, h1.., 1.. ."""
-    return static.world.token_names()
+    return static.task_object.token_names()
 
 
 def label_names(static: Static) -> list[str]:
@@ -214,7 +218,7 @@ def label_names(static: Static) -> list[str]:
 
 def position_names(static: Static, encoder: str) -> list[str]:
     """Names of the positions of an encoder's sequences: CLS and pixels from 1; the words of a pair caption."""
-    return static.world.position_names() if encoder == "vision" else list(CAPTION_POSITIONS)
+    return static.task_object.position_names() if encoder == "vision" else list(CAPTION_POSITIONS)
 
 
 def row_of(static: Static, who: str) -> Row:
@@ -222,16 +226,16 @@ def row_of(static: Static, who: str) -> Row:
     not.
     """
     # another task may place objects as a row does, and say other things
-    if type(static.world) is not Row or static.world.distractors:
+    if type(static.task_object) is not Row or static.task_object.distractors:
         raise InputError(f"{who}: task={static.task!r}: is asked of the row of pixels alone; expected a sweep of task 'row'")
-    return cast(Row, check_objective(static, who).world)
+    return cast(Row, check_objective(static, who).task_object)
 
 
 def line_of(static: Static, who: str) -> Task:
     """The task, if its images are a row of pixels. Raises InputError that names the analysis if they have two dimensions."""
-    if static.world.extent:
+    if static.task_object.grid_shape:
         raise InputError(f"{who}: task={static.task!r}: has two dimensions; expected a row of pixels, or ask experiments.grid")
-    return check_objective(static, who).world
+    return check_objective(static, who).task_object
 
 
 def with_trained_P(static: Static, who: str) -> None:

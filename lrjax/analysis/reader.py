@@ -15,7 +15,7 @@ import xarray as xr
 
 from lrjax.analysis.gradient import ramp
 from lrjax.analysis.heads import prefers
-from lrjax.analysis.models import check_objective, of_models, row_of, traced, with_trained_P
+from lrjax.analysis.models import check_objective, map_models, row_of, traced, with_trained_P
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import PAIR_CAPTION, pair_caption_edits
 from lrjax.data.splits import Splits
@@ -65,7 +65,7 @@ def reading(run: Run, n_labels=None) -> xr.Dataset:
     dims = dict.fromkeys(("prefers_right", "attention_left", "attention_right"), ("word", "head"))
     axes = {"word": list(WORDS), "term": POSITION_TERMS}
     dims |= {"gradient": ("word", "term", "head")}
-    return of_models(run, in_reading, dims, lambda static: axes | {"head": range(static.n_heads)}, n_labels)
+    return map_models(run, in_reading, dims, lambda static: axes | {"head": range(static.n_heads)}, n_labels)
 
 
 def leans(answer: xr.Dataset) -> xr.Dataset:

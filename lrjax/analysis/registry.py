@@ -92,6 +92,11 @@ ANALYSES: dict[str, Analysis] = {
     "relational": Analysis(
         "relational.by_head", "In how many images is a head relational?", SECTION_5, "relational.claim", row_keys=("head",)
     ),
+    "routes": Analysis(
+        "routes.routes",
+        "By attention or by values: how does an image say what stands left?",
+        ("share_attention", "share_value", "order_attention", "order_value"),
+    ),
     "swap": Analysis("text.swap", "How far do swapped labels move a caption?", ("moved",)),
     "text_attention": Analysis("text.attention", "Where does EOT look?", ("prefers_first", "log_odds")),
     "values": Analysis("values.values", "What decides between a caption and its swap?", ("mean", "share", "order_without")),

@@ -32,7 +32,7 @@ import xarray as xr
 
 from lrjax.analysis.gradient import readout_scores
 from lrjax.analysis.heads import object_attention, prefers
-from lrjax.analysis.models import label_names, of_models, row_of, some_of, tidy
+from lrjax.analysis.models import label_names, map_models, row_of, some_of, tidy
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene
 from lrjax.data.splits import Splits
@@ -62,14 +62,14 @@ def unseen(static: Static) -> Scene:
 
 def deltas(static: Static, params: CLIP, gates: Gates) -> tuple[jax.Array, jax.Array]:
     """Delta_label and Delta_pe [m, h, n], right object less left one, in every image of an unseen pair."""
-    row, scenes = static.world, unseen(static)
+    row, scenes = static.task_object, unseen(static)
     assert isinstance(row, Pairs)
-    slots = row.image_edits(scenes)  # tokens and positions [2, n]: of the left object, of the right one
+    edits = row.image_edits(scenes)  # tokens and positions [2, n]: of the left object, of the right one
     scores = readout_scores(params.vision, gates.vision, encoder_configs(static)["vision"], row.image)
 
     def right_less_left(terms):
         score = total(scores[term] for term in terms)  # [h, v, p]
-        left, right = (score[:, token, place] for token, place in zip(slots.tokens, slots.positions, strict=True))
+        left, right = (score[:, token, place] for token, place in zip(edits.tokens, edits.positions, strict=True))
         return right - left
 
     label, place = zip(*((right_less_left(a), right_less_left(b)) for a, b in MEASURES.values()), strict=True)
@@ -116,7 +116,7 @@ def relational(run: Run, n_labels=None) -> xr.Dataset:
     """`in_images` of all models: BY_MEASURE [model, measure, head], BY_HEAD [model, head]."""
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(BY_MEASURE, ("measure", "head"))
     dims |= dict.fromkeys(BY_HEAD, ("head",))
-    return of_models(run, in_images, dims, lambda s: {"measure": list(MEASURES), "head": range(s.n_heads)}, n_labels)
+    return map_models(run, in_images, dims, lambda s: {"measure": list(MEASURES), "head": range(s.n_heads)}, n_labels)
 
 
 def images(run: Run, row: int) -> xr.Dataset:
@@ -127,7 +127,7 @@ def images(run: Run, row: int) -> xr.Dataset:
     per_image, objects = ("measure", "head", "image"), ("left_label", "right_label", "left_place", "right_place")
     dims = {"delta_label": per_image, "delta_pe": per_image, "to_right": ("head", "image")} | dict.fromkeys(objects, ("image",))
     coords = lambda s: {"measure": list(MEASURES), "head": range(s.n_heads)}
-    found = of_models(part, in_each_image, dims, coords).isel(model=0)
+    found = map_models(part, in_each_image, dims, coords).isel(model=0)
     names = np.array(label_names(part.programs[0].static))
     return found.assign({name: ("image", names[found[name].values]) for name in objects[:2]})
 

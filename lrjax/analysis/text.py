@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.heads import prefers
-from lrjax.analysis.models import depth_of, of_models, position_names, row_of, tidy, traced
+from lrjax.analysis.models import depth_of, map_models, position_names, row_of, tidy, traced
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import PAIR_CAPTION, captions_of, pair_caption_edits, render
 from lrjax.data.splits import Splits
@@ -83,11 +83,11 @@ def attention(run: Run, n_labels: Sequence[int] | None = None) -> xr.Dataset:
     }
 
     def coords(static):
-        words = [f"{word}-of" for word in static.world.words]
+        words = [f"{word}-of" for word in static.task_object.words]
         axes = {"set": SETS, "layer": range(depth_of(static, "text")), "word": words}
         return axes | {"head": range(static.n_heads), "token": position_names(static, "text")}
 
-    return of_models(run, in_captions, dims, coords, n_labels)
+    return map_models(run, in_captions, dims, coords, n_labels)
 
 
 def head_table(answer: xr.Dataset) -> Table:
@@ -150,6 +150,6 @@ def swap(run: Run, n_labels: Sequence[int] | None = None) -> xr.Dataset:
     """`of_facts` of all models: cosine [model, kind, fact]; and `moved` [model, kind], how far a swap of labels moves an embedding
     as a share of how far two other labels do: (1 - cosine of swapped) / (1 - cosine of none).
     """
-    found = of_models(run, of_facts, {"cosine": ("kind", "fact")}, lambda static: {"kind": KINDS, "fact": FACTS}, n_labels)
+    found = map_models(run, of_facts, {"cosine": ("kind", "fact")}, lambda static: {"kind": KINDS, "fact": FACTS}, n_labels)
     gone = 1 - found.cosine
     return found.assign(moved=gone.sel(fact="swapped") / gone.sel(fact="none"))

@@ -29,7 +29,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.gradient import readout_template
-from lrjax.analysis.models import check_encoder, depth_of, of_models, position_names, row_of, traced
+from lrjax.analysis.models import check_encoder, depth_of, map_models, position_names, row_of, traced
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene, captions_of, pair_caption_edits, render, swapped
 from lrjax.data.splits import Splits
@@ -101,17 +101,17 @@ def samples(encoder: str, static: Static, params: CLIP, gates: Gates) -> tuple[j
         grid = jnp.indices((n_relations, static.n_heldout, static.n_heldout))
         captions = embed_captions(static, params, Interventions(gates.text), captions_of(grid[1], grid[1], grid[2], grid[0]))[1]
         d = captions[word, scenes.left, scenes.right] - captions[word, scenes.right, scenes.left]
-        slots = row.image_edits(scenes)
+        edits = row.image_edits(scenes)
     else:
         images = (embed_images(static, params, Interventions(gates.vision), row.image_edits(s)) for s in (scenes, swapped(scenes)))
         d = next(images) - next(images)
-        slots = pair_caption_edits(scenes.left, scenes.right, word)
-    return render(readout_template(static, encoder), slots), d, roles(encoder, static, scenes, word)
+        edits = pair_caption_edits(scenes.left, scenes.right, word)
+    return render(readout_template(static, encoder), edits), d, roles(encoder, static, scenes, word)
 
 
 def roles(encoder: str, static: Static, scenes: Scene, word: jax.Array) -> jax.Array:
     """The role [s, T] of every position, an index into ROLES[encoder]. *right of* names the right label first."""
-    T = len(readout_template(static, encoder).template)
+    T = len(readout_template(static, encoder).tokens)
     place = jnp.arange(T)
     if encoder == "text":
         left_of = (word == 0)[:, None]
@@ -183,7 +183,7 @@ def values(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
         }
         return axes | {"part": part_names(encoder, static), "position": position_names(static, encoder)}
 
-    return of_models(run, _QUESTIONS[check_encoder(encoder)], dims, coords, n_labels)
+    return map_models(run, _QUESTIONS[check_encoder(encoder)], dims, coords, n_labels)
 
 
 def ranked(answer: xr.Dataset) -> xr.Dataset:

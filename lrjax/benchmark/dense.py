@@ -45,9 +45,9 @@ class DenseState:
 
 def sample(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Batch:
     """The batch that lrjax draws at a step, as full sequences."""
-    task = static.world
+    task = static.task_object
     batch = task.batch(jax.random.fold_in(rng_stream(hyper.seed, "batches"), step), splits, hyper, static.batch_size)
-    captions = [render(*of_one(task, batch.label)), render(PAIR_CAPTION, *batch.said)]
+    captions = [render(*of_one(task, batch.label)), render(PAIR_CAPTION, *batch.captions)]
     readout = jnp.repeat(jnp.array([SINGLE_CAPTION.readout, PAIR_CAPTION.readout]), static.batch_size // 2)
     return Batch(render(task.image, batch.images), jnp.concatenate(captions), readout)
 

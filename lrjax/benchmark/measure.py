@@ -139,7 +139,7 @@ def mesh_for(n: int) -> Mesh:
 def jax_case(name: str, module, count: flops.Count, hyper: Hyper, size: int, *, static: Static, steps: int) -> Case:
     """A case of `module`'s init_program and train_chunk: `hyper`'s models, `size` of them at a time."""
     total, mesh = len(hyper.seed), mesh_for(size)
-    groups = [devices.place(jax.tree.map(lambda x: x[i : i + size], hyper), mesh) for i in range(0, total, size)]
+    groups = [devices.shard_to_devices(jax.tree.map(lambda x: x[i : i + size], hyper), mesh) for i in range(0, total, size)]
     states = [module.init_program(static, group, mesh) for group in groups]
     splits = [split_program(static, group, mesh) for group in groups]
     begin = devices.replicate(np.int32(0), mesh)
@@ -234,7 +234,7 @@ def matmul_ceiling(static: Static, n: int) -> Ceiling:
     """The contrastive products alone, [m, B, e] x [m, e, B] and [m, B, B] x [m, B, e] in turns, over all devices."""
     B, e, mesh = static.batch_size, static.d_embed, mesh_for(n)
     normal = np.random.default_rng(0).normal(size=(2, n, B, e)) / np.sqrt(B)
-    x, y = devices.place(tuple(normal.astype(np.float32)), mesh)
+    x, y = devices.shard_to_devices(tuple(normal.astype(np.float32)), mesh)
 
     def products(x, y):
         def pair(_, x):
@@ -260,7 +260,7 @@ def stream_ceiling(static: Static, n: int) -> Ceiling:
         return jax.lax.fori_loop(0, REPEATS, update, state)
 
     program = jax.jit(devices.over_models(updates, mesh), donate_argnums=0)
-    state = devices.place(tuple(np.full(shape, x, np.float32) for x in (1.0, 0.1, 0.0, 0.0)), mesh)
+    state = devices.shard_to_devices(tuple(np.full(shape, x, np.float32) for x in (1.0, 0.1, 0.0, 0.0)), mesh)
 
     def run() -> None:
         nonlocal state
@@ -273,7 +273,7 @@ def evaluation_share(table: Sweep, n: int, step_ms: float) -> float:
     """Seconds of an evaluation during training over seconds of training between two, for n models at `step_ms` a model-step."""
     static, hyper = first_models(table, n)
     mesh = mesh_for(n)
-    hyper = devices.place(hyper, mesh)
+    hyper = devices.shard_to_devices(hyper, mesh)
     splits = split_program(static, hyper, mesh)
     params = devices.over_models(jax.vmap(partial(init_clip, static)), mesh)
     params = jax.jit(params)(hyper)

@@ -1,12 +1,12 @@
-"""Scenes and captions on one row of L pixels: token ids, layouts, and their form for people.
+"""Scenes and captions on one row of L pixels: token ids, layouts, and how people read labels.
 
 Token ids are one space for both encoders: background, specials, the held-out labels, then the trained labels. No id depends
 on how many labels a model trains on, so a row of E means the same in every model of a sweep.
 
 A sequence is a `SequenceTemplate` (static tokens, and the position that is read out) and a few `TokenEdits` of it: the objects
-of an image, the words of a caption. Each edit fills a slot. The encoder reads the edits; it never needs a one-hot over background.
+of an image, the words of a caption. The encoder reads the edits; it never needs a one-hot over background.
 
-Axes: L pixels, T tokens of a sequence, S slots, A = n_heldout + n_labels labels.
+Axes: L pixels, T tokens of a sequence, S edits of a sequence, A = n_heldout + n_labels labels.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ import numpy as np
 from flax import struct
 
 BACKGROUND, CLS, EOT, IN_IMAGE, LEFT_OF, RIGHT_OF = range(6)
-FIRST_SLOT_TOKEN, FIRST_LABEL = LEFT_OF, 6  # slots hold relation words and labels (or what they replace)
-EMPTY = -1  # no token: what a template has where a slot will always be filled
+FIRST_EDIT_TOKEN, FIRST_LABEL = LEFT_OF, 6  # edits write relation words and labels (or the token that was there)
+EMPTY = -1  # no token: what a template has where an edit always writes one
 IS = CLS  # "is" in captions of one object with four tokens: no caption of CLIP has a CLS
 WORDS = {"left": LEFT_OF, "right": RIGHT_OF, "above": 6, "below": 7}  # the last two in tasks whose labels begin later
 REVERSED = ("right", "below")  # "b right of a" is "a left of b"
@@ -28,12 +28,16 @@ RELATIONS = {"left": ("left",), "left+right": ("left", "right")}  # data -> the 
 
 @dataclasses.dataclass(frozen=True)
 class SequenceTemplate:
-    """The static part of a sequence: `template` (T token ids), the token that its slots replace in it, the `readout` position.
+    """The static part of a sequence.
 
-    If it `adds`, a slot's token is added to what stands at its place, and several may be there.
+    Attributes:
+        tokens: T token ids, before any edit.
+        replaced: The token id that stands where edits write.
+        readout: The position whose output is the embedding of the sequence.
+        adds: Whether an edit's token is added to what stands at its position. Then several edits may have one position.
     """
 
-    template: tuple[int, ...]
+    tokens: tuple[int, ...]
     replaced: int
     readout: int
     adds: bool = False
@@ -51,21 +55,32 @@ def image_template(L: int) -> SequenceTemplate:
 
 @struct.dataclass
 class TokenEdits:
-    """The tokens that fill a form: `tokens` [S, ...] ids at `positions` [S, ...] of the sequence. Positions differ within S, except
-    of slots that are EMPTY, and in a form that adds.
+    """Tokens that are written into a template.
+
+    Attributes:
+        tokens: [S, ...] token ids; EMPTY where an edit writes nothing.
+        positions: [S, ...] positions in the sequence. They differ within S, except where a token is EMPTY or the template adds.
     """
 
     tokens: jax.Array
     positions: jax.Array
 
 
-def render(form: SequenceTemplate, slots: TokenEdits) -> jax.Array:
-    """The whole sequences of one form: slots [S, ...] -> ids [..., T]; of one that adds [..., T, 1 + S], EMPTY where nothing is."""
-    ids, T = jnp.asarray(form.template), len(form.template)
+def render(template: SequenceTemplate, edits: TokenEdits) -> jax.Array:
+    """Write edits into a template.
+
+    Args:
+        template: The template, of T tokens.
+        edits: Its edits [S, ...].
+
+    Returns:
+        Token ids [..., T]. If the template adds, [..., T, 1 + S]: all tokens of each position, EMPTY where there is none.
+    """
+    ids, T = jnp.asarray(template.tokens), len(template.tokens)
     at = lambda token, position: jax.nn.one_hot(position, T, dtype=bool) & (token[..., None] >= 0)
-    filled = [(at(*slot), slot[0][..., None]) for slot in zip(slots.tokens, slots.positions, strict=True)]
-    if form.adds:
-        ids = jnp.broadcast_to(ids, (*slots.tokens.shape[1:], T))
+    filled = [(at(*edit), edit[0][..., None]) for edit in zip(edits.tokens, edits.positions, strict=True)]
+    if template.adds:
+        ids = jnp.broadcast_to(ids, (*edits.tokens.shape[1:], T))
         return jnp.stack([ids, *(jnp.where(here, token, EMPTY) for here, token in filled)], -1)
     for here, token in filled:
         ids = jnp.where(here, token, ids)
@@ -100,7 +115,7 @@ def swapped(scene: Scene) -> Scene:
 
 
 def single_caption_edits(label: jax.Array, n_first: int = FIRST_LABEL) -> TokenEdits:
-    """`[x] [in-image] [EOT]`: one slot, [1, ...]. n_first: the token of the first label."""
+    """`[x] [in-image] [EOT]`: one edit, [1, ...]. n_first: the token of the first label."""
     tokens = label[None] + n_first
     return TokenEdits(tokens, jnp.zeros_like(tokens))
 
@@ -108,7 +123,7 @@ def single_caption_edits(label: jax.Array, n_first: int = FIRST_LABEL) -> TokenE
 def pair_edits(
     first: jax.Array, second: jax.Array, word: jax.Array, words: tuple[str, ...], n_first: int = FIRST_LABEL
 ) -> TokenEdits:
-    """The three slots [3, ...] of a caption with one of `words`: `[a] [left-of] [b]`, but `[b] [right-of] [a]`: a word that is
+    """The three edits [3, ...] of a caption with one of `words`: `[a] [left-of] [b]`, but `[b] [right-of] [a]`: a word that is
     REVERSED names the second label first.
     """
     reverse = jnp.array([name in REVERSED for name in words])[word]
@@ -118,14 +133,14 @@ def pair_edits(
 
 
 def pair_caption_edits(left: jax.Array, right: jax.Array, word: jax.Array) -> TokenEdits:
-    """Three slots, [3, ...]: `[left] [left-of] [right]` where word = 0, `[right] [right-of] [left]` where word = 1."""
+    """Three edits, [3, ...]: `[left] [left-of] [right]` where word = 0, `[right] [right-of] [left]` where word = 1."""
     return pair_edits(left, right, word, RELATIONS["left+right"])
 
 
 def captions_of(
     label: jax.Array, left: jax.Array, right: jax.Array, word: jax.Array
 ) -> tuple[tuple[SequenceTemplate, TokenEdits], ...]:
-    """Forms and slots of "`label` is in the image", and of the pair (left, right) said with `word` (0 or 1)."""
+    """Template and edits of "`label` is in the image", and of the caption of the pair (left, right) with `word` (0 or 1)."""
     return (SINGLE_CAPTION, single_caption_edits(label)), (PAIR_CAPTION, pair_caption_edits(left, right, word))
 
 

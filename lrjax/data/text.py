@@ -32,7 +32,7 @@ def read_scene(task: Task, text: str, n_labels: int) -> tuple[tuple[int, ...], t
     Raises:
       InputError: the scene has another shape than the task's, a cell is no label, or the task has no such image.
     """
-    rows, columns = task.extent_in_pixels
+    rows, columns = task.pixel_grid_shape
     cells = text.replace("/", "\n").split("\n")
     cells = [line.split() for line in cells if line.strip()]
     if [len(line) for line in cells] != [columns] * rows:
@@ -47,8 +47,8 @@ def read_scene(task: Task, text: str, n_labels: int) -> tuple[tuple[int, ...], t
             raise InputError(f"scene={text!r}: {cell!r} is no label{suggest(cell, labels)}; expected {names}, or {NOTHING!r}")
         if cell != NOTHING:
             shown.setdefault(cell, set()).add(number)
-    if len(shown) not in (1, task.together):
-        raise InputError(f"scene={text!r}: shows {len(shown)} labels; expected 1, or {task.together} different ones")
+    if len(shown) not in (1, task.objects_per_scene):
+        raise InputError(f"scene={text!r}: shows {len(shown)} labels; expected 1, or {task.objects_per_scene} different ones")
     objects = sorted((_place_of(task, text, cell, pixels), labels.index(cell)) for cell, pixels in shown.items())
     places, numbers = (tuple(values) for values in zip(*objects, strict=True))
     if len(objects) > 1 and not (task.layouts == np.array(places)).all(1).any():
@@ -67,7 +67,7 @@ def _place_of(task: Task, text: str, name: str, pixels: set[int]) -> int:
 
 def write_scene(task: Task, labels: Sequence[int], places: Sequence[int]) -> str:
     """The scene of `labels` at `places` as people write it. The inverse of `read_scene`."""
-    rows, columns = task.extent_in_pixels
+    rows, columns = task.pixel_grid_shape
     cells = [NOTHING] * (rows * columns)
     for label, place in zip(labels, places, strict=True):
         for pixel in task.pixels_of(int(place)):

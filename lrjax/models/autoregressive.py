@@ -38,20 +38,20 @@ class Autoregressive(Objective):
     def check(self, model: Model, task: Task) -> None:
         super().check(model, task)
         expected = "another kind: a decoder has one row of P for each token"
-        require("positions", model.positions, positions.find(model.positions).layout(task.extent) is None, expected)
+        require("positions", model.positions, positions.find(model.positions).layout(task.grid_shape) is None, expected)
         expected = f"'contrastive': images of task {model.task!r} have captions of several forms"
-        require("objective", model.objective, len(task.said) == 1, expected)
+        require("objective", model.objective, len(task.caption_templates) == 1, expected)
         expected = f"'autoregressive': patches of task {model.task!r} are no words"
         require("objective", model.objective, not (self.raw and task.image.adds), expected)
 
     def encoder_configs(self, static: Static) -> dict[str, EncoderConfig]:
-        task, common = static.world, encoder_fields(static)
-        seen, said = len(task.image.template), task.n_first + task.n_labels_total
+        task, common = static.task_object, encoder_fields(static)
+        n_positions, n_tokens = len(task.image.tokens), task.n_first + task.n_labels_total
         projects, layers = static.projection == "both", (static.n_layers_vision, static.n_layers_text)
-        vision, text = {**common, "d_embed": static.d_model}, {**common, "d_embed": said}
+        vision, text = {**common, "d_embed": static.d_model}, {**common, "d_embed": n_tokens}
         return {
-            "vision": EncoderConfig(task.n_tokens, seen, layers[0], causal=False, projects=projects, **vision),
-            "text": EncoderConfig(task.n_tokens, seen - 1 + task.caption_length, layers[1], causal=True, **text),
+            "vision": EncoderConfig(task.n_tokens, n_positions, layers[0], causal=False, projects=projects, **vision),
+            "text": EncoderConfig(task.n_tokens, n_positions - 1 + task.caption_length, layers[1], causal=True, **text),
         }
 
     def loss(self, static: Static, hyper: Hyper, params: CLIP, interventions: ModelInterventions, batch: Batch) -> jax.Array:

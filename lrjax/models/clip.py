@@ -84,7 +84,7 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
 
 def model_splits(static: Static, hyper: Hyper) -> Splits:
     """The splits of one model, from its seed."""
-    return static.world.splits(rng_stream(hyper.seed, "splits"))
+    return static.task_object.splits(rng_stream(hyper.seed, "splits"))
 
 
 def as_read(hyper: Hyper, params: CLIP) -> CLIP:
@@ -96,17 +96,17 @@ def as_read(hyper: Hyper, params: CLIP) -> CLIP:
 def encoder_as_run(static: Static, params: CLIP, name: str) -> Encoder:
     """The encoder `vision` or `text` as it runs: with a row of P for every position, though images may share rows of P."""
     found = getattr(params, name)
-    layout = places.find(static.positions).layout(static.world.extent)
+    layout = places.find(static.positions).layout(static.task_object.grid_shape)
     if name == "text" or layout is None:
         return found
     return dataclasses.replace(found, P=layout @ found.P)
 
 
 def embed_images(static: Static, params: CLIP, interventions: Interventions, images: TokenEdits, split: bool = True) -> jax.Array:
-    """Unit embeddings [..., e] of images, slots [S, ...], under interventions in the vision encoder. Without `split`, gates in
+    """Unit embeddings [..., e] of images, edits [S, ...], under interventions in the vision encoder. Without `split`, gates in
     depth count as 1 (see `encoder.run_tokens`).
     """
-    vision, batches = encoder_as_run(static, params, "vision"), ((static.world.image, images),)
+    vision, batches = encoder_as_run(static, params, "vision"), ((static.task_object.image, images),)
     return lookup_tables.encode(vision, interventions, batches, encoder_configs(static)["vision"], split=split)[0]
 
 
@@ -117,7 +117,7 @@ def embed_captions(
     captions: tuple[tuple[SequenceTemplate, TokenEdits], ...],
     split: bool = True,
 ) -> tuple[jax.Array, ...]:
-    """Unit embeddings [..., e] of captions, each a form and its slots [S, ...], under interventions in the text encoder; see
+    """Unit embeddings [..., e] of captions, each a template and its edits [S, ...], under interventions in the text encoder; see
     `embed_images`.
     """
     return lookup_tables.encode(params.text, interventions, captions, encoder_configs(static)["text"], split=split)

@@ -39,14 +39,16 @@ class Contrastive(Objective):
         """The fields of the contrastive objective are free."""
 
     def encoder_configs(self, static: Static) -> dict[str, EncoderConfig]:
-        task, common = static.world, encoder_fields(static)
-        layout = positions.find(static.positions).layout(task.extent)  # `clip.encoder_as_run` lays P out
+        task, common = static.task_object, encoder_fields(static)
+        layout = positions.find(static.positions).layout(task.grid_shape)  # `clip.encoder_as_run` lays P out
         rows = 0 if layout is None else layout.shape[1]
-        seen, said = len(task.image.template), task.n_first + task.n_labels_total
+        n_positions, n_tokens = len(task.image.tokens), task.n_first + task.n_labels_total
         projects, layers = static.projection == "both", (static.n_layers_vision, static.n_layers_text)
         return {
-            "vision": EncoderConfig(task.n_tokens, seen, layers[0], causal=False, position_rows=rows, projects=projects, **common),
-            "text": EncoderConfig(said, task.caption_length, layers[1], causal=True, **common),
+            "vision": EncoderConfig(
+                task.n_tokens, n_positions, layers[0], causal=False, position_rows=rows, projects=projects, **common
+            ),
+            "text": EncoderConfig(n_tokens, task.caption_length, layers[1], causal=True, **common),
         }
 
     def parameters(self, static: Static, hyper: Hyper) -> dict:
@@ -56,17 +58,17 @@ class Contrastive(Objective):
         return added
 
     def loss(self, static: Static, hyper: Hyper, params: CLIP, interventions: ModelInterventions, batch: Batch) -> jax.Array:
-        task, split, dropped = static.world, static.gated, interventions.text.dropout_key is not None
+        task, split, dropped = static.task_object, static.gated, interventions.text.dropout_key is not None
         images = embed_images(static, params, interventions.vision, batch.images, split)
         # a one-object caption is a function of its label, and without dropout of nothing else: there are fewer labels than captions
-        captions = (of_one(task, batch.label if dropped else None), *zip(task.said, batch.said, strict=True))
+        sequences = (of_one(task, batch.label if dropped else None), *zip(task.caption_templates, batch.captions, strict=True))
         if static.hard_negatives:
-            captions += tuple(zip(task.said, batch.wrong, strict=True))
-        of_label, *said = embed_captions(static, params, interventions.text, captions, split)
-        said, wrong = said[: len(task.said)], said[len(task.said) :]
+            sequences += tuple(zip(task.caption_templates, batch.hard_negatives, strict=True))
+        of_label, *of_several = embed_captions(static, params, interventions.text, sequences, split)
+        of_several, hard_negatives = of_several[: len(task.caption_templates)], of_several[len(task.caption_templates) :]
         of_label = of_label if dropped else jax.nn.one_hot(batch.label, task.n_labels_total) @ of_label
-        captions = of_kind(batch.kind, [of_label, *said])
-        negatives, has_negative = hard_negatives(batch.kind, wrong) if wrong else (None, None)
+        captions = of_kind(batch.kind, [of_label, *of_several])
+        negatives, has_negative = hard_negatives_of(batch.kind, hard_negatives) if hard_negatives else (None, None)
         same = repeats(task, batch) if static.mask_repeats else None
         loss = self.pair_loss(images, captions, params.log_scale, params.bias, same, negatives, has_negative)
         for head in self.heads:
@@ -84,25 +86,25 @@ class Contrastive(Objective):
         sets: tuple[str, ...],
         split: bool,
     ) -> dict[str, jax.Array]:
-        task = static.world
-        asked = task.captions(hyper)
-        captions = jnp.concatenate(embed_captions(static, params, interventions.text, all_captions(task, asked), split))
-        questions = task.questions(rng_stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
+        task = static.task_object
+        candidates = task.captions(hyper)
+        captions = jnp.concatenate(embed_captions(static, params, interventions.text, all_captions(task, candidates), split))
+        eval_sets = task.eval_sets(rng_stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
         embed = lambda images: embed_images(static, params, interventions.vision, images, split)
         metrics = {}
         for name in sets:
-            among = slice(*questions[name].among)
-            exists, names = asked.exists[among], asked.names[:, among]
+            among = slice(*eval_sets[name].candidates)
+            exists, names = candidates.exists[among], candidates.names[:, among]
             in_set = exists & task.of_set(name, names)
-            apart = task.apart(name) if name != "single" else (), task.WRONG.get(name, ())
-            found = retrieve(captions[among], exists, in_set, names, questions[name], embed, *apart)
+            breakdown = task.metric_breakdown(name) if name != "single" else (), task.HARD_NEGATIVES.get(name, ())
+            found = retrieve(captions[among], exists, in_set, names, eval_sets[name], embed, *breakdown)
             for head in self.heads:
-                found |= head.metrics(name, task, params, embed, questions[name])
+                found |= head.metrics(name, task, params, embed, eval_sets[name])
             metrics |= {metric.column: found[metric.suffix] for metric in self.metrics(static, name)}
         return metrics
 
     def metrics(self, static: Static, name: str) -> tuple[Metric, ...]:
-        words = (*static.world.apart(name), *static.world.WRONG.get(name, ()))
+        words = (*static.task_object.metric_breakdown(name), *static.task_object.HARD_NEGATIVES.get(name, ()))
         return (*of_retrieval(name, words), *(metric for head in self.heads for metric in head.measured(name)))
 
     def refusal(self, analysis: str) -> str | None:
@@ -112,11 +114,11 @@ class Contrastive(Objective):
 CONTRASTIVE = Contrastive()
 
 
-def hard_negatives(kind: jax.Array | None, wrong: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:
+def hard_negatives_of(kind: jax.Array | None, hard_negatives: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:
     """Embeddings [W, e] of the swapped captions of the last W images, and which of these have one (None: all)."""
     if kind is None:
-        return jnp.concatenate(wrong), None
-    return of_kind(jnp.maximum(kind - 1, 0), list(wrong)), kind > 0
+        return jnp.concatenate(hard_negatives), None
+    return of_kind(jnp.maximum(kind - 1, 0), list(hard_negatives)), kind > 0
 
 
 def repeats(task: Task, batch: Batch) -> jax.Array:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import Batch, Questions, Task, all_captions, batch_words, words_of
+from lrjax.data.tasks.base import Batch, EvalSet, Task, all_captions, batch_words, words_of
 from lrjax.metrics import of_decoding
 from lrjax.models import encoder, objectives
 from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs, rng_stream
@@ -34,12 +34,12 @@ TIE = 1e-5  # log-likelihoods closer than this are equal: sums of a few logarith
 
 
 def prefix(static: Static, params: CLIP, interventions: Interventions, images: TokenEdits, split: bool = True) -> jax.Array:
-    """What the reader sees of images, slots [S, n]: ids of raw tokens, [n, I] or [n, I, c], or what a vision encoder makes of them
+    """What the reader sees of images, edits [S, n]: ids of raw tokens, [n, I] or [n, I, c], or what a vision encoder makes of them
     by origin, [n, 3, I, d], so that what its tokens know of their place is P's in the reader too (its patterns, which depend on
     place as well, being what they are); its biases, which are no reader's, are E's. `interventions` are those in the vision
     encoder. Without `split` gates count as 1 (see `encoder.run_tokens`), and all is of the first origin.
     """
-    ids = render(static.world.image, images)
+    ids = render(static.task_object.image, images)
     if "vision" not in objectives.of(static).encoders:
         return ids[:, 1:]
     vision, shape = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
@@ -63,7 +63,7 @@ def keys_of(interventions: Interventions, n: int) -> jax.Array | None:
 def run(
     static: Static, params: CLIP, interventions: Interventions, seen: jax.Array, words: jax.Array, split: bool = True
 ) -> encoder.EncoderOutput:
-    """The reader where the words [W] of a caption are to be said, each after those before it, of an image as `prefix` sees it.
+    """The decoder where the words [W] of a caption are to be said, each after those before it, of an image as `prefix` sees it.
     Gates act where words look at image tokens, whatever the mask of `interventions`.
     """
     before = jnp.concatenate([jnp.array([CLS]), words[:-1]])
@@ -90,7 +90,7 @@ def read(
 
 def sayable(static: Static, hyper: Hyper) -> jax.Array:
     """Which tokens [v] a model may say: those of labels that it does not have do not exist."""
-    return jnp.arange(encoder_configs(static)["text"].d_embed) < static.world.n_first + static.n_heldout + hyper.n_labels
+    return jnp.arange(encoder_configs(static)["text"].d_embed) < static.task_object.n_first + static.n_heldout + hyper.n_labels
 
 
 def log_likelihood(
@@ -107,15 +107,15 @@ def log_likelihood(
     def one(seen, words, key):
         own = dataclasses.replace(interventions, dropout_key=key)
         logits = jnp.where(sayable(static, hyper), read(static, params, own, seen, words, split), -jnp.inf)
-        said = jnp.take_along_axis(jax.nn.log_softmax(logits), words[:, None], 1)[:, 0]
-        return jnp.where(words == BACKGROUND, 0, said)
+        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), words[:, None], 1)[:, 0]
+        return jnp.where(words == BACKGROUND, 0, log_p)
 
     return jax.vmap(one)(seen, words, keys_of(interventions, len(words)))
 
 
 def loss(static: Static, hyper: Hyper, params: CLIP, interventions: ModelInterventions, batch: Batch) -> jax.Array:
     """The mean cross-entropy of the words of a batch's captions."""
-    words = batch_words(static.world, batch)
+    words = batch_words(static.task_object, batch)
     seen = prefix(static, params, interventions.vision, batch.images, static.gated)
     found = log_likelihood(static, hyper, params, interventions.text, seen, words, static.gated)
     return -found.sum() / (words != BACKGROUND).sum()
@@ -145,13 +145,13 @@ def evaluate(
     split: bool = True,
 ) -> dict[str, jax.Array]:
     """The accuracies of one model on `sets`, each [] in 0..1, as `evaluate.evaluate` names them; seen pairs on a fixed sample."""
-    task = static.world
+    task = static.task_object
     words = words_of(task, all_captions(task, task.captions(hyper)))
-    questions = task.questions(rng_stream(hyper.seed, "evaluation"), splits, hyper, False)
+    eval_sets = task.eval_sets(rng_stream(hyper.seed, "evaluation"), splits, hyper, False)
     metrics = {}
     for name in sets:
-        of_set, alone = words[slice(*questions[name].among)], words[: task.n_labels_total]
-        found = answer(static, hyper, params, interventions, questions[name], of_set, alone, split)
+        of_set, alone = words[slice(*eval_sets[name].candidates)], words[: task.n_labels_total]
+        found = retrieve_by_decoding(static, hyper, params, interventions, eval_sets[name], of_set, alone, split)
         metrics |= {metric.column: found[metric.suffix] for metric in of_decoding(name)}
     return metrics
 
@@ -175,50 +175,52 @@ def others(task: Task, hyper: Hyper, labels: jax.Array) -> jax.Array:
     return jnp.stack([beside(1), beside(-1)])
 
 
-def answer(
+def retrieve_by_decoding(
     static: Static,
     hyper: Hyper,
     params: CLIP,
     interventions: ModelInterventions,
-    asked: Questions,
+    eval_set: EvalSet,
     words: jax.Array,
     alone: jax.Array,
     split: bool,
 ) -> dict[str, jax.Array]:
     """Accuracies of one set of images, by suffix; words [c, W] of the captions by number, `alone` [A, W] of those of one object."""
-    counts = (asked.weight > 0)[None] & asked.holds  # [R, n]
-    token = lambda label: static.world.n_first + label[..., None, None]
+    counts = (eval_set.weight > 0)[None] & eval_set.is_true  # [R, n]
+    token = lambda label: static.task_object.n_first + label[..., None, None]
 
     def above(own, other):  # [R] over [..., R]; a tie counts 1/2
         own = jnp.broadcast_to(own, other.shape)
         return jnp.where(jnp.abs(own - other) <= TIE, 0.5, own > other)
 
-    def one(images, true, wrong, labels):  # one image: slots [S], numbers [R] and [F, R], labels [k]
+    def one(images, true, hard_negatives, labels):  # one image: edits [S], numbers [R] and [F, R], labels [k]
         seen = prefix(static, params, interventions.vision, jax.tree.map(lambda x: x[:, None], images), split)
-        said = decode(static, hyper, params, interventions.text, seen, words.shape[1], split)[0]
-        every, of_true = words[jnp.append(true, wrong)], words[true][None]  # [1, R, W]
-        renamed = jnp.where(of_true == token(labels), token(others(static.world, hyper, labels)), of_true)  # [2, k, R, W]
-        asked_of = jnp.concatenate([every, renamed.reshape(-1, words.shape[1])])
-        repeated = jnp.repeat(seen, len(asked_of), 0)
-        likely = log_likelihood(static, hyper, params, interventions.text, repeated, asked_of, split).sum(-1)
+        decoded = decode(static, hyper, params, interventions.text, seen, words.shape[1], split)[0]
+        every, of_true = words[jnp.append(true, hard_negatives)], words[true][None]  # [1, R, W]
+        renamed = jnp.where(of_true == token(labels), token(others(static.task_object, hyper, labels)), of_true)  # [2, k, R, W]
+        sequences = jnp.concatenate([every, renamed.reshape(-1, words.shape[1])])
+        repeated = jnp.repeat(seen, len(sequences), 0)
+        likely = log_likelihood(static, hyper, params, interventions.text, repeated, sequences, split).sum(-1)
         own, other, of_renamed = jnp.split(likely, [len(true), len(every)])
-        order = above(own, other.reshape(wrong.shape)).mean(0)
+        order = above(own, other.reshape(hard_negatives.shape)).mean(0)
         is_other = (renamed != of_true[None]).any(-1)  # a caption of two of three labels keeps one
         named = (above(own, of_renamed.reshape(is_other.shape)) * is_other).sum((0, 1)) / is_other.sum((0, 1))
-        is_said = (every == said[None]).all(-1)
-        mixed = is_said[len(true) :].reshape(wrong.shape).any(0)
-        of_one = (alone[labels] == said[None]).all(-1).any()
-        return is_said[: len(true)], mixed, order, named, of_one, jnp.isfinite(likely[: len(every)]).all()
+        is_decoded = (every == decoded[None]).all(-1)
+        mixed = is_decoded[len(true) :].reshape(hard_negatives.shape).any(0)
+        of_one = (alone[labels] == decoded[None]).all(-1).any()
+        return is_decoded[: len(true)], mixed, order, named, of_one, jnp.isfinite(likely[: len(every)]).all()
 
-    args = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (asked.images, asked.true, asked.wrong, asked.labels))
+    args = jax.tree.map(
+        lambda x: jnp.moveaxis(x, -1, 0), (eval_set.images, eval_set.true, eval_set.hard_negatives, eval_set.labels)
+    )
     right, mixed, order, named, of_one, finite = jax.lax.map(lambda args: one(*args), args, batch_size=BLOCK)
-    of_pair = (asked.wrong != asked.true[None]).any(0)
+    of_pair = (eval_set.hard_negatives != eval_set.true[None]).any(0)
     label_set = ((right.T | mixed.T) & of_pair | right.T & counts).any(0)  # whatever the word: it may be one that does not hold
 
     def mean(credit):  # [n] or [R, n]
-        weights = asked.weight[None] * counts if credit.ndim == 2 else asked.weight
+        weights = eval_set.weight[None] * counts if credit.ndim == 2 else eval_set.weight
         value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
-        return jnp.where(jnp.where(asked.weight > 0, finite, True).all(), value, jnp.nan)
+        return jnp.where(jnp.where(eval_set.weight > 0, finite, True).all(), value, jnp.nan)
 
     found = {"": (right.T & counts).any(0), "_order": order.T, "_label_set": label_set, "_named": named.T, "_alone": of_one}
     return {suffix: mean(1.0 * credit) for suffix, credit in found.items()}

@@ -18,7 +18,7 @@ from flax import struct
 
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import TokenEdits
-from lrjax.data.tasks.base import Batch, Questions, Task
+from lrjax.data.tasks.base import Batch, EvalSet, Task
 from lrjax.metrics import Metric, of_head
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def init(key: jax.Array, task: Task, d_embed: int) -> Head:
     """M and V normal of variance 1 / e, U of 1; each label's row from its own id."""
     of_M, of_U, of_V = jax.random.split(key, 3)
     U = jax.vmap(lambda a: jax.random.normal(jax.random.fold_in(of_U, a), (d_embed,)))(jnp.arange(task.n_labels_total))
-    V = jax.random.normal(of_V, (len(task.image.template) - 1, d_embed))
+    V = jax.random.normal(of_V, (len(task.image.tokens) - 1, d_embed))
     return Head(d_embed**-0.5 * jax.random.normal(of_M, (d_embed, d_embed)), U, d_embed**-0.5 * V)
 
 
@@ -56,7 +56,7 @@ def loss(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits) -> j
     return -jnp.where(there, right, 0).sum() / there.sum()
 
 
-def told(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits, weight: jax.Array) -> dict[str, jax.Array]:
+def head_metrics(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits, weight: jax.Array) -> dict[str, jax.Array]:
     """What the head knows of images [S, n], of weight [n], that show all S objects: `place`, the share of objects whose likeliest
     place is right, and `order_told`, the share of pairs of objects whose likeliest places are in the right order (a tie counts
     1/2).
@@ -77,7 +77,7 @@ class LocalizationHead:
 
     def parameters(self, static: Static, key: jax.Array) -> dict[str, Head]:
         """Initial values of the field of `CLIP` that is the head's."""
-        return {"places": init(key, static.world, static.d_embed)}
+        return {"places": init(key, static.task_object, static.d_embed)}
 
     def added_to(
         self, loss_of_pairs: jax.Array, task: Task, hyper: Hyper, params: "CLIP", images: jax.Array, batch: Batch
@@ -91,13 +91,13 @@ class LocalizationHead:
         return hyper.contrastive * loss_of_pairs + where - (1 - weight) * jax.lax.stop_gradient(where)
 
     def metrics(
-        self, name: str, task: Task, params: "CLIP", embed: Callable[[TokenEdits], jax.Array], asked: Questions
+        self, name: str, task: Task, params: "CLIP", embed: Callable[[TokenEdits], jax.Array], eval_set: EvalSet
     ) -> dict[str, jax.Array]:
         """What the head knows of the images of the evaluation set `name`, by suffix; nothing of images of one object."""
         if not self.measured(name):
             return {}
         assert params.places is not None
-        return told(task, params.places, embed(asked.images), asked.images, asked.weight)
+        return head_metrics(task, params.places, embed(eval_set.images), eval_set.images, eval_set.weight)
 
     def measured(self, name: str) -> tuple[Metric, ...]:
         """What `metrics` has of the evaluation set `name`."""

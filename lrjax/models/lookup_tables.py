@@ -4,7 +4,7 @@ Only the readout row is wanted, so every score is an entry of a table over token
 gathered is a weighted sum of table rows. `encoder.run`, the definition, is tested equal. A variant is a table: rotary queries turn
 with the key's position, LayerNorm's scale is one of (token, position).
 
-Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S slots, T tokens of a sequence, b sequences.
+Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S edits, T tokens of a sequence, b sequences.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax.data.scenes import FIRST_SLOT_TOKEN, SequenceTemplate, TokenEdits, render
+from lrjax.data.scenes import FIRST_EDIT_TOKEN, SequenceTemplate, TokenEdits, render
 from lrjax.models.attention import NORM_EPS, Block, apply_mlp, normalise
 from lrjax.models.encoder import Encoder, EncoderConfig, l2_normalize, projected, run
 from lrjax.models.interventions import Interventions
@@ -52,8 +52,10 @@ def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Ar
     return E * gamma, P * gamma, norm.beta, jax.lax.rsqrt(variance + NORM_EPS)
 
 
-def make_tables(params: Encoder, gates: jax.Array, shape: EncoderConfig, forms: tuple[SequenceTemplate, ...]) -> tuple[Tables, ...]:
-    """Contract the one block of `params`; gates [1, h, 12]. One set of tables a form: they differ in query, not in values."""
+def make_tables(
+    params: Encoder, gates: jax.Array, shape: EncoderConfig, templates: tuple[SequenceTemplate, ...]
+) -> tuple[Tables, ...]:
+    """Contract the one block of `params`; gates [1, h, 12]. One set of tables a template: they differ in query, not in values."""
     (block,), gate = params.blocks, gates[0]
     E, P, B, scale = first_rows(params)
     VE, VP, VB = gate[:, VALUE_GRID].T[:, :, None]
@@ -63,26 +65,26 @@ def make_tables(params: Encoder, gates: jax.Array, shape: EncoderConfig, forms: 
     b_V = block.b_V if block.norm is None else block.b_V + jnp.einsum("d,dhk->hk", B, block.W_V)
     bias = block.b_O + jnp.einsum("hk,hkd->d", b_V * VB, block.W_O)
 
-    def tables(form: SequenceTemplate) -> Tables:
-        token_scores, position_scores = readout_tables(block, gate, shape, form, E, P, B, scale)
+    def tables(template: SequenceTemplate) -> Tables:
+        token_scores, position_scores = readout_tables(block, gate, shape, template, E, P, B, scale)
         return Tables(
             token_scores=token_scores,
             position_scores=position_scores,
             token_values=values[:, :n_tokens],
             position_values=values[:, n_tokens:],
-            constant=params.E[form.template[form.readout]] + params.P[form.readout] + bias,
+            constant=params.E[template.tokens[template.readout]] + params.P[template.readout] + bias,
             scale=scale,
         )
 
-    return tuple(tables(form) for form in forms)
+    return tuple(tables(template) for template in templates)
 
 
 def readout_tables(
-    block: Block, gate: jax.Array, shape: EncoderConfig, form: SequenceTemplate, E, P, B, scale
+    block: Block, gate: jax.Array, shape: EncoderConfig, template: SequenceTemplate, E, P, B, scale
 ) -> tuple[jax.Array, jax.Array]:
     """token_scores [h, v, 1 or p] and position_scores [h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`."""
-    at = form.template[form.readout], form.readout
-    geometry = shape.geometry(jnp.array([form.readout]), jnp.arange(len(P)))
+    at = template.tokens[template.readout], template.readout
+    geometry = shape.geometry(jnp.array([template.readout]), jnp.arange(len(P)))
     own = jnp.stack([E[at[0]], P[at[1]]]) if scale is None else jnp.stack([E[at[0]], P[at[1]]]) * scale[at]
     queries = jnp.concatenate([own, B[None]])[:, None]
     token_scores, position_scores, added = qk_scores(block, gate, queries, (E, P, B), geometry)
@@ -92,11 +94,11 @@ def readout_tables(
     return token_scores, position_scores if added is None else position_scores + added[:, 0]
 
 
-MANY_TOKENS = 500  # slots x tokens beyond which these are looked up by number: 2.6 times as fast at 18 x 274 on a CPU
+MANY_TOKENS = 500  # edits x tokens beyond which these are looked up by number: 2.6 times as fast at 18 x 274 on a CPU
 
 
 def by_one_hot(v: int):
-    """How tables of v tokens are read and masses [h, b] of slots put to their tokens [b], none of them v: as one-hots."""
+    """How tables of v tokens are read and masses [h, b] of edits put to their tokens [b], none of them v: as one-hots."""
     one_hot = lambda token: jax.nn.one_hot(token, v, dtype=jnp.float32, axis=0)  # [v, b]
     take = lambda table, token: jnp.einsum("hvp,vb->hpb", table, one_hot(token))
     return take, lambda masses, tokens: sum(
@@ -105,7 +107,7 @@ def by_one_hot(v: int):
 
 
 def by_number(v: int):
-    """The same where tokens and slots are many."""
+    """The same where tokens and edits are many."""
 
     def take(table, token):
         return jnp.take(table, token, 1, mode="fill", fill_value=0).transpose(0, 2, 1)
@@ -119,31 +121,33 @@ def by_number(v: int):
     return take, put
 
 
-def read_tables(tables: Tables, form: SequenceTemplate, slots: TokenEdits, *, causal: bool) -> jax.Array:
-    """A batch of sequences to the values [b, h, k] that their readout token gathers, from the slots [S, b] alone.
+def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *, causal: bool) -> jax.Array:
+    """A batch of sequences to the values [b, h, k] that their readout token gathers, from the edits [S, b] alone.
 
-    A form's template is tabled along with its positions, and a slot is a *change* of token: it changes a score, and what attention
+    A template is tabled along with its positions, and an edit is a *change* of token: it changes a score, and what attention
     to its position reads. The batch is the last axis until the end, and S is unrolled (1 to 18): both are for the compiler, which
     vectorises the one and would spell out broadcasts over the other.
     """
-    T = form.readout + 1 if causal else len(form.template)  # what the readout token may attend to
+    T = template.readout + 1 if causal else len(template.tokens)  # what the readout token may attend to
     n_tokens = tables.token_scores.shape[1]
-    template = (np.array(form.template)[:T, None] == np.arange(n_tokens)).astype(np.float32)  # [T, v], no token where EMPTY
-    replaced = np.equal(form.replaced, np.arange(FIRST_SLOT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]
+    template_tokens = (np.array(template.tokens)[:T, None] == np.arange(n_tokens)).astype(
+        np.float32
+    )  # [T, v], no token where EMPTY
+    replaced = np.equal(template.replaced, np.arange(FIRST_EDIT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]
 
-    def changes(table):  # [h, v, x]: of a slot's token, from the one that it replaces
-        return table[:, FIRST_SLOT_TOKEN:] - jnp.einsum("v,hvx->hx", replaced, table[:, :FIRST_SLOT_TOKEN])[:, None]
+    def changes(table):  # [h, v, x]: of the token of an edit, from the one that it replaces
+        return table[:, FIRST_EDIT_TOKEN:] - jnp.einsum("v,hvx->hx", replaced, table[:, :FIRST_EDIT_TOKEN])[:, None]
 
-    v = n_tokens - FIRST_SLOT_TOKEN
-    take, put = by_number(v) if len(slots.tokens) * v > MANY_TOKENS else by_one_hot(v)
-    # a slot's token, none if it is the one that it replaces; its place as a mask [1, T, b]
-    tokens = [jnp.where(token < FIRST_SLOT_TOKEN, v, token - FIRST_SLOT_TOKEN) for token in slots.tokens]
-    places = [jax.nn.one_hot(position, T, dtype=bool, axis=0)[None] for position in slots.positions]
+    v = n_tokens - FIRST_EDIT_TOKEN
+    take, put = by_number(v) if len(edits.tokens) * v > MANY_TOKENS else by_one_hot(v)
+    # the token of an edit, none if it is the one that it replaces; its place as a mask [1, T, b]
+    tokens = [jnp.where(token < FIRST_EDIT_TOKEN, v, token - FIRST_EDIT_TOKEN) for token in edits.tokens]
+    places = [jax.nn.one_hot(position, T, dtype=bool, axis=0)[None] for position in edits.positions]
 
     def along(table):  # a table [h, v, 1 or p] read along the sequences: [h, T, b]
         table = table[:, :, :T]
         change = changes(table)
-        read = jnp.einsum("tv,hvt->ht", template, jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
+        read = jnp.einsum("tv,hvt->ht", template_tokens, jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
         for token, place in zip(tokens, places, strict=True):
             read = read + take(change, token) * place
         return read
@@ -154,7 +158,7 @@ def read_tables(tables: Tables, form: SequenceTemplate, slots: TokenEdits, *, ca
     weight = pattern if tables.scale is None else pattern * along(tables.scale[None])
 
     token_mass = put([(weight * place).sum(1) for place in places], tokens)  # [h, v, b]
-    template_values = jnp.einsum("tv,hvk->htk", template, tables.token_values) + tables.position_values[:, :T]
+    template_values = jnp.einsum("tv,hvk->htk", template_tokens, tables.token_values) + tables.position_values[:, :T]
     mass = jnp.concatenate([token_mass, weight], axis=1)
     rows = jnp.concatenate([changes(tables.token_values), template_values], axis=1)
     return jnp.einsum("hvb,hvk->bhk", mass, rows)
@@ -180,7 +184,7 @@ def encode(
     *,
     split: bool = True,
 ) -> tuple[jax.Array, ...]:
-    """Embeddings of batches of sequences, each a form and its slots [S, ...] -> [..., e]: by tables where `is_tabled` says so.
+    """Embeddings of batches of sequences, each a template and its edits [S, ...] -> [..., e]: by tables where `is_tabled` says so.
 
     Each sequence has a dropout of its own, drawn from the key of `interventions` and the number of the sequence.
     """
@@ -189,17 +193,17 @@ def encode(
     gates = shape.unit_gates() if interventions.gates is None else interventions.gates
     shift = interventions.score_shift
     gathered, constants = [], []
-    forms = tuple(form for form, _ in batches)
-    for tables, (form, slots) in zip(make_tables(params, gates, shape, forms), batches, strict=True):
+    templates = tuple(template for template, _ in batches)
+    for tables, (template, edits) in zip(make_tables(params, gates, shape, templates), batches, strict=True):
         if shift is not None:
             tables = dataclasses.replace(tables, position_scores=tables.position_scores + shift)
-        flat = jax.tree.map(lambda x: x.reshape(len(x), -1), slots)
-        gathered.append(read_tables(tables, form, flat, causal=shape.causal))
+        flat = jax.tree.map(lambda x: x.reshape(len(x), -1), edits)
+        gathered.append(read_tables(tables, template, flat, causal=shape.causal))
         constants.append(jnp.broadcast_to(tables.constant, (len(gathered[-1]), shape.d_model)))
     embeddings = finish(params, jnp.concatenate(gathered), jnp.concatenate(constants))
     ends = np.cumsum([len(x) for x in gathered])[:-1]
     parts = jnp.split(embeddings, ends)
-    return tuple(x.reshape(*slots.tokens.shape[1:], -1) for x, (_, slots) in zip(parts, batches, strict=True))
+    return tuple(x.reshape(*edits.tokens.shape[1:], -1) for x, (_, edits) in zip(parts, batches, strict=True))
 
 
 def is_tabled(
@@ -208,7 +212,7 @@ def is_tabled(
     """Whether tables compute what the definition does: of one block, whose tokens are the same in every sequence."""
     if shape.depth > 1 or shape.drops(interventions.dropout_key) or interventions.gate_mask is not None:
         return False
-    if params.blocks[0].norm is not None and any(form.adds for form, _ in batches):
+    if params.blocks[0].norm is not None and any(template.adds for template, _ in batches):
         return False  # the scale of a sum of tokens is in no table
     frozen = interventions.norm_gates is not None or interventions.frozen_norm_scale is not None
     return not (frozen and shape.layer_norm)
@@ -224,18 +228,18 @@ def encode_sequences(
     """`encode` by the definition, sequence by sequence."""
     dropout_key = interventions.dropout_key if shape.drops(interventions.dropout_key) else None
 
-    def one(form, ids, *number):
+    def one(template, ids, *number):
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, *number)
-        only = slice(form.readout, form.readout + 1)
+        only = slice(template.readout, template.readout + 1)
         return run(
-            params, dataclasses.replace(interventions, dropout_key=key), ids, shape, form.readout, split=split, query_slice=only
+            params, dataclasses.replace(interventions, dropout_key=key), ids, shape, template.readout, split=split, query_slice=only
         ).embedding
 
     embeddings, first = [], 0
-    for form, slots in batches:
-        shaped = slots.tokens.shape[1:]
+    for template, edits in batches:
+        shaped = edits.tokens.shape[1:]
         numbers = () if dropout_key is None else (first + jnp.arange(math.prod(shaped)).reshape(shaped),)
-        signature = ("(t,c)" if form.adds else "(t)") + ",()" * len(numbers) + "->(e)"
-        embeddings.append(jnp.vectorize(partial(one, form), signature=signature)(render(form, slots), *numbers))
+        signature = ("(t,c)" if template.adds else "(t)") + ",()" * len(numbers) + "->(e)"
+        embeddings.append(jnp.vectorize(partial(one, template), signature=signature)(render(template, edits), *numbers))
         first += math.prod(shaped)
     return tuple(embeddings)

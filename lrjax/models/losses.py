@@ -12,23 +12,31 @@ def contrastive_loss(
     captions: jax.Array,
     log_scale: jax.Array,
     same: jax.Array | None = None,
-    wrong: jax.Array | None = None,
-    has_wrong: jax.Array | None = None,
+    hard_negatives: jax.Array | None = None,
+    has_hard_negative: jax.Array | None = None,
 ) -> jax.Array:
-    """Symmetric cross-entropy of unit embeddings images, captions [B, E], with logits exp(log_scale) * cosine.
+    """CLIP's loss: the symmetric cross-entropy of images and captions, with logits exp(log_scale) * cosine.
 
-    `same` [B, B] marks pairs whose captions are equal: off the diagonal they are false negatives, and are left out. None (the
-    paper's plain loss) counts them. `wrong` [W, E]: a hard negative for each of the last W images, among whose captions it stands,
-    where `has_wrong` [W] is true (None: for all).
+    Args:
+        images: Unit embeddings [B, E].
+        captions: Unit embeddings [B, E]; caption i is that of image i.
+        log_scale: The log of the logit scale, [].
+        same: [B, B] bool, whether two captions are equal. Off the diagonal such pairs are false negatives, and are left out. None
+            (the paper's plain loss): they count.
+        hard_negatives: Unit embeddings [W, E], a hard negative caption for each of the last W images.
+        has_hard_negative: [W] bool, which of these images are compared with their hard negative. None: all.
+
+    Returns:
+        The loss [].
     """
     logits = jnp.exp(log_scale) * images @ captions.T
     if same is not None:
         logits = jnp.where(same & ~jnp.eye(len(logits), dtype=bool), -jnp.inf, logits)
     of_caption, of_image = jax.nn.logsumexp(logits, axis=0), jax.nn.logsumexp(logits, axis=1)
-    if wrong is not None:
-        first = len(images) - len(wrong)
-        hard = jnp.exp(log_scale) * (images[first:] * wrong).sum(-1)
-        hard = hard if has_wrong is None else jnp.where(has_wrong, hard, -jnp.inf)
+    if hard_negatives is not None:
+        first = len(images) - len(hard_negatives)
+        hard = jnp.exp(log_scale) * (images[first:] * hard_negatives).sum(-1)
+        hard = hard if has_hard_negative is None else jnp.where(has_hard_negative, hard, -jnp.inf)
         of_image = of_image.at[first:].set(jnp.logaddexp(of_image[first:], hard))
     return jnp.mean((of_caption + of_image) / 2 - jnp.diagonal(logits))
 
@@ -39,22 +47,33 @@ def sigmoid_loss(
     log_scale: jax.Array,
     bias: jax.Array,
     same: jax.Array | None = None,
-    wrong: jax.Array | None = None,
-    has_wrong: jax.Array | None = None,
+    hard_negatives: jax.Array | None = None,
+    has_hard_negative: jax.Array | None = None,
 ) -> jax.Array:
-    """SigLIP's loss of the same: of every image and caption, whether they belong together, with logit exp(log_scale) * cosine +
-    bias. Summed over captions, the mean over images.
+    """SigLIP's loss: a sigmoid for every image and caption, with logits exp(log_scale) * cosine + bias.
+
+    Args:
+        images: Unit embeddings [B, E].
+        captions: Unit embeddings [B, E]; caption i is that of image i.
+        log_scale: The log of the logit scale, [].
+        bias: The bias of the logits, [].
+        same: As of `contrastive_loss`.
+        hard_negatives: As of `contrastive_loss`.
+        has_hard_negative: As of `contrastive_loss`.
+
+    Returns:
+        The loss [], summed over captions and averaged over images.
     """
     logit = lambda cosine: jnp.exp(log_scale) * cosine + bias
     logits = logit(images @ captions.T)
-    together = jnp.eye(len(logits), dtype=bool)
-    losses = jax.nn.softplus(jnp.where(together, -logits, logits))
+    match = jnp.eye(len(logits), dtype=bool)
+    losses = jax.nn.softplus(jnp.where(match, -logits, logits))
     if same is not None:
-        losses = jnp.where(same & ~together, 0, losses)
+        losses = jnp.where(same & ~match, 0, losses)
     total = losses.sum()
-    if wrong is not None:
-        hard = jax.nn.softplus(logit((images[len(images) - len(wrong) :] * wrong).sum(-1)))
-        total += jnp.sum(hard, where=has_wrong)
+    if hard_negatives is not None:
+        hard = jax.nn.softplus(logit((images[len(images) - len(hard_negatives) :] * hard_negatives).sum(-1)))
+        total += jnp.sum(hard, where=has_hard_negative)
     return total / len(images)
 
 

@@ -89,17 +89,17 @@ class Objective:
 
     def activations(self, static: "Static") -> int:
         """How many numbers a step of one model keeps for its backward pass: the B x B logits, embeddings, and the attention to rows
-        of tables, slot by slot; and where full sequences are computed, those of each layer.
+        of tables, edit by edit; and where full sequences are computed, those of each layer.
         """
         B, h, d, task, encoder_configs = (
             static.batch_size,
             static.n_heads,
             static.d_model,
-            static.world,
+            static.task_object,
             self.encoder_configs(static),
         )
-        rows = task.n_tokens + len(task.image.template) + task.caption_length + 1
-        kept = 6 * B**2 + 16 * B * static.d_embed + (4 + 2 * task.n_slots) * B * h * rows
+        rows = task.n_tokens + len(task.image.tokens) + task.caption_length + 1
+        kept = 6 * B**2 + 16 * B * static.d_embed + (4 + 2 * task.n_edits) * B * h * rows
         for shape in encoder_configs.values():
             layers, T = shape.depth - (not (self.full_sequences or static.dropout)), shape.n_positions
             kept += layers * B * T * (3 * (8 * d + 4 * h * T) + 4 * static.mlp_ratio * d)

@@ -81,7 +81,7 @@ class PositionEncoding:
         """Raises InputError that names the field, if the kind is not possible with a model's other fields and its task."""
         require("e_scale", model.e_scale, self.trained or model.e_scale > 0, "above 0 where positions are not learned")
 
-    def layout(self, extent: tuple[int, int] | None) -> np.ndarray | None:
+    def layout(self, grid_shape: tuple[int, int] | None) -> np.ndarray | None:
         """Which rows of P add up to each position of an image, [p, r]. None: P has a row for each position.
 
         Args:
@@ -168,13 +168,13 @@ class RowColumn(PositionEncoding):
     def check(self, model: "Model", task: "Task") -> None:
         super().check(model, task)
         expected = "a task of two dimensions for rows and columns, such as config.task='grid'"
-        require("positions", model.positions, task.extent is not None, expected)
+        require("positions", model.positions, task.grid_shape is not None, expected)
 
-    def layout(self, extent: tuple[int, int] | None) -> np.ndarray | None:
+    def layout(self, grid_shape: tuple[int, int] | None) -> np.ndarray | None:
         """[1 + rows * columns, 1 + rows + columns] of an image; None of text."""
-        if extent is None:
+        if grid_shape is None:
             return None
-        rows, columns = extent
+        rows, columns = grid_shape
         y, x = np.indices((rows, columns)).reshape(2, -1)
         parts = np.zeros((1 + rows * columns, 1 + rows + columns), np.float32)
         parts[0, 0] = 1

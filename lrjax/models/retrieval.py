@@ -1,7 +1,7 @@
 """Retrieval between images and captions, by the cosines of their embeddings: accuracies of one set of images, in both directions.
 
 Who ties for the best shares the credit, so a model that tells nothing apart is at chance, and an order at a tie counts 1/2. A model
-that is not a number has accuracy NaN. What the images are, and what is true of them, the task says (`tasks.base.Questions`).
+that is not a number has accuracy NaN. What the images are, and what is true of them, the task says (`tasks.base.EvalSet`).
 
 Axes: n images, c captions, R captions that an image may have, F ways to get one wrong, k labels.
 """
@@ -9,7 +9,7 @@ Axes: n images, c captions, R captions that an image may have, F ways to get one
 import jax
 import jax.numpy as jnp
 
-from lrjax.data.tasks.base import Questions
+from lrjax.data.tasks.base import EvalSet
 
 BLOCK = 2**22  # similarities held at a time
 TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of unit vectors is a tenth of it
@@ -20,7 +20,7 @@ def retrieve(
     exists: jax.Array,
     in_set: jax.Array,
     names: jax.Array,
-    asked: Questions,
+    eval_set: EvalSet,
     embed,
     words: tuple[str, ...] = (),
     ways: tuple[str, ...] = (),
@@ -28,16 +28,18 @@ def retrieve(
     """Retrieval metrics of one set of images, both directions, by suffix: "", "_order", "_label_set", "_labels", "_t2i" ...
 
     captions [c, e] unit embeddings, exists [c], which of those that exist are the set's own [c], the labels that they name [k, c];
-    embed: slots -> unit embeddings. `words` and `ways`: names of the R captions of an image, and of the F ways to get one wrong,
+    embed: edits -> unit embeddings. `words` and `ways`: names of the R captions of an image, and of the F ways to get one wrong,
     to tell apart the order of each.
     """
-    weight, true = asked.weight, asked.true
-    of_all, of_set, named, best_image, ties_image, own, wrong, mirrored = _compare(captions, exists, in_set, names, asked, embed)
+    weight, true = eval_set.weight, eval_set.true
+    of_all, of_set, named, best_image, ties_image, own, hard_negatives, swapped = _compare(
+        captions, exists, in_set, names, eval_set, embed
+    )
 
     def share(hits, caption):  # of a caption's best images, the share that is among `hits` [R, n] of that caption
         return (jnp.zeros(len(captions)).at[caption].add(hits) / jnp.maximum(ties_image, 1))[true]
 
-    counts = (weight > 0)[None] & asked.holds & exists[true]  # [R, n]
+    counts = (weight > 0)[None] & eval_set.is_true & exists[true]  # [R, n]
 
     def mean(credit, of=None):  # [R, n] or [n], over all captions or some; a model that is not a number has no accuracy
         weights = weight[None] * counts if credit.ndim == 2 else weight
@@ -45,13 +47,13 @@ def retrieve(
         value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
         return jnp.where(jnp.isfinite(jnp.where(counts, own, 0)).all(), value, jnp.nan)
 
-    differs = asked.wrong != true[None]  # one object has no order
+    differs = eval_set.hard_negatives != true[None]  # one object has no order
     names_all = counts | ((weight > 0)[None] & exists[true] & differs[0])  # whatever the word: it may be one that does not hold
-    label_set = lambda best: _share(own, names_all, *best) + _share(wrong, names_all[None] & differs, *best).sum(0)
-    by_way = _order(own[None], wrong)  # [F, R, n]
+    label_set = lambda best: _share(own, names_all, *best) + _share(hard_negatives, names_all[None] & differs, *best).sum(0)
+    by_way = _order(own[None], hard_negatives)  # [F, R, n]
     of_images = lambda x, caption, counted: share((x >= best_image[caption] - TIE) & counted, caption)
     set_images = of_images(own, true, names_all)
-    for x, caption, differ in zip(wrong, asked.wrong, differs, strict=True):
+    for x, caption, differ in zip(hard_negatives, eval_set.hard_negatives, differs, strict=True):
         set_images += of_images(x, caption, names_all & differ)
     return {
         "": mean(_share(own, counts, *of_all)),
@@ -61,7 +63,7 @@ def retrieve(
         "_label_set_in_set": mean(label_set(of_set)),
         "_labels": mean(named),
         "_t2i": mean(of_images(own, true, counts)),
-        "_order_t2i": mean(_order(own, mirrored)),
+        "_order_t2i": mean(_order(own, swapped)),
         "_label_set_t2i": mean(set_images),
         **{f"_order_{word}": mean(by_way.mean(0), [word == other for other in words]) for word in words},
         **{f"_order_{way}": mean(by_way[i]) for i, way in enumerate(ways)},
@@ -83,7 +85,7 @@ def _order(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(abs(a - b) <= TIE, 0.5, jnp.where(a > b, 1.0, 0.0))
 
 
-def _compare(flat: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.Array, asked: Questions, embed):
+def _compare(flat: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.Array, eval_set: EvalSet, embed):
     """All similarities of images [n] to captions [c], a block of images at a time: held whole they are too many, so made twice.
 
     Returns, of each image [n], from which similarity on a caption ties for the best and how many captions do, among all of them and
@@ -91,14 +93,14 @@ def _compare(flat: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.A
     images tie for it; the similarities of each image to its captions [R, n], to the wrong ones [F, R, n], and of its mirrored image
     to its captions [R, n].
     """
-    n, used = len(asked.weight), asked.weight > 0
+    n, used = len(eval_set.weight), eval_set.weight > 0
     block = min(n, max(1, BLOCK // len(flat)))
     first = lambda tree: jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), tree)
     last = lambda tree: jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), tree)
     pad = -n % block
     blocks = jax.tree.map(
         lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, block, *x.shape[1:]),
-        first((asked.images, used, asked.mirrored, asked.labels, asked.true, asked.wrong)),
+        first((eval_set.images, used, eval_set.swapped, eval_set.labels, eval_set.true, eval_set.hard_negatives)),
     )
 
     def similarities(images, used):  # [block, c]: to captions that exist, of images that count
@@ -114,7 +116,7 @@ def _compare(flat: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.A
     least_in_set = jnp.where(best_in_set >= least, least, best_in_set - TIE)  # one that ties for the best of all ties with that
 
     def compare(args):
-        (images, used, mirrored, labels, true, wrong), least, least_in_set = args
+        (images, used, swapped, labels, true, hard_negatives), least, least_in_set = args
         similarity = similarities(images, used)
         wins = similarity >= least[:, None]
         found = [(names[None] == label[:, None, None]).any(1) for label in labels.T]  # a label of each image [block, c]
@@ -122,10 +124,10 @@ def _compare(flat: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.A
         of = lambda caption: jnp.take_along_axis(similarity, caption.reshape(len(caption), -1), 1).reshape(caption.shape)
         ties_in_set = (in_set[None] & (similarity >= least_in_set[:, None])).sum(1)
         ties = wins.sum(1), ties_in_set, named, (similarity >= best_image[None] - TIE).sum(0)
-        return *ties, of(true), of(wrong), jnp.einsum("be,bre->br", embed(last(mirrored)), flat[true])
+        return *ties, of(true), of(hard_negatives), jnp.einsum("be,bre->br", embed(last(swapped)), flat[true])
 
     ties, ties_in_set, named, ties_image, *rest = jax.lax.map(compare, (blocks, least, least_in_set))
     flatten = lambda *of_images: [x.reshape(-1)[:n] for x in of_images]
     (named,), of_all, of_set = flatten(named), flatten(least, ties), flatten(least_in_set, ties_in_set)
-    own, wrong, mirrored = (last(x.reshape(-1, *x.shape[2:])[:n]) for x in rest)
-    return of_all, of_set, named, best_image, ties_image.sum(0), own, wrong, mirrored
+    own, hard_negatives, swapped = (last(x.reshape(-1, *x.shape[2:])[:n]) for x in rest)
+    return of_all, of_set, named, best_image, ties_image.sum(0), own, hard_negatives, swapped

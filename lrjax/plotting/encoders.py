@@ -14,6 +14,7 @@ from lrjax.plotting.style import (
     conditions_of,
     finish,
     grid,
+    in_short,
     left_out,
     legend,
     line,
@@ -31,7 +32,8 @@ def conditions(
 ) -> Figure:
     """`measures` (column -> name) of every combination of `axes`, a panel per N: mean, 95 % interval, models as dots."""
     labels, keys = sorted(set(models["n_labels"].tolist())), list(groups(models, axes))
-    size = (max(0.62 * len(keys) + 2.5, 7), 2.3 * len(labels) + 1.2)  # title and legend stand side by side
+    width = max(0.62 * len(keys) + 2.5, 7, 0.08 * len(title) + 3.4)  # title and legend stand side by side
+    size = (width, 2.3 * len(labels) + 1.2)
     figure, panels = subplots(len(labels), 1, figsize=size, sharex=True, squeeze=False)
     for axis, n in zip(panels[:, 0], labels, strict=True):
         part = select(models, models["n_labels"] == n)
@@ -44,7 +46,7 @@ def conditions(
         else:
             axis.set(ylabel=y_label, title=f"N = {n} labels")
             axis.axhline(0, color="0.4", lw=0.8)
-    panels[-1, 0].set_xticks(range(len(keys)), [", ".join(map(str, key)) for key in keys], rotation=30, ha="right")
+    panels[-1, 0].set_xticks(range(len(keys)), [", ".join(map(in_short, key)) for key in keys], rotation=30, ha="right")
     panels[-1, 0].set_xlabel(", ".join(name.replace("_", " ") for name in axes))
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     figure.suptitle(title + left_out(models), size=10, x=0.02, ha="left")

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lrjax.metrics import SHOWN
 from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, left_out, line, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, groups, select
 
 SCALES = ("e_scale", "p_scale")
+THOUSANDS = FuncFormatter(lambda step, place: f"{step / 1000:g}k" if step else "0")  # of steps, which would not fit side by side
+KNOWN = 0.7  # the order from which on it makes sense to ask by which route it is known
 
 
 @styled
@@ -43,6 +46,8 @@ def in_training(curves: Table, path: Path | None = None) -> Figure:
             if by_step := groups(panel, ("step",)):
                 line(axis, [at for (at,) in by_step], [panel["unseen_pair"][i] for i in by_step.values()], k, name, ACCURACY)
         finish(axis, "training step", "top-1, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter(THOUSANDS)
     if len(named) > 1:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(named), 4))
     figure.suptitle("In training: mean over seeds, 95 % interval, seeds as dots", size=10)
@@ -52,24 +57,26 @@ def in_training(curves: Table, path: Path | None = None) -> Figure:
 @styled
 def when(found: dict[str, Table], lr: float, path: Path | None = None) -> Figure:
     """The step at which top-1 is .5 against weight decay and against initial scale, and lr wd times that step below: models as
-    dots; a triangle is a model that has not got there by the last step.
+    dots; a triangle is a model that has not got there by the last step. Without weight decay there is nothing to show below.
 
     found: "weight decay" and "initial scale" -> columns x, weight_decay, step (NaN: never), last.
     """
     figure, axes = subplots(2, len(found), figsize=(4 * len(found) + 0.6, 5.6), sharex="col", squeeze=False)
     for column, (name, table) in zip(axes.T, found.items(), strict=True):
         never = np.isnan(table["step"])
+        decayed = np.where(table["weight_decay"] > 0, lr * table["weight_decay"], np.nan)
         step = np.where(never, table["last"], table["step"])
         places = sorted(set(table["x"].tolist()))
         at = np.searchsorted(places, table["x"])
         for axis, y, y_label in (
             (column[0], step, "step at which top-1 is .5"),
-            (column[1], lr * table["weight_decay"] * step, "lr x weight decay x that step"),
+            (column[1], decayed * step, "lr x weight decay x that step"),
         ):
             for rows, k, marker in ((~never, 0, MARKERS[0]), (never, 1, "^")):
                 axis.plot(at[rows], y[rows], ls="none", marker=marker, ms=5, alpha=0.7, color=COLOURS[k])
             axis.set(ylabel=y_label if axis in axes[:, 0] else "", ylim=(0, None))
         column[0].set_title(f"against {name}")
+        column[0].yaxis.set_major_formatter(THOUSANDS)
         column[1].set_xlabel(name)
         column[1].set_xticks(range(len(places)), [f"{x:g}" for x in places])
     figure.suptitle("When does a model generalise? (triangles: not by the last step)", size=10)
@@ -101,4 +108,57 @@ def multiplier(best: Table, ablated: Table, path: Path | None = None) -> Figure:
         axis.set_xticks(at, [f"{value:.3g}" for value in values])
     figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle("Which term carries the gradient? N = 15, mean over seeds, 95 % interval, seeds as dots", size=10)
+    return save(figure, path)
+
+
+ROUTES = {"none": "as it is", "EP+PP+BP": "EP, PP, BP at zero", "VP": "VP at zero", "EP+PP+BP+VP": "all of these at zero"}
+
+
+@styled
+def routes_over_time(ablated: Table, path: Path | None = None) -> Figure:
+    """Order on unseen pairs in training, as it is and without each route to it: a column an N, a row a condition.
+
+    Args:
+      ablated: the study's answer `routes_over_time`, a row an evaluation, model and ablation.
+      path: where the figure goes, if it goes to a file.
+    """
+    labels, named = sorted(set(ablated["n_labels"].tolist())), conditions_of(ablated)
+    size = (3 * len(labels) + 0.6, 2.9 * len(named) + 0.6)
+    figure, axes = subplots(len(named), len(labels), figsize=size, sharey=True, squeeze=False)
+    for row, (condition, rows) in zip(axes, named.items(), strict=True):
+        for axis, n in zip(row, labels, strict=True):
+            panel = select(ablated, rows[ablated["n_labels"][rows] == n])
+            for k, (ablation, name) in enumerate(ROUTES.items()):
+                own = select(panel, panel["ablation"] == ablation)
+                by_step = groups(own, ("step",))
+                line(axis, [at for (at,) in by_step], [own["unseen_pair_order"][i] for i in by_step.values()], k, name, ACCURACY)
+            title = f"N = {n}" + (f", {condition}" if condition else "")
+            finish(axis, "training step", "order, unseen pairs" if axis is row[0] else "", title, 0.5)
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.xaxis.set_major_formatter(THOUSANDS)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ROUTES))
+    figure.suptitle("By attention to positions, or by position values: how the order is known", size=10)
+    return save(figure, path)
+
+
+@styled
+def route_shares(binding: Table, path: Path | None = None) -> Figure:
+    """The share of the value route in the mean margin on unseen pairs against the initial scale of E and P: a panel per N, a dot a
+    model. Means would hide that nearly every model uses one route alone.
+
+    Args:
+      binding: the study's answer `binding`, a row a model.
+      path: where the figure goes, if it goes to a file.
+    """
+    labels, scales = sorted(set(binding["n_labels"].tolist())), sorted(groups(binding, SCALES))
+    figure, axes = subplots(1, len(labels), figsize=(2.4 * len(labels) + 0.6, 3.4), sharey=True, squeeze=False)
+    for axis, n in zip(axes[0], labels, strict=True):
+        panel = select(binding, (binding["n_labels"] == n) & (binding["order"] >= KNOWN))
+        for (scale, seed), rows in groups(panel, (SCALES[0], "seed")).items():
+            at = [k for k, pair in enumerate(scales) if pair[0] == scale and pair[1] in panel[SCALES[1]][rows]]
+            axis.plot(np.array(at) + 0.12 * (seed % 4 - 1.5), panel["share_value"][rows], ".", color=COLOURS[0], ms=8, alpha=0.7)
+        axis.set_xticks(range(len(scales)), [f"{e:g}" if e == p else f"{e:g}, {p:g}" for e, p in scales], rotation=45, ha="right")
+        axis.set(xlabel="initial scale of E, P", title=f"N = {n}", xlim=(-0.5, len(scales) - 0.5), ylim=(-0.1, 1.1))
+    axes[0, 0].set_ylabel("share of the value route")
+    figure.suptitle(f"By position values (1) or by attention to positions (0): models with an order of {KNOWN} or more", size=10)
     return save(figure, path)

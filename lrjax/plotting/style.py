@@ -102,7 +102,14 @@ CONDITIONS = (*(name for name in AXIS_COLUMNS if name != "n_labels"), *STATIC)
 def conditions_of(table: Table, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     """The rows of each condition, named by the axes (beside N and seeds) that vary: seeds are pooled, conditions never."""
     by = varying(table, tuple(name for name in CONDITIONS if name not in leave_out))
-    return {", ".join(f"{n} = {v}" for n, v in zip(by, key, strict=True)): rows for key, rows in groups(table, by).items()}
+    named = lambda key: ", ".join(f"{name} = {in_short(value)}" for name, value in zip(by, key, strict=True))
+    return {named(key): rows for key, rows in groups(table, by).items()}
+
+
+def in_short(value: object) -> str:
+    """A value of an axis for people: of a long fraction, such as a multiplier of sqrt(128), four digits."""
+    text = str(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > 7 else text
 
 
 def in_lines(name: str, width: int = 30) -> str:

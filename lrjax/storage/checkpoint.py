@@ -28,7 +28,7 @@ from lrjax.errors import InputError, SaveError, Unusable
 from lrjax.storage import code_version, files
 
 FORMAT = 3  # 1 had no diverged_at; in 2 all models shared one step
-KEEP = 2  # newest evaluations kept, and newest stops after the last of them
+KEEP_STOPS = 2  # newest stops kept after the last evaluation
 OTHER_FILES = 2**18  # bytes of a checkpoint beside its arrays, generously
 PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 SOURCE = "lrjax source"  # what identifies the code; the version of lrjax does not
@@ -92,20 +92,22 @@ def _here() -> dict:
     return {"versions": versions(), "machine": devices.machine(), "commit": code_version.commit()}
 
 
-def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0) -> None:
+def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0, keep: int = 2) -> None:
     """Write nested dicts of arrays and a JSON-able meta as step `step`, or a stop `ahead` steps after it.
+
+    `keep`: how many of the newest evaluations stay; all, if 0.
 
     When this returns, the step is complete and has been read back; only then are older ones dropped. Of several processes the first
     writes. Raises SaveError if it cannot be done: what was there before still is.
     """
     try:
         if devices.first_process():
-            _write(directory, name_of(step, ahead), arrays, {**meta, "format": FORMAT, "step": step, **_here()})
+            _write(directory, name_of(step, ahead), arrays, {**meta, "format": FORMAT, "step": step, **_here()}, keep)
     finally:
         devices.wait_for_all(f"step {step} is saved")
 
 
-def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
+def _write(directory: Path, name: str, arrays: dict, meta: dict, keep: int) -> None:
     aside, place = directory / (name + _ASIDE), directory / name
     try:
         _remove(leftovers(directory))
@@ -126,7 +128,7 @@ def _write(directory: Path, name: str, arrays: dict, meta: dict) -> None:
     except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
         _remove(leftovers(directory))
         raise SaveError(f"{place}: could not be saved ({_first_line(error)})") from error
-    _remove([*leftovers(directory), *_outdated(directory, place)])
+    _remove([*leftovers(directory), *_outdated(directory, place, keep)])
 
 
 def _ask_for_room(folder: Path, arrays: dict) -> None:
@@ -143,12 +145,12 @@ def leftovers(directory: Path) -> list[Path]:
     return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith((_ASIDE, _REPLACED))]
 
 
-def _outdated(directory: Path, newest: Path) -> list[Path]:
+def _outdated(directory: Path, newest: Path, keep: int) -> list[Path]:
     """The steps that the newest one makes superfluous. Those said to be after it were refused when the run was restored."""
     steps = saved_steps(directory)
     before = [p for p in steps if _known_place(p) <= _known_place(newest)]
-    evaluations = [p for p in before if is_evaluation(p)][-KEEP:]
-    stops = [p for p in before if not evaluations or _known_place(p) > _known_place(evaluations[-1])][-KEEP:]
+    evaluations = [p for p in before if is_evaluation(p)][-keep:]  # -0 is all of them
+    stops = [p for p in before if not evaluations or _known_place(p) > _known_place(evaluations[-1])][-KEEP_STOPS:]
     return [p for p in steps if p not in evaluations and p not in stops and not p.is_symlink()]
 
 
@@ -198,6 +200,11 @@ def place_of(step_folder: Path) -> tuple[int, int] | None:
 def _known_place(step_folder: Path) -> tuple[int, int]:
     """`place_of` a folder that is known to be a step."""
     return place_of(step_folder) or (0, 0)
+
+
+def step_of(step_folder: Path) -> int:
+    """The step of the evaluation that a step folder is, or that it comes after."""
+    return _known_place(step_folder)[0]
 
 
 def is_evaluation(step_folder: Path) -> bool:

@@ -130,8 +130,9 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
 
 
 def _as_wanted(run: Run, wanted: Sweep) -> Run:
-    """How often checkpoints are made is as this command says; slabs stay as they were."""
-    run.sweep = dataclasses.replace(run.sweep, checkpoint_every=wanted.checkpoint_every)
+    """How often checkpoints are made, and how many stay, is as this command says; slabs stay as they were."""
+    asked = {name: getattr(wanted, name) for name in ("checkpoint_every", "keep_checkpoints")}
+    run.sweep = dataclasses.replace(run.sweep, **asked)
     return run
 
 
@@ -211,6 +212,11 @@ def identity(path: Path) -> str:
         with contextlib.suppress(Unusable):
             return checkpoint.identity(_load(step)[1])
     return checkpoint.identity(_newest(steps)[1])  # which says why none can be used
+
+
+def evaluations(path: str | Path) -> list[Path]:
+    """The checkpoints of evaluations that a workdir or its `checkpoints` holds, oldest first; of one step, itself."""
+    return _evaluations(paths.as_path(path))
 
 
 def _stamp(step: Path) -> tuple[Path, int]:
@@ -297,7 +303,7 @@ def save(workdir: str | Path, run: Run) -> None:
     """Checkpoint and tables, as of where the run stands. Raises SaveError if one of them cannot be written."""
     workdir = paths.as_path(workdir)
     step, ahead = run.place
-    checkpoint.save(workdir / "checkpoints", step, *serialization.run_to_arrays(run), ahead)
+    checkpoint.save(workdir / "checkpoints", step, *serialization.run_to_arrays(run), ahead, run.sweep.keep_checkpoints)
     if devices.first_process():
         try:
             write_tables(workdir, run)

@@ -8,12 +8,12 @@ contractions of the same three shapes, so exactly twice that, in FLOPs and in by
 What is counted is the algorithm, not the code: what a one-hot adds, or a gather saves, is the code's affair. Hence "share of the
 ceiling" is of useful work.
 
-lrjax, one block (`lookup_tables.make_tables`, `read_tables`), per tower, with r = v + p rows of E and P, F caption or image forms:
+lrjax, one block (`lookup_tables.make_tables`, `read_tables`), per encoder, with r = v + p rows of E and P, and its templates:
   tables   W_O W_proj per head              h (k, d, e)
            values of all rows               (r, d, d), then h (r, k, e)
-           per form: the readout's query    (2, d, d), back through W_K h (2, k, d), against E and P (h, d, v + p)
-           per form: constant               (1, d, e)
-  reading  per sequence of T tokens, S slots: h(T + S) rows of values weighted and summed, 2e each; softmax 5 per score;
+           per template: the readout's query    (2, d, d), back through W_K h (2, k, d), against E and P (h, d, v + p)
+           per template: constant               (1, d, e)
+  reading  per sequence of T tokens, S edits: h(T + S) rows of values weighted and summed, 2e each; softmax 5 per score;
            one-object captions once per label
 dense (any depth), per layer, as often as it runs, and sequence of T tokens:
            Q, K, V, O                       4 (T, d, d)
@@ -24,7 +24,7 @@ both       contrastive: (B, e, B), and 9 per logit forward (scale, two log-sum-e
            AdamW: 16 per parameter (two moments 7, bias corrections 2, root, eps, ratio 3, decay and step 4); 7 floats moved
            (reads parameter, gradient, two moments; writes parameter, two moments)
 
-Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, B batch, T tokens, S slots.
+Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, B batch, T tokens, S edits.
 """
 
 import dataclasses
@@ -64,13 +64,16 @@ def pointwise(size: int, flops: int, floats: int) -> Count:
 
 
 def lrjax_counts(static: Static) -> dict[str, Count]:
-    """The parts of a step of lrjax's program; a tower of several blocks, or with dropout, is counted as dense."""
+    """The parts of a step of lrjax's program; an encoder of several blocks, or with dropout, is counted as dense."""
     half, parts = static.batch_size // 2, {}
     encoders = encoder_configs(static)
-    task = static.world
-    images = ((static.batch_size, len(task.image.template), task.n_slots),)
+    task = static.task_object
+    images = ((static.batch_size, len(task.image.tokens), task.n_edits),)
     captions = ((static.n_labels_total, SINGLE_CAPTION.readout + 1, 1),)
-    captions += tuple((half // len(task.said), form.readout + 1, form.template.count(EMPTY)) for form in task.said)
+    captions += tuple(
+        (half // len(task.caption_templates), template.readout + 1, template.tokens.count(EMPTY))
+        for template in task.caption_templates
+    )
     for name, reads in (("vision", images), ("text", captions)):
         if encoders[name].depth > 1 or static.dropout or objectives.of(static).full_sequences:
             _both_ways(parts, f"{name} dense", dense_encoder(encoders[name], static.batch_size))
@@ -106,7 +109,7 @@ def tables(shape: EncoderConfig, forms: int) -> Count:
 
 
 def reading(shape: EncoderConfig, n: int, T: int, S: int) -> Count:
-    """n sequences of T tokens, S of them slots, to unit embeddings, forward."""
+    """n sequences of T tokens, S of them edited, to unit embeddings, forward."""
     scores = pointwise(n * shape.n_heads * T, flops=5 + 1, floats=1)
     weighted = contraction(n, shape.n_heads * (T + S), shape.d_embed)
     return scores + weighted + pointwise(n * shape.d_embed, flops=3, floats=2)
@@ -149,8 +152,10 @@ def adamw(static: Static) -> Count:
 
 
 def n_parameters(static: Static) -> int:
-    """Parameters of one model: per tower E, P, W_proj, and per block W_Q, W_K, W_V, W_O and their biases, its MLP; LayerNorms; the
-    logit scale.
+    """How many parameters one model has.
+
+    Per encoder these are E, P, W_proj and the last LayerNorm; per block W_Q, W_K, W_V, W_O and their biases, its MLP and its
+    LayerNorms; and the logit scale.
     """
 
     def encoder_params(s: EncoderConfig) -> int:

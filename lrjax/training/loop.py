@@ -96,15 +96,15 @@ def advance(
 
 def _train_to(end: int, run: Run, i: int, on_chunk, on_checkpoint, stop) -> bool:
     """Train program i to step `end`; False if asked to stop before it is evaluated there."""
-    devices.make_room()
+    devices.clear_caches_if_needed()
     p, mesh, often = run.programs[i], devices.mesh(), run.sweep.checkpoint_every
-    hyper = devices.place(p.hyper, mesh)
+    hyper = devices.shard_to_devices(p.hyper, mesh)
     if run.states[i] is None:
         run.states[i] = _to_host(init_program(p.static, hyper, mesh), p)
     if run.at[i] == end:
         return True
     splits, chunk = split_program(p.static, hyper, mesh), chunk_steps(p)
-    states, at = devices.place(_pad(run.states[i], p), mesh), run.at[i]
+    states, at = devices.shard_to_devices(_pad(run.states[i], p), mesh), run.at[i]
     while at < end:
         n = min(chunk, end - at, often - at % often if often else chunk)
         start, made = devices.replicate((np.int32(at), np.int32(n)), mesh)
@@ -134,7 +134,7 @@ def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
     """
     p, mesh, state, row, at = run.programs[i], devices.mesh(), run.states[i], run.evaluated[i], run.at[i]
     assert state is not None  # trained to here
-    hyper, params = devices.place(p.hyper, mesh), devices.place(_pad(state.params, p), mesh)
+    hyper, params = devices.shard_to_devices(p.hyper, mesh), devices.shard_to_devices(_pad(state.params, p), mesh)
     exhaustive = row >= len(p.evaluated_at) - REPORTED
     splits, step = split_program(p.static, hyper, mesh), devices.replicate(np.int32(at), mesh)
     metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, step, measures, mesh), p)
@@ -157,4 +157,4 @@ def _pad(tree, program: Program):
 
 def _to_host(tree, program: Program):
     """Device arrays [m + padding, ...] -> NumPy [m, ...], a copy: the device's may be given away."""
-    return jax.tree.map(lambda x: np.array(x[: len(program.rows)]), devices.fetch(tree))
+    return jax.tree.map(lambda x: np.array(x[: len(program.rows)]), devices.gather_to_host(tree))

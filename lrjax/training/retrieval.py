@@ -11,7 +11,7 @@ as in the paper's maps: `_in_set` and `_label_set_in_set`. These are the caption
 label set 1/10. Text -> image has the suffix `_t2i`: an image's caption retrieves among the images of the same set.
 
 Who ties for the best shares the credit, so a model that tells nothing apart is at chance, and an order at a tie counts 1/2. A model
-that is not a number has accuracy NaN. What the images are, and what is true of them, the task says (`tasks.base.Questions`).
+that is not a number has accuracy NaN. What the images are, and what is true of them, the task says (`tasks.base.EvalSet`).
 
 Axes: n images, c captions, R captions that an image may have, F ways to get one wrong, k labels.
 """
@@ -40,7 +40,7 @@ def evaluate(
     exhaustive: seen_pair on all its images rather than a fixed sample. split False: all gates are 1, so origins need not be told
     apart (`encoder.run_tokens`).
     """
-    asked = sets or static.world.SETS
+    asked = sets or static.task_object.SETS
     with jax.default_matmul_precision(static.matmul_precision):
         return objectives.of(static).evaluate(static, hyper, splits, params, interventions, exhaustive, asked, split)
 

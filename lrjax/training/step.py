@@ -94,7 +94,7 @@ def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, 
 
 def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> Batch:
     """The batch of a training step: a function of the model's seed and the step alone."""
-    task, batches, noise = static.world, rng_stream(hyper.seed, "batches"), rng_stream(hyper.seed, "noise")
+    task, batches, noise = static.task_object, rng_stream(hyper.seed, "batches"), rng_stream(hyper.seed, "noise")
     if static.data == "fixed":
         n_items = task.n_items(hyper.n_labels, hyper.n1, hyper.n2)
         number = batch_items(batches, step, n_items, static.batch_size)

@@ -46,7 +46,7 @@ class Stop:
 
     def __call__(self) -> bool:
         asked = self._asked or (output.SIGPIPE if output.reader_is_gone() else 0)
-        self.number = devices.largest(asked)  # two variables: a signal may come while the hosts agree
+        self.number = devices.max_over_hosts(asked)  # two variables: a signal may come while the hosts agree
         return self.number > 0
 
     def _ask(self, number, frame) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from experiments.studies import contrasts, encoder_answers, encoders, search
 from experiments.studies.claims import Verdict, judge, stated
-from experiments.studies.page import Page
 from experiments.studies.search import HOW
 from experiments.studies.study import ENCODERS, Study
+from experiments.studies.templating import render
 from lrjax import config, stats
 from lrjax.analysis import one_head
 from lrjax.analysis.ablate import VARIANT_ABLATIONS
@@ -18,7 +18,7 @@ from lrjax.analysis.gradient import NAMES
 from lrjax.config import Sweep
 from studies_by_hand import ACCURACIES, drawn, measured
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_page_has_every_sweep_and_says_what_was_not_run(study, tmp_path):
     encoders.build(study, tmp_path / "report", None, tmp_path / "nothing")
     page = (tmp_path / "report" / "encoders.html").read_text()
     for claim in encoders.CLAIMS:
-        assert f'<article id="{claim.key}">' in page
+        assert f'<a id="{claim.key}"></a>' in page
     assert "the search was not made yet" in (tmp_path / "report" / "encoders.md").read_text()
     tables = {p.stem for p in (tmp_path / "report" / "encoders").iterdir()}
     assert tables >= {
@@ -85,7 +85,7 @@ def test_the_page_has_every_sweep_and_says_what_was_not_run(study, tmp_path):
     }
     empty = Study(tmp_path / "empty", ENCODERS)
     encoders.build(empty, tmp_path / "other", None, tmp_path / "nothing")
-    assert (tmp_path / "other" / "encoders.md").read_text().count("is not trained yet") == len(ENCODERS)
+    assert (tmp_path / "other" / "encoders.md").read_text().count("Not tested: the sweep") == len(ENCODERS)
 
 
 def study_of(**answers):
@@ -103,8 +103,9 @@ def test_layers_that_decide_are_those_without_which_order_is_what_it_is_without_
     }
     columns = {"seed": np.tile(range(5), 4), "n_layers_vision": np.full(20, 2), "n_labels": np.full(20, 25)}
     table = columns | {"ablation": np.repeat(list(order), 5), "unseen_pair_order": np.concatenate(list(order.values()))}
-    told = encoder_answers.deciding(study_of(by_layer=table))
-    assert "2 layers, N = 25: layer 0 in 1, layer 1 in 2, no layer alone in 1, not learned in 1 (order without" in told
+    (found,) = encoder_answers.deciding(study_of(by_layer=table))
+    assert (found["layers"], found["n_labels"]) == (2, 25)
+    assert found["models"] == "layer 0 in 1, layer 1 in 2, no layer alone in 1, not learned in 1"
 
 
 def test_contrasts_by_hand():
@@ -119,7 +120,8 @@ def test_contrasts_by_hand():
     alone = at | {"position_gradient": np.array([0, 0, 3, 0, 0, 0, 1, 0.0])}
     own = study_of(layers=whole, layers_alone=alone)
     np.testing.assert_array_equal(contrasts.compounds(2)(own, "depth"), [0.25, 0])
-    assert "2 layers, N = 25: 1 of 2 (of the last's is gone: 0.250)" in encoder_answers.together(own), "of seed 1 it is not above 1"
+    together = {"layers": 2, "n_labels": 25, "models": "1 of 2", "gone": "0.250"}
+    assert encoder_answers.together(own) == [together], "of seed 1 it is not above 1"
     np.testing.assert_array_equal(contrasts.steadier(2)(own, "depth"), [3, -2])
 
     kept = {"seed": np.repeat([0, 1], 3), "gates": np.tile(["none", "vision.h0.h1.h2:VP=0", "vision.h1.h2.h3:VP=0"], 2)}
@@ -152,10 +154,11 @@ def test_a_head_that_turns_prefers_first_with_one_word_and_second_with_the_other
     paths = {"model": np.tile([0, 0, 1, 1], 3), "seed": np.tile([0, 0, 1, 1], 3), "via": np.repeat(list(change), 4)}
     paths |= {"exchanged": np.full(12, "word"), "n_layers_text": np.full(12, 2), "n_labels": np.full(12, 15)}
     paths |= {"change": np.concatenate(list(change.values()))}
-    assert "in 1 of 3 (0.333 [0.061, 0.792]) models" in encoder_answers.turning(study_of(text=table))
-    told = encoder_answers.telling(study_of(text_paths=paths))
-    assert "a tenth of the order or more in 1 of 2 (0.500 [0.095, 0.905]) of them" in told
-    assert "-0.225 [" in told and "by -0.045 [" in told, "through pattern and values of the path that is strongest through both"
+    assert encoder_answers.turning(study_of(text=table)) == "1 of 3 (0.333 [0.061, 0.792])"
+    found = encoder_answers.telling(study_of(text_paths=paths))
+    assert found["models"] == "1 of 2 (0.500 [0.095, 0.905])"
+    through = found["through_pattern"].split()[0], found["through_values"].split()[0]
+    assert through == ("-0.225", "-0.045"), "pattern and values of the path that is strongest through both"
 
 
 def test_order_of_rotary_models_is_ranked_against_text_and_vision_of_the_same_seeds():
@@ -167,9 +170,9 @@ def test_order_of_rotary_models_is_ranked_against_text_and_vision_of_the_same_se
     steady, best = again | {"steadiness": rank[::-1]}, again | {"ratio": -rank[::-1]}
     ablated = {"seed": np.tile([0, 1], 3), "n_labels": np.full(6, 15), "positions": np.full(6, "rotary")}
     ablated |= {"ablation": np.repeat(["none", "EE", "EB+BB"], 2), "unseen_pair_order": np.array([0.6, 0.6, 0.9, 0.9, 0.5, 0.5])}
-    told = encoder_answers.transfer(study_of(models=models, text_layers=steady, strongest=best, text_variant=ablated))
-    assert "1.00 (15 labels; with vision's ratio -1.00) and 1.00 (25" in told
-    assert "EE of text at zero changes order by +0.300" in told and "EB + BB of text by -0.100" in told
+    found = encoder_answers.transfer(study_of(models=models, text_layers=steady, strongest=best, text_variant=ablated))
+    assert found["ranks"] == [{"n_labels": n, "text": "1.00", "vision": "-1.00"} for n in (15, 25)]
+    assert found["ee"].startswith("+0.300") and found["eb_bb"].startswith("-0.100")
 
 
 def test_a_value_of_one_model_says_so():
@@ -214,9 +217,9 @@ def test_the_search_draws_ranks_and_confirms():
 
 def test_the_smallest_model_is_of_those_whose_whole_interval_generalises():
     widths = {"n_labels": np.full(6, 15), "d_model": np.array([16, 16, 32, 32, 64, 64]), "d_head": np.full(6, 8)}
-    told = encoders.smallest(widths | {"unseen_pair": np.array([0.3, 0.99, 0.9, 0.91, 0.95, 0.95])})
-    assert "d_model = 32, d_head = 8, 18,785 parameters" in told, "16 has a mean of .65, and 64 is larger"
-    assert encoders.smallest(widths | {"unseen_pair": np.full(6, 0.5)}).startswith("None of these generalises")
+    found = encoders.smallest(widths | {"unseen_pair": np.array([0.3, 0.99, 0.9, 0.91, 0.95, 0.95])})
+    assert (found["d_model"], found["d_head"], found["parameters"]) == (32, 8, 18_785), "16 has a mean of .65, and 64 is larger"
+    assert encoders.smallest(widths | {"unseen_pair": np.full(6, 0.5)}) is None
 
 
 def test_the_search_for_one_head_is_told_with_its_rate_and_how(tmp_path):
@@ -233,11 +236,10 @@ def test_the_search_for_one_head_is_told_with_its_rate_and_how(tmp_path):
         "head_bias": np.full(4, 0.1),
     }
     stats.write_csv(tmp_path / "how.csv", how | {name: np.array([1.0, 1, 2, 2]) for name in one_head.RANGES})
-    page = Page("page")
-    encoders.one_head_section(page, tmp_path, tmp_path / "report")
-    told = " ".join(page.html)
-    assert "Of 8 configurations drawn at random 0.25 [0.07, 0.59]" in told, "Wilson's interval of 2 of 8"
-    assert "Of the best 4" in told and "2 have it at their best step of a full training, 0 at the last" in told
+    values = {"search": encoders.one_head_search(tmp_path, tmp_path / "report"), "generalises": one_head.GENERALISES}
+    told = render("encoders.md", values, "one_head")
+    assert "Of 8 configurations drawn at random, 0.25 [0.07, 0.59]" in told, "Wilson's interval of 2 of 8"
+    assert "The best 4" in told and "2 of them have it at their best step of a full training, 0 at the last" in told
     assert all(name in told for name in HOW)
     rows = [row[:3] for row in search.how(stats.read_csv(tmp_path / "how.csv"))[1]]
     assert rows == [["0", "succeed", "2"], ["1", "fail", "2"]], "a configuration is not pooled with another"

@@ -17,7 +17,7 @@ from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 
 import lrjax
-from conftest import ROOT
+from conftest import CACHE, LIMIT, ROOT
 from lrjax import config, gates, notebook, terms
 from lrjax.errors import InputError
 from lrjax.metrics import METRICS
@@ -40,25 +40,23 @@ async def execute(path, folder):
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "IPYTHONDIR": str(folder / "ipython"),
         "JAX_PLATFORMS": "cpu",
-        # as in conftest
-        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+        # as in conftest: the programs are those of other tests
+        "JAX_NUM_CPU_DEVICES": "1",
+        "JAX_COMPILATION_CACHE_DIR": CACHE,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
     manager = AsyncKernelManager()  # not of a kernelspec: whose Python that would start, nobody knows
     manager.kernel_spec.argv[:] = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    client = NotebookClient(read(path), km=manager, timeout=600, resources={"metadata": {"path": str(folder)}})
+    limits = {"timeout": LIMIT, "startup_timeout": LIMIT}
+    client = NotebookClient(read(path), km=manager, resources={"metadata": {"path": str(folder)}}, **limits)
     return await client.async_execute(env=environment, cleanup_kc=True)
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """Both notebooks after a run, side by side, each in a folder of its own."""
-
-    async def all_of_them():
-        return await asyncio.gather(*(execute(path, tmp_path_factory.mktemp(path.stem)) for path in NOTEBOOKS))
-
-    return dict(zip([path.stem for path in NOTEBOOKS], asyncio.run(all_of_them()), strict=True))
+    """Both notebooks after a run, each in a folder of its own; one after the other, as the second finds what the first compiled."""
+    return {path.stem: asyncio.run(execute(path, tmp_path_factory.mktemp(path.stem))) for path in NOTEBOOKS}
 
 
 def results(cells):

@@ -20,7 +20,8 @@ from lrjax.errors import InputError
 from lrjax.terms import TERMS
 from studies_by_hand import drawn, measured
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
+BINDING = ("order", "share_attention", "share_value", "agreement")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 
 def config_of(part):
@@ -36,11 +37,14 @@ def study(tmp_path_factory):
         "ablate": ({"ablation": ABLATIONS}, None),
         "ratio": ({"ablation": RATIO}, None),
         "routes": ({"ablation": ROUTES}, None),
+        "routes_over_time": ({"step": (0, 100), "ablation": ROUTES}, None),
+        "binding": ({}, BINDING),
+        "binding_over_time": ({"step": (0, 100)}, BINDING),
         "gauge": ({"ablation": RATIO, "cls": ("as trained",)}, None),
         "shares": ({"layer": (0,), "rows": ("readout", "all"), "term": TERMS}, ("share_all",)),
         "std_shares": ({"layer": (0,), "rows": ("readout", "all"), "term": TERMS}, ("std_ratio_all", "std_ratio_learned_all")),
-        "heads": ({"layer": (0,), "head": range(4)}, ("head_bias",)),
-        "relational": ({"head": range(4)}, ("relational_printed", "relational_sums", "attends_right", "attends_left")),
+        "heads": ({"layer": (0,), "head": range(4)}, ("head_bias", "lowest_pair_bias", "highest_pair_bias")),
+        "relational": ({"head": range(4)}, RELATIONAL),
         "pruning": (pairs, ("unseen_pair",)),
         "text": ({"set": ("heldout",), "layer": (0,), "word": ("left-of",), "head": range(2), "whatever": ("first",)}, ()),
         "align": ({"space": ("E",), "fit": ("before", "rotation")}, ("retrieval",)),
@@ -62,6 +66,7 @@ def study(tmp_path_factory):
     return made
 
 
+RELATIONAL = ("relational_printed", "relational_sums", "attends_right", "attends_left", "difference")
 OF_ANOTHER = ("std", "relational", "relational_sums")  # claims on answers of other modules, which may not be there
 
 
@@ -70,7 +75,7 @@ def test_every_claim_finds_its_models_in_its_sweep(study):
     assert len({claim.key for claim in CLAIMS}) == len(CLAIMS)
     for claim in CLAIMS:
         verdict = judge(claim, study, claim.part)
-        many = claim.key.startswith(("absent", "present"))
+        many = claim.key.startswith(("absent", "present", "route_one", "route_told"))
         missing = claim.key.rpartition("_")[0] in OF_ANOTHER and "relational" not in PAPER["paper_mechanism"].answers
         assert verdict.n == (0 if missing else verdict.n if many and verdict.n else 2), f"{claim.key}: {verdict}"
         assert claim.low < claim.high and claim.part in PAPER
@@ -90,13 +95,13 @@ def test_the_page_has_every_sweep_and_stands_beside_the_main_report(study, tmp_p
     stats.write_csv(tmp_path / "claims.csv", {name: np.array(values) for name, values in one.items()})
     paper.build(study, tmp_path, None)
     page, markdown = ((tmp_path / name).read_text() for name in ("paper.html", "paper.md"))
-    assert all(f'<article id="{claim.key}">' in page for claim in CLAIMS)
-    assert "0.500 [0.400, 0.600] differs" in page and "epochs at N = 15" in page
-    assert page.count("<figure>") == len([*(tmp_path / "figures").iterdir()]) == 2 * len(PAPER) + 2
+    assert all(f'<a id="{claim.key}"></a>' in page for claim in CLAIMS)
+    assert '0.500 [0.400, 0.600] <strong class="verdict differs">differs</strong>' in page and "epochs at N = 15" in page
+    assert page.count("<figure>") == len([*(tmp_path / "figures").iterdir()]) == 2 * len(PAPER) + 7
     assert set(PAPER) == {p.stem for p in (tmp_path / "paper").iterdir()} == set(paper.TITLES)
     assert "settled" in markdown and not markdown.count("not trained yet")
     paper.build(Study(tmp_path / "empty", PAPER), tmp_path / "other", None)
-    assert (tmp_path / "other" / "paper.md").read_text().count("is not trained yet") == len(PAPER)
+    assert (tmp_path / "other" / "paper.md").read_text().count("Not tested: the sweep") == len(PAPER)
 
 
 def test_a_study_of_two_small_sweeps_from_end_to_end(tmp_path):
@@ -117,7 +122,7 @@ def test_a_study_of_two_small_sweeps_from_end_to_end(tmp_path):
     for folder in (made.folder, tmp_path / "gone"):
         paper.build(Study(folder, PAPER, made.kept), tmp_path / "report", made.times())
         pages.append((tmp_path / "report" / "paper.md").read_text())
-    assert pages[0] == pages[1] and pages[0].count("is not trained yet") == len(PAPER) - 2
+    assert pages[0] == pages[1] and pages[0].count("Not tested: the sweep") == len(PAPER) - 2
     verdicts = stats.read_csv(tmp_path / "report" / "paper.csv")
     tested = verdicts["verdict"] != "not tested"
     assert verdicts["claim"].tolist() == [claim.key for claim in CLAIMS]

@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT, TINY
 from experiments.studies import build, claims, encoder_claims, study, task_claims
 from experiments.studies import tasks as build_tasks
-from experiments.studies.claims import Claim, Estimate, judge, stated
-from experiments.studies.page import RULE, Page, measured
+from experiments.studies.claims import Claim, Estimate, interval_of, judge, stated
+from experiments.studies.page import claims_grid, expected, notes
 from experiments.studies.study import Study
 from lrjax import config, stats
 from lrjax.analysis import gradient
@@ -19,7 +19,7 @@ from lrjax.errors import InputError
 from lrjax.storage import workdir
 from lrjax.training import loop
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_figures")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 EVERY = (*claims.CLAIMS, *claims.OURS, *task_claims.CLAIMS, *encoder_claims.CLAIMS)
 
@@ -58,8 +58,8 @@ def test_an_accuracy_is_printed_cut_and_judged_uncut():
     values = [1.0, 1.0, 1.0, 0.98]
     of_accuracy, of_contrast = (judge(claim(values, 0.97, high), None, "default") for high in (1, claims.INF))
     assert of_accuracy.high > 1 and of_accuracy.verdict == of_contrast.verdict == "agrees"
-    assert stated(of_accuracy) == "0.99 [0.98, 1.00]" and measured(of_accuracy).startswith("0.995 [0.979, 1.000], 4 models")
-    assert measured(of_contrast).startswith("0.995 [0.979, 1.011]")
+    assert stated(of_accuracy) == "0.99 [0.98, 1.00]" and interval_of(of_accuracy) == "0.995 [0.979, 1.000]"
+    assert interval_of(of_contrast) == "0.995 [0.979, 1.011]"
     assert judge(claim(values, -0.5, 1), None, "default").verdict == "undecided", "of a contrast 1 is a threshold, and is passed"
 
 
@@ -173,9 +173,9 @@ def test_the_page_is_whole_and_needs_no_network(tiny_study, tmp_path):
     html, markdown = (tmp_path / "report" / "index.html").read_text(), (tmp_path / "report" / "report.md").read_text()
     assert all(path.is_file() for path in paths)
     assert not re.search(r'(src|href)="(?!data:|#)', html) and "http" not in re.sub(r"data:[^\"]*", "", html)
-    assert RULE in markdown
+    assert "Intervals are Student's t over models" in markdown
     for c in (*claims.CLAIMS, *claims.OURS):
-        assert f'<article id="{c.key}">' in html and c.finding in markdown
+        assert f'<a id="{c.key}"></a>' in html and c.finding.replace("|", r"\|") in markdown
     assert html.count("<figure>") == markdown.count("![") >= 6
     for name in re.findall(r"\]\((figures/[^)]*)\)", markdown):
         assert (tmp_path / "report" / name).is_file()
@@ -184,10 +184,37 @@ def test_the_page_is_whole_and_needs_no_network(tiny_study, tmp_path):
     assert "prefers-color-scheme: dark" in html and "width=device-width" in html
 
 
-def test_text_is_escaped_and_marked():
-    page = Page("a < b")
-    page.text("`x < y` and **bold** & more")
-    assert "<code>x &lt; y</code> and <strong>bold</strong> &amp; more" in page.html[-1] and "<h1>a &lt; b</h1>" in page.html
+def test_a_claim_is_a_row_a_sweep():
+    """The claim stands in the first of its rows; which sweep a row is of is said where there are several."""
+    of = Claim(
+        "key", "|x| grows", "", "x, N = 15", 0.2, claims.INF, lambda study, part: [0.5, 0.52, 0.48, 0.5], note="Mind the scale."
+    )
+    one, other = judge(of, None, "default"), judge(of, None, "paper_like")
+    alone, both = claims_grid([[one]]), claims_grid([[one, other]])
+    assert alone.header == ["claim", "contrast", "the paper", "expected", "measured [95 %]", "models", "verdict"]
+    assert alone.rows == [
+        ['<a id="key"></a>|x| grows', "x, N = 15", "no such figure", "at least 0.2", *("0.500 [0.474, 0.526]", "4", "**agrees**")]
+    ]
+    assert both.header[4] == "sweep" and [row[4] for row in both.rows] == ["default", "paper_like"] and not any(both.rows[1][:4])
+    assert notes([[one, other]]) == {"Mind the scale.": ["|x| grows"]}
+
+
+def test_what_is_expected_of_a_claim():
+    of = lambda low, high: expected(claim(None, low, high))
+    assert [of(0.2, claims.INF), of(-claims.INF, -0.15), of(0, 1)] == ["at least 0.2", "at most -0.15", "0 to 1"]
+
+
+def test_a_claim_of_no_model_says_so():
+    """It was measured, and no model is what the claim is about; else nothing was measured."""
+    nothing = judge(claim([np.nan, np.nan]), None, "default")
+    absent = judge(Claim("key", "", "", "", 0, 1, None), None, "default")
+    by_field = Claim(
+        "key", "", "", "", 0, 1, lambda study, part: claims.of({"seed": np.arange(2), "n_labels": np.full(2, 5)}, "x", n_labels=15)
+    )
+    assert [stated(v) for v in (nothing, judge(by_field, None, "default"), absent)] == [f"({claims.NO_MODEL})"] * 2 + [
+        "(not measured)"
+    ]
+    assert nothing.verdict == absent.verdict == "not tested" and interval_of(nothing) == claims.NO_MODEL
 
 
 def test_a_quick_study_is_small_and_a_full_one_has_its_seeds():
@@ -201,4 +228,4 @@ def test_a_study_of_nothing_has_a_page_that_says_so(tmp_path):
     """As `--only` of one sweep leaves the baseline out."""
     build.build(Study(tmp_path / "study"), tmp_path / "report", None, None)
     assert set(stats.read_csv(tmp_path / "report" / "claims.csv")["verdict"].tolist()) == {"not tested"}
-    assert "(not measured)" in (tmp_path / "report" / "report.md").read_text()
+    assert (tmp_path / "report" / "report.md").read_text().count("The sweep `default` is not trained yet.") == 3

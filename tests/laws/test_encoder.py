@@ -22,7 +22,7 @@ FORMS = {
 }
 
 
-def slots_of(name, n=12):
+def edits_of(name, n=12):
     keys = jax.random.split(jax.random.key(4), 5)
     left, right = (jax.random.randint(k, (n,), 0, 9) for k in keys[:2])
     if name == "image":
@@ -35,18 +35,18 @@ def slots_of(name, n=12):
     return scenes.single_caption_edits(left)
 
 
-def make(n_layers, form, causal, **variant):
-    shape = encoder.EncoderConfig(15, len(form.template), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal, **variant)
+def make(n_layers, template, causal, **variant):
+    shape = encoder.EncoderConfig(15, len(template.tokens), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal, **variant)
     params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
     gates = jax.random.uniform(jax.random.key(5), (n_layers, 2, len(GATES)))
     return shape, params, gates
 
 
-def definition(params, gates, form, slots, shape, split=True):
+def definition(params, gates, template, edits, shape, split=True):
     def one(ids):
-        return encoder.run(params, Interventions(gates), ids, shape, form.readout, split=split).embedding
+        return encoder.run(params, Interventions(gates), ids, shape, template.readout, split=split).embedding
 
-    return jax.vmap(one)(scenes.render(form, slots))
+    return jax.vmap(one)(scenes.render(template, edits))
 
 
 VARIANTS = {
@@ -66,20 +66,24 @@ CASES += [(name, True, variant) for name in ("image", "pair caption") for varian
 
 @pytest.mark.parametrize(("name", "gated", "variant"), CASES)
 def test_tables_equal_the_definition_in_value_and_gradient(name, gated, variant):
-    form, causal = FORMS[name]
-    shape, params, gates = make(1, form, causal, **VARIANTS[variant])
+    template, causal = FORMS[name]
+    shape, params, gates = make(1, template, causal, **VARIANTS[variant])
     gates = gates if gated else shape.unit_gates()
-    slots = slots_of(name)
-    weight = jax.random.normal(jax.random.key(6), (slots.tokens.shape[1], 12))
+    edits = edits_of(name)
+    weight = jax.random.normal(jax.random.key(6), (edits.tokens.shape[1], 12))
 
     def by_tables(params, gates):
-        return lookup_tables.encode(params, Interventions(gates), ((form, slots),), shape)[0]
+        return lookup_tables.encode(params, Interventions(gates), ((template, edits),), shape)[0]
 
     def by_definition(params, gates):
-        return definition(params, gates, form, slots, shape)
+        return definition(params, gates, template, edits, shape)
 
     def value_and_gradient(f):
-        return jax.jit(jax.grad(lambda *a: (f(*a) * weight).sum(), argnums=(0, 1)))(params, gates), jax.jit(f)(params, gates)
+        def weighed(*arguments):
+            found = f(*arguments)
+            return (found * weight).sum(), found
+
+        return jax.jit(jax.grad(weighed, argnums=(0, 1), has_aux=True))(params, gates)
 
     (grad_tables, tables), (grad_definition, expected) = map(value_and_gradient, (by_tables, by_definition))
     np.testing.assert_allclose(tables, expected, atol=2e-6)
@@ -89,29 +93,31 @@ def test_tables_equal_the_definition_in_value_and_gradient(name, gated, variant)
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_split_and_merged_streams_agree_at_unit_gates(n_layers):
-    form, causal = FORMS["image"]
-    shape, params, _ = make(n_layers, form, causal)
-    slots = slots_of("image")
+    template, causal = FORMS["image"]
+    shape, params, _ = make(n_layers, template, causal)
+    edits = edits_of("image")
     split, merged = (
-        jax.jit(lambda p, s=s: definition(p, shape.unit_gates(), form, slots, shape, split=s))(params) for s in (True, False)
+        jax.jit(lambda p, s=s: definition(p, shape.unit_gates(), template, edits, shape, split=s))(params) for s in (True, False)
     )
     np.testing.assert_allclose(split, merged, atol=5e-6)
 
 
 def test_depth_uses_gates_in_every_layer():
-    form, causal = FORMS["pair caption"]
-    shape, params, _ = make(2, form, causal)
-    slots, ones = slots_of("pair caption"), shape.unit_gates()
-    base = lookup_tables.encode(params, Interventions(ones), ((form, slots),), shape)[0]
+    template, causal = FORMS["pair caption"]
+    shape, params, _ = make(2, template, causal)
+    edits, ones = edits_of("pair caption"), shape.unit_gates()
+    base = lookup_tables.encode(params, Interventions(ones), ((template, edits),), shape)[0]
     for layer in range(2):
-        gated = lookup_tables.encode(params, Interventions(ones.at[layer, :, GATES.index("EP")].set(0)), ((form, slots),), shape)[0]
+        gated = lookup_tables.encode(
+            params, Interventions(ones.at[layer, :, GATES.index("EP")].set(0)), ((template, edits),), shape
+        )[0]
         assert np.abs(gated - base).max() > 1e-3
 
 
 def test_trace_has_every_block():
-    form, causal = FORMS["image"]
-    shape, params, gates = make(2, form, causal)
-    ids = scenes.render(form, slots_of("image"))[0]
+    template, causal = FORMS["image"]
+    shape, params, gates = make(2, template, causal)
+    ids = scenes.render(template, edits_of("image"))[0]
     caches = encoder.run(params, Interventions(gates), ids, shape, 0).caches
     assert [t.terms.shape for t in caches] == [(9, 2, 11, 11)] * 2
     for trace in caches:
@@ -119,11 +125,11 @@ def test_trace_has_every_block():
 
 
 def test_encode_keeps_batch_axes_and_unit_norm():
-    form, causal = FORMS["image"]
-    shape, params, gates = make(1, form, causal)
-    flat = slots_of("image")
+    template, causal = FORMS["image"]
+    shape, params, gates = make(1, template, causal)
+    flat = edits_of("image")
     shaped = jax.tree.map(lambda x: x.reshape(2, 4, 3, -1), flat)
-    out = lookup_tables.encode(params, Interventions(gates), ((form, shaped),), shape)[0]
+    out = lookup_tables.encode(params, Interventions(gates), ((template, shaped),), shape)[0]
     assert out.shape == (4, 3, 2, 12)
     np.testing.assert_allclose(jnp.linalg.norm(out, axis=-1), 1, atol=1e-6)
 

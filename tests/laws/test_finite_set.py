@@ -65,7 +65,7 @@ def test_draws_with_replacement_name_places_in_the_order_of_their_first_appearan
 def test_an_epoch_visits_every_item_once(fields):
     """Where the batch divides the set; every image is of the trained part, and no image of the evaluation's held-out part is."""
     model, static, hyper, splits = parts(**fields)
-    task, n = static.world, int(static.world.n_items(model.n_labels, model.n1, model.n2))
+    task, n = static.task_object, int(static.task_object.n_items(model.n_labels, model.n1, model.n2))
     number = jax.jit(partial(finite_set.batch_items, batch_size=n // 2 if n % 2 == 0 else n))
     per_epoch = 2 if n % 2 == 0 else 1
     epochs = [np.concatenate([number(KEY, jnp.int32(e * per_epoch + k), n) for k in range(per_epoch)]) for e in range(2)]
@@ -74,13 +74,13 @@ def test_an_epoch_visits_every_item_once(fields):
     items = jax.jit(partial(task.items, KEY, splits, hyper))(jnp.arange(n))
     singles = np.asarray(items.kind) == 0
     assert singles.sum() == (model.n_heldout + model.n_labels) * model.n1
-    labels = np.asarray(items.images.tokens - task.n_first).T[:, : task.together]
+    labels = np.asarray(items.images.tokens - task.n_first).T[:, : task.objects_per_scene]
     groups = {tuple(row) for row in labels[~singles].tolist()}
-    assert len(groups) == np.prod([model.n_labels - i for i in range(task.together)])
+    assert len(groups) == np.prod([model.n_labels - i for i in range(task.objects_per_scene)])
     assert labels[~singles].min() >= model.n_heldout, "held-out labels stand in no training pair"
     counts = np.unique(labels[~singles], axis=0, return_counts=True)[1]
     assert set(counts.tolist()) == {model.n2 * task.captions_per_image}
-    asked = task.questions(KEY, splits, hyper, True)
+    asked = task.eval_sets(KEY, splits, hyper, True)
     shown = {(*image[0], *image[1]) for image in zip(*(np.sort(np.asarray(x).T, 1).tolist() for x in _image(items)), strict=True)}
     for name in ("single", "seen_pair"):
         used = np.asarray(asked[name].weight) > 0
@@ -96,7 +96,7 @@ def _image(items):
 
 def test_captions_of_items_are_true_and_those_of_an_item_never_change():
     _, static, hyper, splits = parts(relations="left+right", single_caption_length=4)
-    task = static.world
+    task = static.task_object
     n = int(task.n_items(hyper.n_labels, hyper.n1, hyper.n2))
     items = task.items(KEY, splits, hyper, jnp.arange(n))
     words = np.asarray(batch_words(task, items))
@@ -113,13 +113,13 @@ def test_captions_of_items_are_true_and_those_of_an_item_never_change():
 def test_noise_is_of_items():
     """An item that says the opposite does so in every epoch."""
     model, static, hyper, splits = parts(caption_noise=0.5, batch_size=12)
-    n = int(static.world.n_items(model.n_labels, model.n1, model.n2))
+    n = int(static.task_object.n_items(model.n_labels, model.n1, model.n2))
     told = {}
     at = jax.jit(partial(batch_at, static, hyper, splits))
     for step in range(3 * (n // 12)):
         batch = at(jnp.int32(step))
         number = finite_set.batch_items(clip.rng_stream(hyper.seed, "batches"), jnp.int32(step), n, 12)
-        for item, word in zip(number.tolist(), np.asarray(batch.said[0].tokens).T.tolist(), strict=True):
+        for item, word in zip(number.tolist(), np.asarray(batch.captions[0].tokens).T.tolist(), strict=True):
             assert told.setdefault(item, word) == word
     assert len(told) > n / 2
 

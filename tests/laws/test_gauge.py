@@ -41,7 +41,7 @@ def test_e_cls_minus_p_0_shrinks_as_a_product():
 def test_the_split_is_a_gauge(tiny):
     """The same function with its CLS vector moved into E_cls or into P_0: same embeddings, opposite answers to zeroing EP."""
     static, _, params, _ = tiny
-    images = static.world.image_edits(static.world.unseen())
+    images = static.task_object.image_edits(static.task_object.unseen())
     vision = params.vision
     total = vision.E[CLS] + vision.P[0]
     in_token = params.replace(vision=vision.replace(E=vision.E.at[CLS].set(total), P=vision.P.at[0].set(0)))

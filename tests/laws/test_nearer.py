@@ -12,9 +12,9 @@ from lrjax.models.clip import model_splits
 def test_who_is_named_first_is_nearer_to_the_middle():
     model = tiny_model(task="nearer", relations="nearer", batch_size=400)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    batch = static.world.batch(jax.random.key(0), model_splits(static, hyper), hyper, 400)
+    batch = static.task_object.batch(jax.random.key(0), model_splits(static, hyper), hyper, 400)
     tokens, places = batch.images.tokens[:, 200:], batch.images.positions[:, 200:] - 1
-    first, _, second = batch.said[0].tokens
+    first, _, second = batch.captions[0].tokens
     place = lambda token: np.where(tokens[0] == token, *places)
     away = lambda token: np.abs(place(token) - (static.L - 1) / 2)
     assert (first >= FIRST_LABEL).all() and (away(first) < away(second)).all()

@@ -27,7 +27,7 @@ IDS = jax.random.randint(jax.random.key(1), (11,), 0, 15)
 
 
 def make(**variant):
-    """A shaken vision tower and its shape."""
+    """A perturbed vision encoder and its shape."""
     shape = EncoderConfig(15, 11, n_heads=2, d_model=16, causal=False, **{"n_layers": 1, "d_embed": 12} | variant)
     return shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), shape
 
@@ -36,7 +36,7 @@ def one(**fields):
     """Static, hyper, shaken parameters and a batch of one tiny model."""
     model = tiny_model(e_scale=1.0, p_scale=0.7, **fields)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    batch = static.world.batch(jax.random.key(2), model_splits(static, hyper), hyper, static.batch_size)
+    batch = static.task_object.batch(jax.random.key(2), model_splits(static, hyper), hyper, static.batch_size)
     return static, hyper, shake(init_clip(static, hyper)), batch
 
 
@@ -91,9 +91,10 @@ def test_passes_are_named_as_layers_everywhere():
     config.validate_model(tiny_model(n_repeats=2, mlp_ratio=2, gates="vision.L0:EP=0"))
     assert {str(name).split(":")[0] for name in each(static)} == {"none", *(f"vision.L{k}.h{h}" for k in range(4) for h in (0, 1))}
     with pytest.raises(InputError, match="needs one block"):
-        Ablate(("mean EE",)).worlds(config.make_static([tiny_model(n_repeats=2)]))
+        Ablate(("mean EE",)).factors_and_weights(config.make_static([tiny_model(n_repeats=2)]))
 
 
+@pytest.mark.slow
 def test_analyses_count_passes():
     """One layer that runs twice is no encoder of one block; two of one that run once are another model with the same answers."""
     twice, both = untrained(tiny_model(n_repeats=2)), untrained(tiny_model(n_layers_vision=2, n_layers_text=2))
@@ -118,7 +119,7 @@ RATE = 0.25
 
 
 def steady(rate, **variant):
-    """A tower whose attention and MLP write their biases alone: 1 and 10."""
+    """An encoder whose attention and MLP write their biases alone: 1 and 10."""
     encoder_params, shape = make(dropout=rate, mlp_ratio=2, **variant)
     block = jax.tree.map(jnp.zeros_like, encoder_params.blocks[0])
     block = block.replace(b_O=jnp.ones(16), mlp=block.mlp.replace(b_out=jnp.full(16, 10.0)))
@@ -127,9 +128,9 @@ def steady(rate, **variant):
 
 def test_dropout_of_rate_0_adds_no_operation():
     encoder_params, shape = make(n_layers=2)
-    form, slots = scenes.image_template(10), scenes.TokenEdits(jnp.full((2, 3), 7), jnp.array([[1, 2, 3], [5, 6, 7]]))
+    template, edits = scenes.image_template(10), scenes.TokenEdits(jnp.full((2, 3), 7), jnp.array([[1, 2, 3], [5, 6, 7]]))
     embed = lambda key, encoder_params: lookup_tables.encode(
-        encoder_params, Interventions(dropout_key=key), ((form, slots),), shape
+        encoder_params, Interventions(dropout_key=key), ((template, edits),), shape
     )[0]
     with_key, without = (str(jax.make_jaxpr(partial(embed, key))(encoder_params)) for key in (jax.random.key(0), None))
     assert with_key == without
@@ -253,7 +254,7 @@ def test_layer_norm_after_by_frozen_scales():
 # ---- a projection of text alone ----
 
 
-def test_without_its_projection_vision_is_the_same_tower():
+def test_without_its_projection_vision_is_the_same_encoder():
     both, text = (init_clip(*(of([tiny_model(projection=p)]) if of is config.make_static else of(tiny_model(projection=p))
                               for of in (config.make_static, config.make_hyper))) for p in ("both", "text"))  # fmt: skip
     assert text.vision.W_proj is None
@@ -265,10 +266,10 @@ def test_without_its_projection_vision_is_the_same_tower():
 @pytest.mark.parametrize("variant", [{}, {"layer_norm": True}, {"layer_norm": True, "norm": "post", "mlp_ratio": 2}], ids=str)
 def test_tables_and_definition_agree_without_a_projection(variant):
     encoder_params, shape = make(projects=False, d_embed=16, **variant)
-    slots = scenes.TokenEdits(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
-    form, gates = scenes.image_template(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
-    found = lookup_tables.encode(encoder_params, Interventions(gates), ((form, slots),), shape)[0]
-    runs = [encoder.run(encoder_params, Interventions(gates), ids, shape, 0) for ids in scenes.render(form, slots)]
+    edits = scenes.TokenEdits(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
+    template, gates = scenes.image_template(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
+    found = lookup_tables.encode(encoder_params, Interventions(gates), ((template, edits),), shape)[0]
+    runs = [encoder.run(encoder_params, Interventions(gates), ids, shape, 0) for ids in scenes.render(template, edits)]
     np.testing.assert_allclose(found, [run.embedding for run in runs], atol=2e-6)
     if not variant:
         np.testing.assert_allclose(found, [encoder.l2_normalize(run.residual_by_origin.sum(0)[0]) for run in runs], atol=2e-6)

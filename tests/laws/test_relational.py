@@ -1,4 +1,4 @@
-"""Section 5's measure: relational or label-specific, image by image, on towers made by hand and against whole sequences."""
+"""Section 5's measure: relational or label-specific, image by image, on encoders made by hand and against whole sequences."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import pytest
 
 import figures_read
 from conftest import many_commands, tiny_model, untrained
+from encoders_by_hand import encoder_with
 from experiments.studies.study import ANSWERS
 from lrjax import stats
 from lrjax.analysis import decompose, heads, relational
@@ -17,7 +18,6 @@ from lrjax.models.clip import as_read, encoder_configs, unit_gates
 from lrjax.models.interventions import Interventions
 from lrjax.plotting import relational as figures
 from lrjax.terms import GATES
-from towers_by_hand import tower_with
 
 NO_PLACE, NO_LABEL = "EP+PP+BP=0", "EE+PE+BE=0"
 
@@ -26,7 +26,7 @@ def by_hand(tiny, by_pixel, by_label):
     """`in_images` of one head whose CLS scores pixels (EP) and held-out labels (EE) so: arrays [m] and numbers."""
     static, hyper, params, splits = tiny
     gates = unit_gates(static).replace(vision=jnp.ones((1, 1, len(GATES))))
-    params = params.replace(vision=tower_with(static, by_pixel, by_label))
+    params = params.replace(vision=encoder_with(static, by_pixel, by_label))
     found = jax.jit(relational.in_images, static_argnums=0)(static, hyper, splits, params, gates)
     return {name: np.asarray(value)[..., 0] for name, value in found.items()}
 
@@ -116,7 +116,7 @@ def test_deltas_sum_to_what_attention_adds(variant):
         ).at(0),
     )
     label, place = jax.jit(relational.deltas, static_argnums=0)(static, params, gates)
-    scenes, ids = static.world.unseen(), decompose.unseen_sequences(static, "vision")
+    scenes, ids = static.task_object.unseen(), decompose.unseen_sequences(static, "vision")
     for n in (0, 333, 899):
         trace = encoders.run(params.vision, Interventions(gates.vision), ids[n], encoder_configs(static)["vision"], 0).caches[0]
         row = trace.attn_scores[:, 0]
@@ -216,7 +216,7 @@ def test_the_command_writes_what_it_says(trained, tmp_path):
     folder, _ = trained
     step = folder / "checkpoints" / "10"
     commands = [("relational", [f"--ckpt={x}", "--labels=4", "--format=svg", f"--out={tmp_path}"]) for x in (folder, step)]
-    for done in many_commands(tmp_path, commands):
+    for done in many_commands(commands):
         assert done.returncode == 0, done.stderr
         assert "P(relational), printed" in done.stdout
     assert "is unfinished (step 10 of 20)" in done.stdout

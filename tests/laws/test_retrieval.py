@@ -10,7 +10,7 @@ from lrjax.config import Hyper
 from lrjax.data import scenes
 from lrjax.data.scenes import FIRST_LABEL, Scene
 from lrjax.data.tasks import pairs
-from lrjax.data.tasks.base import Questions
+from lrjax.data.tasks.base import EvalSet
 from lrjax.data.tasks.row import Row
 from lrjax.metrics import METRICS, ends
 from lrjax.models import clip
@@ -53,21 +53,21 @@ def noisy(captions, scale, word=0):
 def retrieve(captions, valid, s, weight, embed):
     """`evaluate.retrieve` of scenes and captions [R, A, A, e], of which (0, x, x) is "x is in the image"."""
     task = Row(n_heldout=2, n_labels_max=A - 2, L=10, relations="left+right" if len(captions) > 1 else "left")
-    asked = task.question(s, weight)
+    asked = task.eval_set(s, weight)
     every = jnp.arange(A)
     flat = lambda x: jnp.concatenate([x[0, every, every], x.reshape(-1, *x.shape[3:])])
     pairs = valid & ~jnp.eye(A, dtype=bool)[None]
     exists = jnp.concatenate([valid[0, every, every], pairs.reshape(-1)])
     in_set = exists & (jnp.arange(len(exists)) >= A)  # the captions of all pairs
     found = task.captions(Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=A - 2))
-    asked = asked.replace(images=s, mirrored=scenes.swapped(s))  # what `embed` takes
+    asked = asked.replace(images=s, swapped=scenes.swapped(s))  # what `embed` takes
     return similarity.retrieve(flat(captions), exists, in_set, found.names, asked, embed)
 
 
 def brute_force(captions, valid, s, weight, embed):
     """The definitions of SPEC, by loops and argmax."""
     R = len(captions)
-    images, mirrored = np.asarray(embed(s)), np.asarray(embed(scenes.swapped(s)))
+    images, swapped = np.asarray(embed(s)), np.asarray(embed(scenes.swapped(s)))
     names = [(r, x, y) for r in range(R) for x in range(A) for y in range(A) if valid[r, x, y]]
     table = np.stack([captions[n] for n in names])
     used = [b for b in range(len(weight)) if weight[b] > 0]
@@ -86,7 +86,7 @@ def brute_force(captions, valid, s, weight, embed):
         for r in range(R):
             true, false = captions[r, x, y], captions[r, y, x]
             out["_order"].append(images[b] @ true > images[b] @ false)
-            out["_order_t2i"].append(images[b] @ true > mirrored[b] @ true)
+            out["_order_t2i"].append(images[b] @ true > swapped[b] @ true)
             top = used[int(np.argmax([images[c] @ true for c in used]))]
             pair = int(s.left[top]), int(s.right[top])
             out["_t2i"].append(pair == (x, y))
@@ -156,14 +156,14 @@ TRUE = np.array([2, 2, 3, 3, 2])
 def retrieve_known(similarities):
     """`evaluate.retrieve` of images whose similarities to six captions are known."""
     number = jnp.arange(len(TRUE))
-    asked = Questions(
+    asked = EvalSet(
         images=number,
-        mirrored=number,
+        swapped=number,
         weight=jnp.array([1.0, 1, 1, 1, 0]),
         labels=jnp.array([[0] * 5, [1] * 5]),
         true=jnp.array(TRUE)[None],
-        holds=jnp.ones((1, 5), bool),
-        wrong=jnp.array(5 - TRUE)[None, None],
+        is_true=jnp.ones((1, 5), bool),
+        hard_negatives=jnp.array(5 - TRUE)[None, None],
     )
     exists = jnp.ones(6, bool)
     return similarity.retrieve(jnp.eye(6), exists, jnp.array(OWN), jnp.array(NAMES), asked, lambda image: similarities[image])
@@ -225,7 +225,7 @@ def test_a_model_that_is_not_a_number_has_no_accuracy():
 @pytest.mark.parametrize("exhaustive", [True, False])
 def test_image_sets_hold_only_what_was_not_trained(tiny, exhaustive):
     static, hyper, _, splits = tiny
-    sets = static.world.questions(jax.random.key(0), splits, hyper, exhaustive)
+    sets = static.task_object.eval_sets(jax.random.key(0), splits, hyper, exhaustive)
     objects = {name: np.concatenate([q.images.tokens - FIRST_LABEL, q.images.positions - 1]).T for name, q in sets.items()}
     for (label, _, place, _), w in zip(objects["single"], sets["single"].weight, strict=True):
         trained = splits.positions[label, : int(hyper.n1)]

@@ -59,7 +59,8 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
     head = localization_head.Head(jnp.eye(A * 4), jnp.repeat(jnp.eye(A), 4, 1), jnp.tile(jnp.eye(4), (1, A)))
     spelled = lambda place: jax.nn.one_hot(label * 4 + place, task.n_labels_total * 4).sum(0)
     asked = lambda embeddings: {
-        name: float(x) for name, x in localization_head.told(task, head, embeddings, images, jnp.ones(len(embeddings))).items()
+        name: float(x)
+        for name, x in localization_head.head_metrics(task, head, embeddings, images, jnp.ones(len(embeddings))).items()
     }
     assert asked(spelled(place)) == {"_place": 1, "_order_told": 1}
     assert asked(spelled(place[::-1])) == {"_place": 0, "_order_told": 0}
@@ -70,7 +71,7 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
 def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_heads):
     """So at weight 0 the head probes an encoder that never feels it."""
     (program,), (state,) = trained_heads.programs, trained_heads.states
-    static, task = program.static, program.static.world
+    static, task = program.static, program.static.task_object
     hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
     batch = task.batch(KEY, clip.model_splits(static, hyper), hyper, 32)
 
@@ -113,19 +114,19 @@ def test_without_the_contrastive_loss_captions_only_decay(trained_heads):
 def test_a_head_is_asked_about_images_that_count(trained_heads):
     """The exhaustive set of seen pairs also holds trained layouts and labels that a model does not have, with weight 0."""
     (program,), (state,) = trained_heads.programs, trained_heads.states
-    static, task, history = program.static, program.static.world, history_table(trained_heads)
+    static, task, history = program.static, program.static.task_object, history_table(trained_heads)
     hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
     assert hyper.n_labels < static.n_labels_max
 
     @jax.jit
     def embedded(hyper, params):
         splits = clip.model_splits(static, hyper)
-        asked = task.questions(clip.rng_stream(hyper.seed, "evaluation"), splits, hyper, True)["seen_pair"]
+        asked = task.eval_sets(clip.rng_stream(hyper.seed, "evaluation"), splits, hyper, True)["seen_pair"]
         return asked, clip.embed_images(static, params, Interventions(), asked.images)
 
     asked, embeddings = embedded(hyper, params)
     images, counts = jax.tree.map(lambda x: x[:, asked.weight > 0], asked.images), int((asked.weight > 0).sum())
-    found = localization_head.told(task, params.places, embeddings[asked.weight > 0], images, jnp.ones(counts))
+    found = localization_head.head_metrics(task, params.places, embeddings[asked.weight > 0], images, jnp.ones(counts))
     for suffix, value in found.items():
         last = history[f"seen_pair{suffix}"][(history["step"] == 20) & (history["model"] == 0)]
         np.testing.assert_allclose(last, value, atol=1e-6)
@@ -174,20 +175,20 @@ def test_a_sweep_learns_and_comes_back_from_its_folder(name, folders, request):
 def test_a_batch_is_told_with_hard_negatives_of_its_own_images(trained_threes):
     """The loss of training is that of images, of their captions in the same order, and of wrong ones of the last half."""
     (program,), (state,) = trained_threes.programs, trained_threes.states
-    static, task = program.static, program.static.world
+    static, task = program.static, program.static.task_object
     hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
     gates = clip.unit_gates(static)
 
     @jax.jit
     def losses(hyper, params):
         batch = task.batch(KEY, clip.model_splits(static, hyper), hyper, static.batch_size)
-        every = tuple(zip(task.said * 2, batch.said + batch.wrong, strict=True))
+        every = tuple(zip(task.caption_templates * 2, batch.captions + batch.hard_negatives, strict=True))
         pairs, chains, wrong_pairs, wrong_chains = clip.embed_captions(static, params, Interventions(gates.text), every)
         single, *_ = clip.embed_captions(static, params, Interventions(gates.text), all_captions(task, task.captions(hyper)))
         captions = jnp.concatenate([single[batch.label], pairs, chains])
-        wrong = jnp.concatenate([wrong_pairs, wrong_chains])
+        hard_negatives = jnp.concatenate([wrong_pairs, wrong_chains])
         images = clip.embed_images(static, params, Interventions(gates.vision), batch.images)
-        expected = sigmoid_loss(images, captions, params.log_scale, params.bias, wrong=wrong)
+        expected = sigmoid_loss(images, captions, params.log_scale, params.bias, hard_negatives=hard_negatives)
         return batch_loss(static, hyper, params, gates, batch), expected
 
     np.testing.assert_allclose(*losses(hyper, params), rtol=1e-5)

@@ -22,8 +22,8 @@ def large_batch():
 
 @pytest.mark.parametrize(("p", "exchanged"), [(0.0, False), (1.0, True)])
 def test_noise_exchanges_no_caption_or_all(large_batch, p, exchanged):
-    said, wrong = large_batch.said, large_batch.wrong
-    expected = large_batch.replace(said=wrong, wrong=said) if exchanged else large_batch
+    captions, hard_negatives = large_batch.captions, large_batch.hard_negatives
+    expected = large_batch.replace(captions=hard_negatives, hard_negatives=captions) if exchanged else large_batch
     chex.assert_trees_all_equal(noisy(KEY, large_batch, jnp.float32(p)), expected)
 
 
@@ -31,9 +31,11 @@ def test_noise_exchanges_whole_captions_as_often_as_it_says(large_batch):
     """Each count is binomial, within 5 standard deviations. No image changes."""
     told = noisy(KEY, large_batch, jnp.float32(0.3))
     chex.assert_trees_all_equal((told.images, told.label), (large_batch.images, large_batch.label))
-    for said, other, right, wrong in zip(told.said, told.wrong, large_batch.said, large_batch.wrong, strict=True):
-        as_it_was, as_wrong = ((said.tokens == slots.tokens).all(0) for slots in (right, wrong))
-        assert (as_it_was ^ as_wrong).all() and (jnp.where(as_wrong, right.tokens, wrong.tokens) == other.tokens).all()
+    for said, other, right, hard_negatives in zip(
+        told.captions, told.hard_negatives, large_batch.captions, large_batch.hard_negatives, strict=True
+    ):
+        as_it_was, as_wrong = ((said.tokens == edits.tokens).all(0) for edits in (right, hard_negatives))
+        assert (as_it_was ^ as_wrong).all() and (jnp.where(as_wrong, right.tokens, hard_negatives.tokens) == other.tokens).all()
         n = len(as_wrong)
         assert abs(int(as_wrong.sum()) - 0.3 * n) < 5 * np.sqrt(n * 0.3 * 0.7)
 
@@ -43,9 +45,9 @@ def test_noise_exchanges_whole_captions_as_often_as_it_says(large_batch):
 
 def test_so_many_free_pixels_show_a_nuisance(with_distractors):
     world = with_distractors
-    shown = [world.batch.images, world.asked["unseen_pair"].images, world.asked["seen_pair"].mirrored]
-    for slots in shown:
-        kinds = [pixels[(pixels < 0) & (pixels != NOTHING)] for pixels in world.look(jax.tree.map(lambda x: x[:, ::5], slots))]
+    shown = [world.batch.images, world.asked["unseen_pair"].images, world.asked["seen_pair"].swapped]
+    for edits in shown:
+        kinds = [pixels[(pixels < 0) & (pixels != NOTHING)] for pixels in world.look(jax.tree.map(lambda x: x[:, ::5], edits))]
         assert all(len(kind) == 3 for kind in kinds), "and none on an object: `look` finds one thing at a pixel"
         assert set(np.concatenate(kinds)) == set(range(-5, 0)), "five kinds, none of them a label"
 
@@ -57,8 +59,8 @@ def test_no_caption_speaks_of_nuisances(with_distractors):
 
 def test_an_image_and_its_mirror_have_the_same_distractors(with_distractors):
     asked = with_distractors.asked["seen_pair"]
-    np.testing.assert_array_equal(asked.images.tokens[2:], asked.mirrored.tokens[2:])
-    np.testing.assert_array_equal(asked.images.positions[2:], asked.mirrored.positions[2:])
+    np.testing.assert_array_equal(asked.images.tokens[2:], asked.swapped.tokens[2:])
+    np.testing.assert_array_equal(asked.images.positions[2:], asked.swapped.positions[2:])
 
 
 def test_distractors_come_on_top_of_the_same_objects_and_captions():
@@ -69,7 +71,7 @@ def test_distractors_come_on_top_of_the_same_objects_and_captions():
     shifted = lambda tokens: np.where(tokens >= FIRST_LABEL, tokens + 7, tokens)  # labels, after as many kinds
     np.testing.assert_array_equal(shifted(alone.images.tokens), disturbed.images.tokens[:2])
     np.testing.assert_array_equal(alone.images.positions, disturbed.images.positions[:2])
-    np.testing.assert_array_equal(shifted(alone.said[0].tokens), disturbed.said[0].tokens)
+    np.testing.assert_array_equal(shifted(alone.captions[0].tokens), disturbed.captions[0].tokens)
 
 
 def test_distractors_of_one_object_stand_at_every_other_pixel():
@@ -87,7 +89,7 @@ def test_distractors_know_nothing_of_the_labels_in_their_batch():
     """
     task, n = make("row:distractors=1,kinds=5"), 2000
     batch = jax.jit(lambda key: task.batch(key, task.splits(key), HYPER.replace(n_labels=6), 2 * n))(KEY)
-    first, _, second = batch.said[0].tokens - task.n_first - HELD_OUT
+    first, _, second = batch.captions[0].tokens - task.n_first - HELD_OUT
     for half in (slice(n), slice(n, None)):
         agree = (batch.images.tokens[2, half] - FIRST_LABEL == second - (second > first)).sum()
         assert abs(int(agree) - n / 5) < 5 * np.sqrt(n * 0.2 * 0.8)
@@ -102,4 +104,4 @@ def test_every_token_has_its_name(kind):
     assert found[FIRST_LABEL : world.n_first] == words + nuisances
     parts = [f" at {i + 1}" for i in range(world.patch**2)] if world.patch > 1 else [""]
     assert found[world.n_first :] == [label + part for label in labels for part in parts]
-    assert len(found) == world.task.n_tokens and len(world.task.position_names()) == len(world.task.image.template)
+    assert len(found) == world.task.n_tokens and len(world.task.position_names()) == len(world.task.image.tokens)

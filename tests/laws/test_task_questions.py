@@ -18,14 +18,14 @@ def test_captions_are_numbered_and_exist_where_all_their_labels_do(world):
 
 def test_captions_of_a_question_are_true_exactly_where_they_hold(world):
     for name in sets_of_several(world):
-        for boxes, _, true, _, holds in world.among(name):
-            assert [says(world.sentences[number], boxes) for number in true] == holds.tolist() and holds.any()
+        for boxes, _, true, _, is_true in world.among(name):
+            assert [says(world.sentences[number], boxes) for number in true] == is_true.tolist() and is_true.any()
 
 
 def test_wrong_captions_of_a_question_are_false_and_of_the_same_labels(world):
     for name in sets_of_several(world):
-        for boxes, _, true, wrong, _ in world.among(name):
-            for number, others in zip(true, wrong.T, strict=True):
+        for boxes, _, true, hard_negatives, _ in world.among(name):
+            for number, others in zip(true, hard_negatives.T, strict=True):
                 assert len(set(others.tolist())) == len(others)
                 for other in others:
                     assert not says(world.sentences[other], boxes)
@@ -33,16 +33,16 @@ def test_wrong_captions_of_a_question_are_false_and_of_the_same_labels(world):
 
 
 def test_one_object_is_asked_for_by_its_number(world):
-    for boxes, _, true, wrong, holds in world.among("single"):
-        assert [*boxes] == [*set(true.tolist())] == [*set(wrong.ravel().tolist())] and holds.tolist() == [True] + [False] * (
-            len(holds) - 1
-        )
+    for boxes, _, true, hard_negatives, is_true in world.among("single"):
+        assert [*boxes] == [*set(true.tolist())] == [*set(hard_negatives.ravel().tolist())] and is_true.tolist() == [True] + [
+            False
+        ] * (len(is_true) - 1)
 
 
 def test_all_captions_of_questions_exist_among_the_candidates(world):
     for asked in world.asked.values():
-        exists, used = world.captions.exists[slice(*asked.among)], asked.weight > 0
-        for numbers in (asked.true, asked.wrong):
+        exists, used = world.captions.exists[slice(*asked.candidates)], asked.weight > 0
+        for numbers in (asked.true, asked.hard_negatives):
             assert numbers.min() >= 0 and numbers.max() < len(exists)
             assert exists[numbers[..., used]].all()
 
@@ -50,11 +50,11 @@ def test_all_captions_of_questions_exist_among_the_candidates(world):
 def test_candidates_of_a_set_are_the_captions_that_are_true_of_some_image(world):
     """Of unseen pairs and chains exactly those of the images that are asked; a sample of seen ones has the same as all."""
     for name, asked in world.asked.items():
-        among = slice(*asked.among)
+        among = slice(*asked.candidates)
         named = world.captions.names[:, among]
         in_set = np.asarray(world.captions.exists[among] & world.task.of_set(name, named))
         true = np.zeros(len(in_set), bool)
-        true[np.asarray(asked.true)[np.asarray(asked.holds & (asked.weight > 0)[None])]] = True
+        true[np.asarray(asked.true)[np.asarray(asked.is_true & (asked.weight > 0)[None])]] = True
         assert not (true & ~in_set).any(), "the caption of an image is a candidate"
         if not name.startswith("seen"):
             np.testing.assert_array_equal(in_set, true)

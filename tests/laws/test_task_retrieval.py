@@ -23,12 +23,12 @@ def retrieve_near(world, name, target):
     """
     asked = world.asked[name]
     used = np.nonzero(asked.weight > 0)[0][:150]
-    asked = jax.tree.map(lambda x: x[..., used], asked).replace(images=np.arange(len(used)), mirrored=np.arange(len(used)))
-    among = slice(*asked.among)
+    asked = jax.tree.map(lambda x: x[..., used], asked).replace(images=np.arange(len(used)), swapped=np.arange(len(used)))
+    among = slice(*asked.candidates)
     captions = encoder.l2_normalize(jax.random.normal(KEY, (len(world.sentences[among]), 8)))
     images = encoder.l2_normalize(captions[target(asked)] + 0.4 * jax.random.normal(jax.random.key(4), (len(used), 8)))
     exists, named = world.captions.exists[among], world.captions.names[:, among]
-    of_words, ways = world.task.apart(name), world.task.WRONG.get(name, ())
+    of_words, ways = world.task.metric_breakdown(name), world.task.HARD_NEGATIVES.get(name, ())
     in_set, embed = exists & world.task.of_set(name, named), lambda image: images[image]
     found = jax.jit(lambda: similarity.retrieve(captions, exists, in_set, named, asked, embed, of_words, ways))()
     return asked, np.where(exists, images @ captions.T, -np.inf), [names(claims) for claims in world.sentences[among]], found
@@ -40,21 +40,25 @@ def test_retrieval_equals_its_definition(kind, name):
     world, chance = world_of(kind), np.random.default_rng(0)
 
     def target(asked):
-        any_of = np.concatenate([asked.true, asked.true, asked.wrong.reshape(-1, asked.true.shape[1])])
+        any_of = np.concatenate([asked.true, asked.true, asked.hard_negatives.reshape(-1, asked.true.shape[1])])
         return any_of[chance.integers(0, len(any_of), any_of.shape[1]), np.arange(any_of.shape[1])]
 
     asked, similarity, named, found = retrieve_near(world, name, target)
     best, label_set, won = [], [], []  # won: (word, way, whether the true caption stands above the wrong one)
     for n, row in enumerate(similarity):
-        held = np.nonzero(asked.holds[:, n])[0]
+        held = np.nonzero(asked.is_true[:, n])[0]
         best.append(row.argmax() in asked.true[held, n])
         of_labels = named[row.argmax()] <= set(asked.labels[:, n].tolist())
         label_set.append(of_labels and len(named[row.argmax()]) == len(named[asked.true[0, n]]))
-        won += [(r, f, row[asked.true[r, n]] > row[wrong]) for r in held for f, wrong in enumerate(asked.wrong[:, r, n])]
+        won += [
+            (r, f, row[asked.true[r, n]] > row[hard_negatives])
+            for r in held
+            for f, hard_negatives in enumerate(asked.hard_negatives[:, r, n])
+        ]
     word, way, won = np.array(won).T
     expected = {"": np.mean(best), "_label_set": np.mean(label_set), "_order": won.mean()}
-    expected |= {f"_order_{name}": won[word == r].mean() for r, name in enumerate(world.task.apart(name))}
-    expected |= {f"_order_{name}": won[way == f].mean() for f, name in enumerate(world.task.WRONG.get(name, ()))}
+    expected |= {f"_order_{name}": won[word == r].mean() for r, name in enumerate(world.task.metric_breakdown(name))}
+    expected |= {f"_order_{name}": won[way == f].mean() for f, name in enumerate(world.task.HARD_NEGATIVES.get(name, ()))}
     for suffix, value in expected.items():
         np.testing.assert_allclose(found[suffix], value, atol=1e-6, err_msg=suffix)
         assert 0 < value < 1, "a reference that cannot fail proves nothing"
@@ -107,20 +111,20 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
             error = values.std() / 24**0.5 + 1e-3
             assert abs(values.mean() - 0.5) < 5 * error, name
     hyper = config.make_hyper(model)
-    asked = static.world.questions(jax.random.key(0), clip.model_splits(static, hyper), hyper, False)["unseen_pair"]
-    true, counts = np.asarray(asked.true), np.asarray(asked.holds & (asked.weight > 0)[None])
+    asked = static.task_object.eval_sets(jax.random.key(0), clip.model_splits(static, hyper), hyper, False)["unseen_pair"]
+    true, counts = np.asarray(asked.true), np.asarray(asked.is_true & (asked.weight > 0)[None])
     of_images, n = np.bincount(true[counts]), int((asked.weight > 0).sum())
-    n_captions = len(static.world.words) * 6 * 5  # of 3 + 3 labels
+    n_captions = len(static.task_object.words) * 6 * 5  # of 3 + 3 labels
     error = lambda name: 5 * metrics[name].std() / 24**0.5 + 1e-3
     top1 = counts.sum() / n / n_captions
     assert metrics["unseen_pair"].mean() < top1 + error("unseen_pair")
     if text != "three":  # where a pair names but two of an image's labels
-        set_of = 2 * len(static.world.words) / n_captions
+        set_of = 2 * len(static.task_object.words) / n_captions
         assert metrics["unseen_pair_label_set"].mean() < set_of + error("unseen_pair_label_set")
     if "objective" not in fields:  # among the captions of 3 x 2 ordered pairs; of three objects all are of an image's labels
         of_set = {"unseen_pair_label_set_in_set": 1 if text == "three" else 1 / 3}
         of_set |= {"unseen_chain_in_set": 1 / 6} if text == "three" else {}
-        of_set |= {"unseen_pair_in_set": 1 / 2 if text == "three" else 1 / 6} if len(static.world.words) == 1 else {}
+        of_set |= {"unseen_pair_in_set": 1 / 2 if text == "three" else 1 / 6} if len(static.task_object.words) == 1 else {}
         for name, chance in of_set.items():
             assert abs(metrics[name].mean() - chance) < error(name), name
     if "unseen_pair_t2i" in metrics:

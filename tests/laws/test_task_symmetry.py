@@ -22,12 +22,12 @@ from tokens_read import BATCH, make, says, sets_of_several, world_of
 def test_exchanged_objects_make_what_was_true_false_and_one_wrong_caption_true(world):
     """Of pairs that is the only wrong one; of chains the reversed one."""
     for name in sets_of_several(world):
-        reverse = world.task.WRONG[name].index("zyx") if name in world.task.WRONG else 0
-        for boxes, mirrored, true, wrong, holds in world.among(name):
-            assert sorted(boxes.values()) == sorted(mirrored.values()) and set(boxes) == set(mirrored)
-            for number, others, held in zip(true, wrong.T, holds, strict=True):
-                assert not says(world.sentences[number], mirrored)
-                right = [says(world.sentences[other], mirrored) for other in others]
+        reverse = world.task.HARD_NEGATIVES[name].index("zyx") if name in world.task.HARD_NEGATIVES else 0
+        for boxes, swapped, true, hard_negatives, is_true in world.among(name):
+            assert sorted(boxes.values()) == sorted(swapped.values()) and set(boxes) == set(swapped)
+            for number, others, held in zip(true, hard_negatives.T, is_true, strict=True):
+                assert not says(world.sentences[number], swapped)
+                right = [says(world.sentences[other], swapped) for other in others]
                 assert right == [held and way == reverse for way in range(len(others))]
 
 
@@ -47,10 +47,10 @@ def test_reflection_of_a_grid_exchanges_the_words_of_its_axis_and_keeps_the_othe
     )
     pixels = lambda scene: np.asarray(scenes.render(task.image, task.image_edits(scene)))[:, 1:].reshape(-1, 6, 5)
     np.testing.assert_array_equal(pixels(there), np.flip(pixels(here), 1 + axis))
-    (first, second, holds), (first_there, second_there, holds_there) = map(task.facts, (here, there))
-    np.testing.assert_array_equal(holds, holds_there)
+    (first, second, is_true), (first_there, second_there, holds_there) = map(task.relations_of, (here, there))
+    np.testing.assert_array_equal(is_true, holds_there)
     for word, name in enumerate(task.words):
-        said, held = (second_there, first_there) if name in exchanged else (first_there, second_there), holds[word]
+        said, held = (second_there, first_there) if name in exchanged else (first_there, second_there), is_true[word]
         np.testing.assert_array_equal(first[word][held], said[0][word][held])
         np.testing.assert_array_equal(second[word][held], said[1][word][held])
 
@@ -67,15 +67,15 @@ def test_reflection_of_a_row_exchanges_who_is_left_and_not_who_is_nearer(text):
     for n in range(len(i)):
         one = lambda scene, n=n: jax.tree.map(lambda x: x[n : n + 1], scene)
         assert tokens(one(there)) == reverse(tokens(one(here)))
-    (first, second, holds), (first_there, second_there, holds_there) = map(task.facts, (here, there))
+    (first, second, is_true), (first_there, second_there, holds_there) = map(task.relations_of, (here, there))
     expected = (first, second) if text == "nearer" else (second, first)
-    for found, known in zip((first_there, second_there, holds_there), (*expected, holds), strict=True):
+    for found, known in zip((first_there, second_there, holds_there), (*expected, is_true), strict=True):
         np.testing.assert_array_equal(found, known)
 
 
 def test_triples_are_asked_of_in_layouts_and_their_mirror_images():
     task = make("three")
-    layouts = {tuple(layout) for layout in task.asked.tolist()}
+    layouts = {tuple(layout) for layout in task.eval_layouts.tolist()}
     assert layouts == {tuple(task.L - 1 - place for place in layout[::-1]) for layout in layouts} and len(layouts) == 20
 
 
@@ -85,7 +85,7 @@ def test_reflection_of_three_objects_turns_every_chain_and_pair():
     image = {}  # of each unseen triple, by what is seen at every pixel -> its captions
     asked = world.asked["unseen_chain"]
     pixels = np.asarray(scenes.render(world.task.image, asked.images))[:, 1:]
-    for seen, number in zip(pixels, asked.true[0] + asked.among[0], strict=True):
+    for seen, number in zip(pixels, asked.true[0] + asked.candidates[0], strict=True):
         image[tuple(seen.tolist())] = world.sentences[number]
     for seen, chain in image.items():
         assert image[seen[::-1]] == [(b, word, a) for a, word, b in reversed(chain)]
@@ -110,19 +110,19 @@ def test_an_object_fills_so_many_pixels_of_the_patches_that_show_it():
 @pytest.mark.parametrize("kind", ["large objects", "patches of 3"])
 def test_tables_equal_the_definition_in_value_and_gradient(kind):
     world = world_of(kind)
-    form, n_tokens = world.task.image, world.task.n_tokens
-    shape = encoder.EncoderConfig(n_tokens, len(form.template), 1, n_heads=2, d_model=16, d_embed=12, causal=False)
+    template, n_tokens = world.task.image, world.task.n_tokens
+    shape = encoder.EncoderConfig(n_tokens, len(template.tokens), 1, n_heads=2, d_model=16, d_embed=12, causal=False)
     params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
     gates = jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
     images = jax.tree.map(lambda x: x[:, ::4], world.batch.images)  # of one object and of two
     weight = jax.random.normal(jax.random.key(6), (BATCH // 4, 12))
 
     def by_tables(params, gates):
-        return lookup_tables.encode(params, Interventions(gates), ((form, images),), shape)[0]
+        return lookup_tables.encode(params, Interventions(gates), ((template, images),), shape)[0]
 
     def by_definition(params, gates):
-        one = lambda ids: encoder.run(params, Interventions(gates), ids, shape, form.readout).embedding
-        return jax.vmap(one)(scenes.render(form, images))
+        one = lambda ids: encoder.run(params, Interventions(gates), ids, shape, template.readout).embedding
+        return jax.vmap(one)(scenes.render(template, images))
 
     def value_and_gradient(f):
         return jax.jit(jax.grad(lambda *a: (((y := f(*a)) * weight).sum(), y), argnums=(0, 1), has_aux=True))(params, gates)

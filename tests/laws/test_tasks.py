@@ -34,25 +34,25 @@ def test_what_holds_of_every_task_in_the_folder(name):
     @jax.jit
     def draw(key):
         splits = task.splits(key)
-        return splits, task.questions(key, splits, HYPER, False), task.captions(HYPER), task.batch(key, splits, HYPER, BATCH)
+        return splits, task.eval_sets(key, splits, HYPER, False), task.captions(HYPER), task.batch(key, splits, HYPER, BATCH)
 
     splits, asked, captions, batch = jax.device_get(draw(KEY))
     np.testing.assert_array_equal(np.sort(splits.positions, -1)[0], np.arange(task.n_places))
     assert set(asked) == set(task.SETS)
     for name, q in asked.items():
-        named = lambda numbers, q=q: [set(labels) for labels in captions.names[:, numbers + q.among[0]].T.tolist()]
-        for r, (true, holds) in enumerate(zip(q.true, q.holds, strict=True)):
-            asks = holds & (q.weight > 0)
+        named = lambda numbers, q=q: [set(labels) for labels in captions.names[:, numbers + q.candidates[0]].T.tolist()]
+        for r, (true, is_true) in enumerate(zip(q.true, q.is_true, strict=True)):
+            asks = is_true & (q.weight > 0)
             shown = [set(labels) for labels in q.labels[:, asks].T.tolist()]
-            assert all(map(set.issubset, named(true[asks]), shown)) and captions.exists[true[asks] + q.among[0]].all()
-            for wrong in q.wrong[:, r] if name != "single" else ():
-                assert named(true[asks]) == named(wrong[asks]) and (true != wrong)[asks].all()
+            assert all(map(set.issubset, named(true[asks]), shown)) and captions.exists[true[asks] + q.candidates[0]].all()
+            for hard_negatives in q.hard_negatives[:, r] if name != "single" else ():
+                assert named(true[asks]) == named(hard_negatives[asks]) and (true != hard_negatives)[asks].all()
         for part in ("tokens", "positions"):
-            here, there = (np.sort(getattr(images, part), 0) for images in (q.images, q.mirrored))
+            here, there = (np.sort(getattr(images, part), 0) for images in (q.images, q.swapped))
             np.testing.assert_array_equal(here, there)
-    for said, wrong in zip(batch.said, batch.wrong, strict=True):
-        np.testing.assert_array_equal(np.sort(said.tokens, 0), np.sort(wrong.tokens, 0))
-        assert (said.tokens != wrong.tokens).any(0).all(), "with its labels exchanged a caption is another"
+    for said, hard_negatives in zip(batch.captions, batch.hard_negatives, strict=True):
+        np.testing.assert_array_equal(np.sort(said.tokens, 0), np.sort(hard_negatives.tokens, 0))
+        assert (said.tokens != hard_negatives.tokens).any(0).all(), "with its labels exchanged a caption is another"
 
 
 @pytest.mark.parametrize("name", tasks.names())
@@ -91,14 +91,14 @@ def test_a_word_without_a_token_is_refused(monkeypatch, word):
 
 def test_every_caption_of_a_batch_is_true_and_with_its_labels_exchanged_false(world):
     images = world.seen(world.batch.images)[BATCH // 2 :]
-    said, wrong = world.told(world.batch.said), world.told(world.batch.wrong)
-    assert len(images) == len(said) == len(wrong)
-    for boxes, right, other in zip(images, said, wrong, strict=True):
+    said, hard_negatives = world.told(world.batch.captions), world.told(world.batch.hard_negatives)
+    assert len(images) == len(said) == len(hard_negatives)
+    for boxes, right, other in zip(images, said, hard_negatives, strict=True):
         assert says(right, boxes) and not says(other, boxes) and names(right) == names(other) <= set(boxes)
 
 
 def test_every_word_is_said(world):
-    words = {word for claims in world.told(world.batch.said) for _, word, _ in claims}
+    words = {word for claims in world.told(world.batch.captions) for _, word, _ in claims}
     assert words == ({"left", "right", "above", "below"} if world.relations == "all" else set(world.relations.split("+")))
 
 
@@ -169,7 +169,7 @@ def test_questions_show_held_out_places_and_layouts_only(world):
 def test_unseen_pairs_are_of_all_held_out_labels(world):
     shown = [world.group(boxes) for boxes in world.seen(world.asked["unseen_pair"].images)]
     groups = set(itertools.permutations(range(HELD_OUT), world.objects))
-    layouts = (world.task.asked if world.objects == 3 else world.task.layouts).tolist()
+    layouts = (world.task.eval_layouts if world.objects == 3 else world.task.layouts).tolist()
     assert len(shown) == len(set(shown)) and set(shown) == {(g, tuple(places)) for g in groups for places in layouts}
 
 
@@ -183,9 +183,9 @@ def test_padding_is_inert(text, relations):
         @jax.jit
         def drawn(key):
             splits = task.splits(key)
-            asked = task.questions(key, splits, HYPER, False)
+            asked = task.eval_sets(key, splits, HYPER, False)
             single = jax.tree.map(lambda x: x[..., : (HELD_OUT + 4) * task.n_places], asked["single"])
-            shown = {name: (q.images, q.mirrored, q.weight, q.labels, q.holds) for name, q in (asked | {"single": single}).items()}
+            shown = {name: (q.images, q.swapped, q.weight, q.labels, q.is_true) for name, q in (asked | {"single": single}).items()}
             return task.batch(key, splits, HYPER, 32), shown
 
         return drawn(KEY)

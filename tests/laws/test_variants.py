@@ -27,7 +27,7 @@ FULL = {"layer_norm": True, "mlp_ratio": 4}
 
 
 def make(**variant):
-    """A shaken vision tower, its shape, a sequence."""
+    """A perturbed vision encoder, its shape, a sequence."""
     shape = encoder.EncoderConfig(15, 11, n_heads=2, d_model=16, d_embed=12, causal=False, **{"n_layers": 1} | variant)
     return shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), shape, jax.random.randint(jax.random.key(1), (11,), 0, 15)
 

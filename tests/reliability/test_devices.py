@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from conftest import ENVIRONMENT, ROOT, SMOKE, TINY, tiny_sweep
+from conftest import ENVIRONMENT, LIMIT, ROOT, SMOKE, TINY, tiny_sweep
 from lrjax import config, devices
 from lrjax.stats import select
 from lrjax.storage import checkpoint, serialization, workdir
@@ -39,7 +39,7 @@ EIGHT = """
     assert len(program.rows) == 12 and len(program.hyper.seed) == 16, "padded to divide"
 
     def losses(mesh):
-        hyper = devices.place(program.hyper, mesh)
+        hyper = devices.shard_to_devices(program.hyper, mesh)
         splits, states = split_program(program.static, hyper, mesh), init_program(program.static, hyper, mesh)
         args = program.static, hyper, splits, states, jnp.int32(0), 20, mesh
         text = train_chunk.lower(*args).compile().as_text()
@@ -112,14 +112,15 @@ def two_processes(folder, srun=False, **changes):
     arguments = [f"--config.{key}={value}" for key, value in {**TINY, **changes, "n_labels": "(4,6)"}.items()]
     run = [sys.executable, "-m", "experiments.sweep", SMOKE, f"--workdir={folder}", *arguments]
     step = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    two_each = ENVIRONMENT | {"JAX_NUM_CPU_DEVICES": "2"}
     pipes = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def start(i):
         if srun:
             variables = step | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i), "JAX_COORDINATOR_PORT": str(port)}
-            return subprocess.Popen(run, env=ENVIRONMENT | variables, **pipes)
+            return subprocess.Popen(run, env=two_each | variables, **pipes)
         flags = (f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={i}")
-        return subprocess.Popen([*run, *flags], env=ENVIRONMENT, **pipes)
+        return subprocess.Popen([*run, *flags], env=two_each, **pipes)
 
     return run, [start(0), start(1)]
 
@@ -127,7 +128,7 @@ def two_processes(folder, srun=False, **changes):
 def test_two_processes_train_one_sweep_and_one_process_restores_it(tmp_path):
     """For real, through jax.distributed on loopback, as SLURM's srun starts them: the tables are those of one process."""
     run, both = two_processes(tmp_path / "w", srun=True, steps=10, eval_every=10)
-    told = [process.communicate(timeout=300) for process in both]
+    told = [process.communicate(timeout=LIMIT) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert "step 10/10" in told[0][0] and "n_labels" in told[0][0], "process 0 prints"
     assert "step" not in told[1][0] and "n_labels" not in told[1][0], "and it alone"
@@ -148,7 +149,7 @@ def test_one_of_two_processes_is_taken_away_and_both_save_and_stop(tmp_path):
         if line.startswith("step 0/"):
             break
     both[1].send_signal(signal.SIGTERM)
-    told = [process.communicate(timeout=300) for process in both]
+    told = [process.communicate(timeout=LIMIT) for process in both]
     assert [process.returncode for process in both] == [143, 143], told
     assert "SIGTERM: stopped; continue with: " in told[0][0]
     newest = checkpoint.saved_steps(tmp_path / "w/checkpoints")[-1]
@@ -159,8 +160,8 @@ def test_compiled_programs_are_forgotten_before_memory_maps_run_out():
     """Far from the limit nothing is; at it everything is, and what is asked again is compiled again."""
     double = jax.jit(lambda x: 2 * x)
     double(1.0)
-    devices.make_room()
+    devices.clear_caches_if_needed()
     assert double._cache_size() == 1
-    devices.make_room(limit=10)
+    devices.clear_caches_if_needed(limit=10)
     assert double._cache_size() == 0
     assert double(1.0) == 2

@@ -6,7 +6,7 @@ import sys
 import jax
 import pytest
 
-from conftest import ENVIRONMENT, ROOT
+from conftest import ENVIRONMENT, LIMIT, ROOT
 from lrjax import hosts
 from lrjax.errors import InputError
 
@@ -118,7 +118,7 @@ def test_one_process_of_several_ends_in_one_line_when_the_others_do_not_come():
     """For real: jax itself aborts with a stack trace."""
     ask = "from lrjax import hosts; hosts.SECONDS = 1; hosts.join()"
     environment = {**ENVIRONMENT, **STEP, "SLURM_STEP_NODELIST": "127.0.0.1"}
-    done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 2 and done.stderr.splitlines()[-1] == (
         "error: SLURM_STEP_NUM_TASKS=4, SLURM_PROCID=2: after 1 s not all 4 processes have started; start all of them, "
         "or give --num_processes=1 to run this process alone"

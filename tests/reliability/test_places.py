@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from conftest import ENVIRONMENT, QUICK, ROOT, command, tiny_sweep
+from conftest import ENVIRONMENT, OPTIMISED, QUICK, ROOT, command, tiny_sweep
 from lrjax import cli, devices, paths
 from lrjax.errors import InputError, SaveError
 from lrjax.storage import checkpoint, workdir
@@ -49,7 +49,7 @@ devices.make_room()
 
 @pytest.mark.slow
 def test_every_module_can_do_without_posix():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_POSIX], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_POSIX], cwd=ROOT, env=OPTIMISED, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -89,7 +89,7 @@ def test_checkpoints_are_as_often_as_asked():
 
 def test_where_a_chunk_ends_changes_no_bit():
     """The same program, asked for one step at a time: how many it makes is traced."""
-    wanted = tiny_sweep(n_labels=(4,), steps=10)
+    wanted = tiny_sweep(steps=10)
     once, often = (loop.advance(loop.start(dataclasses.replace(wanted, checkpoint_every=every))) for every in (0, 1))
     chex.assert_trees_all_equal(once.states, often.states)
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import ENVIRONMENT, HOSTILE, ROOT, command, many_commands, tiny_sweep
 from experiments.studies.tasks import true_captions
 from lrjax import devices, notebook, surroundings, xla
-from lrjax.analysis.models import of_models
+from lrjax.analysis.models import map_models
 from lrjax.errors import InputError
 from lrjax.models import clip
 from lrjax.storage import workdir
@@ -101,11 +101,11 @@ def test_settings_of_jax_change_no_bit(trained, tmp_path):
         loop.advance(run)
         workdir.save(tmp_path / "w", run)
         restored = workdir.restore(tmp_path / "w")
-        answer = of_models(restored, norms, {"norm": ()})
+        answer = map_models(restored, norms, {"norm": ()})
     for found in (run, restored):
         jax.tree.map(np.testing.assert_array_equal, found.states, expected.states)
         np.testing.assert_array_equal(found.history.values, expected.history.values)
-    np.testing.assert_array_equal(answer.norm, of_models(expected, norms, {"norm": ()}).norm)
+    np.testing.assert_array_equal(answer.norm, map_models(expected, norms, {"norm": ()}).norm)
     assert answer.norm.dtype == np.float32
 
 
@@ -121,7 +121,9 @@ def test_a_page_counts_true_captions_under_strict_settings(task, relations, expe
 def test_nan_is_an_answer_where_jax_would_raise_at_it(trained):
     """It stands for what a model does not have."""
     with hostile():
-        answer = of_models(trained[1], lambda *_: {"nothing": jnp.log(jnp.float32(-1)), "most": jnp.exp(jnp.float32(100))}, NOTHING)
+        answer = map_models(
+            trained[1], lambda *_: {"nothing": jnp.log(jnp.float32(-1)), "most": jnp.exp(jnp.float32(100))}, NOTHING
+        )
     assert np.isnan(answer.nothing).all() and np.isinf(answer.most).all()
 
 
@@ -133,7 +135,7 @@ def test_a_question_runs_under_the_settings_of_lrjax_and_the_users_stay(trained)
         return {"one": jnp.sum(params.log_scale)}
 
     with hostile():
-        of_models(trained[1], question, {"one": ()})
+        map_models(trained[1], question, {"one": ()})
         assert {name: jax.config.values[name] for name in HOSTILE} == HOSTILE
     assert {name: seen[name] for name in surroundings.PINNED if name in seen} == {
         name: value for name, value in surroundings.PINNED.items() if name in seen
@@ -187,9 +189,10 @@ def test_a_jax_that_cannot_start_is_said_in_one_line_and_a_choice_of_devices_sta
         ([new, *computes], {"XLA_FLAGS": f"{flags}--xla_force_host_platform_device_count=3"}, stray, "3 devices"),
         ([new, *computes, "--deterministic"], {"NVIDIA_TF32_OVERRIDE": "1"}, stray, " devices float32"),
     ]
-    env = {**ENVIRONMENT, "JAX_TRANSFER_GUARD": "allow", "PYTHONPATH": f"{tmp_path}/plugins:{os.environ.get('PYTHONPATH', '')}"}
+    more = {"JAX_TRANSFER_GUARD": "allow", "PYTHONPATH": f"{tmp_path}/plugins:{os.environ.get('PYTHONPATH', '')}"}
+    env = {name: value for name, value in ENVIRONMENT.items() if name != "JAX_NUM_CPU_DEVICES"} | more
     commands = [("sweep", arguments) for arguments, *_ in cases]
-    ended = many_commands(tmp_path, commands, [settings for _, settings, *_ in cases], env)
+    ended = many_commands(commands, [settings for _, settings, *_ in cases], env)
     for (_, settings, error, printed), done in zip(cases, ended, strict=True):
         *warned, said = done.stderr.splitlines()
         assert done.returncode == 2 and error in said and printed in done.stdout, (settings, done)

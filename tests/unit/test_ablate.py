@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import figures_read
-from conftest import shake, tiny_model
-from lrjax import config
+from conftest import tiny_model, untrained
 from lrjax.analysis.ablate import ABLATIONS, READOUT_TERMS, ablate, controls, each
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
@@ -18,7 +17,7 @@ from lrjax.plotting import training
 from lrjax.plotting.ablation import ablation as ablation_figure
 from lrjax.plotting.training import fig3, phases
 from lrjax.stats import select
-from lrjax.training import loop, retrieval
+from lrjax.training import retrieval
 from lrjax.training.run import history_table, models_table
 
 
@@ -64,9 +63,7 @@ def test_heads_and_labels_select(shaken):
 
 def test_depth_and_training_gates_are_ablated_too():
     models = [tiny_model(n_layers_vision=2, gates=gates) for gates in ("PP=0", "none")]
-    run = loop.advance(loop.start(config.Sweep(tuple(models), steps=10, eval_every=10)))
-    run.states = [s.replace(params=jax.vmap(shake)(s.params)) for s in run.states]
-    table = ablate(run, ("none", "PP", "EP"))
+    table = ablate(untrained(*models), ("none", "PP", "EP"))
     order = table["unseen_pair_order"].reshape(2, 3)
     np.testing.assert_array_equal(order[0, 0], order[0, 1])  # trained without PP: zeroing it again changes nothing
     assert table["gates"].tolist() == ["PP=0"] * 3 + ["none"] * 3
@@ -190,6 +187,7 @@ def test_a_random_row_has_the_norm_of_the_row_it_replaces(shaken):
     assert (other[1] != noise[1]).any(), "drawn from the model's seed"
 
 
+@pytest.mark.slow
 def test_each_head_alone(shaken):
     names = each(shaken.programs[0].static, terms=("EP",))
     assert tuple(map(str, names)) == (

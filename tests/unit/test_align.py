@@ -1,4 +1,4 @@
-"""Procrustes against SciPy's, its partial isometry, and towers by hand whose rotation is known."""
+"""Procrustes against SciPy's, its partial isometry, and encoders by hand whose rotation is known."""
 
 import dataclasses
 from functools import partial

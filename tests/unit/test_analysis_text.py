@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import figures_read
-from conftest import command, tiny_model, untrained
+from conftest import one_command, tiny_model, untrained
 from lrjax.analysis import text
 from lrjax.data.scenes import FIRST_LABEL, captions_of
 from lrjax.gates import parse_gates
@@ -84,8 +84,8 @@ def test_cosines_are_means_over_all_twos_of_embeddings(tiny):
     static = dataclasses.replace(static, relations="left+right")
     gates, n_layouts = unit_gates(static), 45
     found = of_facts(static, hyper, splits, params, gates)["cosine"]
-    scenes = static.world.unseen()
-    images = np.array(embed_images(static, params, Interventions(gates.vision), static.world.image_edits(scenes)), np.float64)
+    scenes = static.task_object.unseen()
+    images = np.array(embed_images(static, params, Interventions(gates.vision), static.task_object.image_edits(scenes)), np.float64)
     share = text.facts_share(np.array(scenes.left), np.array(scenes.right))
     layout = np.arange(len(images)) % n_layouts
     one_layout = layout[:, None] == layout
@@ -181,7 +181,7 @@ def test_layers_that_a_model_lacks_have_no_count(answer):
 @pytest.mark.slow
 def test_the_command_writes_what_it_says(trained):
     folder, _ = trained
-    done = command("text", f"--ckpt={folder}", "--labels=4", "--format=svg")
+    done = one_command("text", f"--ckpt={folder}", "--labels=4", "--format=svg")
     assert done.returncode == 0, done.stderr
     for name, rows in (("text", 2 * 2 * 2), ("text_swap", 2 * 2 * 5)):
         assert len((folder / f"analysis/{name}_N4.csv").read_text().splitlines()) == 1 + rows

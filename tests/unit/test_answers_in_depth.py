@@ -60,7 +60,7 @@ def traced(monkeypatch):
 
         return numbers(jax.eval_shape(jax.vmap(one), hyper, params))
 
-    monkeypatch.setattr(models, "_ask", ask)
+    monkeypatch.setattr(models, "_map_in_one_program", ask)
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 import lrjax
 from conftest import ROOT, tiny_model, tiny_sweep, untrained
+from experiments.studies.measures import over_time
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import gradient
 from lrjax.errors import InputError, in_python
@@ -24,6 +26,7 @@ def snippet(heading):
     return (ROOT / "README.md").read_text().partition(f"## {heading}\n")[2].partition("```python\n")[2].partition("```")[0]
 
 
+@pytest.mark.slow
 def test_readme_s_lines_run_as_printed(trained):
     lines = snippet("From Python").replace("runs/diversity", str(trained[0])).replace("n_labels=15", "n_labels=6")
     names = {}
@@ -143,9 +146,9 @@ def test_the_terms_of_a_cache_sum_to_its_scores(model):
 def test_the_embedding_is_the_one_that_retrieval_uses(model):
     from lrjax.data import text
 
-    task = model.static.world
-    slots = task.render(*text.read_scene(task, SCENE, 6))
-    expected = embed_images(model.static, model.params, Interventions(model.gates.vision), slots)
+    task = model.static.task_object
+    edits = task.render(*text.read_scene(task, SCENE, 6))
+    expected = embed_images(model.static, model.params, Interventions(model.gates.vision), edits)
     np.testing.assert_allclose(model.run_with_cache(SCENE)[0], expected, atol=1e-5)
 
 
@@ -170,6 +173,35 @@ def test_an_ablated_model_has_the_gates_and_leaves_the_first_alone(model):
         (terms * weights).sum("term").transpose(*cache["vision.0.scores"].dims), cache["vision.0.scores"], atol=1e-5
     )
     assert (np.asarray(model.gates.vision) == 1).all() and "ablated: EP" in repr(without)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder with all checkpoints of a sweep whose models train for 12 and for 16 steps."""
+    fixed = dict(data="fixed", epochs=4, evaluations=2, batch_size=8, n1=2, n2=2, n_heldout=3, n_labels=(3, 4), seeds=1)
+    folder = tmp_path_factory.mktemp("kept") / "run"
+    lrjax.train(tiny_sweep(**fixed, keep_checkpoints=0), folder, quiet=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_at_earlier_steps_of_its_training(kept):
+    """With keep_checkpoints=0 all evaluations stay, and a part of a run is the same part at each of them."""
+    run = lrjax.load(kept)
+    assert run.steps == [0, 8, 16] and run.step == 16
+    part = run.where(n_labels=4)
+    then = part.at(8)
+    assert then.step == 8 and len(then) == 1 and len(then.history) == 2 and not then.trained.finished
+    first, last = (r.map(lambda m: {"x": m.params.vision.E[lrjax.CLS, 0]})["x"].item() for r in (then, part))
+    assert first != last
+    with pytest.raises(InputError, match=r"step=15: no checkpoint of this step .* expected one of 0, 8, 16"):
+        run.at(15)
+
+
+@pytest.mark.slow
+def test_an_answer_over_time_has_every_evaluation_and_each_model_s_own_step(kept):
+    found = pd.DataFrame(over_time(kept, models_table)).set_index(["n_labels", "evaluation"])
+    assert found["step"].to_dict() == {(3, 0): 0, (3, 1): 6, (3, 2): 12, (4, 0): 0, (4, 1): 8, (4, 2): 16}
 
 
 @pytest.mark.slow

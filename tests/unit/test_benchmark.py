@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import figures_read
-from conftest import command
+from conftest import one_command
 from lrjax import config
 from lrjax.benchmark import dense, eager, measure
 from lrjax.models.clip import init_clip, model_splits, rng_stream, unit_gates
@@ -20,7 +20,7 @@ from lrjax.training.step import batch_loss
 def lrjax_loss(static, hyper, splits, params, step=0):
     """The loss of training's own batch at a step."""
     key = jax.random.fold_in(rng_stream(hyper.seed, "batches"), step)
-    batch = static.world.batch(key, splits, hyper, static.batch_size)
+    batch = static.task_object.batch(key, splits, hyper, static.batch_size)
     return batch_loss(static, hyper, params, unit_gates(static), batch)
 
 
@@ -101,7 +101,7 @@ def test_compile_times_leave_the_cache_settings_as_they_were():
 def test_the_command_writes_its_table(tmp_path):
     config_flags = ("--config=experiments/configs/smoke.py", "--config.d_model=8", "--config.d_embed=8", "--config.batch_size=8")
     outputs = (f"--json={tmp_path / 'b.json'}", f"--figure={tmp_path / 'figure/b.svg'}")
-    done = command("benchmark", *config_flags, "--models=1", "--steps=2", *outputs)
+    done = one_command("benchmark", *config_flags, "--models=1", "--steps=2", *outputs)
     assert done.returncode == 0, done.stderr
     table = json.loads((tmp_path / "b.json").read_text())
     rows = {row["name"]: row for row in table["rows"]}

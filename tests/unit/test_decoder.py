@@ -28,7 +28,7 @@ def spoken(request):
     model = tiny_model(objective=request.param)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params = shake(clip.init_clip(static, hyper))
-    batch = static.world.batch(jax.random.key(0), clip.model_splits(static, hyper), hyper, 16)
+    batch = static.task_object.batch(jax.random.key(0), clip.model_splits(static, hyper), hyper, 16)
     return static, hyper, params, clip.unit_gates(static), batch
 
 
@@ -48,7 +48,7 @@ def test_a_word_is_predicted_from_the_words_before_it_alone(spoken):
 def test_all_captions_of_all_labels_have_probability_at_most_one(spoken):
     """So what can be said of an image sums to less than 1; and labels that a model does not have cannot be said."""
     static, hyper, params, gates, batch = spoken
-    task = static.world
+    task = static.task_object
     asked = task.captions(hyper)
     words = words_of(task, all_captions(task, asked))[asked.exists]
     seen = decoder.prefix(static, params, Interventions(gates.vision), batch.images)[:1]
@@ -104,7 +104,7 @@ def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
 def test_what_is_said_of_one_object_alone_is_counted(spoken, monkeypatch):
     """A reader that says "2 [in-image] [EOT]" whatever it sees: wrong of every pair, and of one object in 4 of 10 pairs of 5."""
     static, hyper, params, gates, _ = spoken
-    label = static.world.n_first + 2
+    label = static.task_object.n_first + 2
     said = jnp.array([label, IN_IMAGE, EOT, BACKGROUND])
     monkeypatch.setattr(decoder, "decode", lambda *args: said[None])
     splits, done = clip.model_splits(static, hyper), ModelInterventions.of_gates(gates)
@@ -133,7 +133,7 @@ def test_what_image_tokens_know_of_their_place_is_of_origin_P():
     model = tiny_model(objective="autoregressive")
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params, gates = shake(clip.init_clip(static, hyper)), clip.unit_gates(static)
-    images = static.world.batch(jax.random.key(0), clip.model_splits(static, hyper), hyper, 4).images
+    images = static.task_object.batch(jax.random.key(0), clip.model_splits(static, hyper), hyper, 4).images
     split, merged = (decoder.prefix(static, params, Interventions(gates.vision), images, split) for split in (True, False))
     np.testing.assert_allclose(split.sum(1), merged.sum(1), atol=1e-4)  # float32, sums of order 10
     assert split[:, 1].std(1).min() > 0 and not split[:, 2].any() and not merged[:, 1:].any()

@@ -1,4 +1,4 @@
-"""Maps and shares of the terms: what they sum to, and what they are on towers made by hand."""
+"""Maps and shares of the terms: what they sum to, and what they are on encoders made by hand."""
 
 import dataclasses
 from functools import partial
@@ -11,7 +11,7 @@ import figures_read
 from conftest import shake, tiny_model
 from lrjax import config
 from lrjax.analysis import decompose, gradient
-from lrjax.analysis.models import of_models, tidy
+from lrjax.analysis.models import map_models, tidy
 from lrjax.plotting import decompose as figures
 from lrjax.plotting import gradient as gradient_figures
 from lrjax.terms import ROW_CONSTANT, TERMS
@@ -88,7 +88,7 @@ def test_gates_in_force_are_in_the_maps_and_shares():
     """A model trained without EP has no EP; padded labels and depth are no matter."""
     models = [tiny_model(n_layers_vision=2, gates=gates, n_labels=n) for gates, n in (("EP=0", 4), ("none", 6))]
     run = loop.start(config.Sweep(tuple(models), steps=10, eval_every=10))
-    run.states = [jax.vmap(shake)(jax.device_get(init_program(p.static, p.hyper))) for p in run.programs]
+    run.states = [shake(jax.device_get(init_program(p.static, p.hyper)), models=len(p.rows)) for p in run.programs]
     answer = decompose.decompose(run)
     assert answer.sizes["layer"] == 2
     ep = answer.share_all.sel(term="EP")
@@ -113,9 +113,9 @@ def test_equal_questions_compile_once(shaken):
     from lrjax.analysis import models
 
     gradient.gradient(shaken)
-    before = models._ask._cache_size()
+    before = models._map_in_one_program._cache_size()
     gradient.gradient(dataclasses.replace(shaken, states=shaken.states))
-    assert models._ask._cache_size() == before
+    assert models._map_in_one_program._cache_size() == before
 
 
 def test_a_question_sees_each_model_alone(shaken):
@@ -124,7 +124,7 @@ def test_a_question_sees_each_model_alone(shaken):
     def question(static, hyper, splits, params, gates):
         return {"N": hyper.n_labels, "key": hyper.seed, "E": params.vision.E.sum()}
 
-    answer = of_models(shaken, question, {"N": (), "key": (), "E": ()})
+    answer = map_models(shaken, question, {"N": (), "key": (), "E": ()})
     assert answer.N.values.tolist() == answer.n_labels.values.tolist() and answer.key.values.tolist() == answer.seed.values.tolist()
     np.testing.assert_allclose(answer.E, shaken.states[0].params.vision.E.sum((1, 2)), rtol=1e-4)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import figures_read
-from conftest import command, shake, tiny_model, tiny_sweep, untrained
+from conftest import one_command, shake, tiny_model, tiny_sweep, untrained
 from experiments import common
 from lrjax.analysis import depth, gradient, models
 from lrjax.analysis.ablate import ablate, of_position
@@ -38,7 +38,7 @@ def test_steadiness_is_the_mean_step_over_its_spread_over_labels():
     run = untrained(tiny_model(n_layers_vision=2))
     found, (program,), (state,) = depth.layers(run), run.programs, run.states
     static, params = program.static, jax.tree.map(lambda x: x[0], state.params)
-    scenes, gates = static.world.unseen(), unit_gates(static).vision
+    scenes, gates = static.task_object.unseen(), unit_gates(static).vision
     steps = [t.attn_scores[:, :, 0] for t in caches(params.vision, gates, static, "vision", unseen_sequences(static, "vision"))]
     for layer, scores in enumerate(steps):  # [n, h, t]
         n = np.arange(len(scores))
@@ -146,6 +146,7 @@ def test_zeroing_every_layer_is_zeroing_all():
     np.testing.assert_array_equal(one["EP+PP+BP"], one["vision.L0:EP+PP+BP=0"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["rotary", "alibi"])
 def test_layers_of_other_positions_are_ablated_by_their_own_terms(positions):
     run = untrained(*(tiny_model(n_layers_vision=2, positions=positions, seed=seed) for seed in range(3)))
@@ -194,7 +195,7 @@ def test_causal_takes_the_head_that_costs_most():
     ids=["depth", "left_right"],
 )
 def test_a_command_writes_what_it_says(deep, name, tables):
-    done = command(name, f"--ckpt={deep}", "--format=svg")
+    done = one_command(name, f"--ckpt={deep}", "--format=svg")
     assert done.returncode == 0, done.stderr
     for table in tables:
         assert len((deep / "analysis" / f"{name}_{table}.csv").read_text().splitlines()) > 2

@@ -1,4 +1,4 @@
-"""The gradient of the readout row, against scores measured on whole sequences and on hand-made towers."""
+"""The gradient of the readout row, against scores measured on whole sequences and on hand-made encoders."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import shake, tiny_model, untrained
+from encoders_by_hand import encoder_with
 from lrjax import config, stats
 from lrjax.analysis import gradient
 from lrjax.analysis.decompose import unseen_sequences
@@ -15,7 +16,6 @@ from lrjax.models import encoder as encoders
 from lrjax.models.clip import encoder_configs, init_clip, unit_gates
 from lrjax.models.interventions import Interventions
 from lrjax.terms import POSITION_TERMS, ROW_CONSTANT, TERMS
-from towers_by_hand import tower_with
 
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
@@ -28,11 +28,11 @@ def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
         encoder_configs(static)[encoder],
     )
     gates = jax.random.uniform(jax.random.key(3), shape.unit_gates().shape)
-    form, ids = gradient.readout_template(static, encoder), unseen_sequences(static, encoder)[7]
-    (trace,) = encoders.run(encoder_params, Interventions(gates), ids, shape, form.readout).caches
-    found = gradient.readout_scores(encoder_params, gates, shape, form)
+    template, ids = gradient.readout_template(static, encoder), unseen_sequences(static, encoder)[7]
+    (trace,) = encoders.run(encoder_params, Interventions(gates), ids, shape, template.readout).caches
+    found = gradient.readout_scores(encoder_params, gates, shape, template)
     for i, term in enumerate(TERMS):
-        own, expected = found[term][:, ids, jnp.arange(len(ids))], gates[0][:, i, None] * trace.terms[i, :, form.readout]
+        own, expected = found[term][:, ids, jnp.arange(len(ids))], gates[0][:, i, None] * trace.terms[i, :, template.readout]
         if term in ROW_CONSTANT and shape.positions != "rotary":
             expected = expected - expected.mean(-1, keepdims=True)
         # float32 sums of 16 products in another order
@@ -42,14 +42,14 @@ def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
 def test_the_gradient_of_a_ramp_is_its_slope_times_the_mean_distance(tiny):
     """s_p = 0.5 p: the mean over i < j of s_j - s_i is 0.5 (L + 1) / 3; labels 0..4 in steps of 0.1 are 0.2 apart on average."""
     static, hyper, params, splits = tiny
-    encoder_params = tower_with(static, 0.5 * np.arange(static.L), 0.1 * np.arange(5))
+    encoder_params = encoder_with(static, 0.5 * np.arange(static.L), 0.1 * np.arange(5))
     gates = unit_gates(static).replace(vision=jnp.ones((1, 1, 12)))
     found = gradient.first_block("vision", static, hyper, splits, params.replace(vision=encoder_params), gates)
     expected = {"position_gradient": 0.5 * 11 / 3, "slope": 0.5, "range": 4.5, "label_spread": 0.2, "ratio": 0.5 * 11 / 3 / 0.2}
     for name, value in (expected | {"gradient_EP": 0.5 * 11 / 3, "gradient_PP": 0, "gradient_BP": 0}).items():
         np.testing.assert_allclose(found[name], [value], rtol=1e-5, atol=1e-6, err_msg=name)
-    mirrored = tower_with(static, -0.5 * np.arange(static.L), 0.1 * np.arange(5))
-    lean_left = gradient.first_block("vision", static, hyper, splits, params.replace(vision=mirrored), gates)
+    swapped = encoder_with(static, -0.5 * np.arange(static.L), 0.1 * np.arange(5))
+    lean_left = gradient.first_block("vision", static, hyper, splits, params.replace(vision=swapped), gates)
     np.testing.assert_allclose(lean_left["position_gradient"], -found["position_gradient"], rtol=1e-6)
 
 

@@ -90,9 +90,11 @@ def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_a
     question = ablate.Ablate(("across EP+PP+BP", "down EP+PP+BP"), sets=("unseen_pair",))
     program, state = grids.programs[1], grids.states[1]
     static, hyper, params = program.static, *(jax.tree.map(lambda x: x[0], tree) for tree in (program.hyper, state.params))
-    gates, images = clip.unit_gates(static), static.world.image_edits(static.world.unseen())
-    weights = {name: question.worlds(static)[1][name].sum(0) for name in ("across", "down")}
-    assert np.array_equal(ablate.Ablate(("down EP+PP+BP=0.25",)).worlds(static)[1]["down"][0], 0.75 * weights["down"]), "a dose"
+    gates, images = clip.unit_gates(static), static.task_object.image_edits(static.task_object.unseen())
+    weights = {name: question.factors_and_weights(static)[1][name].sum(0) for name in ("across", "down")}
+    assert np.array_equal(
+        ablate.Ablate(("down EP+PP+BP=0.25",)).factors_and_weights(static)[1]["down"][0], 0.75 * weights["down"]
+    ), "a dose"
     embed = lambda shift: clip.embed_images(static, params, Interventions(gates.vision, score_shift=shift), images)
     row = sum(grid.position_rows(static, params, gates)[0].values())
     flat = jnp.pad(row.mean(-1, keepdims=True) - row, [(0, 0), (1, 0)])

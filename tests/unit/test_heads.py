@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import figures_read
-from conftest import command, tiny_model, untrained
+from conftest import one_command, tiny_model, untrained
 from experiments.heads import print_models
 from lrjax.analysis import heads
 from lrjax.analysis.ablate import ablate
@@ -196,7 +196,7 @@ def test_pruning_is_drawn_by_how_many_heads_are_kept(run, answer):
 @pytest.mark.slow
 def test_the_command_writes_what_it_says(trained):
     folder, _ = trained
-    done = command("heads", f"--ckpt={folder}", "--labels=4", "--format=svg")
+    done = one_command("heads", f"--ckpt={folder}", "--labels=4", "--format=svg")
     assert done.returncode == 0, done.stderr
     for name, rows in (("heads", 2 * 2), ("heads_labels", 2 * 2 * 20), ("heads_distance", 2 * 2 * 9), ("pruning", 2 * 3)):
         assert len((folder / f"analysis/{name}_N4.csv").read_text().splitlines()) == 1 + rows

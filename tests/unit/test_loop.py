@@ -57,7 +57,7 @@ def test_the_last_evaluation_is_of_all_images_under_the_gates_in_force_and_train
     assert any((x != y).any() for x, y in zip(asked(True, 0), asked(True, 1), strict=True)), "gates have gone to 0"
     (seen, unseen), (sampled, again) = asked(True, 1), asked(False, 1)
     assert (seen != sampled).any() and (unseen == again).all()
-    states = devices.place(init_program(p.static, p.hyper), devices.mesh())
+    states = devices.shard_to_devices(init_program(p.static, p.hyper), devices.mesh())
     train_chunk(p.static, p.hyper, splits, states, jnp.int32(0), 1, devices.mesh())
     assert all(x.is_deleted() for x in jax.tree.leaves(states)), "donated: a state is held once"
 

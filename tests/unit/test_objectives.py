@@ -27,7 +27,7 @@ SOURCES = [*Path("lrjax").rglob("*.py"), *Path("experiments").rglob("*.py")]
 KINDS = ({}, {"pair_loss": "sigmoid"}, {"supervision": 0.5}, {"objective": "autoregressive"}, {"objective": "autoregressive_raw"})
 
 
-def mean_distance(images, captions, log_scale, same, wrong, has_wrong):
+def mean_distance(images, captions, log_scale, same, hard_negatives, has_hard_negative):
     """How far images are from their own captions: the toy objective, which has no negatives."""
     return jnp.mean(1 - (images * captions).sum(-1))
 

@@ -7,6 +7,7 @@ import pytest
 
 from conftest import ROOT
 from experiments.studies import readme
+from experiments.studies.claims import Claim, stated
 from lrjax.stats import write_csv
 
 
@@ -21,16 +22,22 @@ def test_an_answer_has_five_sentences():
         assert len(re.findall(r"[\w)\]]\.(?:\s|$)", text)) == 5, name
 
 
-@pytest.mark.parametrize(("value", "told"), [(0.874, ".87"), (-0.03, "-.03"), (1.0, "1.00"), (0.0, ".00"), (-1.5, "-1.50")])
-def test_numbers_as_readme_prints_them(value, told):
-    assert readme.short(value) == told
-
-
 def test_a_number_that_changes_changes_the_page(tmp_path):
-    columns = {"claim": ["a"], "mean": [0.5], "low": [0.25], "high": [0.75], "verdict": ["agrees"]}
+    claim = Claim("a", "finding", "", "contrast", 0, 1, None)
+    columns = {"claim": ["a"], "sweep": ["s"], "mean": [0.5], "low": [0.25], "high": [1.25], "n": [8], "verdict": ["agrees"]}
     write_csv(tmp_path / "paper.csv", {name: np.array(values) for name, values in columns.items()})
-    tables = readme.Tables(tmp_path, "paper")
-    assert tables.value("a") == ".50 [.25, .75]" and tables.verdict("a") == "agrees"
+    found = readme.verdicts_of(tmp_path / "paper.csv", [claim])["a"]
+    assert stated(found) == "0.50 [0.25, 1.00]" and found.verdict == "agrees", "cut at the end of the scale, as on the page"
+    with pytest.raises(ValueError, match="claim 'a' is not in the code"):
+        readme.verdicts_of(tmp_path / "paper.csv", [])
+
+
+def test_an_accuracy_is_of_one_condition(tmp_path):
+    columns = {"n_labels": [5, 15, 15], "top1": [0.1, 0.5, 0.6], "top1_low": [0.0, 0.4, 0.5], "top1_high": [0.2, 0.6, 0.7]}
+    write_csv(tmp_path / "sweep.csv", {name: np.array(values) for name, values in columns.items()})
+    assert readme.accuracy(tmp_path / "sweep.csv", "top1", n_labels=5) == "0.10 [0.00, 0.20]"
+    with pytest.raises(ValueError, match=r"2 rows have .*n_labels.*; expected one"):
+        readme.accuracy(tmp_path / "sweep.csv", "top1", n_labels=15)
 
 
 def test_a_block_without_markers_is_an_error():

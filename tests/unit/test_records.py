@@ -60,7 +60,7 @@ def test_a_text_without_a_place_is_of_the_place_that_is_asked_for():
 @pytest.mark.parametrize("record", [Ablation(), *TOGETHER, *(one for one in ALONE if one.control == NONE)], ids=str)
 def test_an_ablation_is_gates_of_its_scale_in_its_place(record):
     static = config.make_static([tiny_model(n_layers_vision=3, n_layers_text=3, n_heads=4)])
-    factors, weights = Ablate((record,)).worlds(static)
+    factors, weights = Ablate((record,)).factors_and_weights(static)
     expected = {name: np.ones((3, 4, len(GATES)), np.float32) for name in ENCODERS}
     for part in record.parts:
         heads, terms = part.heads or range(4), [GATES.index(term) for term in part.terms]
@@ -70,6 +70,7 @@ def test_an_ablation_is_gates_of_its_scale_in_its_place(record):
     assert not any(weight.any() for weight in weights.values())
 
 
+@pytest.mark.slow
 def test_a_record_and_its_text_have_the_same_rows(shaken):
     records = Ablation(("EP",), 0.5), Ablation(("EP", "PP"), heads=(1,)), Ablation(("EE",), control="mean")
     texts = "EP=0.5", "vision.h1:EP+PP=0", "mean EE"

@@ -25,7 +25,7 @@ def test_head_bias_is_that_of_the_attention_pattern(tiny):
     static, _, params, _ = tiny
     gates = unit_gates(static)
     gates = gates.replace(vision=jax.random.uniform(jax.random.key(0), gates.vision.shape))
-    row = static.world
+    row = static.task_object
     s = row.unseen()
     ids = render(row.image, row.image_edits(s))
     shape = encoder_configs(static)["vision"]

@@ -21,7 +21,7 @@ WORLDS = {
 
 
 def world(name="row", relations="left", **more):
-    return config.make_static([config.Model(task=name, relations=relations, n_labels=6, n1=2, n2=3, **more)]).world
+    return config.make_static([config.Model(task=name, relations=relations, n_labels=6, n1=2, n2=3, **more)]).task_object
 
 
 @pytest.mark.parametrize(("name", "relations"), WORLDS)
@@ -29,7 +29,7 @@ def world(name="row", relations="left", **more):
 @settings(max_examples=20, deadline=None)
 def test_a_scene_that_is_written_is_read_again(name, relations, data):
     task = world(name, relations)
-    together = data.draw(st.sampled_from((1, task.together)))
+    together = data.draw(st.sampled_from((1, task.objects_per_scene)))
     labels = data.draw(st.permutations(range(task.n_heldout + 6)))[:together]
     places = (
         task.layouts[data.draw(st.integers(0, len(task.layouts) - 1))]
@@ -72,7 +72,7 @@ def test_what_is_true_of_a_scene_in_words(name, relations, scene, true, swapped)
     task = world(name, relations)
     model = config.Model(task=name, relations=relations, n_labels=6, n1=2, n2=3)
     captions = text.captions_of(task, task.captions(config.make_hyper(model)))
-    numbers = task.relations_of(*text.read_scene(task, scene, 6))
+    numbers = task.true_and_swapped(*text.read_scene(task, scene, 6))
     assert [captions[i] for i in numbers[0]] == true
     if swapped is not None:
         assert [captions[i] for i in numbers[1]] == swapped

@@ -123,7 +123,7 @@ def test_what_no_image_changes_cannot_know_the_order():
 
 
 def copying(encoder_params, head, place_scores):
-    """A one-block tower by hand: label x is axis x; `head` scores position p place_scores[p], labels 1000, and copies."""
+    """A one-block encoder by hand: label x is axis x; `head` scores position p place_scores[p], labels 1000, and copies."""
     encoder_params = jax.tree.map(jnp.zeros_like, encoder_params)
     (block,), labels, (d, last) = encoder_params.blocks, np.arange(5), (encoder_params.E.shape[1], encoder_params.E.shape[1] - 1)
     k = block.b_Q.shape[-1]

@@ -56,7 +56,7 @@ def make(text: str, **facts) -> Task:
         raise InputError(
             f"config.relations: {task.relations!r}: task {name!r} has no token for {unknown[0]!r}; expected words of {there}"
         )
-    if wrong := task.check():
-        option, value, expected = wrong
+    if problem := task.check():
+        option, value, expected = problem
         raise InputError(f"config.task: {text!r}: {option}={value!r} is not possible; expected {expected}")
     return task

@@ -5,8 +5,8 @@ A task lives in one file of `lrjax/data/tasks`, as a frozen dataclass named TASK
 names it by its file: `task="grid:height=4,width=6"`. Half of every batch are images of one object, "[x] [in-image] [EOT]"; what
 else is seen and said is the task's.
 
-Axes: B batch, S slots of an image, A = n_heldout + n_labels_max labels, n images, c captions, k labels of a caption or an image,
-R captions that an image may have, F ways to get one wrong.
+Axes: B images of a batch, S edits of an image, A = n_heldout + n_labels_max labels, n images of an evaluation set, c captions,
+k labels of a caption or of an image, R captions that an image may have, F hard negatives of a caption.
 """
 
 import dataclasses
@@ -35,49 +35,66 @@ from lrjax.data.scenes import (
 
 @struct.dataclass
 class Batch:
-    """B images, slots [S, B] of the task's image form. The first B/2 are of one object, with labels `label` [B/2]; the others have
-    the captions `said`, slots of each of the task's forms, B/2 in all. `wrong`: the same with their labels exchanged.
+    """B images, and one caption of each.
 
-    A batch of a finite set mixes them: `kind` [B] says of which form each caption is, 0 of one object, f + 1 of the task's f-th
-    form. Then label [B] and the slots [S, B] of every form are meant where the kind is theirs.
+    Where every batch is drawn anew, the first B/2 images show one object, the others several. In a batch of a finite set the two
+    kinds are mixed: then `label` is [B], all edits are [S, B], and `kind` says which of the entries of an image is meant.
+
+    Attributes:
+        images: Edits [S, B] of the task's image template.
+        label: [B/2], the label of each image of one object. It is the caption of such an image, too.
+        captions: One TokenEdits a caption template of the task, [S, B/2] in all: the captions of the images of several objects.
+        hard_negatives: The same captions with their labels exchanged.
+        kind: None, or [B] in a batch of a finite set: 0 where the caption is of one object, f + 1 where it has the task's f-th
+            caption template.
     """
 
     images: TokenEdits
     label: jax.Array
-    said: tuple[TokenEdits, ...]
-    wrong: tuple[TokenEdits, ...]
+    captions: tuple[TokenEdits, ...]
+    hard_negatives: tuple[TokenEdits, ...]
     kind: jax.Array | None = None
 
 
 @struct.dataclass
 class Captions:
-    """The c captions among which images are retrieved: one for each label, then slots of each of the task's forms. exists [c]:
-    whether this model has it; names [k, c]: its labels, one of them repeated where they are fewer than k.
+    """All c captions of a task, numbered: first one for each label, then those of each caption template in turn.
+
+    Attributes:
+        edits: One TokenEdits a caption template of the task. The captions of one object are not among them: see `of_one`.
+        exists: [c] bool, whether this model has the caption.
+        names: [k, c], the labels that the caption names. One of them is repeated where they are fewer than k.
     """
 
-    said: tuple[TokenEdits, ...]
+    edits: tuple[TokenEdits, ...]
     exists: jax.Array
     names: jax.Array
 
 
 @struct.dataclass
-class Questions:
-    """n images to retrieve, and what is true of them. Captions are numbers of the task's `captions`.
+class EvalSet:
+    """The n images of one evaluation set, and what is true of them. A caption is given by its number in the task's `captions`.
 
-    images, mirrored: slots [S, n] of each image and of the same with its objects exchanged, so that what was true is false. weight
-    [n]: 0 for what is no part of the set. labels [k, n]. true [R, n]: captions that are true where `holds` [R, n]; wrong [F, R, n]:
-    for each F captions of the same labels that are not. among: the
-    first and the end of the captions that are candidates, which are numbered from 0 there.
+    Attributes:
+        images: Edits [S, n] of the task's image template.
+        swapped: The same images with their objects exchanged, [S, n]: what was true of an image is false of the swapped one.
+        weight: [n], 0 for an image that is no part of the set.
+        labels: [k, n], the labels that an image shows.
+        true: [R, n], captions of the image.
+        is_true: [R, n] bool, whether that caption is true of the image.
+        hard_negatives: [F, R, n], for each caption F captions of the same labels that are not true.
+        candidates: The first caption among which the images are retrieved, and the end of these. The numbers in `true` and
+            `hard_negatives` count from the first one.
     """
 
     images: TokenEdits
-    mirrored: TokenEdits
+    swapped: TokenEdits
     weight: jax.Array
     labels: jax.Array
     true: jax.Array
-    holds: jax.Array
-    wrong: jax.Array
-    among: tuple[int, int | None] = struct.field(pytree_node=False, default=(0, None))
+    is_true: jax.Array
+    hard_negatives: jax.Array
+    candidates: tuple[int, int | None] = struct.field(pytree_node=False, default=(0, None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,16 +114,11 @@ class Task:
 
     RELATIONS: ClassVar[dict[str, tuple[str, ...]]]  # what the config's `relations` may be -> the words of captions
     SETS: ClassVar[tuple[str, ...]] = ("single", "seen_pair", "unseen_pair")  # the evaluation sets
-    WRONG: ClassVar[dict[str, tuple[str, ...]]] = {}  # set -> names of the F ways to get a caption wrong, where there are several
-    together: ClassVar[int] = 2  # how many labels stand together in an image: a model needs so many
-    SPECIAL: ClassVar[tuple[str, ...]] = (
-        "background",
-        "CLS",
-        "EOT",
-        "in-image",
-        "left-of",
-        "right-of",
-    )  # names of the first tokens
+    # set -> names of the F hard negatives, where there are several
+    HARD_NEGATIVES: ClassVar[dict[str, tuple[str, ...]]] = {}
+    objects_per_scene: ClassVar[int] = 2  # of an image of several objects; a model needs so many labels
+    # names of the first tokens
+    SPECIAL: ClassVar[tuple[str, ...]] = ("background", "CLS", "EOT", "in-image", "left-of", "right-of")
     PHRASES: ClassVar[dict[str, str]] = {  # name of a relation's token -> how people read the token
         "in-image": "is in the image",
         "left-of": "is on the left of",
@@ -115,7 +127,7 @@ class Task:
         "below": "is below",
     }
     n_first: ClassVar[int] = FIRST_LABEL  # the first label's token id
-    extent: ClassVar[tuple[int, int] | None] = None  # rows and columns of tokens of an image, if it has two dimensions
+    grid_shape: ClassVar[tuple[int, int] | None] = None  # rows and columns of tokens of an image, if it has two dimensions
 
     @property
     def n_labels_total(self) -> int:
@@ -128,32 +140,32 @@ class Task:
         return self.n_first + self.n_labels_total
 
     @property
-    def one_token(self) -> bool:
+    def single_token_objects(self) -> bool:
         """Whether an image shows objects alone, a token each: no distractors, no patches."""
-        return self.n_slots == self.together and self.n_tokens == self.n_first + self.n_labels_total
+        return self.n_edits == self.objects_per_scene and self.n_tokens == self.n_first + self.n_labels_total
 
     @property
     def words(self) -> tuple[str, ...]:
         """The relation words that captions use."""
         return self.RELATIONS[self.relations]
 
-    def apart(self, name: str) -> tuple[str, ...]:
-        """Names of the R captions that an image of a set may have, where accuracies tell them apart."""
+    def metric_breakdown(self, name: str) -> tuple[str, ...]:
+        """Names of the R captions that an image of the set `name` may have, if each has an accuracy of its own; else empty."""
         return ()
 
     @property
     def image(self) -> SequenceTemplate:
-        """The form of an image."""
+        """The template of an image."""
         raise NotImplementedError
 
     @property
     def single_caption(self) -> SequenceTemplate:
-        """The form of a caption of one object."""
+        """The template of a caption of one object."""
         return SINGLE_CAPTION if self.single_caption_length == 3 else SINGLE_CAPTION_OF_FOUR
 
     @property
-    def said(self) -> tuple[SequenceTemplate, ...]:
-        """The forms of captions, beside that of one object."""
+    def caption_templates(self) -> tuple[SequenceTemplate, ...]:
+        """The templates of captions of several objects."""
         return (PAIR_CAPTION,)
 
     @property
@@ -169,18 +181,18 @@ class Task:
     def n_items(self, n_labels: Any, n1: Any, n2: Any) -> Any:
         """How many items the finite set of a model has: a whole number, or a traced one."""
         groups = 1
-        for i in range(self.together):
+        for i in range(self.objects_per_scene):
             groups *= n_labels - i
         return (self.n_heldout + n_labels) * n1 + groups * n2 * self.captions_per_image
 
     @property
     def caption_length(self) -> int:
         """How many tokens the longest caption has."""
-        return max(len(form.template) for form in (self.single_caption, *self.said))
+        return max(len(template.tokens) for template in (self.single_caption, *self.caption_templates))
 
     @property
-    def n_slots(self) -> int:
-        """S: how many slots an image has."""
+    def n_edits(self) -> int:
+        """S: how many edits an image has at most."""
         raise NotImplementedError
 
     @property
@@ -199,7 +211,7 @@ class Task:
         raise NotImplementedError
 
     @property
-    def extent_in_pixels(self) -> tuple[int, int]:
+    def pixel_grid_shape(self) -> tuple[int, int]:
         """Rows and columns of pixels of an image."""
         return 1, self.L
 
@@ -208,11 +220,13 @@ class Task:
         return (place,)
 
     def render(self, labels: Sequence[int], places: Sequence[int]) -> TokenEdits:
-        """The slots [S] of one image: `labels` at `places`, in reading order, of one object or of as many as stand together."""
+        """The edits [S] of one image: `labels` at `places`, in reading order. One object, or `objects_per_scene` of them."""
         raise NotImplementedError
 
-    def relations_of(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Numbers of the captions that are true of one image, and of those that become true when its objects change places."""
+    def true_and_swapped(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Two lists of numbers of captions: those that are true of one image, and those that are true of it with its objects
+        exchanged.
+        """
         raise NotImplementedError
 
     def check(self) -> tuple[str, Any, str] | None:
@@ -240,7 +254,7 @@ class Task:
     def of_set(self, name: str, names: jax.Array) -> jax.Array:
         """Which captions [c] are true of some image of an evaluation set, by the labels [k, c] that they name: one label in
         `single`, several trained ones in seen sets, several held-out ones in unseen sets. Places do not count, so a sample of
-        images has the captions of the whole set. Which forms of captions are meant `Questions.among` says.
+        images has the captions of the whole set. `EvalSet.candidates` says which caption templates are meant.
         """
         of_one = (names == names[:1]).all(0)
         if name == "single":
@@ -248,7 +262,7 @@ class Task:
         heldout = names < self.n_heldout
         return (heldout if name.startswith("unseen") else ~heldout).all(0) & ~of_one
 
-    def questions(self, key: jax.Array, splits: Any, hyper: Any, exhaustive: bool) -> dict[str, Questions]:
+    def eval_sets(self, key: jax.Array, splits: Any, hyper: Any, exhaustive: bool) -> dict[str, EvalSet]:
         """The evaluation sets, SETS. Not `exhaustive`: a fixed sample, drawn with `key`, where all are many."""
         raise NotImplementedError
 
@@ -263,24 +277,32 @@ class Task:
 
     def position_names(self) -> list[str]:
         """Names of the positions of an image."""
-        return ["CLS", *map(str, range(1, len(self.image.template)))]
+        return ["CLS", *map(str, range(1, len(self.image.tokens)))]
 
 
 def noisy(key: jax.Array, batch: Batch, p: jax.Array, number: jax.Array | None = None) -> Batch:
-    """The batch as someone tells it who confuses left and right: each caption says the opposite with probability p. With the
-    `number` [B] of each item of a finite set, the same items always do.
+    """The batch with noisy captions: each caption is replaced by its hard negative with probability p.
+
+    Args:
+        key: The random key.
+        batch: The batch.
+        p: [], the probability.
+        number: [B], the number of each item of a finite set. Then the same items are always replaced. None: drawn anew.
     """
-    said, wrong = [], []
-    for i, (right, other) in enumerate(zip(batch.said, batch.wrong, strict=True)):
-        of_form = jax.random.fold_in(key, i)
+    captions, hard_negatives = [], []
+    for i, (right, other) in enumerate(zip(batch.captions, batch.hard_negatives, strict=True)):
+        template_key = jax.random.fold_in(key, i)
         if number is None:
-            flip = jax.random.uniform(of_form, right.tokens.shape[1:]) < p
+            flip = jax.random.uniform(template_key, right.tokens.shape[1:]) < p
         else:
-            flip = jax.vmap(lambda item, of_form=of_form: jax.random.uniform(jax.random.fold_in(of_form, item)))(number) < p
+            flip = (
+                jax.vmap(lambda item, template_key=template_key: jax.random.uniform(jax.random.fold_in(template_key, item)))(number)
+                < p
+            )
         choose = lambda a, b, flip=flip: jax.tree.map(lambda a, b: jnp.where(flip, a, b), a, b)
-        said.append(choose(other, right))
-        wrong.append(choose(right, other))
-    return dataclasses.replace(batch, said=tuple(said), wrong=tuple(wrong))
+        captions.append(choose(other, right))
+        hard_negatives.append(choose(right, other))
+    return dataclasses.replace(batch, captions=tuple(captions), hard_negatives=tuple(hard_negatives))
 
 
 def of_one(task: Task, label: jax.Array | None = None) -> tuple[SequenceTemplate, TokenEdits]:
@@ -289,13 +311,13 @@ def of_one(task: Task, label: jax.Array | None = None) -> tuple[SequenceTemplate
 
 
 def all_captions(task: Task, captions: Captions) -> tuple[tuple[SequenceTemplate, TokenEdits], ...]:
-    """Forms and slots of all captions of a task, in the order of their numbers."""
-    return (of_one(task), *zip(task.said, captions.said, strict=True))
+    """Templates and edits of all captions of a task, in the order of their numbers."""
+    return (of_one(task), *zip(task.caption_templates, captions.edits, strict=True))
 
 
 def batch_words(task: Task, batch: Batch) -> jax.Array:
     """The words [B, caption_length] of a batch's captions."""
-    captions = (of_one(task, batch.label), *zip(task.said, batch.said, strict=True))
+    captions = (of_one(task, batch.label), *zip(task.caption_templates, batch.captions, strict=True))
     return of_kind(batch.kind, [words_of(task, (caption,)) for caption in captions])
 
 
@@ -310,7 +332,7 @@ def of_kind(kind: jax.Array | None, parts: list[jax.Array]) -> jax.Array:
 
 
 def words_of(task: Task, captions: tuple[tuple[SequenceTemplate, TokenEdits], ...]) -> jax.Array:
-    """The words [c, caption_length] of captions, each a form and its slots [S, c']; the shorter ones end in background."""
+    """The words [c, caption_length] of captions, each a template and its edits [S, c']; the shorter ones end in background."""
     pad = lambda ids: jnp.pad(ids, [(0, 0), (0, task.caption_length - ids.shape[1])], constant_values=BACKGROUND)
     return jnp.concatenate([pad(render(*caption)) for caption in captions])
 

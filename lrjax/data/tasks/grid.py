@@ -53,7 +53,7 @@ class Grid(Pairs):
         return None if self.L == 10 else ("L", self.L, "10, which a grid does not read: give height and width")
 
     @property
-    def extent(self) -> tuple[int, int]:
+    def grid_shape(self) -> tuple[int, int]:
         return self.height // self.patch, self.width // self.patch
 
     @property
@@ -62,12 +62,12 @@ class Grid(Pairs):
 
     @property
     def image(self) -> SequenceTemplate:
-        rows, columns = self.extent
+        rows, columns = self.grid_shape
         adds = self.patch > 1
         return SequenceTemplate((CLS,) + (BACKGROUND,) * (rows * columns), EMPTY if adds else BACKGROUND, readout=0, adds=adds)
 
     @property
-    def n_slots(self) -> int:
+    def n_edits(self) -> int:
         return 2 * self.size**2
 
     @property
@@ -80,7 +80,7 @@ class Grid(Pairs):
         return (self.height - self.size + 1) * (self.width - self.size + 1)
 
     @property
-    def extent_in_pixels(self) -> tuple[int, int]:
+    def pixel_grid_shape(self) -> tuple[int, int]:
         return self.height, self.width
 
     def pixels_of(self, place: int) -> tuple[int, ...]:
@@ -102,7 +102,7 @@ class Grid(Pairs):
         told = [apart[:, 0] if word in ("above", "below") else apart[:, 1] for word in self.words]
         return np.stack([first, second], 1)[np.any(told, 0)]
 
-    def facts(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def relations_of(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
         apart = jnp.asarray(self.corners)[scene.j] - jnp.asarray(self.corners)[scene.i]  # [..., 2]
         found = []
         for word in self.words:
@@ -114,8 +114,8 @@ class Grid(Pairs):
                     (jnp.abs(distance) >= self.size) | (scene.left == scene.right),
                 )
             )
-        first, second, holds = (jnp.stack(parts) for parts in zip(*found, strict=True))
-        return first, second, holds
+        first, second, is_true = (jnp.stack(parts) for parts in zip(*found, strict=True))
+        return first, second, is_true
 
     def image_edits(self, scene: Scene) -> TokenEdits:
         pixel = np.array(list(itertools.product(range(self.size), range(self.size))))  # of an object, [size^2, 2]
@@ -125,11 +125,11 @@ class Grid(Pairs):
             y, x = (jnp.asarray(self.corners[:, axis])[place] + pixel[:, axis, *(None,) * (place.ndim - 1)] for axis in (0, 1))
             within = y % self.patch * self.patch + x % self.patch
             tokens.append(jnp.where(label < 0, EMPTY, self.n_first + label * self.patch**2 + within))
-            positions.append(1 + y // self.patch * self.extent[1] + x // self.patch)
+            positions.append(1 + y // self.patch * self.grid_shape[1] + x // self.patch)
         return TokenEdits(jnp.concatenate(tokens), jnp.concatenate(positions))
 
     def position_names(self) -> list[str]:
-        rows, columns = self.extent
+        rows, columns = self.grid_shape
         return ["CLS", *(f"{row + 1},{column + 1}" for row in range(rows) for column in range(columns))]
 
 

@@ -24,7 +24,7 @@ class Nearer(Row):
         """All places of two objects of which one is nearer."""
         return super().layouts[self.away(super().layouts[:, 0]) != self.away(super().layouts[:, 1])]
 
-    def facts(self, scene):
+    def relations_of(self, scene):
         """Which label is said first, which second, and whether that is true, for every word."""
         nearer = self.away(scene.i) < self.away(scene.j)
         first, second = jnp.where(nearer, scene.left, scene.right), jnp.where(nearer, scene.right, scene.left)

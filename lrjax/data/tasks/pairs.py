@@ -14,7 +14,7 @@ import numpy as np
 
 from lrjax.data.scenes import Scene, TokenEdits, pair_edits, single_scene, swapped
 from lrjax.data.splits import Splits, at_draw, draw_label, draw_together, make_splits
-from lrjax.data.tasks.base import Batch, Captions, Questions, Task, combinations
+from lrjax.data.tasks.base import Batch, Captions, EvalSet, Task, combinations
 
 SAMPLE = 2048  # seen-pair images during training
 # above so many (54 labels of a row of 10, 33 of a grid of 4 x 4) the final evaluation samples too: FINAL_SAMPLE images
@@ -24,7 +24,7 @@ EXHAUSTIVE_LIMIT, FINAL_SAMPLE = 2**17, 2**14
 class Pairs(Task):
     """One or two objects at places 0..n_places-1; `layouts` are all ways to place two, the one that comes first named first."""
 
-    def apart(self, name: str) -> tuple[str, ...]:
+    def metric_breakdown(self, name: str) -> tuple[str, ...]:
         return self.words if len(self.words) > 1 else ()
 
     @property
@@ -37,34 +37,34 @@ class Pairs(Task):
         return len(self.layouts)
 
     def image_edits(self, scene: Scene) -> TokenEdits:
-        """The slots [S, ...] of scenes [...]."""
+        """The edits [S, ...] of scenes [...]."""
         raise NotImplementedError
 
     def render(self, labels: Sequence[int], places: Sequence[int]) -> TokenEdits:
         return self.image_edits(self.scene_of(labels, places))
 
-    def relations_of(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
+    def true_and_swapped(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
         if len(labels) == 1:
             return [int(labels[0])], []
         scene = jax.tree.map(lambda x: jnp.asarray(x)[None], self.scene_of(labels, places))
-        found = self.question(scene, jnp.ones(1))
-        holds = np.asarray(found.holds[:, 0])
-        return np.asarray(found.true[:, 0])[holds].tolist(), np.asarray(found.wrong[0, :, 0])[holds].tolist()
+        found = self.eval_set(scene, jnp.ones(1))
+        is_true = np.asarray(found.is_true[:, 0])
+        return np.asarray(found.true[:, 0])[is_true].tolist(), np.asarray(found.hard_negatives[0, :, 0])[is_true].tolist()
 
     def scene_of(self, labels: Sequence[int], places: Sequence[int]) -> Scene:
         """The scene of one or two objects, in reading order."""
         label, place = (jnp.asarray(x, jnp.int32) for x in (labels, places))
         return single_scene(label[0], place[0], self.n_places) if len(labels) == 1 else Scene(*label, *place)
 
-    def facts(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def relations_of(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
         """For every word, [R, ...] each: of which two labels it may be said ("a left of b", "b right of a" and "a above b" are of a
         and b), and whether it is true of the scene.
         """
         raise NotImplementedError
 
-    def disturbed(self, key: jax.Array, slots: TokenEdits) -> TokenEdits:
+    def with_distractors(self, key: jax.Array, edits: TokenEdits) -> TokenEdits:
         """Images [S, n] with what else is seen in them."""
-        return slots
+        return edits
 
     def splits(self, key: jax.Array) -> Splits:
         return make_splits(key, self.n_labels_max, self.n_heldout, self.n_places, self.n_layouts, self.repeated)
@@ -86,19 +86,19 @@ class Pairs(Task):
         place = splits.positions[label, jax.random.randint(keys[1], half, 0, hyper.n1)].astype(jnp.int32)
         x, y = draw_together(keys[2], 2, half, hyper.n_labels, hyper.zipf, self.n_labels_max)
         pairs = self.scenes(splits, x, y, jax.random.randint(keys[3], half, 0, hyper.n2))
-        holds = self.facts(pairs)[2]
-        rank = jax.random.randint(keys[4], half, 0, holds.sum(0))
-        word = jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank[None] + 1), 0)
+        is_true = self.relations_of(pairs)[2]
+        rank = jax.random.randint(keys[4], half, 0, is_true.sum(0))
+        word = jnp.argmax(is_true & (jnp.cumsum(is_true, 0) == rank[None] + 1), 0)
         return single_scene(label, place, self.n_places), pairs, word
 
     def batch(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> Batch:
         singles, pairs, word = self.draw(key, splits, hyper, batch_size)
-        first, second, _ = self.facts(pairs)
+        first, second, _ = self.relations_of(pairs)
         a, b = (jnp.take_along_axis(labels, word[None], 0)[0] for labels in (first, second))
-        said, wrong = self.caption_slots(a, b, word), self.caption_slots(b, a, word)
+        captions, hard_negatives = self.caption_edits(a, b, word), self.caption_edits(b, a, word)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), singles, pairs)
-        images = self.disturbed(jax.random.fold_in(key, 5), self.image_edits(both))  # `draw` has split keys 0..4 from it
-        return Batch(images, singles.left, (said,), (wrong,))
+        images = self.with_distractors(jax.random.fold_in(key, 5), self.image_edits(both))  # `draw` has split keys 0..4 from it
+        return Batch(images, singles.left, (captions,), (hard_negatives,))
 
     def items(self, key: jax.Array, splits: Splits, hyper, number: jax.Array) -> Batch:
         """Item n1 l + t is the t-th image of label l. After all of these come the pairs (x, y), each with its n2 images, each with
@@ -116,28 +116,28 @@ class Pairs(Task):
         pairs = Scene(x + self.n_heldout, y + self.n_heldout, layout[..., 0], layout[..., 1])
         singles = single_scene(label, place, self.n_places)
         scenes = jax.tree.map(lambda a, b: jnp.where(is_single, a, b), singles, pairs)
-        first, second, holds = self.facts(pairs)
-        word = telling if self.captions_per_image > 1 else self.drawn_word(jax.random.fold_in(key, 0), holds, number)
+        first, second, is_true = self.relations_of(pairs)
+        word = telling if self.captions_per_image > 1 else self.drawn_word(jax.random.fold_in(key, 0), is_true, number)
         a, b = (jnp.take_along_axis(labels, word[None], 0)[0] for labels in (first, second))
         images = self.image_edits(scenes)
-        disturb = lambda item, slots: jax.tree.map(
+        disturb = lambda item, edits: jax.tree.map(
             lambda x: x[:, 0],
-            self.disturbed(jax.random.fold_in(jax.random.fold_in(key, 1), item), jax.tree.map(lambda x: x[:, None], slots)),
+            self.with_distractors(jax.random.fold_in(jax.random.fold_in(key, 1), item), jax.tree.map(lambda x: x[:, None], edits)),
         )
         images = jax.vmap(disturb, (0, 1), 1)(number, images)
-        said, wrong = self.caption_slots(a, b, word), self.caption_slots(b, a, word)
-        return Batch(images, label, (said,), (wrong,), 1 - is_single.astype(jnp.int32))
+        captions, hard_negatives = self.caption_edits(a, b, word), self.caption_edits(b, a, word)
+        return Batch(images, label, (captions,), (hard_negatives,), 1 - is_single.astype(jnp.int32))
 
-    def drawn_word(self, key: jax.Array, holds: jax.Array, number: jax.Array) -> jax.Array:
-        """A word that is true of each item's image, `holds` [R, B]: drawn once an item, uniform over those that are true."""
-        if len(holds) == 1:
+    def drawn_word(self, key: jax.Array, is_true: jax.Array, number: jax.Array) -> jax.Array:
+        """A word that is true of each item's image, `is_true` [R, B]: drawn once an item, uniform over those that are true."""
+        if len(is_true) == 1:
             return jnp.zeros_like(number)
         u = jax.vmap(lambda item: jax.random.uniform(jax.random.fold_in(key, item)))(number)
-        rank = jnp.floor(u * holds.sum(0)).astype(jnp.int32)
-        return jnp.argmax(holds & (jnp.cumsum(holds, 0) == rank[None] + 1), 0)
+        rank = jnp.floor(u * is_true.sum(0)).astype(jnp.int32)
+        return jnp.argmax(is_true & (jnp.cumsum(is_true, 0) == rank[None] + 1), 0)
 
-    def caption_slots(self, first: jax.Array, second: jax.Array, word: jax.Array) -> TokenEdits:
-        """The three slots of captions of two labels, said with words (numbers of `words`)."""
+    def caption_edits(self, first: jax.Array, second: jax.Array, word: jax.Array) -> TokenEdits:
+        """The three edits of captions of two labels, with relation words (numbers of `words`)."""
         return pair_edits(first, second, word, self.words, self.n_first)
 
     def captions(self, hyper) -> Captions:
@@ -147,14 +147,14 @@ class Pairs(Task):
         every = jnp.arange(A)
         names = jnp.concatenate([jnp.stack([every, every]), jnp.stack([first, second])], 1)
         pairs = exists[first] & exists[second] & (first != second)
-        return Captions((self.caption_slots(first, second, word),), jnp.append(exists, pairs), names)
+        return Captions((self.caption_edits(first, second, word),), jnp.append(exists, pairs), names)
 
     def caption_number(self, word: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
         """The number of a caption among `captions`; of one label if both are the same."""
         A = self.n_labels_total
         return jnp.where(first == second, first, A + (word * A + first) * A + second)
 
-    def questions(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, Questions]:
+    def eval_sets(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, EvalSet]:
         h, N = self.n_heldout, self.n_labels_max
         label, rank = combinations(self.n_labels_total, self.n_places)
         single = single_scene(label, splits.positions[label, rank].astype(jnp.int32), self.n_places)
@@ -176,21 +176,23 @@ class Pairs(Task):
             "unseen_pair": (unseen, jnp.ones(len(unseen.i))),
         }
         keys = dict(zip(sets, jax.random.split(jax.random.fold_in(key, 2), len(sets)), strict=True))
-        return {name: self.question(scene, weight, partial(self.disturbed, keys[name])) for name, (scene, weight) in sets.items()}
+        return {
+            name: self.eval_set(scene, weight, partial(self.with_distractors, keys[name])) for name, (scene, weight) in sets.items()
+        }
 
-    def question(self, scene: Scene, weight: jax.Array, disturbed=lambda slots: slots) -> Questions:
+    def eval_set(self, scene: Scene, weight: jax.Array, with_distractors=lambda edits: edits) -> EvalSet:
         """What is asked of scenes [n], with what else is seen in them."""
         second = jnp.where(scene.right < 0, scene.left, scene.right)
-        first, second, holds = self.facts(dataclasses.replace(scene, right=second))
+        first, second, is_true = self.relations_of(dataclasses.replace(scene, right=second))
         word = jnp.arange(len(first))[:, None]
-        return Questions(
-            images=disturbed(self.image_edits(scene)),
-            mirrored=disturbed(self.image_edits(swapped(scene))),
+        return EvalSet(
+            images=with_distractors(self.image_edits(scene)),
+            swapped=with_distractors(self.image_edits(swapped(scene))),
             weight=weight.astype(jnp.float32),
             labels=jnp.stack([first[0], second[0]]),
             true=self.caption_number(word, first, second),
-            holds=holds & ((first != second) | (word == 0)),
-            wrong=self.caption_number(word, second, first)[None],
+            is_true=is_true & ((first != second) | (word == 0)),
+            hard_negatives=self.caption_number(word, second, first)[None],
         )
 
     def unseen(self) -> Scene:

@@ -39,7 +39,7 @@ class Row(Pairs):
         return image_template(self.L)
 
     @property
-    def n_slots(self) -> int:
+    def n_edits(self) -> int:
         return 2 + self.distractors
 
     @property
@@ -58,23 +58,23 @@ class Row(Pairs):
     def image_edits(self, scene: Scene) -> TokenEdits:
         return TokenEdits(token_of(self, jnp.stack([scene.left, scene.right])), jnp.stack([scene.i, scene.j]) + 1)
 
-    def facts(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def relations_of(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
         R = (len(self.words), *jnp.shape(scene.left))
         return jnp.broadcast_to(scene.left, R), jnp.broadcast_to(scene.right, R), jnp.ones(R, bool)
 
-    def disturbed(self, key: jax.Array, slots: TokenEdits) -> TokenEdits:
+    def with_distractors(self, key: jax.Array, edits: TokenEdits) -> TokenEdits:
         if not self.distractors:
-            return slots
-        n = slots.tokens.shape[1]
+            return edits
+        n = edits.tokens.shape[1]
         place_key, kind_key = jax.random.split(key)
-        at = jax.nn.one_hot(slots.positions - 1, self.L, dtype=bool)
-        taken = (at & (slots.tokens >= 0)[..., None]).any(0)  # [n, L]
+        at = jax.nn.one_hot(edits.positions - 1, self.L, dtype=bool)
+        taken = (at & (edits.tokens >= 0)[..., None]).any(0)  # [n, L]
         free = jnp.where(taken, -1.0, jax.random.uniform(place_key, taken.shape))
         positions = 1 + jax.lax.top_k(free, self.distractors)[1].T
         tokens = jax.random.randint(
             kind_key, (n, self.distractors), FIRST_LABEL, self.n_first
         ).T  # image by image: padding is inert
-        return TokenEdits(jnp.concatenate([slots.tokens, tokens]), jnp.concatenate([slots.positions, positions]))
+        return TokenEdits(jnp.concatenate([edits.tokens, tokens]), jnp.concatenate([edits.positions, positions]))
 
 
 TASK = Row

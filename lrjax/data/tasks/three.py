@@ -16,11 +16,11 @@ import numpy as np
 from lrjax.data.finite_set import first_appearance_ranks
 from lrjax.data.scenes import EMPTY, EOT, LEFT_OF, PAIR_CAPTION, SequenceTemplate, TokenEdits, image_template, pair_edits
 from lrjax.data.splits import Splits, at_draw, draw_label, draw_together, make_splits, order, ranks_seen
-from lrjax.data.tasks.base import Batch, Captions, Questions, Task, combinations, token_of
+from lrjax.data.tasks.base import Batch, Captions, EvalSet, Task, combinations, token_of
 from lrjax.surroundings import PRNG
 
 CHAIN_CAPTION = SequenceTemplate((EMPTY, LEFT_OF, EMPTY, LEFT_OF, EMPTY, EOT), EMPTY, readout=5)
-TOLD = ((0, 1), (1, 2), (0, 2))  # the pairs of the three objects, from left to right
+OBJECT_PAIRS = ((0, 1), (1, 2), (0, 2))  # the pairs of the three objects, from left to right
 ORDERS = tuple(itertools.permutations(range(3)))[1:]  # the five wrong ones
 SAMPLE = 1024  # images of trained triples; of unseen ones every SPACED-th layout, and its mirror image
 SPACED = 6
@@ -33,8 +33,10 @@ class Three(Task):
 
     RELATIONS: ClassVar = {"left": ("left",)}
     SETS: ClassVar = ("single", "seen_pair", "unseen_pair", "seen_chain", "unseen_chain")
-    together: ClassVar = 3
-    WRONG: ClassVar = dict.fromkeys(("seen_chain", "unseen_chain"), tuple("".join("xyz"[i] for i in order) for order in ORDERS))
+    objects_per_scene: ClassVar = 3
+    HARD_NEGATIVES: ClassVar = dict.fromkeys(
+        ("seen_chain", "unseen_chain"), tuple("".join("xyz"[i] for i in order) for order in ORDERS)
+    )
 
     def check(self) -> tuple[str, Any, str] | None:
         if not 4 <= self.L <= 12:
@@ -44,7 +46,7 @@ class Three(Task):
             return "n_labels", self.n_labels_max, f"at most {most}: there is a chain for any three labels"
         return None
 
-    def apart(self, name: str) -> tuple[str, ...]:
+    def metric_breakdown(self, name: str) -> tuple[str, ...]:
         return ("xy", "yz", "xz") if name.endswith("pair") else ()
 
     @property
@@ -52,11 +54,11 @@ class Three(Task):
         return image_template(self.L)
 
     @property
-    def said(self) -> tuple[SequenceTemplate, ...]:
+    def caption_templates(self) -> tuple[SequenceTemplate, ...]:
         return PAIR_CAPTION, CHAIN_CAPTION
 
     @property
-    def n_slots(self) -> int:
+    def n_edits(self) -> int:
         return 3
 
     @property
@@ -73,7 +75,7 @@ class Three(Task):
         return len(self.layouts)
 
     @property
-    def asked(self) -> np.ndarray:
+    def eval_layouts(self) -> np.ndarray:
         """The layouts of unseen triples, [k, 3]: some of all, as many as of their mirror images, lest one side be harder."""
         mirror = lambda layout: tuple(self.L - 1 - place for place in layout[::-1])
         every = [tuple(layout) for layout in self.layouts.tolist()]
@@ -111,27 +113,27 @@ class Three(Task):
 
         return jnp.asarray(self.layouts)[jax.vmap(one)(labels[0], labels[1], labels[2], rank)].T
 
-    def slots(self, labels: jax.Array, places: jax.Array) -> TokenEdits:
+    def image_edits(self, labels: jax.Array, places: jax.Array) -> TokenEdits:
         """Slots of images of labels [3, n] (absent ones below 0) at places [3, n]."""
         return TokenEdits(token_of(self, labels), places + 1)
 
     def render(self, labels: Sequence[int], places: Sequence[int]) -> TokenEdits:
         label, place = (jnp.asarray(x, jnp.int32) for x in (labels, places))
-        return self.single(label[0], place[0]) if len(labels) == 1 else self.slots(label, place)
+        return self.single(label[0], place[0]) if len(labels) == 1 else self.image_edits(label, place)
 
-    def relations_of(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
+    def true_and_swapped(self, labels: Sequence[int], places: Sequence[int]) -> tuple[list[int], list[int]]:
         if len(labels) == 1:
             return [int(labels[0])], []
         A = self.n_labels_total
         chain = lambda x, y, z: A + A * A + (x * A + y) * A + z
-        pair = lambda told: A + labels[told[0]] * A + labels[told[1]]
-        true, swapped = ([pair(told[::turn]) for told in TOLD] for turn in (1, -1))
+        of_pair = lambda pair: A + labels[pair[0]] * A + labels[pair[1]]
+        true, swapped = ([of_pair(pair[::step]) for pair in OBJECT_PAIRS] for step in (1, -1))
         return [*true, chain(*labels)], [*swapped, chain(*labels[::-1])]
 
     def single(self, label: jax.Array, place: jax.Array) -> TokenEdits:
         """Slots of images of one object."""
         absent = jnp.full_like(label, -1)
-        return self.slots(jnp.stack([label, absent, absent]), jnp.stack([place, (place + 1) % self.L, (place + 2) % self.L]))
+        return self.image_edits(jnp.stack([label, absent, absent]), jnp.stack([place, (place + 1) % self.L, (place + 2) % self.L]))
 
     def pair(self, first: jax.Array, second: jax.Array) -> TokenEdits:
         """Slots of "first left of second"."""
@@ -149,12 +151,12 @@ class Three(Task):
         trained = draw_together(keys[2], 3, (half,), hyper.n_labels, hyper.zipf, self.n_labels_max)
         places = self.layout(splits, trained, jax.random.randint(keys[3], (half,), 0, hyper.n2))
         labels, pairs = trained + self.n_heldout, half - half // 4  # the first so many are told by a pair, the others by the chain
-        told = jnp.array(TOLD)[jax.random.randint(keys[4], (pairs,), 0, len(TOLD))].T  # [2, pairs]
-        first, second = jnp.take_along_axis(labels[:, :pairs], told, 0)
-        images = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), self.single(label, place), self.slots(labels, places))
-        said = self.pair(first, second), self.chain(labels[:, pairs:])
-        wrong = self.pair(second, first), self.chain(labels[::-1, pairs:])
-        return Batch(images, label, said, wrong)
+        chosen = jnp.array(OBJECT_PAIRS)[jax.random.randint(keys[4], (pairs,), 0, len(OBJECT_PAIRS))].T  # [2, pairs]
+        first, second = jnp.take_along_axis(labels[:, :pairs], chosen, 0)
+        images = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), self.single(label, place), self.image_edits(labels, places))
+        captions = self.pair(first, second), self.chain(labels[:, pairs:])
+        hard_negatives = self.pair(second, first), self.chain(labels[::-1, pairs:])
+        return Batch(images, label, captions, hard_negatives)
 
     def items(self, key: jax.Array, splits: Splits, hyper, number: jax.Array) -> Batch:
         """Item n1 l + t is the t-th image of label l. After all of these come the triples (x, y, z), each with its n2 images. A
@@ -174,12 +176,15 @@ class Three(Task):
         draws = self.drawn(splits, trained)
         rank = t if draws is None else jnp.take_along_axis(draws, t[:, None], 1)[:, 0]
         labels = trained + self.n_heldout
-        many = self.slots(labels, self.layout(splits, trained, rank))
+        many = self.image_edits(labels, self.layout(splits, trained, rank))
         images = jax.tree.map(lambda a, b: jnp.where(is_single, a, b), self.single(label, place), many)
-        told = jax.vmap(lambda item: jax.random.randint(jax.random.fold_in(key, item), (), 0, 12))(number)  # 0..2 a chain
-        first, second = jnp.take_along_axis(labels, jnp.array(TOLD)[told % 3].T, 0)
-        said, wrong = (self.pair(first, second), self.chain(labels)), (self.pair(second, first), self.chain(labels[::-1]))
-        return Batch(images, label, said, wrong, jnp.where(is_single, 0, jnp.where(told < 3, 2, 1)))
+        drawn = jax.vmap(lambda item: jax.random.randint(jax.random.fold_in(key, item), (), 0, 12))(number)  # 0..2 a chain
+        first, second = jnp.take_along_axis(labels, jnp.array(OBJECT_PAIRS)[drawn % 3].T, 0)
+        captions, hard_negatives = (
+            (self.pair(first, second), self.chain(labels)),
+            (self.pair(second, first), self.chain(labels[::-1])),
+        )
+        return Batch(images, label, captions, hard_negatives, jnp.where(is_single, 0, jnp.where(drawn < 3, 2, 1)))
 
     def captions(self, hyper) -> Captions:
         A = self.n_labels_total
@@ -189,10 +194,10 @@ class Three(Task):
         is_triple = exists[x] & exists[y] & exists[z] & (x != y) & (y != z) & (x != z)
         triples = jnp.stack([x, y, z])
         names = [jnp.stack([every] * 3), jnp.stack([first, second, first]), triples]
-        said = self.pair(first, second), self.chain(triples)
-        return Captions(said, jnp.concatenate([exists, is_pair, is_triple]), jnp.concatenate(names, 1))
+        captions = self.pair(first, second), self.chain(triples)
+        return Captions(captions, jnp.concatenate([exists, is_pair, is_triple]), jnp.concatenate(names, 1))
 
-    def questions(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, Questions]:
+    def eval_sets(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, EvalSet]:
         A, h = self.n_labels_total, self.n_heldout
         of_pairs, of_chains = (0, A + A * A), (A + A * A, None)
         label, rank = combinations(A, self.L)
@@ -200,7 +205,7 @@ class Three(Task):
         weight = (rank >= splits.trained_positions(hyper.n1, label)) & (label < h + hyper.n_labels)
         images = self.single(label, place)
         number, always = label[None], jnp.ones((1, len(label)), bool)
-        single = Questions(images, images, 1.0 * weight, label[None], number, always, number[None], of_pairs)
+        single = EvalSet(images, images, 1.0 * weight, label[None], number, always, number[None], of_pairs)
 
         keys = jax.random.split(key)
         trained = draw_together(keys[0], 3, (SAMPLE,), hyper.n_labels, jnp.zeros(()), self.n_labels_max)
@@ -209,17 +214,17 @@ class Three(Task):
         ranks = jax.random.randint(keys[1], (SAMPLE,), first, self.n_layouts)
         seen = trained + h, self.layout(splits, trained, ranks)
         triples = np.array(list(itertools.permutations(range(h), 3))).T
-        layouts = self.asked.T
+        layouts = self.eval_layouts.T
         unseen = jnp.repeat(triples, layouts.shape[1], 1), jnp.tile(layouts, (1, triples.shape[1]))
         sets = {"single": single}
         for name, (labels, places) in (("seen", seen), ("unseen", unseen)):
-            common = self.slots(labels, places), self.slots(labels[::-1], places), jnp.ones(labels.shape[1]), labels
-            pair = lambda told, labels=labels: A + labels[told[0]] * A + labels[told[1]]
-            true, wrong = (jnp.stack([pair(told[::turn]) for told in TOLD]) for turn in (1, -1))
-            sets[f"{name}_pair"] = Questions(*common, true, jnp.ones_like(true, bool), wrong[None], of_pairs)
+            common = self.image_edits(labels, places), self.image_edits(labels[::-1], places), jnp.ones(labels.shape[1]), labels
+            of_pair = lambda pair, labels=labels: A + labels[pair[0]] * A + labels[pair[1]]
+            true, hard_negatives = (jnp.stack([of_pair(pair[::step]) for pair in OBJECT_PAIRS]) for step in (1, -1))
+            sets[f"{name}_pair"] = EvalSet(*common, true, jnp.ones_like(true, bool), hard_negatives[None], of_pairs)
             chain = lambda order, labels=labels: (labels[order[0]] * A + labels[order[1]]) * A + labels[order[2]]
-            true, wrong = chain((0, 1, 2))[None], jnp.stack([chain(order)[None] for order in ORDERS])
-            sets[f"{name}_chain"] = Questions(*common, true, jnp.ones_like(true, bool), wrong, of_chains)
+            true, hard_negatives = chain((0, 1, 2))[None], jnp.stack([chain(order)[None] for order in ORDERS])
+            sets[f"{name}_chain"] = EvalSet(*common, true, jnp.ones_like(true, bool), hard_negatives, of_chains)
         return sets
 
 

@@ -7,8 +7,8 @@ from lrjax.models import encoder as encoders
 from lrjax.models.encoder import Encoder
 
 
-def tower_with(static, by_pixel, by_label):
-    """A vision tower, one head of d_head 2 at work: CLS scores `by_pixel` [L] (through P) and `by_label` [5] (through E)."""
+def encoder_with(static, by_pixel, by_label):
+    """A vision encoder, one head of d_head 2 at work: CLS scores `by_pixel` [L] (through P) and `by_label` [5] (through E)."""
     d, v = 4, FIRST_LABEL + static.n_labels_total
     E, P = np.zeros((v, d), np.float32), np.zeros((static.L + 1, d), np.float32)
     E[1, 0] = np.sqrt(2)  # CLS asks with 1 in both dimensions of the head, after the division by sqrt(d_head)
