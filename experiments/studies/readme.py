@@ -186,7 +186,6 @@ def values_of(report: Path) -> dict[str, Any]:
     return {
         "value": {key: stated(verdict) for key, verdict in found.items()},
         "verdict": {key: verdict.verdict for key, verdict in found.items()},
-        "large": {n: accuracy(table, TOP1, n_labels=n, **LARGE) for n in (5, 15)},
         "small": {n: accuracy(table, TOP1, n_labels=n, **CLIPS) for n in (2, 3, 5, 15)},
         "small_order": {n: accuracy(table, ORDER, n_labels=n, **CLIPS) for n in (2,)},
     }
