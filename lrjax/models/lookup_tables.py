@@ -53,7 +53,7 @@ def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Ar
 
 
 def make_tables(
-    params: Encoder, gates: jax.Array, shape: EncoderConfig, templates: tuple[SequenceTemplate, ...]
+    params: Encoder, gates: jax.Array, encoder_config: EncoderConfig, templates: tuple[SequenceTemplate, ...]
 ) -> tuple[Tables, ...]:
     """Contract the one block of `params`; gates [1, h, 12]. One set of tables a template: they differ in query, not in values."""
     (block,), gate = params.blocks, gates[0]
@@ -66,7 +66,7 @@ def make_tables(
     bias = block.b_O + jnp.einsum("hk,hkd->d", b_V * VB, block.W_O)
 
     def tables(template: SequenceTemplate) -> Tables:
-        token_scores, position_scores = readout_tables(block, gate, shape, template, E, P, B, scale)
+        token_scores, position_scores = readout_tables(block, gate, encoder_config, template, E, P, B, scale)
         return Tables(
             token_scores=token_scores,
             position_scores=position_scores,
@@ -80,11 +80,11 @@ def make_tables(
 
 
 def readout_tables(
-    block: Block, gate: jax.Array, shape: EncoderConfig, template: SequenceTemplate, E, P, B, scale
+    block: Block, gate: jax.Array, encoder_config: EncoderConfig, template: SequenceTemplate, E, P, B, scale
 ) -> tuple[jax.Array, jax.Array]:
     """token_scores [h, v, 1 or p] and position_scores [h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`."""
     at = template.tokens[template.readout], template.readout
-    geometry = shape.geometry(jnp.array([template.readout]), jnp.arange(len(P)))
+    geometry = encoder_config.geometry(jnp.array([template.readout]), jnp.arange(len(P)))
     own = jnp.stack([E[at[0]], P[at[1]]]) if scale is None else jnp.stack([E[at[0]], P[at[1]]]) * scale[at]
     queries = jnp.concatenate([own, B[None]])[:, None]
     token_scores, position_scores, added = qk_scores(block, gate, queries, (E, P, B), geometry)
@@ -176,7 +176,7 @@ def encode(
     params: Encoder,
     interventions: Interventions,
     batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
-    shape: EncoderConfig,
+    encoder_config: EncoderConfig,
     *,
     split: bool = True,
 ) -> tuple[jax.Array, ...]:
@@ -184,18 +184,18 @@ def encode(
 
     Each sequence has a dropout of its own, drawn from the key of `interventions` and the number of the sequence.
     """
-    if not is_tabled(params, interventions, batches, shape):
-        return encode_sequences(params, interventions, batches, shape, split)
-    gates = shape.unit_gates() if interventions.gates is None else interventions.gates
+    if not is_tabled(params, interventions, batches, encoder_config):
+        return encode_sequences(params, interventions, batches, encoder_config, split)
+    gates = encoder_config.unit_gates() if interventions.gates is None else interventions.gates
     shift = interventions.score_shift
     gathered, constants = [], []
     templates = tuple(template for template, _ in batches)
-    for tables, (template, edits) in zip(make_tables(params, gates, shape, templates), batches, strict=True):
+    for tables, (template, edits) in zip(make_tables(params, gates, encoder_config, templates), batches, strict=True):
         if shift is not None:
             tables = dataclasses.replace(tables, position_scores=tables.position_scores + shift)
         flat = jax.tree.map(lambda x: x.reshape(len(x), -1), edits)
-        gathered.append(read_tables(tables, template, flat, causal=shape.causal))
-        constants.append(jnp.broadcast_to(tables.constant, (len(gathered[-1]), shape.d_model)))
+        gathered.append(read_tables(tables, template, flat, causal=encoder_config.causal))
+        constants.append(jnp.broadcast_to(tables.constant, (len(gathered[-1]), encoder_config.d_model)))
     embeddings = finish(params, jnp.concatenate(gathered), jnp.concatenate(constants))
     ends = np.cumsum([len(x) for x in gathered])[:-1]
     parts = jnp.split(embeddings, ends)
@@ -203,39 +203,48 @@ def encode(
 
 
 def is_tabled(
-    params: Encoder, interventions: Interventions, batches: tuple[tuple[SequenceTemplate, TokenEdits], ...], shape: EncoderConfig
+    params: Encoder,
+    interventions: Interventions,
+    batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
+    encoder_config: EncoderConfig,
 ) -> bool:
     """Whether tables compute what the definition does: of one block, whose tokens are the same in every sequence."""
-    if shape.depth > 1 or shape.drops(interventions.dropout_key) or interventions.gate_mask is not None:
+    if encoder_config.depth > 1 or encoder_config.drops(interventions.dropout_key) or interventions.gate_mask is not None:
         return False
     if params.blocks[0].norm is not None and any(template.adds for template, _ in batches):
         return False  # the scale of a sum of tokens is in no table
     frozen = interventions.norm_gates is not None or interventions.frozen_norm_scale is not None
-    return not (frozen and shape.layer_norm)
+    return not (frozen and encoder_config.layer_norm)
 
 
 def encode_sequences(
     params: Encoder,
     interventions: Interventions,
     batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
-    shape: EncoderConfig,
+    encoder_config: EncoderConfig,
     split: bool,
 ) -> tuple[jax.Array, ...]:
     """`encode` by the definition, sequence by sequence."""
-    dropout_key = interventions.dropout_key if shape.drops(interventions.dropout_key) else None
+    dropout_key = interventions.dropout_key if encoder_config.drops(interventions.dropout_key) else None
 
     def one(template, ids, *number):
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, *number)
         only = slice(template.readout, template.readout + 1)
         return run(
-            params, dataclasses.replace(interventions, dropout_key=key), ids, shape, template.readout, split=split, query_slice=only
+            params,
+            dataclasses.replace(interventions, dropout_key=key),
+            ids,
+            encoder_config,
+            template.readout,
+            split=split,
+            query_slice=only,
         ).embedding
 
     embeddings, first = [], 0
     for template, edits in batches:
-        shaped = edits.tokens.shape[1:]
-        numbers = () if dropout_key is None else (first + jnp.arange(math.prod(shaped)).reshape(shaped),)
+        batch_shape = edits.tokens.shape[1:]
+        numbers = () if dropout_key is None else (first + jnp.arange(math.prod(batch_shape)).reshape(batch_shape),)
         signature = ("(t,c)" if template.adds else "(t)") + ",()" * len(numbers) + "->(e)"
         embeddings.append(jnp.vectorize(partial(one, template), signature=signature)(render(template, edits), *numbers))
-        first += math.prod(shaped)
+        first += math.prod(batch_shape)
     return tuple(embeddings)

@@ -149,9 +149,10 @@ def leaning(found: Result, n: int = 5) -> Table:
 
     Args:
         found: Of `gradient`.
-        n: How many of each.
+        n: How many of each, at most half of all heads.
     """
     order = np.argsort(found.table["slope_columns"], kind="stable")
+    n = min(n, len(order) // 2)  # no head leans both ways
     rows = np.concatenate([order[:n], order[::-1][:n]])
     shown = ("model", "layer", "head", "slope_columns", "slope_columns_z", "odd_columns", "slope_rows", "odd_rows")
     leans = np.repeat(["left", "right"], [len(order[:n]), len(order[::-1][:n])])

@@ -75,7 +75,7 @@ class Recipe:
         """The config of the model."""
         shared: dict[str, Any] = dict(n_layers=self.n_layers, n_heads=self.n_heads, d_model=self.d_model, d_mlp=self.d_mlp)
         shared |= dict(d_embed=self.d_model, activation="gelu", norm_eps=1e-5)
-        size = dict(image_size=self.image_size, patch_size=self.patch_size)
+        size: dict[str, Any] = dict(image_size=self.image_size, patch_size=self.patch_size)
         n_patches = (self.image_size // self.patch_size) ** 2
         vision = EncoderConfig(**shared, **size, n_positions=n_patches + 1, has_cls=True)
         text = EncoderConfig(**shared, n_positions=LENGTH, n_words=n_words, causal=True, readout="eos", eos=eos)
@@ -185,7 +185,7 @@ def _steps(recipe: Recipe, config: ModelConfig, n: int, params: Any, state: Any,
             params
         )
         updates, state = optimiser(recipe).update(grads, state, params)
-        params = optax.apply_updates(params, updates)
+        params: Any = optax.apply_updates(params, updates)  # optax's types know no dataclasses
         params = dataclasses.replace(params, logit_scale=jnp.minimum(params.logit_scale, MAX_LOG_SCALE))
         return params, state, total + loss / n
 
@@ -214,6 +214,6 @@ def batch_loss(config: ModelConfig, images: jax.Array, ids: jax.Array, params: P
     vision, text = config.vision, config.text
     of_image = lambda image: run_one(vision, params.vision, None, False, image, 0).embedding
     of_text = lambda words: run_one(text, params.text, None, False, words, jnp.argmax(words == text.eos)).embedding
-    embedded = (l2_normalize(jax.vmap(of)(batch)) for of, batch in ((of_image, images), (of_text, ids)))
+    embedded, captions = l2_normalize(jax.vmap(of_image)(images)), l2_normalize(jax.vmap(of_text)(ids))
     same = (ids[:, None] == ids[None]).all(-1)
-    return contrastive_loss(*embedded, params.logit_scale, same)
+    return contrastive_loss(embedded, captions, params.logit_scale, same)

@@ -120,8 +120,8 @@ def test_trace_has_every_block():
     ids = scenes.render(template, edits_of("image"))[0]
     caches = encoder.run(params, Interventions(gates), ids, shape, 0).caches
     assert [t.terms.shape for t in caches] == [(9, 2, 11, 11)] * 2
-    for trace in caches:
-        np.testing.assert_allclose(trace.pattern.sum(-1), 1, atol=1e-6)
+    for cache in caches:
+        np.testing.assert_allclose(cache.pattern.sum(-1), 1, atol=1e-6)
 
 
 def test_encode_keeps_batch_axes_and_unit_norm():
