@@ -99,7 +99,7 @@ def main() -> None:
         if left <= 0:
             print(f"{stage.name}: left out, the {BUDGET // 60} minutes are over")
             continue
-        result = measure(stage, out, min(stage.limit, left), backend)
+        result = measure(stage, out, left if DRY.value else min(stage.limit, left), backend)
         left -= result["seconds"]
         record["stages"][stage.name] = result
         record["differences"] = differences(out)
