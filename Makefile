@@ -28,8 +28,10 @@ READY := $(VENV)/.ready-$(ACCEL)
 ifeq ($(origin PYTHON),undefined)
   PYTHON := $(VENV)/bin/python
   SETUP  := $(READY)
+  DOCS   := $(VENV)/.docs
 else
   SETUP  := given
+  DOCS   :=
 endif
 # The first python3 that is new enough makes the venv.
 BASE = $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -44,6 +46,9 @@ sweep: $(SETUP)  ## train the label-diversity sweep, evaluate it and draw Fig 3
 benchmark: $(SETUP)  ## time lrjax against one model at a time, a dense baseline and eager PyTorch (if torch is installed)
 	$(PYTHON) -m experiments.benchmark $(ARGS)
 
+accelerator-check: $(SETUP)  ## measure an accelerator in 25 minutes: sweeps, throughput, compiling; goes on where it was (ARGS=--dry)
+	$(PYTHON) -m experiments.accelerator_check $(ARGS)
+
 paper: $(SETUP)  ## the paper's own experiment as printed, and what it depends on: docs/results/paper.html (ARGS=--epochs=1000)
 	$(PYTHON) -m experiments.paper $(ARGS)
 
@@ -53,7 +58,7 @@ reproduce: $(SETUP)  ## re-measure the paper: sweeps, analyses, docs/results/ind
 encoders: $(SETUP)  ## train and take apart other encoders: gates in training, heads, depth, LayerNorm, positions, width
 	$(PYTHON) -m experiments.encoders $(ARGS)
 
-tasks: $(SETUP)  ## train other worlds: grids, three objects, supervision, readers, SigLIP, noise; docs/results/tasks.html
+tasks: $(SETUP)  ## train other tasks: grids, three objects, supervision, decoders, SigLIP, noise; docs/results/tasks.html
 	$(PYTHON) -m experiments.tasks $(ARGS)
 
 regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's joint finding
@@ -74,11 +79,14 @@ lint: $(SETUP)  ## ruff: formatting and lint; pyright: types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m pyright --pythonpath "$(PYTHON)"
 
+docs: $(SETUP) $(DOCS)  ## the documentation as a site in .site, strictly: a broken link or reference fails
+	$(PYTHON) -m mkdocs build --config-file .mkdocs.yml
+
 test-floor: $(FLOOR)/.ready  ## all tests on the oldest packages allowed (what Colab ships)
 	$(FLOOR)/bin/python -m pytest $(WORKERS) $(ARGS)
 
 clean:  ## remove the virtual environments and caches (never runs/)
-	rm -rf $(VENV) $(FLOOR) .pytest_cache .ruff_cache .jax_cache
+	rm -rf $(VENV) $(FLOOR) .pytest_cache .ruff_cache .jax_cache .site
 
 given:
 	@$(PYTHON) -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
@@ -92,6 +100,10 @@ $(READY): pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet -e ".[dev$(if $(EXTRA),$(comma)$(EXTRA))]"
 	touch $@
 
+$(VENV)/.docs: $(READY)
+	$(VENV)/bin/python -m pip install --quiet -e ".[docs]"
+	touch $@
+
 $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	@test -n "$(BASE)" || { echo "error: no python3 >= 3.11 found"; exit 2; }
 	$(BASE) -m venv $(FLOOR)
@@ -100,4 +112,5 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: given help sweep benchmark paper reproduce encoders tasks regime test test-fast test-optimised lint test-floor clean
+.PHONY: given help sweep benchmark accelerator-check paper reproduce encoders tasks regime test test-fast test-optimised lint docs \
+  test-floor clean

@@ -2,7 +2,7 @@
 
 python -m experiments.reproduce [--seeds=16] [--quick] [--study=runs/reproduce] [--report=docs/results]     (or: make reproduce)
 
-What is there is not made again: a second call goes on where the first was stopped. README says how long it takes.
+What is there is not made again: a second call goes on where the first was stopped. docs/guides/run.md says how long it takes.
 """
 
 import dataclasses

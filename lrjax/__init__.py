@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lrjax.errors import InputError
     from lrjax.model import Model
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"
 REPO_URL = "https://github.com/lrjax/lrjax"  # the one place that says where the repository is; notebooks and pages read it here
 
 # The names of the way in and the modules that have them: imported when first asked for, so that a command starts fast.

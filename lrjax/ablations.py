@@ -87,7 +87,7 @@ class Ablation:
             InputError: The text is no ablation, or a term or a place does not exist.
         """
         if heads is not None and not len(heads):
-            raise InputError(f"{field}: {text!r}: heads is empty; expected numbers of heads, or nothing for all heads")
+            raise InputError("heads=[]: is empty; expected numbers of heads such as [0, 2], or nothing for all heads")
         place = encoder, (), tuple(heads or ())
         if text.strip() == NONE:
             return cls((), 0.0, NONE, *place)

@@ -38,11 +38,11 @@ def ablations(value: Any) -> tuple[str | Ablation, ...]:
 
 
 def heads(value: Any) -> tuple[int, ...] | None:
-    """Numbers of heads, at least one; None for all."""
+    """Numbers of heads; None for all. That there is at least one, `Ablation.parse` checks."""
     if value is None:
         return None
     several = list(value) if isinstance(value, Sequence | set | range | np.ndarray) and not isinstance(value, str) else [value]
-    if not several or not all(isinstance(head, numbers.Integral) and not isinstance(head, bool) for head in several):
+    if not all(isinstance(head, numbers.Integral) and not isinstance(head, bool) for head in several):
         raise InputError(f"heads={value!r}: expected numbers of heads such as [0, 2], or nothing for all heads")
     return tuple(int(head) for head in several)
 

@@ -146,9 +146,16 @@ def memory() -> int:
     return sum((device.memory_stats() or {}).get("bytes_limit", 2**34) for device in jax.devices())
 
 
-def slow_flops() -> float:
+def platform_of(mesh: Mesh | None = None) -> str:
+    """The platform of a mesh's devices, of jax's own if none is given: `cpu`, `gpu` or `tpu`. The devices need not be here: a
+    program may be compiled for a chip that is only described.
+    """
+    return mesh.devices.flat[0].platform if mesh else jax.default_backend()
+
+
+def slow_flops(mesh: Mesh | None = None) -> float:
     """FLOPs a second that all devices together surely do: a fraction of what an old laptop, a small accelerator can."""
-    return jax.device_count() * (1e10 if jax.default_backend() == "cpu" else 1e12)
+    return (mesh.size if mesh else jax.device_count()) * (1e10 if platform_of(mesh) == "cpu" else 1e12)
 
 
 def machine() -> dict[str, str | int]:
@@ -184,16 +191,16 @@ def clear_caches_if_needed(limit: int | None = None) -> None:
         gc.collect()
 
 
-def eval_batch_size() -> int:
+def eval_batch_size(mesh: Mesh | None = None) -> int:
     """How many models a device evaluates at a time: one on a CPU (its caches), many where only batches fill the chip."""
-    return 1 if jax.default_backend() == "cpu" else 16
+    return 1 if platform_of(mesh) == "cpu" else 16
 
 
-def train_batch_size(models: int) -> int:
+def train_batch_size(models: int, mesh: Mesh | None = None) -> int:
     """How many of a device's models take their steps at a time: about 8 on a CPU, whose caches hold them (7 % faster at 20 models a
     core, 15 % at 80, measured); all where only batches fill the chip.
     """
-    if jax.default_backend() != "cpu" or models <= 8:
+    if platform_of(mesh) != "cpu" or models <= 8:
         return models
     return next((n for n in range(8, 3, -1) if models % n == 0), 8)
 

@@ -37,6 +37,10 @@ def suggest(word: str, known) -> str:
 
 # How arguments are called on the command line, and in Python.
 _IN_PYTHON = {
+    r"a workdir of experiments\.sweep": "the folder of lrjax.train",
+    r"replace it with --overwrite of experiments\.sweep": "replace the sweep with overwrite=True of lrjax.train",
+    r"ask experiments\.reader": "ask run.analyze('decoder')",
+    r"ask experiments\.(\w+)": r"ask run.analyze('\1')",
     r"--ckpt=": "path=",
     r"--ckpt:": "run:",
     r"--workdir=": "folder=",

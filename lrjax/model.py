@@ -1,6 +1,7 @@
 """One trained model: look into it, take terms away, ask it for captions of a scene."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -89,7 +90,7 @@ class Model:
         What `run_with_cache` calls `terms` stays as it was: it is before gates. `scores`, `pattern` and `values` change.
 
         Args:
-          terms: such as "EP", "EP+PP+BP", "EP=0.5", or any gates, such as "vision.h0:EP=0" (README, gates);
+          terms: such as "EP", "EP+PP+BP", "EP=0.5", or any gates, such as "vision.h0:EP=0" (docs/concepts/terms.md);
             or a record, such as lrjax.Ablation(("EP",), heads=(0,)).
           encoder: "vision" or "text".
           heads: numbers of heads; all if not given.
@@ -164,14 +165,14 @@ class Model:
         task = self.static.task_object
         if _is_caption(scene):
             raise InputError(f"scene={scene!r}: is a caption; expected a scene, such as {self.example()!r}")
-        captions = task.captions(self.hyper)
+        captions, texts = self._captions
         objects = text.read_scene(task, scene, self.fields.n_labels)
         true, swapped = task.true_and_swapped(*objects)
         with surroundings.pinned():
             similarity = np.asarray(_similarities(self.static, self.params, self.gates, captions, task.render(*objects)))
         kind = np.full(len(similarity), "", object)
         kind[true], kind[swapped] = "true", "swapped"
-        table = pd.DataFrame({"caption": text.captions_of(task, captions), "similarity": similarity, "is": kind})
+        table = pd.DataFrame({"caption": texts, "similarity": similarity, "is": kind})
         table = table.loc[np.asarray(captions.exists)].sort_values("similarity", ascending=False, kind="stable")
         return table.reset_index(drop=True).head(n if n is not None else len(table))
 
@@ -179,6 +180,12 @@ class Model:
         """A scene of two held-out labels, as people write it."""
         task = self.static.task_object
         return text.write_scene(task, range(task.objects_per_scene), task.layouts[len(task.layouts) // 2])
+
+    @functools.cached_property
+    def _captions(self) -> tuple[Captions, list[str]]:
+        """All captions of the task, and the same as people read them."""
+        captions = self.static.task_object.captions(self.hyper)
+        return captions, text.captions_of(self.static.task_object, captions)
 
     def _check_contrastive(self, method: str) -> None:
         """Raise InputError that names the method, if the model has no embeddings."""
@@ -191,8 +198,7 @@ class Model:
         if not _is_caption(scene):
             edits = task.render(*text.read_scene(task, scene, self.fields.n_labels))
             return "vision", render(task.image, edits), task.image.readout, task.position_names()
-        captions = task.captions(self.hyper)
-        known = text.captions_of(task, captions)
+        captions, known = self._captions
         exists = np.asarray(captions.exists)
         wanted = " ".join(scene.split())
         matches = [i for i, caption in enumerate(known) if caption == wanted and exists[i]]
@@ -216,7 +222,7 @@ class Model:
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _passed(static: Static, name: str, readout: int, params: CLIP, gates: Gates, ids: jax.Array):
-    """One sequence through one encoder, by the definition, with its trace."""
+    """One sequence through one encoder, by the definition, with its cache."""
     with jax.default_matmul_precision(static.matmul_precision):
         return encoder.run(
             encoder_as_run(static, params, name), Interventions(getattr(gates, name)), ids, encoder_configs(static)[name], readout

@@ -1,4 +1,4 @@
-"""README's example of a task of one's own: "x is nearer to the middle than y". N in {5, 15, 25}, 8 seeds: 24 models.
+"""The task that docs/guides/extend.md adds: "x is nearer to the middle than y". N in {5, 15, 25}, 8 seeds: 24 models.
 
 python -m experiments.sweep --config=experiments/configs/nearer.py --workdir=runs/nearer
 """

@@ -3,7 +3,7 @@
 A finite set of images, 10,000 epochs, batch 50, learning rate 1e-4, weight decay .2, a projection on the text side alone, captions
 of four tokens, n2 = 10. What the paper does not print is an axis or a stated choice: initial values N(0, 1), tokens as they are or
 times sqrt(d_model), betas (.9, .98), eps 1e-8, no warm-up, no dropout, temperature 1/.07 at the start, and a last batch that is not
-full left out. 64 models of 50,000 (N = 5) to 780,000 steps (N = 20): days on 2 cores, so give fewer epochs there (README). The
+full left out. 64 models of 50,000 (N = 5) to 780,000 steps (N = 20): days on 2 cores, so give fewer epochs there. The
 checkpoints of all evaluations stay, since the study asks by which route the order is known over time: 2.2 GB.
 
 python -m experiments.sweep --config=experiments/configs/paper_mechanism.py --workdir=runs/paper_mechanism

@@ -158,6 +158,8 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     if part == "paper_mechanism":
         over_time = study.answer(part, "routes_over_time")
         yield draw("_routes", own_figures.routes_over_time, over_time), "How the order is known, over time"
+        of_each = of_many(study.answer(part, "binding_over_time"))
+        yield draw("_route_of_each", own_figures.route_of_each, of_each), "What each model knows, and by which route, N = 15"
     if part == "multiplier":
         tables = study.answer(part, "strongest"), study.answer(part, "ratio")
         yield draw("_terms", own_figures.multiplier, *tables), "Which term carries the gradient?"

@@ -33,6 +33,7 @@ from experiments.studies.paper_values import (
     later,
     leaning,
     less,
+    lost,
     of_subsets,
     off_gauge,
     off_query_law,
@@ -335,10 +336,37 @@ def of_one_route(part: str, ending: str, said: str, **where) -> list[Claim]:
     return made(rows, ending, part, said)
 
 
+def of_loss(ending: str, said: str, **where) -> list[Claim]:
+    """Whether what was learned stays. .1 is what `claims` calls kept."""
+    contrast = "greatest order in training less that at the end, models that end on the {} route, N = 15"
+    rows: Rows = (
+        (
+            "lost_value",
+            "Order that is known by the value route is lost again",
+            "",
+            contrast.format("value"),
+            0.1,
+            INF,
+            lost(True, **where),
+        ),
+        (
+            "lost_attention",
+            "Order that is known by the attention route stays",
+            "",
+            contrast.format("attention"),
+            -INF,
+            0.1,
+            lost(False, **where),
+        ),
+    )
+    return made(rows, ending, "paper_mechanism", said + AFTER)
+
+
 ROUTES: tuple[Claim, ...] = (
     *of_routes("initial_values", "iv_large", "E, P ~ N(0, 1)", **LARGE),
     *of_routes("initial_values", "iv_small", "CLIP's initial values", small=True, **CLIPS),
     *of_one_route("initial_values", "iv_large", "E, P ~ N(0, 1)" + AFTER, **LARGE),
+    *(claim for ending, (said, m) in MULTIPLIERS.items() for claim in of_loss(ending, said, token_multiplier=m)),
     *(claim for ending, (said, m) in MULTIPLIERS.items() for of_part in (of_routes, of_one_route)
       for claim in of_part("paper_mechanism", ending, said, token_multiplier=m)),
 )  # fmt: skip

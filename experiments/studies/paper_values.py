@@ -315,3 +315,18 @@ def agreement_of_value_route(**where) -> Values:
         return table["agreement"][(table["order"] >= KNOWN) & (table["share_value"] > 0.5)]
 
     return values
+
+
+def lost(by_values: bool, n: int = N, **where) -> Values:
+    """The greatest order in training less that at the end, of the models that end on the value route, or on the attention route."""
+
+    def values(study, part):
+        binding = rows_with(with_columns(study, part, "binding", "share_value", "share_attention"), n_labels=n, **where)
+        on_values = dict(
+            zip(binding["model"].tolist(), (binding["share_value"] > binding["share_attention"]).tolist(), strict=True)
+        )
+        curves = rows_with(study.answer(part, "curves"), n_labels=n, **where)
+        order = {model: curves[ORDER][rows] for (model,), rows in groups(curves, ("model",)).items()}
+        return np.array([of_one.max() - of_one[-1] for model, of_one in order.items() if on_values.get(model) is by_values])
+
+    return values

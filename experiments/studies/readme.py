@@ -1,8 +1,13 @@
-"""The parts of README whose numbers come from committed tables: prose in templates/readme.md, filled in and held by a test.
+"""Numbers in README and docs that come from committed tables, filled in between markers and held by a test.
 
-python -m experiments.studies.readme      # fills README in from docs/results/
+python -m experiments.studies.readme      # fills README.md and docs/ in from docs/results/
+
+A block of README stands between two lines, `<!-- NAME: filled in by ... -->` and `<!-- end of NAME -->`; its prose is in
+templates/readme.md. One value stands in a sentence, between `<!-- TABLE CLAIM -->` and `<!-- / -->`; where a claim has several
+sweeps the first marker is `<!-- TABLE CLAIM SWEEP -->`. A table is a file of docs/results: claims, paper, encoders or tasks.
 """
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,14 +18,17 @@ import numpy as np
 from experiments.studies.claims import ORDER, TOP1, Claim, Verdict, stated
 from experiments.studies.paper_claims import CLAIMS, CLIPS, LARGE
 from experiments.studies.templating import render
-from lrjax.stats import interval_text, read_csv, select
+from lrjax.stats import Table, interval_text, read_csv, select
 from lrjax.storage.files import write_atomically
 
 BLOCKS = {"label diversity": "label_diversity", "which term": "which_term"}  # name of a block in README -> in templates/readme.md
-README, REPORT = Path("README.md"), Path("docs/results")
+README, DOCS, REPORT = Path("README.md"), Path("docs"), Path("docs/results")
 MARKER = "<!-- {name}: filled in by `python -m experiments.studies.readme` -->"
 WIDTH = 130  # of a line of README
 END = "<!-- end of {name} -->"
+VALUE = re.compile(r"<!-- (claims|paper|encoders|tasks) (\w+)(?: (\w+))? -->(.*?)<!-- / -->", re.S)
+# A number and its interval, `.87 [.86, .89]` or `12 % [8, 16]`, or a number and its error, `.87 +- .01`.
+INTERVAL = re.compile(r"(?<![\w.])[-+]?\d*\.?\d+\s*%?\s*(?:\[[-+]?[\d.]+,\s*[-+]?[\d.]+\]|(?:±|\+-)\s*[\d.]+)")
 
 
 def verdicts_of(path: Path, claims: Iterable[Claim]) -> dict[str, Verdict]:
@@ -69,10 +77,106 @@ def filled(text: str, blocks: Mapping[str, str]) -> str:
     return text
 
 
+class Tables:
+    """The claims of one file of docs/results."""
+
+    def __init__(self, report: Path, page: str):
+        self.path = report / f"{page}.csv"
+        self.claims = read_csv(self.path)
+
+    def has(self, claim: str, sweep: str = "") -> bool:
+        """Whether the claim was tested."""
+        found = self._rows(claim, sweep)
+        return len(found["claim"]) > 0 and found["verdict"][0] != "not tested"
+
+    def verdict(self, claim: str, sweep: str = "") -> str:
+        """Agrees, differs, undecided, or not tested."""
+        return str(self._claim(claim, sweep)["verdict"][0])
+
+    def value(self, claim: str, sweep: str = "") -> str:
+        """The value of a claim with its interval."""
+        row = self._claim(claim, sweep)
+        return interval_text(*(float(row[name][0]) for name in ("mean", "low", "high")), digits=2)
+
+    def _claim(self, claim: str, sweep: str) -> Table:
+        found = self._rows(claim, sweep)
+        if not len(found["claim"]):
+            raise ValueError(f"{claim} {sweep}: is no claim of {self.path}")
+        return found
+
+    def _rows(self, claim: str, sweep: str) -> Table:
+        rows = self.claims["claim"] == claim
+        return select(self.claims, rows & (self.claims["sweep"] == sweep) if sweep else rows)
+
+
+def filled_values(text: str, report: Path = REPORT) -> str:
+    """A page with each value that stands in a sentence replaced by that of the committed tables.
+
+    Raises:
+      ValueError: a marker names a claim that its table does not have.
+    """
+
+    def value(match: re.Match) -> str:
+        table, claim, sweep, old = match.groups()
+        return match[0].replace(f" -->{old}<!--", f" -->{Tables(report, table).value(claim, sweep or '')}<!--")
+
+    return VALUE.sub(value, text)
+
+
+def typed_intervals(text: str) -> list[str]:
+    """The numbers with an interval that stand in a page outside of markers: typed by hand, where nothing holds them."""
+    text = VALUE.sub("", text)
+    for name in re.findall(r"<!-- end of (.*?) -->", text):
+        text = text.partition(MARKER.format(name=name))[0] + text.partition(END.format(name=name))[2]
+    return [" ".join(found.split()) for found in INTERVAL.findall(text)]
+
+
+def pages(root: Path = Path()) -> list[Path]:
+    """README and the pages of docs that people write: those in docs/results are generated whole."""
+    written = [page for page in sorted((root / DOCS).rglob("*.md")) if (root / REPORT) not in page.parents]
+    return [root / README, *written]
+
+
 def blocks(report: Path = REPORT) -> dict[str, str]:
     """The content of every block of README, from the tables in `report`."""
     values = values_of(report)
-    return {name: textwrap.fill(render("readme.md", values, block), WIDTH) for name, block in BLOCKS.items()}
+    sentences = {name: textwrap.fill(render("readme.md", values, block), WIDTH) for name, block in BLOCKS.items()}
+    return {"results": results_table(report), **sentences}
+
+
+# The rows of README's table: a claim, how README words it, and what the paper has.
+ROWS = (
+    ("diversity", "top-1 on unseen pairs, N = 25 less N = 5", "grows"),
+    ("few", "top-1, N = 5", "near chance"),
+    ("many", "top-1", "about .9"),
+    ("what_fails", "order less label set, N = 5", "–"),
+    ("layouts", "top-1, 40 layouts a pair less 1", "almost none"),
+    ("ep_order", "EP at zero: change of order", "to chance"),
+    ("ep_set", "EP at zero: change of label set", "none"),
+    ("gauge_free", "EP + PP + BP at zero: order", "–"),
+    ("gauge_p", "EP at zero, CLS moved into P_0: change of order", "–"),
+    ("heads", "models with heads of both directions", "yes"),
+)
+
+
+def results_table(report: Path) -> str:
+    """README's table of results: a row a claim, a column a recipe that was trained."""
+    claims, paper = Tables(report, "claims"), Tables(report, "paper")
+    recipes = {
+        "as printed, m = 1": lambda key: (paper, f"{key}_m1", ""),
+        "as printed, m = sqrt(128)": lambda key: (paper, f"{key}_m11", ""),
+        "`fast`": lambda key: (claims, key, "layouts" if key == "layouts" else "default"),
+        "`paper_like`": lambda key: (claims, key, "paper_like"),
+    }
+
+    def cell(tables: Tables, key: str, sweep: str) -> str:
+        return f"{tables.value(key, sweep)} {tables.verdict(key, sweep)}" if tables.has(key, sweep) else ""
+
+    columns = {name: [cell(*of(key)) for key, _, _ in ROWS] for name, of in recipes.items()}
+    trained = {name: cells for name, cells in columns.items() if any(cells)}
+    lines = [["N = 15 unless said", "paper", *trained], ["---"] * (2 + len(trained))]
+    lines += [[text, said, *(cells[i] for cells in trained.values())] for i, (_, text, said) in enumerate(ROWS)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def values_of(report: Path) -> dict[str, Any]:
@@ -88,9 +192,16 @@ def values_of(report: Path) -> dict[str, Any]:
     }
 
 
+def page_as_filled(page: Path, report: Path = REPORT) -> str:
+    """A page as it should be: its values filled in, and README's blocks."""
+    text = filled_values(page.read_text(), report)
+    return filled(text, blocks(report)) if page.name == README.name else text
+
+
 def main() -> None:
-    """Fill README in."""
-    write_atomically(README, filled(README.read_text(), blocks()))
+    """Fill README and docs in."""
+    for page in pages():
+        write_atomically(page, page_as_filled(page))
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ def unseen_sequences(static: Static, encoder: str) -> jax.Array:
 
 
 def caches(encoder_params: Encoder, gates: jax.Array, static: Static, encoder: str, ids: jax.Array) -> tuple[BlockCache, ...]:
-    """The trace of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
+    """The cache of every layer [layers] on sequences ids [n, T]: leaves [n, ...]."""
     traced(static, encoder, "decompose")
-    shape, readout = encoder_configs(static)[encoder], readout_template(static, encoder).readout
-    return jax.vmap(lambda one: encoders.run(encoder_params, Interventions(gates), one, shape, readout).caches)(ids)
+    encoder_config, readout = encoder_configs(static)[encoder], readout_template(static, encoder).readout
+    return jax.vmap(lambda one: encoders.run(encoder_params, Interventions(gates), one, encoder_config, readout).caches)(ids)
 
 
 def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -67,9 +67,9 @@ def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     seen = np.tril(np.ones((T, T), bool)) if encoder == "text" else np.ones((T, T), bool)
     readout = np.arange(T) == readout_template(static, encoder).readout
     layers = []
-    for layer, trace in enumerate(found):
+    for layer, cache in enumerate(found):
         term_gate = gate[layer][:, [GATES.index(term) for term in TERMS]].T[None, :, :, None, None]
-        terms = trace.terms * term_gate  # [n, term, h, q, t]
+        terms = cache.terms * term_gate  # [n, term, h, q, t]
         centred = jnp.where(seen, terms - _row_mean(terms, seen), 0)
         total = centred.sum(1, keepdims=True)
         learned = centred[:, [TERMS.index(term) for term in LEARNED]].sum(1, keepdims=True)
@@ -80,7 +80,7 @@ def in_scenes(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
         layers.append(
             {
                 "scores": jnp.where(seen, terms.mean(0), jnp.nan),
-                "pattern": trace.pattern.mean(0),
+                "pattern": cache.pattern.mean(0),
                 "share": by_rows / by_rows.sum(1, keepdims=True),
                 "share_all": by_rows.sum(-1) / by_rows.sum((1, -1))[:, None],
                 "std_ratio": std[:, :-1],

@@ -73,9 +73,9 @@ def in_layers(
     else:
         first, second, arranged = jnp.zeros(len(ids), int), jnp.full(len(ids), 2), (static.n_relations, -1)  # words run slowest
     found = []
-    for layer, trace in enumerate(caches(encoder_params, gate, static, encoder, ids)):
+    for layer, cache in enumerate(caches(encoder_params, gate, static, encoder, ids)):
         factor = gate[layer][:, [GATES.index(term) for term in TERMS]].T
-        row = trace.terms[:, :, :, readout] * factor[None, :, :, None]  # [n, term, h, t]
+        row = cache.terms[:, :, :, readout] * factor[None, :, :, None]  # [n, term, h, t]
         at = lambda place, row=row: jnp.take_along_axis(row, place[:, None, None, None], -1)[..., 0]
         steps = at(second) - at(first)  # [n, term, h]
         total = steps.sum(1)
@@ -102,19 +102,19 @@ def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False
 
 
 def patched(
-    encoder_params: Encoder, gates: jax.Array, ids: jax.Array, other: jax.Array, shape: EncoderConfig, readout: int
+    encoder_params: Encoder, gates: jax.Array, ids: jax.Array, other: jax.Array, encoder_config: EncoderConfig, readout: int
 ) -> tuple[jax.Array, jax.Array]:
     """One sequence ids [T] and its counterpart `other` [T]: its embedding [e], and those with every path patched from the
     counterpart [l - 1, sender, receiver, via, e].
     """
-    places, blocks = jnp.arange(len(ids)), passes(encoder_params, shape)
-    geometry = shape.geometry(places, places)
+    places, blocks = jnp.arange(len(ids)), passes(encoder_params, encoder_config)
+    geometry = encoder_config.geometry(places, places)
 
     def block(layer, residual):
         """The streams after a block, and its pattern and values: apart, to be crossed."""
-        after, trace = attend(blocks[layer], gates[layer], residual, geometry)
-        assert trace is not None  # of residuals that are split
-        return after, trace.pattern, trace.values
+        after, cache = attend(blocks[layer], gates[layer], residual, geometry)
+        assert cache is not None  # of residuals that are split
+        return after, cache.pattern, cache.values
 
     def write(layer, pattern, values):
         """What each head writes [h, o, t, d]."""
@@ -150,13 +150,13 @@ def exchanged(static: Static, encoder: str) -> tuple[str, ...]:
 
 def in_paths(encoder: str, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: order on unseen pairs as it is [], and its change [exchanged, l - 1, sender, receiver, via]."""
-    encoder_params, gate, shape = getattr(params, encoder), getattr(gates, encoder), encoder_configs(static)[encoder]
+    encoder_params, gate, encoder_config = getattr(params, encoder), getattr(gates, encoder), encoder_configs(static)[encoder]
     template, h = readout_template(static, encoder), static.n_heldout
     word, x, y = np.indices((static.n_relations, h, h)).reshape(3, -1)
     word, x, y = (jnp.asarray(values[x != y]) for values in (word, x, y))
     row, clean_captions = row_of(static, "depth"), jnp.indices((static.n_relations, h, h))
     scenes = row.unseen()
-    one = lambda both: patched(encoder_params, gate, both[0], both[1], shape, template.readout)
+    one = lambda both: patched(encoder_params, gate, both[0], both[1], encoder_config, template.readout)
     if encoder == "vision":
         said, left, right = clean_captions
         captions = embed_captions(static, params, Interventions(gates.text), captions_of(left, left, right, said))[1]

@@ -52,7 +52,7 @@ def ramp(n: int) -> np.ndarray:
 
 
 def readout_scores(
-    encoder_params: Encoder, gates: jax.Array, shape: EncoderConfig, template: SequenceTemplate
+    encoder_params: Encoder, gates: jax.Array, encoder_config: EncoderConfig, template: SequenceTemplate
 ) -> dict[str, jax.Array]:
     """The first block's readout row by term, gated: what every token scores at every position, [h, v, p] each.
 
@@ -63,7 +63,7 @@ def readout_scores(
     rows = first_rows(encoder_params)
 
     def of_term(single):
-        of_token, of_position = readout_tables(encoder_params.blocks[0], gates[0] * single[None], shape, template, *rows)
+        of_token, of_position = readout_tables(encoder_params.blocks[0], gates[0] * single[None], encoder_config, template, *rows)
         return of_token + of_position[:, None]
 
     return dict(zip(TERMS, jax.vmap(of_term)(jnp.asarray(SINGLE_TERMS)), strict=True))

@@ -51,8 +51,8 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
     shows them: the mean over the pixels of a patch, times how many of them an object fills, the mean over its places.
     """
     with_trained_P(static, "grid")
-    vision, shape = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
-    scores = readout_scores(vision, gates.vision, shape, readout_template(static, "vision"))
+    vision, encoder_config = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
+    scores = readout_scores(vision, gates.vision, encoder_config, readout_template(static, "vision"))
     first, per_label = (
         static.task_object.n_first,
         (static.task_object.n_tokens - static.task_object.n_first) // static.n_labels_total,

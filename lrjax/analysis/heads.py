@@ -67,12 +67,12 @@ def in_images(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates:
 
 def object_attention(static: Static, params: CLIP, gates: Gates, scenes: Scene, layers: slice = EVERY) -> jax.Array:
     """CLS's attention to the left and the right object of scenes [n] of two objects, from the pattern: [n, l, h, 2]."""
-    row, (shape, readout) = static.task_object, (encoder_configs(static)["vision"], static.task_object.image.readout)
+    row, (encoder_config, readout) = static.task_object, (encoder_configs(static)["vision"], static.task_object.image.readout)
 
     def one(image):
         ids, places = image
-        caches = encoders.run(params.vision, Interventions(gates.vision), ids, shape, readout).caches[layers]
-        return jnp.stack([trace.pattern[:, readout, places] for trace in caches])  # [l, h, 2]
+        caches = encoders.run(params.vision, Interventions(gates.vision), ids, encoder_config, readout).caches[layers]
+        return jnp.stack([cache.pattern[:, readout, places] for cache in caches])  # [l, h, 2]
 
     assert isinstance(row, Pairs)
     edits = row.image_edits(scenes)

@@ -4,7 +4,7 @@ A *question* is a pure function of one model with the signature of `sweep.Measur
 of arrays. `map_models` asks it of every model in one program per static shape, sharded over all devices, and names the axes: an
 `xarray.Dataset` with `model` first, whose coordinates are the models' places on the axes of the sweep. `tidy` makes it a table.
 
-    answer = of_models(run, question, {"bias": ("head",)}, lambda static: {"head": range(static.n_heads)})
+    answer = map_models(run, question, {"bias": ("head",)}, lambda static: {"head": range(static.n_heads)})
     answer.bias.sel(head=0).groupby("n_labels").mean()
 """
 

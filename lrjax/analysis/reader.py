@@ -45,9 +45,9 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
     def one(args):
         images, words, places = args
         seen = decoder.prefix(static, params, Interventions(gates.vision), jax.tree.map(lambda x: x[:, None], images))[0]
-        (trace, *_) = decoder.run(static, params, Interventions(gates.text), seen, words).caches
-        gradient = (trace.terms[terms] * gates.text[0][:, terms].T[..., None, None])[:, :, rows, :n] @ ramp(n)  # [term, h, w]
-        return trace.pattern[:, rows][:, :, places], gradient  # [h, w, side]
+        (cache, *_) = decoder.run(static, params, Interventions(gates.text), seen, words).caches
+        gradient = (cache.terms[terms] * gates.text[0][:, terms].T[..., None, None])[:, :, rows, :n] @ ramp(n)  # [term, h, w]
+        return cache.pattern[:, rows][:, :, places], gradient  # [h, w, side]
 
     places = jnp.stack([scenes.i, scenes.j], -1)
     images = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), row.image_edits(scenes))

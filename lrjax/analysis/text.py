@@ -40,13 +40,13 @@ KINDS = ("caption", "image")
 
 def in_captions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: attention and attention_sd [set, l, r, h, T]; prefers_first, log_odds, log_odds_sd [set, l, r, h]."""
-    A, readout, shape = static.n_labels_total, PAIR_CAPTION.readout, encoder_configs(static)["text"]
+    A, readout, encoder_config = static.n_labels_total, PAIR_CAPTION.readout, encoder_configs(static)["text"]
     traced(static, "text", "text")
     row_of(static, "text")
     label, word = jnp.arange(A), jnp.arange(static.n_relations)
 
     def one(ids):
-        caches = encoders.run(params.text, Interventions(gates.text), ids, shape, readout).caches
+        caches = encoders.run(params.text, Interventions(gates.text), ids, encoder_config, readout).caches
         pattern, scores = (jnp.stack([getattr(t, name)[:, readout] for t in caches]) for name in ("pattern", "attn_scores"))
         return {"attention": pattern, "log_odds": scores[..., 0] - scores[..., 2]}  # [l, h, T], [l, h]
 

@@ -49,13 +49,15 @@ ROLES = {
 }
 
 
-def contributions(encoder_params: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, shape: EncoderConfig, readout: int):
+def contributions(
+    encoder_params: Encoder, gates: jax.Array, ids: jax.Array, d: jax.Array, encoder_config: EncoderConfig, readout: int
+):
     """Parts of (embedding before the norm) . d of one sequence ids [T], for d [e]; they sum to it. LayerNorm's scale is as it is.
 
     Returns what heads did not read (see `fixed_parts`) [part], heads [l, h, o, t], and the norm [] of the embedding.
     """
-    found = encoders.run(encoder_params, Interventions(gates), ids, shape, readout)
-    blocks, scales, beta, b_O, mlp, heads = encoders.passes(encoder_params, shape), found.scales, [], [], [], []
+    found = encoders.run(encoder_params, Interventions(gates), ids, encoder_config, readout)
+    blocks, scales, beta, b_O, mlp, heads = encoders.passes(encoder_params, encoder_config), found.scales, [], [], [], []
 
     def before(norm, scale, back, at=readout):
         """`back` [d], of what a LayerNorm gives, as that of what it is given."""
@@ -66,11 +68,11 @@ def contributions(encoder_params: Encoder, gates: jax.Array, ids: jax.Array, d: 
         return scale[at] * (weighed - weighed.mean())
 
     back = before(encoder_params.norm, scales.readout, d if encoder_params.W_proj is None else encoder_params.W_proj @ d, 0)
-    for layer, (block, trace) in reversed(list(enumerate(zip(blocks, found.caches, strict=True)))):
+    for layer, (block, cache) in reversed(list(enumerate(zip(blocks, found.caches, strict=True)))):
         back = before(block.mlp_after, scales.mlp[layer], back)
-        mlp += [trace.mlp[readout] @ back] if trace.mlp is not None else []
+        mlp += [cache.mlp[readout] @ back] if cache.mlp is not None else []
         back = before(block.after, scales.attention[layer], back)
-        heads.append(jnp.einsum("ht,othk,hk->hot", trace.pattern[:, readout], trace.values, block.W_O @ back))
+        heads.append(jnp.einsum("ht,othk,hk->hot", cache.pattern[:, readout], cache.values, block.W_O @ back))
         b_O.append(block.b_O @ back)
     fixed = [(encoder_params.E[ids[readout]] + encoder_params.P[readout]) @ back, *b_O[::-1], *mlp[::-1]]
     y = normalise(encoder_params.norm, found.residual_by_origin.sum(0)[None, None, readout], scales.readout)[0, 0]
@@ -127,8 +129,8 @@ def attribute(encoder: str, static: Static, hyper: Hyper, splits: Splits, params
     """
     traced(static, encoder, "values")
     ids, d, role = samples(encoder, static, params, gates)
-    shape, readout = encoder_configs(static)[encoder], readout_template(static, encoder).readout
-    one = lambda ids, d: contributions(getattr(params, encoder), getattr(gates, encoder), ids, d, shape, readout)
+    encoder_config, readout = encoder_configs(static)[encoder], readout_template(static, encoder).readout
+    one = lambda ids, d: contributions(getattr(params, encoder), getattr(gates, encoder), ids, d, encoder_config, readout)
     *parts, norm = jax.vmap(one)(ids, d)
     fixed, heads = (x / norm.reshape(-1, *(1,) * (x.ndim - 1)) for x in parts)  # to cosines
     is_role = jax.nn.one_hot(role, len(ROLES[encoder]), dtype=bool)  # [s, t, c]

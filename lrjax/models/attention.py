@@ -150,6 +150,13 @@ def key_bias(block: Block, geometry: Geometry) -> jax.Array | None:
     return None if geometry.angles_t is None else block.b_K
 
 
+def ungated_scores(q: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
+    """The scores [h, q, t] of queries q [o, q, h, k] and keys k [c, t, h, k] by origin, as they are where all gates are 1."""
+    whole = gated_queries(q, jnp.ones((q.shape[2], len(GATES)), q.dtype), len(k))
+    scores = jnp.einsum("cqhk,cthk->hqt", rotate(whole, geometry.angles_q), rotate(k, geometry.angles_t))
+    return scores if geometry.bias is None else scores + geometry.bias
+
+
 def attend(
     block: Block,
     gates: jax.Array,
@@ -157,18 +164,26 @@ def attend(
     geometry: Geometry,
     query_slice: slice = EVERY,
     scale: jax.Array | None = None,
-    looked_up: Sequence[jax.Array] = (),
+    precomputed_qkv: Sequence[jax.Array] = (),
     drop: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[jax.Array, BlockCache | None]:
     """Attention with residual: the definition that `lookup_tables.read_tables` contracts.
 
-    residual [o, t, d], split in three origins or merged in one; a merged one has no terms: gates are not read, the trace is None.
-    gates [h, 12]; geometry [q, t], where q are those of `query_slice`; `scale` [t] in place of LayerNorm's own.
-    `looked_up`: q, k, v [1, t, h, k] of a merged residual, without b_K. `drop`: dropout of what is written [o, q, d]. Returns the
-    residual [o, q, d] and the trace.
+    Args:
+        block: Parameters of the block.
+        gates: Gates [h, 12] of its terms and values. They are not read if the residual stream is merged.
+        residual: The residual stream [o, t, d], split into three origins (o = 3) or merged (o = 1).
+        geometry: What positions add, between the queries of `query_slice` and all keys, [q, t].
+        query_slice: Which queries are computed.
+        scale: [t], the scale of LayerNorm. None: LayerNorm's own.
+        precomputed_qkv: Queries, keys and values [1, t, h, k] of a merged residual stream, keys without b_K. Empty: computed here.
+        drop: Dropout of what attention writes [o, q, d]. None: no dropout.
+
+    Returns:
+        The residual stream [o, q, d] after the block's attention, and the cache; None for a merged stream, which has no terms.
     """
     split, x = len(residual) == 3, normalise(block.norm, residual, scale)
-    q = project(x[:, query_slice], block.W_Q, block.b_Q) if not looked_up else looked_up[0][:, query_slice]
+    q = project(x[:, query_slice], block.W_Q, block.b_Q) if not precomputed_qkv else precomputed_qkv[0][:, query_slice]
     if split:
         k = project(x[: key_origins(block, geometry) if drop is None else len(ORIGINS)], block.W_K)
         if (bias := key_bias(block, geometry)) is not None:
@@ -176,24 +191,21 @@ def attend(
         bias = None if geometry.bias is None else geometry.bias * gates[:, GATES.index("PP"), None, None]
         scored = gated_queries(q, gates, len(k))
     else:
-        k = project(x, block.W_K) if not looked_up else looked_up[1]
+        k = project(x, block.W_K) if not precomputed_qkv else precomputed_qkv[1]
         k = k if (b_K := key_bias(block, geometry)) is None else k + b_K[None, None]
         bias, scored = geometry.bias, q / np.sqrt(q.shape[-1])
     scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
     scores = scores if bias is None else scores + bias
     if split and geometry.gate_mask is not None:
-        whole = gated_queries(q, jnp.ones_like(gates), len(k))
-        plain = jnp.einsum("cqhk,cthk->hqt", rotate(whole, geometry.angles_q), rotate(k, geometry.angles_t))
-        plain = plain if geometry.bias is None else plain + geometry.bias
-        scores = jnp.where(geometry.gate_mask, scores, plain)
+        scores = jnp.where(geometry.gate_mask, scores, ungated_scores(q, k, geometry))
     scores = jnp.where(geometry.allowed, scores, -jnp.inf)
     pattern = jax.nn.softmax(scores, axis=-1)
-    v = project(x, block.W_V, block.b_V) if not looked_up else looked_up[2]
+    v = project(x, block.W_V, block.b_V) if not precomputed_qkv else precomputed_qkv[2]
     if split:
         of_values = gates[:, VALUE_GRID].T[:, None, :, None]
         v = v * (of_values if geometry.gate_mask is None else jnp.where(geometry.gate_mask.any(0)[:, None, None], of_values, 1))
     written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
-    trace = None
+    cache = None
     if split:
-        trace = BlockCache(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
-    return residual[:, query_slice] + (written if drop is None else drop(written)), trace
+        cache = BlockCache(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)
+    return residual[:, query_slice] + (written if drop is None else drop(written)), cache

@@ -57,7 +57,7 @@ def encoder_fields(static: Static) -> dict[str, Any]:
 
 def unit_gates(static: Static) -> Gates:
     """All gates 1: no ablation."""
-    return Gates(**{name: shape.unit_gates() for name, shape in encoder_configs(static).items()})
+    return Gates(**{name: encoder_config.unit_gates() for name, encoder_config in encoder_configs(static).items()})
 
 
 @surroundings.pinned()
@@ -75,8 +75,8 @@ def init_clip(static: Static, hyper: Hyper) -> CLIP:
     """Initial values of one model, from its seed."""
     keys = jax.random.split(rng_stream(hyper.seed, "init"))
     encoders = {
-        name: encoder.init(key, shape, hyper.e_scale, hyper.p_scale)
-        for key, (name, shape) in zip(keys, encoder_configs(static).items(), strict=True)
+        name: encoder.init(key, encoder_config, hyper.e_scale, hyper.p_scale)
+        for key, (name, encoder_config) in zip(keys, encoder_configs(static).items(), strict=True)
     }
     added = objectives.of(static).parameters(static, hyper)
     return CLIP(**encoders, log_scale=jnp.log(hyper.logit_scale), **added)

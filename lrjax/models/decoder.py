@@ -42,11 +42,11 @@ def prefix(static: Static, params: CLIP, interventions: Interventions, images: T
     ids = render(static.task_object.image, images)
     if "vision" not in objectives.of(static).encoders:
         return ids[:, 1:]
-    vision, shape = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
+    vision, encoder_config = encoder_as_run(static, params, "vision"), encoder_configs(static)["vision"]
 
     def one(image, key):
         own = dataclasses.replace(interventions, dropout_key=key)
-        residual = encoder.run(vision, own, image, shape, 1, split=split, query_slice=slice(1, None)).residual_by_origin
+        residual = encoder.run(vision, own, image, encoder_config, 1, split=split, query_slice=slice(1, None)).residual_by_origin
         seen = encoder.projected(vision, encoder.normalise(vision.norm, residual))
         if len(seen) == 1:  # merged
             return encoder.of_origin_E(seen[0])
@@ -71,13 +71,15 @@ def run(
     n = seen.shape[0 if raw else 1]
     at = jnp.arange(n + len(words))
     looks = (at[:, None] >= n) & (at < n)[None]  # a word at an image token
-    interventions, shape = dataclasses.replace(interventions, gate_mask=looks), encoder_configs(static)["text"]
+    interventions, encoder_config = dataclasses.replace(interventions, gate_mask=looks), encoder_configs(static)["text"]
     of_words = slice(n, None)
     if raw:
         before = before if seen.ndim == 1 else jnp.pad(before[:, None], [(0, 0), (0, seen.shape[1] - 1)], constant_values=EMPTY)
-        return encoder.run(params.text, interventions, jnp.concatenate([seen, before]), shape, n, split=split, query_slice=of_words)
+        return encoder.run(
+            params.text, interventions, jnp.concatenate([seen, before]), encoder_config, n, split=split, query_slice=of_words
+        )
     tokens = jnp.concatenate([seen, encoder.of_origin_E(encoder.tokens_of(params.text, before))], 1)
-    return encoder.run_tokens(params.text, interventions, tokens, shape, n, split=split, query_slice=of_words)
+    return encoder.run_tokens(params.text, interventions, tokens, encoder_config, n, split=split, query_slice=of_words)
 
 
 def read(

@@ -1,7 +1,7 @@
 """One encoder for images and captions: E[token] + P[position] -> blocks -> readout token -> projection -> L2 norm.
 
-`run` is the definition, for any depth and every variant: it carries the residual stream split by origin and hands out its trace.
-`lookup_tables` has what a one-block encoder computes faster, and says when it applies.
+`run` is the definition, for any depth and every variant: it keeps the residual stream split by origin. `lookup_tables` computes the
+same faster for one block, and says when it applies.
 
 Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed.
 """
@@ -97,21 +97,21 @@ class EncoderConfig:
         return places.find(self.positions).trained_rows(self.position_rows or self.n_positions, has_cls=not self.causal)
 
 
-def init(key: jax.Array, shape: EncoderConfig, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
+def init(key: jax.Array, encoder_config: EncoderConfig, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
     """Initial values of SPEC: E, P normal of the given scales (each row from its own id), W uniform +-1/sqrt(d), biases 0.
 
     LayerNorm starts as 1 and 0, an MLP as uniform +-1/sqrt(fan-in).
     """
-    d, h, k = shape.d_model, shape.n_heads, shape.k
+    d, h, k = encoder_config.d_model, encoder_config.n_heads, encoder_config.k
     bound = d**-0.5
-    norm = LayerNorm(jnp.ones(d), jnp.zeros(d)) if shape.layer_norm else None
-    before, after = (norm, None) if shape.norm == "pre" else (None, norm)
+    norm = LayerNorm(jnp.ones(d), jnp.zeros(d)) if encoder_config.layer_norm else None
+    before, after = (norm, None) if encoder_config.norm == "pre" else (None, norm)
 
     def rows(key, n):
         return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (d,)))(jnp.arange(n))
 
     def mlp(key):
-        m = shape.mlp_ratio * d
+        m = encoder_config.mlp_ratio * d
         W_in, W_out = jax.random.uniform(key, (2, d * m), minval=-1, maxval=1)
         return MLP(bound * W_in.reshape(d, m), jnp.zeros(m), m**-0.5 * W_out.reshape(m, d), jnp.zeros(d))
 
@@ -120,24 +120,24 @@ def init(key: jax.Array, shape: EncoderConfig, e_scale: jax.Array, p_scale: jax.
         bias = jnp.zeros((h, k))
         W_Q, W_K, W_V = (w.reshape(d, h, k) for w in (W_Q, W_K, W_V))
         attention = Block(W_Q, W_K, W_V, W_O.reshape(h, k, d), bias, bias, bias, jnp.zeros(d), norm=before, after=after)
-        if not shape.mlp_ratio:
+        if not encoder_config.mlp_ratio:
             return attention
         return dataclasses.replace(attention, mlp=mlp(jax.random.fold_in(key, 1)), mlp_norm=before, mlp_after=after)
 
     key_E, key_P, key_proj, key_blocks = (jax.random.fold_in(key, i) for i in range(4))
-    drawn = rows(key_P, shape.position_rows or shape.n_positions)
+    drawn = rows(key_P, encoder_config.position_rows or encoder_config.n_positions)
     return Encoder(
-        E=e_scale * rows(key_E, shape.n_tokens),
-        P=places.find(shape.positions).initial(drawn, e_scale, p_scale, has_cls=not shape.causal),
-        blocks=tuple(block(jax.random.fold_in(key_blocks, i)) for i in range(shape.n_layers)),
-        W_proj=bound * jax.random.normal(key_proj, (d, shape.d_embed)) if shape.projects else None,
+        E=e_scale * rows(key_E, encoder_config.n_tokens),
+        P=places.find(encoder_config.positions).initial(drawn, e_scale, p_scale, has_cls=not encoder_config.causal),
+        blocks=tuple(block(jax.random.fold_in(key_blocks, i)) for i in range(encoder_config.n_layers)),
+        W_proj=bound * jax.random.normal(key_proj, (d, encoder_config.d_embed)) if encoder_config.projects else None,
         norm=before,
     )
 
 
-def passes(params: Encoder, shape: EncoderConfig) -> tuple[Block, ...]:
+def passes(params: Encoder, encoder_config: EncoderConfig) -> tuple[Block, ...]:
     """The blocks in the order in which they run, [depth]."""
-    return params.blocks * shape.n_repeats
+    return params.blocks * encoder_config.n_repeats
 
 
 def projected(params: Encoder, x: jax.Array) -> jax.Array:
@@ -158,9 +158,14 @@ class Scales:
 
 @struct.dataclass
 class EncoderOutput:
-    """One sequence through an encoder: `embedding` [e]; `caches` of the blocks whose origins are split; `residual_by_origin`
-    [o, q, d] at the
-    end, before the readout's LayerNorm (what the last MLP wrote stands with origin B); and LayerNorm's `scales`.
+    """What an encoder computes for one sequence.
+
+    Attributes:
+        embedding: [e], of norm 1.
+        caches: One `BlockCache` for each block whose origins are split.
+        residual_by_origin: [o, q, d], the residual stream behind the last block, before the readout's LayerNorm. What the last
+            MLP wrote has origin B.
+        scales: The scales of LayerNorm.
     """
 
     embedding: jax.Array
@@ -173,25 +178,48 @@ def run(
     params: Encoder,
     interventions: Interventions,
     ids: jax.Array,
-    shape: EncoderConfig,
+    encoder_config: EncoderConfig,
     readout: int,
     *,
     split: bool = True,
     query_slice: slice = EVERY,
 ) -> EncoderOutput:
-    """The definition: one sequence ids [T], or [T, c] where a token is a sum of up to c rows of E. See `run_tokens`."""
+    """Run one sequence of token ids through the encoder: the definition of the forward pass.
+
+    Args:
+        params: Parameters of the encoder.
+        interventions: What is done to the forward pass.
+        ids: [T] token ids, or [T, c] where the token of a position is the sum of up to c rows of E (EMPTY where there are fewer).
+        encoder_config: The shape of the encoder.
+        readout: The position that is read out.
+        split: As of `run_tokens`.
+        query_slice: As of `run_tokens`.
+
+    Returns:
+        The output: embedding, caches, residual stream, scales of LayerNorm.
+    """
     n_tokens, d_model = params.E.shape
-    drops = shape.drops(interventions.dropout_key)
+    drops = encoder_config.drops(interventions.dropout_key)
     as_they_are = params.blocks[0].norm is None and not drops  # the first block reads rows of E and P as they are
     tabled = not split and ids.ndim == 1 and as_they_are and n_tokens <= d_model  # more would cost more
-    looked_up = look_up(params, ids) if tabled else ()
+    precomputed_qkv = first_block_qkv(params, ids) if tabled else ()
     tokens = tokens_of(params, ids)
-    return run_tokens(params, interventions, tokens, shape, readout, split=split, query_slice=query_slice, looked_up=looked_up)
+    return run_tokens(
+        params,
+        interventions,
+        tokens,
+        encoder_config,
+        readout,
+        split=split,
+        query_slice=query_slice,
+        precomputed_qkv=precomputed_qkv,
+    )
 
 
-def look_up(params: Encoder, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Queries, keys, values [1, T, h, k] of a merged stream of ids [T] in the first block, without LayerNorm: W multiplies the rows
-    of E and P, not every token of every sequence of a batch.
+def first_block_qkv(params: Encoder, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries, keys and values [1, T, h, k] of the first block, for ids [T], a merged stream and no LayerNorm.
+
+    W_Q, W_K and W_V multiply the rows of E and P, instead of every token of every sequence of a batch. Keys are without b_K.
     """
     block, one_hot = params.blocks[0], jax.nn.one_hot(ids, len(params.E))
 
@@ -218,57 +246,78 @@ def scale_of(norm: LayerNorm | None, residual: jax.Array, given: jax.Array | Non
 
 
 def given_scales(
-    params: Encoder, interventions: Interventions, tokens: jax.Array, shape: EncoderConfig, readout: int, query_slice: slice
+    params: Encoder,
+    interventions: Interventions,
+    tokens: jax.Array,
+    encoder_config: EncoderConfig,
+    readout: int,
+    query_slice: slice,
 ) -> Scales | None:
     """LayerNorm's scales in place of the sequence's own: those under `norm_gates`, or those that are frozen. None: its own."""
     if interventions.norm_gates is None:
         return interventions.frozen_norm_scale
     under = dataclasses.replace(interventions, gates=interventions.norm_gates, norm_gates=None, dropout_key=None)
-    return run_tokens(params, under, tokens, shape, readout, query_slice=query_slice).scales
+    return run_tokens(params, under, tokens, encoder_config, readout, query_slice=query_slice).scales
 
 
-def dropping(shape: EncoderConfig, dropout_key: jax.Array | None, T: int) -> Callable[..., jax.Array]:
-    """`attention.dropper` of one sequence of T tokens; what leaves all as it is, where there is no dropout."""
-    if dropout_key is None or not shape.drops(dropout_key):
+def dropping(encoder_config: EncoderConfig, dropout_key: jax.Array | None, T: int) -> Callable[..., jax.Array]:
+    """`attention.dropper` for one sequence of T tokens. Where there is no dropout, a function that returns its input."""
+    if dropout_key is None or not encoder_config.drops(dropout_key):
         return lambda site, x, query_slice=EVERY: x
-    return dropper(dropout_key, shape.dropout, 1 + 2 * shape.depth, T, shape.d_model)
+    return dropper(dropout_key, encoder_config.dropout, 1 + 2 * encoder_config.depth, T, encoder_config.d_model)
 
 
 def run_tokens(
     params: Encoder,
     interventions: Interventions,
     tokens: jax.Array,
-    shape: EncoderConfig,
+    encoder_config: EncoderConfig,
     readout: int,
     *,
     split: bool = True,
     query_slice: slice = EVERY,
-    looked_up: Sequence[jax.Array] = (),
+    precomputed_qkv: Sequence[jax.Array] = (),
 ) -> EncoderOutput:
-    """One sequence of tokens through the encoder: [T, d], of origin E, or [3, T, d] by origin.
+    """Run one sequence of tokens through the encoder.
 
-    With `split` the stream keeps its three origins through every block, so gates act and terms exist everywhere; without, it is
-    merged (cheaper; right only where all gates are 1) and has no trace. An MLP's output has no origin: the stream is merged after
-    it, and gates beyond are not read. `query_slice`: which of the last block are computed, the readout among them. `looked_up`: see
-    `look_up`. Raises ValueError if a row of scores is to be shifted, which `lookup_tables` alone does.
+    Args:
+        params: Parameters of the encoder.
+        interventions: What is done to the forward pass.
+        tokens: The sequence without positions: [T, d], of origin E, or [3, T, d] by origin.
+        encoder_config: The shape of the encoder.
+        readout: The position that is read out.
+        split: Whether the residual stream keeps its three origins through every block. Then gates act and terms exist in every
+            block. If not, the stream is merged, which is cheaper, and right only where all gates are 1. What an MLP writes has no
+            origin, so behind an MLP the stream is merged in any case, and gates of later blocks are not read.
+        query_slice: Which queries of the last block are computed, the readout among them.
+        precomputed_qkv: What `first_block_qkv` returns, or empty.
+
+    Returns:
+        The output. It has a cache for every block whose stream is split.
+
+    Raises:
+        ValueError: `interventions.score_shift` is set, which only `lookup_tables` can apply.
     """
     if interventions.score_shift is not None:
         raise ValueError("a row of scores can be shifted in a one-block encoder only")
-    gates = shape.unit_gates() if interventions.gates is None else interventions.gates
-    frozen, dropout_key = given_scales(params, interventions, tokens, shape, readout, query_slice), interventions.dropout_key
-    T, last, drops = tokens.shape[-2], shape.depth - 1, shape.drops(dropout_key)
-    drop = dropping(shape, dropout_key, T)
+    gates = encoder_config.unit_gates() if interventions.gates is None else interventions.gates
+    frozen, dropout_key = (
+        given_scales(params, interventions, tokens, encoder_config, readout, query_slice),
+        interventions.dropout_key,
+    )
+    T, last, drops = tokens.shape[-2], encoder_config.depth - 1, encoder_config.drops(dropout_key)
+    drop = dropping(encoder_config, dropout_key, T)
     residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens
     residual = residual.at[1].add(params.P[:T])
     residual = drop(0, residual if split else residual.sum(0, keepdims=True))
-    geometry = dataclasses.replace(shape.geometry(jnp.arange(T), jnp.arange(T)), gate_mask=interventions.gate_mask)
+    geometry = dataclasses.replace(encoder_config.geometry(jnp.arange(T), jnp.arange(T)), gate_mask=interventions.gate_mask)
     caches, attention, mlps = [], [], []
-    for layer, block in enumerate(passes(params, shape)):
-        wanted, given = query_slice if layer == last else EVERY, looked_up if layer == 0 else ()
+    for layer, block in enumerate(passes(params, encoder_config)):
+        wanted, given = query_slice if layer == last else EVERY, precomputed_qkv if layer == 0 else ()
         of_attention, of_mlp = (None, None) if frozen is None else (frozen.attention[layer], frozen.mlp[layer])
         scale = scale_of(block.norm, residual, of_attention)
         dropped = partial(drop, 1 + 2 * layer, query_slice=wanted) if drops else None
-        residual, trace = attend(block, gates[layer], residual, geometry.of_queries(wanted), wanted, scale, given, dropped)
+        residual, cache = attend(block, gates[layer], residual, geometry.of_queries(wanted), wanted, scale, given, dropped)
         attention.append(scale_of(block.after, residual, of_attention) if block.norm is None else scale)
         residual = normalise(block.after, residual, attention[-1])
         mlps.append(scale_of(block.mlp_norm, residual, of_mlp))
@@ -278,8 +327,8 @@ def run_tokens(
             residual = residual if layer == last else residual.sum(0, keepdims=True)
             mlps[-1] = scale_of(block.mlp_after, residual, of_mlp) if block.mlp_norm is None else mlps[-1]
             residual = normalise(block.mlp_after, residual, mlps[-1])
-            trace = trace and dataclasses.replace(trace, mlp=written)
-        caches.append(trace)
+            cache = cache and dataclasses.replace(cache, mlp=written)
+        caches.append(cache)
     x = residual.sum(0)[None, readout - query_slice.indices(T)[0]]
     at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
     embedding = l2_normalize(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))

@@ -53,7 +53,7 @@ def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Ar
 
 
 def make_tables(
-    params: Encoder, gates: jax.Array, shape: EncoderConfig, templates: tuple[SequenceTemplate, ...]
+    params: Encoder, gates: jax.Array, encoder_config: EncoderConfig, templates: tuple[SequenceTemplate, ...]
 ) -> tuple[Tables, ...]:
     """Contract the one block of `params`; gates [1, h, 12]. One set of tables a template: they differ in query, not in values."""
     (block,), gate = params.blocks, gates[0]
@@ -66,7 +66,7 @@ def make_tables(
     bias = block.b_O + jnp.einsum("hk,hkd->d", b_V * VB, block.W_O)
 
     def tables(template: SequenceTemplate) -> Tables:
-        token_scores, position_scores = readout_tables(block, gate, shape, template, E, P, B, scale)
+        token_scores, position_scores = readout_tables(block, gate, encoder_config, template, E, P, B, scale)
         return Tables(
             token_scores=token_scores,
             position_scores=position_scores,
@@ -80,11 +80,11 @@ def make_tables(
 
 
 def readout_tables(
-    block: Block, gate: jax.Array, shape: EncoderConfig, template: SequenceTemplate, E, P, B, scale
+    block: Block, gate: jax.Array, encoder_config: EncoderConfig, template: SequenceTemplate, E, P, B, scale
 ) -> tuple[jax.Array, jax.Array]:
     """token_scores [h, v, 1 or p] and position_scores [h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`."""
     at = template.tokens[template.readout], template.readout
-    geometry = shape.geometry(jnp.array([template.readout]), jnp.arange(len(P)))
+    geometry = encoder_config.geometry(jnp.array([template.readout]), jnp.arange(len(P)))
     own = jnp.stack([E[at[0]], P[at[1]]]) if scale is None else jnp.stack([E[at[0]], P[at[1]]]) * scale[at]
     queries = jnp.concatenate([own, B[None]])[:, None]
     token_scores, position_scores, added = qk_scores(block, gate, queries, (E, P, B), geometry)
@@ -98,24 +98,23 @@ MANY_TOKENS = 500  # edits x tokens beyond which these are looked up by number: 
 
 
 def by_one_hot(v: int):
-    """How tables of v tokens are read and masses [h, b] of edits put to their tokens [b], none of them v: as one-hots."""
-    one_hot = lambda token: jax.nn.one_hot(token, v, dtype=jnp.float32, axis=0)  # [v, b]
-    take = lambda table, token: jnp.einsum("hvp,vb->hpb", table, one_hot(token))
-    return take, lambda masses, tokens: sum(
-        mass[:, None] * one_hot(token)[None] for mass, token in zip(masses, tokens, strict=True)
-    )
+    """How tables [h, v, p] of v tokens are read at the tokens [S, b] of edits, to [h, p, S, b], and how masses [h, S, b] of edits
+    go to their tokens, to [h, v, b]. Token v is none of them. Here as one-hots.
+    """
+    one_hot = lambda tokens: jax.nn.one_hot(tokens, v, dtype=jnp.float32, axis=0)  # [v, S, b]
+    take = lambda table, tokens: jnp.einsum("hvp,vsb->hpsb", table, one_hot(tokens))
+    return take, lambda masses, tokens: (masses[:, None] * one_hot(tokens)[None]).sum(2)
 
 
 def by_number(v: int):
     """The same where tokens and edits are many."""
 
-    def take(table, token):
-        return jnp.take(table, token, 1, mode="fill", fill_value=0).transpose(0, 2, 1)
+    def take(table, tokens):
+        return jnp.take(table, tokens, 1, mode="fill", fill_value=0).transpose(0, 3, 1, 2)
 
     def put(masses, tokens):
-        mass, token = jnp.stack(masses), jnp.stack(tokens)  # [S, h, b], [S, b]
-        empty = jnp.zeros((v, mass.shape[2], mass.shape[1]))
-        found = empty.at[token, jnp.arange(mass.shape[2])].add(mass.transpose(0, 2, 1), mode="drop")
+        empty = jnp.zeros((v, masses.shape[2], masses.shape[0]))
+        found = empty.at[tokens, jnp.arange(masses.shape[2])].add(masses.transpose(1, 2, 0), mode="drop")
         return found.transpose(2, 0, 1)
 
     return take, put
@@ -125,8 +124,7 @@ def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *
     """A batch of sequences to the values [b, h, k] that their readout token gathers, from the edits [S, b] alone.
 
     A template is tabled along with its positions, and an edit is a *change* of token: it changes a score, and what attention
-    to its position reads. The batch is the last axis until the end, and S is unrolled (1 to 18): both are for the compiler, which
-    vectorises the one and would spell out broadcasts over the other.
+    to its position reads. The batch is the last axis until the end, for the compiler, which vectorises it.
     """
     T = template.readout + 1 if causal else len(template.tokens)  # what the readout token may attend to
     n_tokens = tables.token_scores.shape[1]
@@ -140,24 +138,22 @@ def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *
 
     v = n_tokens - FIRST_EDIT_TOKEN
     take, put = by_number(v) if len(edits.tokens) * v > MANY_TOKENS else by_one_hot(v)
-    # the token of an edit, none if it is the one that it replaces; its place as a mask [1, T, b]
-    tokens = [jnp.where(token < FIRST_EDIT_TOKEN, v, token - FIRST_EDIT_TOKEN) for token in edits.tokens]
-    places = [jax.nn.one_hot(position, T, dtype=bool, axis=0)[None] for position in edits.positions]
+    # the tokens of edits, none of one that is the token that it replaces; their places as a mask [T, S, b]
+    tokens = jnp.where(edits.tokens < FIRST_EDIT_TOKEN, v, edits.tokens - FIRST_EDIT_TOKEN)
+    places = jax.nn.one_hot(edits.positions, T, dtype=bool, axis=0)
 
     def along(table):  # a table [h, v, 1 or p] read along the sequences: [h, T, b]
         table = table[:, :, :T]
         change = changes(table)
         read = jnp.einsum("tv,hvt->ht", template_tokens, jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
-        for token, place in zip(tokens, places, strict=True):
-            read = read + take(change, token) * place
-        return read
+        return read + (take(change, tokens) * places[None]).sum(2)
 
     scores = along(tables.token_scores) + tables.position_scores[:, :T, None]
     pattern = jnp.exp(scores - jax.lax.stop_gradient(scores.max(1, keepdims=True)))
     pattern = pattern / pattern.sum(1, keepdims=True)  # [h, T, b]
     weight = pattern if tables.scale is None else pattern * along(tables.scale[None])
 
-    token_mass = put([(weight * place).sum(1) for place in places], tokens)  # [h, v, b]
+    token_mass = put((weight[:, :, None] * places[None]).sum(1), tokens)  # [h, v, b]
     template_values = jnp.einsum("tv,hvk->htk", template_tokens, tables.token_values) + tables.position_values[:, :T]
     mass = jnp.concatenate([token_mass, weight], axis=1)
     rows = jnp.concatenate([changes(tables.token_values), template_values], axis=1)
@@ -180,7 +176,7 @@ def encode(
     params: Encoder,
     interventions: Interventions,
     batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
-    shape: EncoderConfig,
+    encoder_config: EncoderConfig,
     *,
     split: bool = True,
 ) -> tuple[jax.Array, ...]:
@@ -188,18 +184,18 @@ def encode(
 
     Each sequence has a dropout of its own, drawn from the key of `interventions` and the number of the sequence.
     """
-    if not is_tabled(params, interventions, batches, shape):
-        return encode_sequences(params, interventions, batches, shape, split)
-    gates = shape.unit_gates() if interventions.gates is None else interventions.gates
+    if not is_tabled(params, interventions, batches, encoder_config):
+        return encode_sequences(params, interventions, batches, encoder_config, split)
+    gates = encoder_config.unit_gates() if interventions.gates is None else interventions.gates
     shift = interventions.score_shift
     gathered, constants = [], []
     templates = tuple(template for template, _ in batches)
-    for tables, (template, edits) in zip(make_tables(params, gates, shape, templates), batches, strict=True):
+    for tables, (template, edits) in zip(make_tables(params, gates, encoder_config, templates), batches, strict=True):
         if shift is not None:
             tables = dataclasses.replace(tables, position_scores=tables.position_scores + shift)
         flat = jax.tree.map(lambda x: x.reshape(len(x), -1), edits)
-        gathered.append(read_tables(tables, template, flat, causal=shape.causal))
-        constants.append(jnp.broadcast_to(tables.constant, (len(gathered[-1]), shape.d_model)))
+        gathered.append(read_tables(tables, template, flat, causal=encoder_config.causal))
+        constants.append(jnp.broadcast_to(tables.constant, (len(gathered[-1]), encoder_config.d_model)))
     embeddings = finish(params, jnp.concatenate(gathered), jnp.concatenate(constants))
     ends = np.cumsum([len(x) for x in gathered])[:-1]
     parts = jnp.split(embeddings, ends)
@@ -207,39 +203,48 @@ def encode(
 
 
 def is_tabled(
-    params: Encoder, interventions: Interventions, batches: tuple[tuple[SequenceTemplate, TokenEdits], ...], shape: EncoderConfig
+    params: Encoder,
+    interventions: Interventions,
+    batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
+    encoder_config: EncoderConfig,
 ) -> bool:
     """Whether tables compute what the definition does: of one block, whose tokens are the same in every sequence."""
-    if shape.depth > 1 or shape.drops(interventions.dropout_key) or interventions.gate_mask is not None:
+    if encoder_config.depth > 1 or encoder_config.drops(interventions.dropout_key) or interventions.gate_mask is not None:
         return False
     if params.blocks[0].norm is not None and any(template.adds for template, _ in batches):
         return False  # the scale of a sum of tokens is in no table
     frozen = interventions.norm_gates is not None or interventions.frozen_norm_scale is not None
-    return not (frozen and shape.layer_norm)
+    return not (frozen and encoder_config.layer_norm)
 
 
 def encode_sequences(
     params: Encoder,
     interventions: Interventions,
     batches: tuple[tuple[SequenceTemplate, TokenEdits], ...],
-    shape: EncoderConfig,
+    encoder_config: EncoderConfig,
     split: bool,
 ) -> tuple[jax.Array, ...]:
     """`encode` by the definition, sequence by sequence."""
-    dropout_key = interventions.dropout_key if shape.drops(interventions.dropout_key) else None
+    dropout_key = interventions.dropout_key if encoder_config.drops(interventions.dropout_key) else None
 
     def one(template, ids, *number):
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, *number)
         only = slice(template.readout, template.readout + 1)
         return run(
-            params, dataclasses.replace(interventions, dropout_key=key), ids, shape, template.readout, split=split, query_slice=only
+            params,
+            dataclasses.replace(interventions, dropout_key=key),
+            ids,
+            encoder_config,
+            template.readout,
+            split=split,
+            query_slice=only,
         ).embedding
 
     embeddings, first = [], 0
     for template, edits in batches:
-        shaped = edits.tokens.shape[1:]
-        numbers = () if dropout_key is None else (first + jnp.arange(math.prod(shaped)).reshape(shaped),)
+        batch_shape = edits.tokens.shape[1:]
+        numbers = () if dropout_key is None else (first + jnp.arange(math.prod(batch_shape)).reshape(batch_shape),)
         signature = ("(t,c)" if template.adds else "(t)") + ",()" * len(numbers) + "->(e)"
         embeddings.append(jnp.vectorize(partial(one, template), signature=signature)(render(template, edits), *numbers))
-        first += math.prod(shaped)
+        first += math.prod(batch_shape)
     return tuple(embeddings)

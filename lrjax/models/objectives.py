@@ -100,8 +100,8 @@ class Objective:
         )
         rows = task.n_tokens + len(task.image.tokens) + task.caption_length + 1
         kept = 6 * B**2 + 16 * B * static.d_embed + (4 + 2 * task.n_edits) * B * h * rows
-        for shape in encoder_configs.values():
-            layers, T = shape.depth - (not (self.full_sequences or static.dropout)), shape.n_positions
+        for encoder_config in encoder_configs.values():
+            layers, T = encoder_config.depth - (not (self.full_sequences or static.dropout)), encoder_config.n_positions
             kept += layers * B * T * (3 * (8 * d + 4 * h * T) + 4 * static.mlp_ratio * d)
         return kept
 

@@ -41,12 +41,8 @@ def retrieve(
 
     counts = (weight > 0)[None] & eval_set.is_true & exists[true]  # [R, n]
 
-    def mean(credit, of=None):  # [R, n] or [n], over all captions or some; a model that is not a number has no accuracy
-        weights = weight[None] * counts if credit.ndim == 2 else weight
-        weights = weights if of is None else weights * jnp.array(of)[:, None]
-        value = jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
-        return jnp.where(jnp.isfinite(jnp.where(counts, own, 0)).all(), value, jnp.nan)
-
+    finite = jnp.isfinite(jnp.where(counts, own, 0)).all()  # a model that is not a number has no accuracy
+    mean = lambda credit, of=None: jnp.where(finite, _mean(credit, weight, counts, of), jnp.nan)
     differs = eval_set.hard_negatives != true[None]  # one object has no order
     names_all = counts | ((weight > 0)[None] & exists[true] & differs[0])  # whatever the word: it may be one that does not hold
     label_set = lambda best: _share(own, names_all, *best) + _share(hard_negatives, names_all[None] & differs, *best).sum(0)
@@ -68,6 +64,13 @@ def retrieve(
         **{f"_order_{word}": mean(by_way.mean(0), [word == other for other in words]) for word in words},
         **{f"_order_{way}": mean(by_way[i]) for i, way in enumerate(ways)},
     }
+
+
+def _mean(credit: jax.Array, weight: jax.Array, counts: jax.Array, of: list[bool] | None = None) -> jax.Array:
+    """The weighted mean [] of `credit`: [n], of images, or [R, n], of captions of images that count; of some of the R if given."""
+    weights = weight[None] * counts if credit.ndim == 2 else weight
+    weights = weights if of is None else weights * jnp.array(of)[:, None]
+    return jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
 
 
 def _share(similarity: jax.Array, counted: jax.Array, least: jax.Array, ties: jax.Array) -> jax.Array:

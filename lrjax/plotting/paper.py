@@ -142,6 +142,31 @@ def routes_over_time(ablated: Table, path: Path | None = None) -> Figure:
 
 
 @styled
+def route_of_each(binding: Table, path: Path | None = None) -> Figure:
+    """Order on unseen pairs in training, a line a model: a dot is an evaluation, coloured by the route that has most of the margin.
+    A panel is a multiplier of tokens.
+
+    Args:
+      binding: the study's answer `binding_over_time`, a row an evaluation and model.
+      path: where the figure goes, if it goes to a file.
+    """
+    panels = groups(binding, ("token_multiplier",))
+    figure, axes = subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.6, 3.6), sharey=True, squeeze=False)
+    for axis, ((multiplier,), rows) in zip(axes[0], panels.items(), strict=True):
+        panel = select(binding, rows)
+        for of_model in groups(panel, ("model",)).values():
+            axis.plot(panel["step"][of_model], panel["order"][of_model], color="0.7", lw=1, zorder=1)
+        on_values = panel["share_value"] > panel["share_attention"]
+        for k, (name, of_route) in enumerate({"attention route": ~on_values, "value route": on_values}.items()):
+            axis.plot(panel["step"][of_route], panel["order"][of_route], ".", color=COLOURS[k], ms=6, label=name)
+        y_label = "order, unseen pairs" if axis is axes[0, 0] else ""
+        finish(axis, "training step", y_label, f"tokens times {multiplier:.4g}", chance=0.5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle("By which route each model knows the order", size=10)
+    return save(figure, path)
+
+
+@styled
 def route_shares(binding: Table, path: Path | None = None) -> Figure:
     """The share of the value route in the mean margin on unseen pairs against the initial scale of E and P: a panel per N, a dot a
     model. Means would hide that nearly every model uses one route alone.

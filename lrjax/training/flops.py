@@ -78,7 +78,7 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
         if encoders[name].depth > 1 or static.dropout or objectives.of(static).full_sequences:
             _both_ways(parts, f"{name} dense", dense_encoder(encoders[name], static.batch_size))
         else:
-            _both_ways(parts, f"{name} tables", tables(encoders[name], forms=len(reads)))
+            _both_ways(parts, f"{name} tables", tables(encoders[name], n_templates=len(reads)))
             _both_ways(parts, f"{name} reading", sum((reading(encoders[name], *read) for read in reads), Count()))
             if encoders[name].mlp_ratio:
                 _both_ways(parts, f"{name} MLP", sum((mlp(encoders[name], n) for n, *_ in reads), Count()))
@@ -88,8 +88,8 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
 def dense_counts(static: Static) -> dict[str, Count]:
     """The parts of a step of the dense baseline, in JAX or in PyTorch."""
     parts: dict[str, Count] = {}
-    for name, shape in encoder_configs(static).items():
-        _both_ways(parts, f"{name} dense", dense_encoder(shape, static.batch_size))
+    for name, encoder_config in encoder_configs(static).items():
+        _both_ways(parts, f"{name} dense", dense_encoder(encoder_config, static.batch_size))
     return parts | contrastive(static) | {"AdamW": adamw(static)}
 
 
@@ -98,42 +98,54 @@ def total(parts: dict[str, Count]) -> Count:
     return sum(parts.values(), Count())
 
 
-def tables(shape: EncoderConfig, forms: int) -> Count:
-    """Contracting one block to the tables of `forms` readout tokens, forward."""
-    h, d, e, rows = shape.n_heads, shape.d_model, shape.d_embed, shape.n_tokens + shape.n_positions
-    k = shape.k
-    values = contraction(rows, d, h * k) + contraction(rows, k, e, batch=h)
-    values = values + contraction(k, d, e, batch=h) if shape.projects else values
-    query = contraction(2, d, h * k) + contraction(2, k, d, batch=h) + contraction(h, d, rows)
-    return values + (query + projection(shape, 1)) * forms
-
-
-def reading(shape: EncoderConfig, n: int, T: int, S: int) -> Count:
-    """n sequences of T tokens, S of them edited, to unit embeddings, forward."""
-    scores = pointwise(n * shape.n_heads * T, flops=5 + 1, floats=1)
-    weighted = contraction(n, shape.n_heads * (T + S), shape.d_embed)
-    return scores + weighted + pointwise(n * shape.d_embed, flops=3, floats=2)
-
-
-def dense_encoder(shape: EncoderConfig, n: int) -> Count:
-    """n full sequences through every block to unit embeddings, forward."""
-    h, d, k, T = shape.n_heads, shape.d_model, shape.k, shape.n_positions
-    block = contraction(n * T, d, h * k) * 4 + contraction(T, k, T, batch=n * h) * 2 + pointwise(n * h * T * T, flops=5, floats=2)
-    block = block + mlp(shape, n * T)
-    dropped = (
-        pointwise(n * T * d, flops=2, floats=0) * (1 + shape.depth * (2 if shape.mlp_ratio else 1)) if shape.dropout else Count()
+def tables(encoder_config: EncoderConfig, n_templates: int) -> Count:
+    """Contracting one block to the tables of `n_templates` readout tokens, forward."""
+    h, d, e, rows = (
+        encoder_config.n_heads,
+        encoder_config.d_model,
+        encoder_config.d_embed,
+        encoder_config.n_tokens + encoder_config.n_positions,
     )
-    return block * shape.depth + dropped + projection(shape, n) + pointwise(n * shape.d_embed, flops=3, floats=2)
+    k = encoder_config.k
+    values = contraction(rows, d, h * k) + contraction(rows, k, e, batch=h)
+    values = values + contraction(k, d, e, batch=h) if encoder_config.projects else values
+    query = contraction(2, d, h * k) + contraction(2, k, d, batch=h) + contraction(h, d, rows)
+    return values + (query + projection(encoder_config, 1)) * n_templates
 
 
-def projection(shape: EncoderConfig, n: int) -> Count:
+def reading(encoder_config: EncoderConfig, n: int, T: int, S: int) -> Count:
+    """n sequences of T tokens, S of them edited, to unit embeddings, forward."""
+    scores = pointwise(n * encoder_config.n_heads * T, flops=5 + 1, floats=1)
+    weighted = contraction(n, encoder_config.n_heads * (T + S), encoder_config.d_embed)
+    return scores + weighted + pointwise(n * encoder_config.d_embed, flops=3, floats=2)
+
+
+def dense_encoder(encoder_config: EncoderConfig, n: int) -> Count:
+    """n full sequences through every block to unit embeddings, forward."""
+    h, d, k, T = encoder_config.n_heads, encoder_config.d_model, encoder_config.k, encoder_config.n_positions
+    block = contraction(n * T, d, h * k) * 4 + contraction(T, k, T, batch=n * h) * 2 + pointwise(n * h * T * T, flops=5, floats=2)
+    block = block + mlp(encoder_config, n * T)
+    dropped = (
+        pointwise(n * T * d, flops=2, floats=0) * (1 + encoder_config.depth * (2 if encoder_config.mlp_ratio else 1))
+        if encoder_config.dropout
+        else Count()
+    )
+    return (
+        block * encoder_config.depth
+        + dropped
+        + projection(encoder_config, n)
+        + pointwise(n * encoder_config.d_embed, flops=3, floats=2)
+    )
+
+
+def projection(encoder_config: EncoderConfig, n: int) -> Count:
     """n readout tokens to embeddings, forward; nothing where the embedding is what the token holds."""
-    return contraction(n, shape.d_model, shape.d_embed) if shape.projects else Count()
+    return contraction(n, encoder_config.d_model, encoder_config.d_embed) if encoder_config.projects else Count()
 
 
-def mlp(shape: EncoderConfig, n: int) -> Count:
+def mlp(encoder_config: EncoderConfig, n: int) -> Count:
     """n tokens through one block's MLP, forward; GELU counts 8."""
-    d, m = shape.d_model, shape.mlp_ratio * shape.d_model
+    d, m = encoder_config.d_model, encoder_config.mlp_ratio * encoder_config.d_model
     return contraction(n, d, m) + contraction(n, m, d) + pointwise(n * m, flops=8, floats=2) if m else Count()
 
 

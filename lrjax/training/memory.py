@@ -4,6 +4,7 @@ import dataclasses
 from functools import partial
 
 import jax
+from jax.sharding import Mesh
 
 from lrjax import devices, surroundings
 from lrjax.config import Model, Static, Sweep, make_hyper, make_static
@@ -12,14 +13,22 @@ from lrjax.models.clip import model_splits, n_parameters, param_shapes
 from lrjax.training import flops
 from lrjax.training.programs import Program
 
+USED = 0.6  # of the devices' memory, which the counted bytes of models may fill
 CHUNK, CHUNK_SECONDS = 50, 5  # steps between two looks of the host, at most; how long they may last
 
 
-def models_that_fit(sweep: Sweep) -> int:
-    """How many models 60 % of the devices' memory holds, and of how many a step is short, by the largest model of the sweep."""
+def models_that_fit(sweep: Sweep, mesh: Mesh | None = None, memory: int = 0) -> int:
+    """How many models 60 % of the devices' memory holds, and of how many a step is short, by the largest model of the sweep.
+
+    Args:
+        sweep: the models.
+        mesh: the devices; None: all that jax has here.
+        memory: bytes of memory of all devices together; 0: ask the devices here.
+    """
     models = {dataclasses.replace(m, seed=0) for m in sweep.models}
-    short = CHUNK_SECONDS * devices.slow_flops() // max(flops_of_model(make_static([m])) for m in models)
-    return max(1, int(min(0.6 * devices.memory() // max(map(bytes_of_model, models)), short)))
+    short = CHUNK_SECONDS * devices.slow_flops(mesh) // max(flops_of_model(make_static([m])) for m in models)
+    room = USED * (memory or devices.memory())
+    return max(1, int(min(room // max(map(bytes_of_model, models)), short)))
 
 
 def flops_of_model(static: Static) -> int:
@@ -27,13 +36,12 @@ def flops_of_model(static: Static) -> int:
     return flops.total(flops.lrjax_counts(static)).flops
 
 
-def chunk_steps(program: Program) -> int:
+def chunk_steps(program: Program, mesh: Mesh | None = None) -> int:
     """Steps between two looks of the host: few enough to be over soon on a slow machine, since a stop waits for them. Counted, not
-    timed, so that a sweep compiles once; no result depends on it.
+    timed, so that a sweep compiles once; no result depends on it. mesh: as of `models_that_fit`.
     """
-    return int(
-        min(CHUNK, max(1, CHUNK_SECONDS * devices.slow_flops() // (flops_of_model(program.static) * len(program.hyper.seed))))
-    )
+    flops_of_step = flops_of_model(program.static) * len(program.hyper.seed)
+    return int(min(CHUNK, max(1, CHUNK_SECONDS * devices.slow_flops(mesh) // flops_of_step)))
 
 
 @surroundings.pinned()

@@ -119,7 +119,7 @@ def train_chunk(
     def local(hyper, splits, states, start, made):
         one = lambda model: train_steps(static, model[0], model[1], model[2], start, n_steps, made)
         models = len(hyper.seed)
-        train_batch_size = devices.train_batch_size(models)
+        train_batch_size = devices.train_batch_size(models, mesh)
         if train_batch_size == models:
             return jax.vmap(one)((hyper, splits, states))
         return jax.lax.map(one, (hyper, splits, states), batch_size=train_batch_size)
@@ -151,6 +151,6 @@ def evaluate_program(
         return metrics
 
     def local(hyper, splits, params, step):
-        return jax.lax.map(lambda args: one(args, step), (hyper, splits, params), batch_size=devices.eval_batch_size())
+        return jax.lax.map(lambda args: one(args, step), (hyper, splits, params), batch_size=devices.eval_batch_size(mesh))
 
     return devices.over_models(local, mesh or devices.mesh(), replicated=1)(hyper, splits, params, step)

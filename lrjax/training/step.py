@@ -106,12 +106,12 @@ def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> B
 
 def keep_positions(static: Static, updates: CLIP) -> CLIP:
     """`updates` without those of rows of P that are fixed, or that the kind of position does not have."""
-    shapes = encoder_configs(static)
-    kept = {name: shape.trained_positions()[:, None] for name, shape in shapes.items()}
-    one_a_position = not any(shape.position_rows for shape in shapes.values())
-    if one_a_position and all(rows.all() for rows in kept.values()):  # another product with 1 would round elsewhere under XLA
+    configs = encoder_configs(static)
+    trained = {name: encoder_config.trained_positions()[:, None] for name, encoder_config in configs.items()}
+    one_a_position = not any(encoder_config.position_rows for encoder_config in configs.values())
+    if one_a_position and all(rows.all() for rows in trained.values()):  # another product with 1 would round elsewhere under XLA
         return updates
-    for name, rows in kept.items():
+    for name, rows in trained.items():
         encoder_updates = getattr(updates, name)
         encoder_updates = dataclasses.replace(encoder_updates, P=encoder_updates.P * rows)
         updates = dataclasses.replace(updates, **{name: encoder_updates})

@@ -1,7 +1,13 @@
-"""The pages of docs/guides: every block of Python runs as printed, in order, and every block of shell names commands that exist."""
+"""README, CONTRIBUTING and the pages of docs: their Python and commands run as printed, and their links lead somewhere.
 
+A block under `<!-- not run by tests: WHY -->` is not executed; its commands, flags, configs and files are checked all the same.
+"""
+
+import ast
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -12,27 +18,40 @@ import numpy as np
 import pytest
 
 import lrjax
-from conftest import ROOT
+from conftest import QUICK, ROOT, SMOKE, many_commands
 from experiments import main
-from lrjax import kinds
+from lrjax import config, kinds
 from lrjax.analysis import registry
 from lrjax.data import tasks
 from lrjax.models.clip import init_clip
 
-PAGES = sorted((ROOT / "docs/guides").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if ROOT / "docs/results" not in page.parents]  # those are generated
 REGISTRIES = (kinds.POSITIONS, kinds.OBJECTIVES, tasks.TASKS, registry.ANALYSES)
+COMMANDS = ROOT / "docs/reference/commands.md"
+NOT_RUN = "<!-- not run by tests: "
 
 
-def blocks(page: Path, language: str) -> list[tuple[int, str]]:
-    """The blocks of code of a page in one language: the line at which each begins, and its text."""
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT).with_suffix(""))
+
+
+def blocks(page: Path, language: str, executed: bool = False) -> list[tuple[int, str]]:
+    """The blocks of code of a page in one language: the line at which each begins, and its text. `executed`: without those that
+    are not run by tests.
+    """
     text = page.read_text()
-    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
-    return [(text[: block.start(1)].count("\n"), block[1]) for block in found]
+    found = re.finditer(rf"(^{NOT_RUN}\S[^\n]* -->\n)?^```{language}\n(.*?)^```$", text, re.M | re.S)
+    return [(text[: block.start(2)].count("\n"), block[2]) for block in found if not (executed and block[1])]
+
+
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 
 
 @pytest.fixture
-def alone(tmp_path, monkeypatch):
-    """A folder for what blocks write, and registries that are afterwards as they were."""
+def alone(tmp_path, monkeypatch, swept):
+    """A folder for what blocks write, which has a sweep in runs/diversity, and registries that are afterwards as they were."""
+    shutil.copytree(swept[0], tmp_path / "runs/diversity")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plt, "show", lambda: None)
     before = [dict(entries) for entries in REGISTRIES]
@@ -49,7 +68,9 @@ def executed(page: Path, monkeypatch) -> list[dict]:
     module = types.ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     names = []
-    for line, code in blocks(page, "python"):
+    for line, code in blocks(page, "python", executed=True):
+        if page.stem != "extend":  # the tiny sweep has models of 4 and 6 labels
+            code = code.replace("n_labels=15", "n_labels=6")
         exec(compile("\n" * line + code, str(page), "exec"), vars(module))
         names.append(dict(vars(module)))
     return names
@@ -88,33 +109,134 @@ def fields_of(run, field: str):
     return getattr(program.static, field), (jax.device_get(first), one(state.params))
 
 
-CHECKS = {"extend": check_extend}  # what is asked of the names of a page, beside that its blocks run
+def check_readme(names: list[dict]) -> None:
+    first = names[0]
+    assert first["model"].rank("h1 . . h2 . . . . . .").shape == (121, 3) and first["found"].name == "ablate"
+    assert first["cache"]["vision.0.pattern"].dims == ("head", "query", "key")
+
+
+CHECKS = {
+    "README": check_readme,
+    "docs/guides/extend": check_extend,
+}  # what is asked of the names of a page, beside that its blocks run
 
 
 NEEDS = {"pretrained": ("safetensors", "tokenizers")}  # packages of extras
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_the_python_of_a_page_runs(page, alone, monkeypatch):
     for package in NEEDS.get(page.stem, ()):
         pytest.importorskip(package, reason="the extra `pretrained` is not installed")
     names = executed(page, monkeypatch)
-    CHECKS.get(page.stem, lambda names: None)(names)
+    CHECKS.get(name_of(page), lambda names: None)(names)
+
+
+def lines_of(page: Path, executed: bool = False) -> list[str]:
+    """The command lines of a page; several in one line, joined with &&, are several."""
+    code = "".join(code for _, code in blocks(page, "sh", executed))
+    words = [line for line in code.splitlines() if line and not line.startswith("#")]
+    return [part.strip() for line in words for part in line.split("&&")]
 
 
 def test_the_commands_of_the_pages_exist():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
-    code = "".join(code for page in PAGES for _, code in blocks(page, "sh"))
-    commands = [line for line in code.splitlines() if line and not line.startswith("#")]
-    assert len(commands) > 5
-    for line in commands:
-        assert exists(shlex.split(line, comments=True), targets), line
+    lines = [(page, line) for page in PAGES for line in lines_of(page)]
+    assert len(lines) > 40
+    for page, line in lines:
+        assert exists(words := shlex.split(line, comments=True), targets), f"{name_of(page)}: {line}"
+        assert not (unknown := unknown_flags(words)), f"{name_of(page)}: {line}: {unknown}"
+
+
+def test_the_configs_of_the_pages_are_possible():
+    lines = [line for page in PAGES for line in lines_of(page) if re.search(r"make sweep|experiments\.sweep", line)]
+    assert len(lines) > 10
+    for line in lines:
+        assert len(sweep_of_line(shlex.split(line, comments=True)).models) > 0, line
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_pages_run(swept, tmp_path):
+    """On one tiny sweep, the one that `swept` trained by the command that the guide prints, with fewer steps."""
+    lines = [line for page in PAGES for line in lines_of(page, executed=True)]
+    sweeps = [line for line in lines if "experiments.sweep" in line]
+    assert sweeps == [f".venv/bin/python -m experiments.sweep {SMOKE} --workdir=runs/smoke"] and QUICK[0] == SMOKE
+    commands = []
+    for line in {line.split()[2]: line for line in lines}.values():  # one line of each command: starting each takes seconds
+        program, _, module, *arguments = shlex.split(line.replace("--labels=15", "--labels=6"), comments=True)
+        if line in sweeps:
+            continue
+        assert program == ".venv/bin/python" and "--ckpt=runs/diversity" in arguments, line
+        answers = tmp_path / str(len(commands))
+        kept = [word for word in arguments if not word.startswith("--ckpt=")]
+        commands.append((module.removeprefix("experiments."), [f"--ckpt={swept[0]}", f"--out={answers}", *kept]))
+    assert len(commands) >= 3
+    for done in many_commands(commands):
+        assert done.returncode == 0, f"{done.args}: {done.stderr}"
+
+
+def flags_by_command() -> dict[str, set[str]]:
+    """The flags of each command, as the generated page lists them; "" has those of every command."""
+    found, name = {"": set()}, ""
+    for line in COMMANDS.read_text().splitlines():
+        if line.startswith("### "):
+            found[name := line.removeprefix("### ")] = set()
+        elif line.startswith("| `--"):
+            found[name].add(line.split("`")[1].removeprefix("--"))
+    return found
+
+
+def unknown_flags(words: list[str]) -> list[str]:
+    """The flags of a command line that its command does not have."""
+    if words[0] == "make":
+        target, words = words[1], [w for word in words if word.startswith("ARGS=") for w in shlex.split(word.removeprefix("ARGS="))]
+        module = target
+    elif "-m" in words:
+        module = words[words.index("-m") + 1].removeprefix("experiments.")
+    else:
+        return []
+    known = flags_by_command()
+    if module not in known:
+        return []
+    of_config = {f"config.{key}" for key in config.get_config()}
+    flags = [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
+    return [flag for flag in flags if flag not in known[""] | known[module] | of_config]
+
+
+def sweep_of_line(words: list[str]):
+    """The sweep that a command line trains: its config file with the keys of its flags."""
+    words = [w for word in words for w in (shlex.split(word.removeprefix("ARGS=")) if word.startswith("ARGS=") else [word])]
+    given = dict(word.removeprefix("--").partition("=")[::2] for word in words if "=" in word)
+    file = given.get("config", given.get("CONFIG", "experiments/configs/diversity.py"))
+    wanted = dict(config_of(ROOT / file))
+    for flag, value in given.items():
+        if flag.startswith("config."):
+            wanted[flag.removeprefix("config.")] = literal(value)
+    return config.make_sweep(wanted)
+
+
+def config_of(file: Path):
+    """What a config file gives."""
+    module = types.ModuleType(file.stem)
+    exec(file.read_text(), vars(module))
+    return module.get_config()
+
+
+def literal(text: str):
+    """A value of the command line: Python's, or the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def exists(words: list[str], targets: list[str]) -> bool:
     """Whether a command line names a target of make, a command of lrjax, a module, or tests that there are."""
-    program, *rest = words
+    words = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word) or words[0] == "make"]  # variables before a command
+    program, *rest = words[1:] if words[0] == "srun" else words
+    if program in ("git", "cd"):
+        return True
     if program == "make":
         files = [word.partition("=")[2] for word in rest if word.startswith("CONFIG=")]
         return rest[0] in targets and all((ROOT / file).is_file() for file in files)
@@ -141,6 +263,51 @@ def test_commands_that_do_not_exist_are_found():
         assert not exists(shlex.split(line), ["sweep"]), line
     with pytest.raises(SystemExit):
         exists(["lrjax", "analyse"], ["sweep"])
+
+
+def test_flags_that_do_not_exist_are_found():
+    assert unknown_flags(shlex.split("python -m experiments.heads --ckpt=x --frozen --labels=5")) == ["frozen"]
+    assert unknown_flags(shlex.split("make sweep ARGS='--config.sedes=4 --resume'")) == ["config.sedes"]
+
+
+def test_the_page_of_commands_is_what_their_flags_say():
+    """If this fails, run `python -m experiments.reference`. In a process of its own: flags belong to a process."""
+    made = [sys.executable, "-c", "from experiments import reference; print(reference.page(), end='')"]
+    done = subprocess.run(made, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == COMMANDS.read_text()
+
+
+def test_every_block_of_code_says_its_language():
+    for page in PAGES:
+        opened = re.findall(r"^```(.*)$", page.read_text(), re.M)[::2]
+        assert set(opened) <= {"python", "sh", "text", "bibtex"}, page
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=name_of)
+def test_the_links_of_a_page_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.removeprefix(f"{lrjax.REPO_URL}/blob/main/").partition("#")
+        if path.startswith("http"):
+            continue
+        base = ROOT if link.startswith("http") else page.parent
+        target = (base / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or target.suffix != ".md" or anchor in anchors(target), link
+
+
+def test_the_tests_that_the_pages_name_exist():
+    defined = {path.stem: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    named = re.findall(r"`(test_\w+): (test_\w+)`", (ROOT / "docs/guides/reliability.md").read_text())
+    assert len(named) > 30
+    for file, test in named:
+        assert f"def {test}(" in defined[file], f"{file}: {test}"
 
 
 def test_readme_shows_a_block_of_the_guide():

@@ -73,13 +73,13 @@ def test_gates_at_one_equal_plain_attention_in_value_and_gradient(block, residua
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_nine_terms_sum_to_qk(block, residual, mask):
-    _, trace = attend(block, ONES, residual, MASKS[mask])
+    _, cache = attend(block, ONES, residual, MASKS[mask])
     x = residual.sum(0)
     q = jnp.einsum("td,dhk->thk", x, block.W_Q) + block.b_Q[None]
     k = jnp.einsum("td,dhk->thk", x, block.W_K) + block.b_K[None]
     expected = jnp.einsum("qhk,thk->hqt", q, k) / np.sqrt(K)
-    assert trace.terms.shape == (9, H, T, T)
-    np.testing.assert_allclose(trace.terms.sum(0), expected, rtol=1e-5, atol=2e-5)
+    assert cache.terms.shape == (9, H, T, T)
+    np.testing.assert_allclose(cache.terms.sum(0), expected, rtol=1e-5, atol=2e-5)
 
 
 def test_each_term_is_the_product_it_names(block, residual):
@@ -98,12 +98,12 @@ def test_each_term_is_the_product_it_names(block, residual):
 @pytest.mark.parametrize("mask", MASKS)
 def test_row_constant_terms_change_nothing(block, residual, mask):
     """EB, PB, BB are one number along a row: softmax of scores with them all is the pattern without; their gates are inert."""
-    _, trace = attend(block, ONES, residual, MASKS[mask])
+    _, cache = attend(block, ONES, residual, MASKS[mask])
     for term in ROW_CONSTANT:
-        values = trace.terms[TERMS.index(term)]
+        values = cache.terms[TERMS.index(term)]
         np.testing.assert_allclose(values, values[:, :, :1].repeat(T, 2), atol=1e-5)
-    full = jax.nn.softmax(jnp.where(MASKS[mask].allowed, trace.terms.sum(0), -jnp.inf), -1)
-    np.testing.assert_allclose(full, trace.pattern, atol=1e-5)
+    full = jax.nn.softmax(jnp.where(MASKS[mask].allowed, cache.terms.sum(0), -jnp.inf), -1)
+    np.testing.assert_allclose(full, cache.pattern, atol=1e-5)
     zeroed = ONES.at[:, [GATES.index(t) for t in ROW_CONSTANT]].set(0)
     out = attend(block, zeroed, residual, MASKS[mask])[0]
     np.testing.assert_array_equal(out, attend(block, ONES, residual, MASKS[mask])[0])
@@ -127,10 +127,10 @@ def test_a_pruned_head_writes_nothing_and_b_o_stays(block, residual):
 
 def test_values_are_split_by_origin(block, residual):
     """What VE, VP, VB write adds up to what the block writes; each into the stream of its origin."""
-    full, trace = attend(block, ONES, residual, MASKS["causal"])
+    full, cache = attend(block, ONES, residual, MASKS["causal"])
     v = project(residual, block.W_V, block.b_V)
     for o in range(3):
-        z = jnp.einsum("hqt,thk->qhk", trace.pattern, v[o])
+        z = jnp.einsum("hqt,thk->qhk", cache.pattern, v[o])
         written = jnp.einsum("qhk,hkd->qd", z, block.W_O) + (block.b_O[None] if o == 2 else 0)
         np.testing.assert_allclose(full[o] - residual[o], written, atol=2e-5)
 

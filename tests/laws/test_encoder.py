@@ -120,8 +120,8 @@ def test_trace_has_every_block():
     ids = scenes.render(template, edits_of("image"))[0]
     caches = encoder.run(params, Interventions(gates), ids, shape, 0).caches
     assert [t.terms.shape for t in caches] == [(9, 2, 11, 11)] * 2
-    for trace in caches:
-        np.testing.assert_allclose(trace.pattern.sum(-1), 1, atol=1e-6)
+    for cache in caches:
+        np.testing.assert_allclose(cache.pattern.sum(-1), 1, atol=1e-6)
 
 
 def test_encode_keeps_batch_axes_and_unit_norm():
@@ -156,12 +156,12 @@ def test_tokens_are_looked_up_by_number_as_by_one_hot():
     """Values and gradients, of tokens that repeat in an image, and of none (v); sums in another order."""
     v, h, S, b = 7, 2, 3, 5
     keys = jax.random.split(jax.random.key(0), 3)
-    tokens = list(jax.random.randint(keys[0], (S, b), 0, v + 1).at[:, 0].set(2).at[0, 1].set(v))
-    given = jax.random.normal(keys[1], (h, v, 4)), jax.random.normal(keys[2], (S, h, b))
+    tokens = jax.random.randint(keys[0], (S, b), 0, v + 1).at[:, 0].set(2).at[0, 1].set(v)
+    given = jax.random.normal(keys[1], (h, v, 4)), jax.random.normal(keys[2], (h, S, b))
 
     def both(way, table, masses):
         take, put = way(v)
-        return jnp.stack([take(table, token) for token in tokens]), put(list(masses), tokens)
+        return take(table, tokens), put(masses, tokens)
 
     for ask in (both, lambda way, *given: jax.grad(lambda *x: sum((y**3).sum() for y in both(way, *x)), (0, 1))(*given)):
         chex.assert_trees_all_close(

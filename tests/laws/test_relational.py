@@ -118,8 +118,8 @@ def test_deltas_sum_to_what_attention_adds(variant):
     label, place = jax.jit(relational.deltas, static_argnums=0)(static, params, gates)
     scenes, ids = static.task_object.unseen(), decompose.unseen_sequences(static, "vision")
     for n in (0, 333, 899):
-        trace = encoders.run(params.vision, Interventions(gates.vision), ids[n], encoder_configs(static)["vision"], 0).caches[0]
-        row = trace.attn_scores[:, 0]
+        cache = encoders.run(params.vision, Interventions(gates.vision), ids[n], encoder_configs(static)["vision"], 0).caches[0]
+        row = cache.attn_scores[:, 0]
         expected = row[:, scenes.j[n] + 1] - row[:, scenes.i[n] + 1]
         # float32 sums of 16 products in another order
         np.testing.assert_allclose((label + place)[1, :, n], expected, rtol=1e-3, atol=1e-3)

@@ -80,8 +80,8 @@ def test_terms_sum_to_the_scores_in_every_layer_and_origins_to_the_stream(varian
     np.testing.assert_allclose(
         split.residual_by_origin.sum(0), merged.residual_by_origin[0], rtol=1e-4, atol=2e-4
     )  # some 40 in size
-    for trace in split.caches:
-        rest = trace.terms.sum(0) - trace.attn_scores
+    for cache in split.caches:
+        rest = cache.terms.sum(0) - cache.attn_scores
         np.testing.assert_allclose(rest, rest[:, :, :1].repeat(11, 2), atol=1e-3)  # scores of some hundreds, float32
 
 
@@ -109,9 +109,9 @@ def test_rotary_angles_are_those_of_the_paper():
 def test_alibi_stands_in_pp_and_its_gate_takes_it_away():
     encoder_params, shape, ids = make(positions="alibi")
     encoder_params = encoder_params.replace(P=jnp.zeros_like(encoder_params.P))
-    (trace,) = encoder.run(encoder_params, Interventions(), ids, shape, 0).caches
+    (cache,) = encoder.run(encoder_params, Interventions(), ids, shape, 0).caches
     distance = np.abs(np.subtract.outer(np.arange(11), np.arange(11)))
-    np.testing.assert_allclose(trace.terms[TERMS.index("PP")], -np.array([2**-4, 2**-8])[:, None, None] * distance, atol=1e-6)
+    np.testing.assert_allclose(cache.terms[TERMS.index("PP")], -np.array([2**-4, 2**-8])[:, None, None] * distance, atol=1e-6)
     gates = shape.unit_gates().at[:, :, GATES.index("PP")].set(0)
     without = encoder.run(encoder_params, Interventions(gates), ids, shape, 0).embedding
     plain = encoder.run(

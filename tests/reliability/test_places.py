@@ -43,7 +43,7 @@ for module in pkgutil.walk_packages(lrjax.__path__, "lrjax."):
 from lrjax import devices
 devices.use_all_cores()
 assert devices.memory() == devices.UNTOLD and devices.machine()["threads"] == os.cpu_count()
-devices.make_room()
+devices.clear_caches_if_needed()
 """
 
 

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import lrjax
-from conftest import ROOT, tiny_model, tiny_sweep, untrained
+from conftest import tiny_model, tiny_sweep, untrained
 from experiments.studies.measures import over_time
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import gradient
@@ -19,19 +19,6 @@ from lrjax.terms import ROW_CONSTANT, TERMS
 from lrjax.training.run import models_table
 
 SCENE = "h1 . . h2 . . . . . ."
-
-
-def snippet(heading):
-    """The first Python block of README under a heading."""
-    return (ROOT / "README.md").read_text().partition(f"## {heading}\n")[2].partition("```python\n")[2].partition("```")[0]
-
-
-@pytest.mark.slow
-def test_readme_s_lines_run_as_printed(trained):
-    lines = snippet("From Python").replace("runs/diversity", str(trained[0])).replace("n_labels=15", "n_labels=6")
-    names = {}
-    exec(lines, names)
-    assert len(names["model"].rank(SCENE)) == 121 and names["found"].name == "ablate"
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,8 @@ def test_ratios_of_standard_deviations_are_those_of_the_scores(shaken, encoder):
     static = shaken.programs[0].static
     params = jax.tree.map(lambda x: x[1], getattr(shaken.states[0].params, encoder))
     gates = np.ones((1, static.n_heads, 12), np.float32)
-    (trace,) = decompose.caches(params, gates, static, encoder, decompose.unseen_sequences(static, encoder))
-    terms, T = np.asarray(trace.terms, np.float64), trace.terms.shape[-1]  # [n, term, h, q, t]
+    (cache,) = decompose.caches(params, gates, static, encoder, decompose.unseen_sequences(static, encoder))
+    terms, T = np.asarray(cache.terms, np.float64), cache.terms.shape[-1]  # [n, term, h, q, t]
     readout = T - 1 if encoder == "text" else 0
     for which, queries in (("readout", [readout]), ("all", range(T))):
         rows = [terms[..., q, : q + 1 if encoder == "text" else T] for q in queries]
@@ -68,20 +68,20 @@ def test_the_readout_row_of_the_maps_is_the_analysis_of_the_gradient(shaken):
 
 @pytest.mark.parametrize("encoder", ["vision", "text"])
 def test_tables_hold_the_scores_of_every_scene(shaken, encoder):
-    """The terms of one sequence, read from the tables by id and position, against the trace."""
+    """The terms of one sequence, read from the tables by id and position, against the cache."""
     static = shaken.programs[0].static
     tables = decompose.tables(shaken, encoder).isel(model=2)
     ids = np.asarray(decompose.unseen_sequences(static, encoder))[7]
     params = jax.tree.map(lambda x: x[2], getattr(shaken.states[0].params, encoder))
     gates = np.ones((1, static.n_heads, 12), np.float32)
-    (trace,) = decompose.caches(params, gates, static, encoder, ids[None])
+    (cache,) = decompose.caches(params, gates, static, encoder, ids[None])
     place = np.arange(len(ids))
     index = {"E": ids, "P": place}
     for term in ("EE", "EP", "PE", "PP"):
         np.testing.assert_allclose(
-            tables[term].values[:, index[term[0]]][..., index[term[1]]], trace.terms[0, TERMS.index(term)], rtol=1e-4, atol=1e-5
+            tables[term].values[:, index[term[0]]][..., index[term[1]]], cache.terms[0, TERMS.index(term)], rtol=1e-4, atol=1e-5
         )
-    np.testing.assert_allclose(tables.BE.values[:, ids], trace.terms[0, TERMS.index("BE"), :, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(tables.BE.values[:, ids], cache.terms[0, TERMS.index("BE"), :, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_gates_in_force_are_in_the_maps_and_shares():

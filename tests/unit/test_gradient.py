@@ -29,10 +29,10 @@ def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
     )
     gates = jax.random.uniform(jax.random.key(3), shape.unit_gates().shape)
     template, ids = gradient.readout_template(static, encoder), unseen_sequences(static, encoder)[7]
-    (trace,) = encoders.run(encoder_params, Interventions(gates), ids, shape, template.readout).caches
+    (cache,) = encoders.run(encoder_params, Interventions(gates), ids, shape, template.readout).caches
     found = gradient.readout_scores(encoder_params, gates, shape, template)
     for i, term in enumerate(TERMS):
-        own, expected = found[term][:, ids, jnp.arange(len(ids))], gates[0][:, i, None] * trace.terms[i, :, template.readout]
+        own, expected = found[term][:, ids, jnp.arange(len(ids))], gates[0][:, i, None] * cache.terms[i, :, template.readout]
         if term in ROW_CONSTANT and shape.positions != "rotary":
             expected = expected - expected.mean(-1, keepdims=True)
         # float32 sums of 16 products in another order

@@ -15,7 +15,13 @@ def test_every_command_is_one_of_experiments():
     there = {module.name for module in pkgutil.iter_modules(experiments.__path__)}
     assert {*main.SHORT.values(), *main.ANALYSES, *main.REPORTS} <= there
     own = {"common", "main", "configs", "studies"}  # no commands
-    assert there - own - {*main.SHORT.values(), *main.ANALYSES, *main.REPORTS} == {"one_head", "regime", "torture"}
+    assert there - own - {*main.SHORT.values(), *main.ANALYSES, *main.REPORTS} == {
+        "accelerator_check",
+        "compile_for",
+        "one_head",
+        "regime",
+        "torture",
+    }
 
 
 @pytest.mark.parametrize(

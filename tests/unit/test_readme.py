@@ -1,4 +1,4 @@
-"""Numbers in README come from committed tables."""
+"""Numbers in README, docs and notebooks come from committed tables."""
 
 import re
 
@@ -10,16 +10,73 @@ from experiments.studies import readme
 from experiments.studies.claims import Claim, stated
 from lrjax.stats import write_csv
 
+RESULTS = ROOT / "docs/results"
+PAGES = readme.pages(ROOT)
+TYPED = [*PAGES, *ROOT.glob("*.md"), ROOT / "colab/README.md", *sorted((ROOT / "colab").glob("*.ipynb"))]
 
-def test_readme_has_the_numbers_of_the_committed_tables():
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_has_the_numbers_of_the_committed_tables(page):
     """If this fails, run `python -m experiments.studies.readme`."""
+    assert readme.page_as_filled(page, RESULTS) == page.read_text()
+
+
+@pytest.mark.parametrize("page", TYPED, ids=lambda page: page.name)
+def test_no_number_with_an_interval_is_typed_by_hand(page):
+    """If this fails, take the number from a table (experiments/studies/readme.py says how), or give it without an interval."""
+    assert readme.typed_intervals(page.read_text()) == []
+
+
+def test_readme_fits_its_outline():
     page = (ROOT / "README.md").read_text()
-    assert readme.filled(page, readme.blocks(ROOT / "docs/results")) == page
+    assert len(page.splitlines()) <= 200
+    glossary = page.partition("\n| word | meaning |\n")[2].partition("\n\n")[0]
+    assert len(glossary.splitlines()) == 1 + 8
 
 
 def test_an_answer_has_five_sentences():
-    for name, text in readme.blocks(ROOT / "docs/results").items():
-        assert len(re.findall(r"[\w)\]]\.(?:\s|$)", text)) == 5, name
+    found = readme.blocks(RESULTS)
+    for name in readme.BLOCKS:
+        assert len(re.findall(r"[\w)\]]\.(?:\s|$)", found[name])) == 5, name
+
+
+@pytest.mark.parametrize(
+    "text", ["order is .87 [.86, .89]", "falls by\n-.3 [-.4,\n-.2]", "16 % [8, 24] of", "12 ± 5", "top-1 0.9 [0.8, 1.0]†"]
+)
+def test_a_typed_interval_is_found(text):
+    assert len(readme.typed_intervals(text)) == 1
+
+
+@pytest.mark.parametrize("text", ["a number in [0.001, 100]", "heads [0, 2]", "P [r, d], [models, 11]", "[.5](x.md)", "is .87"])
+def test_what_is_no_interval_is_let_be(text):
+    assert readme.typed_intervals(text) == []
+
+
+def a_table(folder, **changed):
+    columns = {"claim": ["a", "a"], "sweep": ["x", "y"], "mean": [0.5, 0.1], "low": [0.25, 0.0], "high": [0.75, 0.2]}
+    columns |= {"verdict": ["agrees", "not tested"], **changed}
+    write_csv(folder / "paper.csv", {name: np.array(values) for name, values in columns.items()})
+
+
+def test_a_value_in_a_sentence_is_filled_in(tmp_path):
+    a_table(tmp_path)
+    page = "It is <!-- paper a y -->old<!-- / -->, and <!-- paper a -->older<!-- / -->."
+    filled = readme.filled_values(page, tmp_path)
+    assert filled == "It is <!-- paper a y -->0.10 [0.00, 0.20]<!-- / -->, and <!-- paper a -->0.50 [0.25, 0.75]<!-- / -->."
+    assert readme.typed_intervals(filled) == [] and readme.filled_values(filled, tmp_path) == filled
+    with pytest.raises(ValueError, match="b : is no claim of"):
+        readme.filled_values("<!-- paper b -->?<!-- / -->", tmp_path)
+
+
+def test_an_interval_in_a_block_is_held_by_its_markers():
+    marked = "\n".join([readme.MARKER.format(name="x"), ".5 [.4, .6]", readme.END.format(name="x")])
+    assert readme.typed_intervals(marked) == [] and readme.typed_intervals(f"{marked}\n.5 [.4, .6]") == [".5 [.4, .6]"]
+
+
+def test_the_table_of_results_has_the_recipes_that_were_trained():
+    head, _, *rows = readme.results_table(RESULTS).splitlines()
+    assert "`fast`" in head and len(rows) == len(readme.ROWS)
+    assert all(row.count(" | ") == head.count(" | ") for row in rows)
 
 
 def test_a_number_that_changes_changes_the_page(tmp_path):

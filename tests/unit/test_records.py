@@ -7,7 +7,7 @@ from conftest import tiny_model
 from lrjax import config
 from lrjax.ablations import COLUMNS, CONTROL_KINDS, Ablation, described, labelled
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, VARIANT_ABLATIONS, Ablate, ablate
-from lrjax.errors import InputError
+from lrjax.errors import InputError, in_python
 from lrjax.gates import ENCODERS, GATES, NONE
 from lrjax.metrics import I2T, MEASURES, METRICS, T2I, Metric, ends, of_decoding, of_head, of_retrieval, of_words
 
@@ -180,3 +180,27 @@ def test_words_are_told_apart_by_their_records():
     assert of_words(table) == (Metric("unseen_pair", "order", I2T, "all", "left"),)
     assert Metric.parse("unseen_pair_order_t2i") == Metric("unseen_pair", "order", T2I)
     assert of_words(table)[0].name == "order of left" and of_words(table)[0].chance == 0.5
+
+
+@pytest.mark.parametrize(
+    ("on_the_command_line", "to_python"),
+    [
+        (
+            "heads: objective='autoregressive': is a reader; expected CLIP, or ask experiments.reader",
+            "or ask run.analyze('decoder')",
+        ),
+        (
+            "gradient: task='grid': has two dimensions; expected a row of pixels, or ask experiments.grid",
+            "or ask run.analyze('grid')",
+        ),
+        (
+            "--ckpt=runs: no such folder; give a workdir of experiments.sweep",
+            "path=runs: no such folder; give the folder of lrjax.train",
+        ),
+        ("give another folder, or replace it with --overwrite of experiments.sweep", "overwrite=True of lrjax.train"),
+    ],
+)
+def test_errors_send_users_of_python_to_functions_not_to_commands(on_the_command_line, to_python):
+    with pytest.raises(InputError) as raised, in_python():
+        raise InputError(on_the_command_line)
+    assert to_python in str(raised.value) and "experiments." not in str(raised.value)

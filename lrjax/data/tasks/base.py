@@ -6,7 +6,7 @@ names it by its file: `task="grid:height=4,width=6"`. Half of every batch are im
 else is seen and said is the task's.
 
 Axes: B images of a batch, S edits of an image, A = n_heldout + n_labels_max labels, n images of an evaluation set, c captions,
-k labels of a caption or of an image, R captions that an image may have, F hard negatives of a caption.
+k labels of a caption or image, R captions that an image may have, F hard negatives of a caption.
 """
 
 import dataclasses
@@ -79,12 +79,11 @@ class EvalSet:
         images: Edits [S, n] of the task's image template.
         swapped: The same images with their objects exchanged, [S, n]: what was true of an image is false of the swapped one.
         weight: [n], 0 for an image that is no part of the set.
-        labels: [k, n], the labels that an image shows.
+        labels: [k, n], labels of an image.
         true: [R, n], captions of the image.
         is_true: [R, n] bool, whether that caption is true of the image.
         hard_negatives: [F, R, n], for each caption F captions of the same labels that are not true.
-        candidates: The first caption among which the images are retrieved, and the end of these. The numbers in `true` and
-            `hard_negatives` count from the first one.
+        candidates: First and end of the captions among which images are retrieved; `true` and `hard_negatives` count from it.
     """
 
     images: TokenEdits

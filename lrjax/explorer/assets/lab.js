@@ -20,7 +20,7 @@ const Lab = (data) => {
   const checkpoint = (state) => model(state).checkpoints[state.at];
   const place = (state) => `${state.model}/${state.at}`;
   const tables = (state) =>
-    once(`tables ${place(state)}`, () => Forward.unpack(model(state).spec, checkpoint(state).data, model(state).rows));
+    once(`tables ${place(state)}`, () => Forward.unpack(checkpoint(state).spec, checkpoint(state).data, model(state).rows));
   const heads = (state) => tables(state).vision.heads;
   const vision = (state) =>
     once(`vision ${place(state)} ${state.gauge}`, () => Forward.regauge(tables(state).vision, model(state).rows.cls, state.gauge));
