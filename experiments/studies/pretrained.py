@@ -137,9 +137,9 @@ def verdict(results: Path = RESULTS) -> list[str]:
         return []
     of = lambda table, name: short(table[name][0].item())
     return [
-        f"The measures measure. The model of plain pictures has slopes over columns of {of(plain, 'slope_columns')} on average; that of",
-        f"mirrored pictures, for which left and right are the same, has {of(mirrored, 'slope_columns')}, and its order is chance",
-        f"({of(mirrored, 'order')}). To exchange the position rows of left and right turns the order of the first from",
+        f"The measures measure. The model of plain pictures has slopes over columns of {of(plain, 'slope_columns')} on average.",
+        f"That of mirrored pictures, for which left and right are the same, has {of(mirrored, 'slope_columns')}, and its order is",
+        f"chance ({of(mirrored, 'order')}). To exchange the position rows of left and right turns the order of the first from",
         f"{of(plain, 'order')} into {of(plain, 'order_exchanged')}: its captions of left and right change places.",
     ]
 
