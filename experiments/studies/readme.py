@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.claims import ORDER, TOP1, Claim, Verdict, stated
-from experiments.studies.paper_claims import CLAIMS, CLIPS, LARGE
+from experiments.studies.paper_claims import CLAIMS, CLIPS
 from experiments.studies.templating import render
 from lrjax.stats import Table, interval_text, read_csv, select
 from lrjax.storage.files import write_atomically
