@@ -1,6 +1,6 @@
 """Measure this machine's accelerator: sweeps, throughput, and what compiling takes, in 25 minutes or less.
 
-python -m experiments.accelerator_check [--out=DIR] [--only=STAGE,STAGE] [--dry]
+python -m experiments.accelerator_check [--folder=DIR] [--stages=STAGE,STAGE] [--dry]
 
 Every stage is a command of its own, with a limit of seconds. What is measured stands in DIR/results.json after each stage, and what
 a command printed in DIR/STAGE.log. Run it again to go on: a stage that has a result is not repeated. --dry runs tiny stages on the
@@ -26,8 +26,8 @@ from lrjax import cli, xla
 from lrjax.errors import InputError, suggest
 from lrjax.storage.files import write_atomically
 
-OUT = cli.define_path("out", "runs/accelerator_check", "folder for results, logs and sweeps")
-ONLY = flags.DEFINE_list("only", None, "the stages wanted, joined by commas (default: all)")
+FOLDER = cli.define_path("folder", "runs/accelerator_check", "folder for results, logs and sweeps")
+STAGES_WANTED = flags.DEFINE_list("stages", None, "the stages wanted, joined by commas (default: all)")
 DRY = flags.DEFINE_bool("dry", False, "tiny stages on the CPU, to see that all of them work")
 
 BUDGET = 25 * 60  # seconds of all stages together
@@ -80,8 +80,8 @@ STAGES = (
 
 
 def main() -> None:
-    out = Path(OUT.value)
-    stages = chosen(ONLY.value)
+    out = Path(FOLDER.value)
+    stages = chosen(STAGES_WANTED.value)
     backend, count, version, kind = probe()
     if backend == "cpu" and not DRY.value:
         raise InputError("no accelerator is found: jax runs on the CPU here; expected a GPU or a TPU; give --dry to try the stages")
@@ -113,7 +113,7 @@ def chosen(names: list[str] | None) -> list[Stage]:
     known = {stage.name: stage for stage in STAGES}
     for name in names or ():
         if name not in known:
-            raise InputError(f"--only={name}: no such stage{suggest(name, known)}; expected some of {', '.join(known)}")
+            raise InputError(f"--stages={name}: no such stage{suggest(name, known)}; expected some of {', '.join(known)}")
     return [known[name] for name in names or known]
 
 
@@ -140,8 +140,8 @@ def load(path: Path, machine: dict) -> dict:
     for name in ("device", "devices", "jax", "dry"):
         if record["machine"][name] != machine[name]:
             raise InputError(
-                f"--out={path.parent}: holds a check of {name}={record['machine'][name]!r}, and here it is {machine[name]!r}; "
-                "give another --out"
+                f"--folder={path.parent}: holds a check of {name}={record['machine'][name]!r}, and here it is {machine[name]!r}; "
+                "give another --folder"
             )
     return record
 

@@ -13,11 +13,12 @@ from absl import flags
 import experiments
 from experiments import main as console
 from lrjax import cli
+from lrjax.storage.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reference/commands.md"
 TRAIN = ("sweep", "one_head", "regime")
-OTHER = ("benchmark", "torture")
+OTHER = ("benchmark", "compile_for", "accelerator_check", "torture")
 GROUPS = {
     "Train": TRAIN,
     "Ask a trained sweep": ("ablate_ep", *console.ANALYSES, "explorer"),
@@ -85,5 +86,5 @@ def table(own: Iterable[flags.Flag]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    write_atomically(PAGE, page())
     print(PAGE)

@@ -14,6 +14,7 @@ from lrjax.pretrained.model import Model
 from lrjax.pretrained.pixels import PREPROCESSOR
 from lrjax.pretrained.transformer import Transformer
 from lrjax.pretrained.weights import FILES, library
+from lrjax.storage.files import write_atomically
 
 Tensors = dict[str, np.ndarray]
 
@@ -38,8 +39,8 @@ def export(model: Model, folder: str | Path, tokenizer: Any) -> Path:
     save = library("safetensors.numpy").save_file
     save(tensors_of(model.params, model.config.vision, model.config.text), folder / FILES[0])
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / HF_CONFIG).write_text(json.dumps(_config(model), indent=1))
-    (folder / PREPROCESSOR).write_text(json.dumps(_preprocessor(model), indent=1))
+    write_atomically(folder / HF_CONFIG, json.dumps(_config(model), indent=1))
+    write_atomically(folder / PREPROCESSOR, json.dumps(_preprocessor(model), indent=1))
     return folder
 
 

@@ -228,6 +228,8 @@ def test_every_analysis_opens_its_checkpoint_through_one_door():
     others = {p.stem for p in (ROOT / "experiments").glob("*.py")} - {*ANALYSES}
     assert others == {
         "__init__",
+        "accelerator_check",
+        "compile_for",
         "main",
         "benchmark",
         "common",

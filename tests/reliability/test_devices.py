@@ -45,7 +45,7 @@ EIGHT = """
         text = train_chunk.lower(*args).compile().as_text()
         states, losses = train_chunk(*args)
         assert len(losses.sharding.device_set) == len(states.params.vision.E.sharding.device_set) == mesh.size
-        return devices.fetch(losses), text
+        return devices.gather_to_host(losses), text
 
     one, eight = losses(devices.mesh(1)), losses(devices.mesh(8))
     assert eight[0].shape == (16, 20)

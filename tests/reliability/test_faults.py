@@ -83,7 +83,7 @@ def test_a_signal_that_comes_while_hosts_agree_is_not_lost(monkeypatch):
             os.kill(os.getpid(), comes)
         return number
 
-    monkeypatch.setattr(devices, "largest", agree)
+    monkeypatch.setattr(devices, "max_over_hosts", agree)
     with Stop() as stop:
         assert not stop() and stop() and stop.number == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

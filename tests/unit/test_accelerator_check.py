@@ -18,7 +18,7 @@ def dry(monkeypatch, tmp_path):
     ran = []
     monkeypatch.setattr(check, "probe", lambda: ["cpu", "1", "0", "a CPU"])
     monkeypatch.setattr(check, "measure", lambda stage, *_: ran.append(stage.name) or {"seconds": 1.0, "ended": "finished"})
-    for name, value in {"DRY": True, "OUT": str(tmp_path), "ONLY": None}.items():
+    for name, value in {"DRY": True, "FOLDER": str(tmp_path), "STAGES_WANTED": None}.items():
         given(monkeypatch, name, value)
     return ran
 
@@ -29,10 +29,10 @@ def given(monkeypatch, flag, value):
 
 
 def test_a_second_run_goes_on_where_the_first_stopped(dry, monkeypatch, tmp_path):
-    given(monkeypatch, "ONLY", ["sweep_cold", "grid_objects"])
+    given(monkeypatch, "STAGES_WANTED", ["sweep_cold", "grid_objects"])
     check.main()
     assert dry == ["sweep_cold", "grid_objects"]
-    given(monkeypatch, "ONLY", None)
+    given(monkeypatch, "STAGES_WANTED", None)
     check.main()
     assert sorted(dry) == sorted(stage.name for stage in check.STAGES), "each once"
     assert set(json.loads((tmp_path / "results.json").read_text())["stages"]) == set(dry)
@@ -47,7 +47,7 @@ def test_stages_end_with_the_budget(dry, monkeypatch, capsys):
 def test_results_of_another_machine_are_not_mixed(dry, monkeypatch, tmp_path):
     check.main()
     monkeypatch.setattr(check, "probe", lambda: ["cpu", "1", "0", "another CPU"])
-    with pytest.raises(InputError, match=rf"--out={tmp_path}: holds a check of device='a CPU', and here it is 'another CPU'"):
+    with pytest.raises(InputError, match=rf"--folder={tmp_path}: holds a check of device='a CPU', and here it is 'another CPU'"):
         check.main()
 
 
@@ -58,7 +58,7 @@ def test_without_an_accelerator_the_check_says_so(dry, monkeypatch):
 
 
 def test_a_stage_that_is_none_is_refused():
-    with pytest.raises(InputError, match=r"--only=sweep_worm: no such stage \(did you mean 'sweep_warm'\?\)"):
+    with pytest.raises(InputError, match=r"--stages=sweep_worm: no such stage \(did you mean 'sweep_warm'\?\)"):
         check.chosen(["sweep_worm"])
 
 
@@ -76,7 +76,7 @@ def test_every_stage_has_a_config_that_is_possible(stage, tiny):
 @pytest.mark.slow
 def test_a_dry_check_runs_and_compares_bits(tmp_path):
     stages = "deterministic,deterministic_again,on_cpu,throughput"
-    done = command("accelerator_check", "--dry", f"--out={tmp_path}", f"--only={stages}")
+    done = command("accelerator_check", "--dry", f"--folder={tmp_path}", f"--stages={stages}")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "results.json").read_text())
     logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))

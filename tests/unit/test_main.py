@@ -19,6 +19,7 @@ def test_every_command_is_one_of_experiments():
         "accelerator_check",
         "compile_for",
         "one_head",
+        "reference",
         "regime",
         "torture",
     }
