@@ -11,7 +11,6 @@ Errors name arguments of these functions. Everything here is thin: the functions
 """
 
 import contextlib
-import itertools
 import runpy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from lrjax.analysis.models import by_shape, healthy, map_models, merged, some_of
 from lrjax.analysis.result import Result
 from lrjax.config import FIELDS, Hyper, Static, Sweep, get_config, make_sweep
 from lrjax.data.splits import Splits
+from lrjax.dimensions import inferred, shapes_of
 from lrjax.errors import InputError, in_python
 from lrjax.gates import NONE, Gates
 from lrjax.metrics import SHOWN
@@ -41,10 +41,8 @@ from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.plotting import ablation as ablation_figures
 from lrjax.plotting import training as training_figures
 from lrjax.storage import checkpoint, workdir
-from lrjax.training.programs import Program
 from lrjax.training.run import Run as Trained
 from lrjax.training.run import history_table, model_columns, models_table
-from lrjax.training.step import TrainState
 
 Config = Mapping[str, Any] | ml_collections.ConfigDict | Sweep | str | Path
 
@@ -169,7 +167,8 @@ class Run:
         """The same models at an earlier step of their training.
 
         Args:
-          step: one of `steps`. Where models train for different numbers of steps, it is that of the longest training.
+          step: one of `steps`. Where models train for different numbers of steps, it is that of the longest training. Of an earlier
+            step `history` has the accuracies; `models` has those of trained models alone.
 
         Raises:
           InputError: the folder holds no checkpoint of this step.
@@ -284,10 +283,10 @@ class Run:
             return dict(arrays)
 
         run = self._healthy()
-        shapes = {p.static: _shapes_of(question, p, s) for p, s in zip(run.programs, run.states, strict=True)}
+        shapes = {p.static: shapes_of(question, p, s) for p, s in zip(run.programs, run.states, strict=True)}
         first, found = run.programs[0].static, dict(dims or {})
         for name, shape in shapes[first].items():
-            found.setdefault(name, _inferred(name, shape, first))
+            found.setdefault(name, inferred(name, shape, first))
             if len(found[name]) != len(shape):
                 raise InputError(f"dims: {name!r} has {len(shape)} dimensions, {found[name]!r} names {len(found[name])}")
 
@@ -301,7 +300,9 @@ class Run:
     def plot(self):
         """Fig 3 of the paper: accuracies against the number of labels; for an unfinished run `plot_history` is there."""
         if not self.trained.finished:
-            raise InputError(f"plot: step {self.step} of {self.trained.sweep.longest}: is unfinished; train it to its end")
+            raise InputError(
+                f"plot: step {self.step} of {self.trained.sweep.longest}: is not the last; train it to its end, or plot_history"
+            )
         return training_figures.fig3(models_table(self.trained))
 
     def plot_history(self):
@@ -320,33 +321,10 @@ class Run:
         axes = {name: column for name, column in model_columns(sweep).items() if name != "model" and len(set(column.tolist())) > 1}
         told = ", ".join(f"{name} {_values(column)}" for name, column in axes.items()) or "no axis varies"
         told += f"; where {_told(self.chosen)}" if self.chosen else ""
-        state = f"step {run.step}" + ("" if run.finished else f" of {sweep.longest} (unfinished)")
+        where_it_is = "an earlier step" if self.steps[-1:] > [run.step] else "unfinished"
+        state = f"step {run.step}" + ("" if run.finished else f" of {sweep.longest} ({where_it_is})")
         where = "" if self.folder is None else f"\n  in {self.folder}"
         return f"lrjax.Run: {len(self)} model{'s' if len(self) > 1 else ''}, {state}\n  {told}{where}"
-
-
-def _shapes_of(question, program: Program, state: TrainState | None) -> dict[str, tuple[int, ...]]:
-    """The shapes of a question's arrays for one model of a program."""
-    assert state is not None  # of a run that was loaded
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (program.hyper, state.params))
-    ask = lambda hyper, params: question(
-        program.static, hyper, model_splits(program.static, hyper), as_read(hyper, params), hyper.gates.at(0)
-    )
-    return {name: value.shape for name, value in jax.eval_shape(ask, *one).items()}
-
-
-def _inferred(name: str, shape: tuple[int, ...], static: Static) -> tuple[str, ...]:
-    """Names of the dimensions of an array, by their sizes."""
-    known: dict[int, set[str]] = {}
-    sizes = {"head": static.n_heads, "d_model": static.d_model, "d_embed": static.d_embed, "label": static.n_labels_total}
-    sizes |= {"token": static.task_object.n_tokens, "position": len(static.task_object.image.tokens)}
-    for dim, size in sizes.items():
-        known.setdefault(size, set()).add(dim)
-    number, dims = itertools.count(), []
-    for size in shape:
-        fitting = known.get(size, set()) - set(dims)
-        dims.append(fitting.pop() if len(fitting) == 1 and len(known[size]) == 1 else f"{name}_{next(number)}")
-    return tuple(dims)
 
 
 def _plain(column: np.ndarray) -> np.ndarray:

@@ -338,7 +338,7 @@ def of_one_route(part: str, ending: str, said: str, **where) -> list[Claim]:
 
 def of_loss(ending: str, said: str, **where) -> list[Claim]:
     """Whether what was learned stays. .1 is what `claims` calls kept."""
-    contrast = "greatest order in training less that at the end, models that end on the {} route, N = 15"
+    contrast = "greatest order in training less the mean of the last three, models that knew it and end on the {} route, N = 15"
     rows: Rows = (
         (
             "lost_value",

@@ -15,6 +15,7 @@ from lrjax.analysis.regime import in_order
 from lrjax.errors import InputError
 from lrjax.plotting.paper import KNOWN
 from lrjax.stats import Table, groups, select, total
+from lrjax.training.run import REPORTED
 
 FEW, MANY = 5, N  # labels that the paper's Fig 3 sets against each other, in all measurements of the printed recipe
 FAILS = 0.25  # top-1 up to which a model counts as near chance: the threshold of `claims` at 5 labels
@@ -318,7 +319,9 @@ def agreement_of_value_route(**where) -> Values:
 
 
 def lost(by_values: bool, n: int = N, **where) -> Values:
-    """The greatest order in training less that at the end, of the models that end on the value route, or on the attention route."""
+    """The greatest order in training less that at the end (the mean of the last three evaluations), of the models that have known
+    the order and end on the value route, or on the attention route.
+    """
 
     def values(study, part):
         binding = rows_with(with_columns(study, part, "binding", "share_value", "share_attention"), n_labels=n, **where)
@@ -327,6 +330,7 @@ def lost(by_values: bool, n: int = N, **where) -> Values:
         )
         curves = rows_with(study.answer(part, "curves"), n_labels=n, **where)
         order = {model: curves[ORDER][rows] for (model,), rows in groups(curves, ("model",)).items()}
-        return np.array([of_one.max() - of_one[-1] for model, of_one in order.items() if on_values.get(model) is by_values])
+        known = {model: of_one for model, of_one in order.items() if of_one.max() >= KNOWN and on_values.get(model) is by_values}
+        return np.array([of_one.max() - of_one[-REPORTED:].mean() for of_one in known.values()])
 
     return values

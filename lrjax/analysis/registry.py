@@ -95,7 +95,7 @@ ANALYSES: dict[str, Analysis] = {
     "routes": Analysis(
         "routes.routes",
         "By attention or by values: how does an image say what stands left?",
-        ("share_attention", "share_value", "order_attention", "order_value"),
+        ("order", "share_attention", "share_value", "order_attention", "order_value"),
     ),
     "swap": Analysis("text.swap", "How far do swapped labels move a caption?", ("moved",)),
     "text_attention": Analysis("text.attention", "Where does EOT look?", ("prefers_first", "log_odds")),

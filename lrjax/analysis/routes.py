@@ -12,16 +12,19 @@ s' can bind. What heads write is a sum over places t of pattern_t (label value +
 
 - the *attention route*: label values (VE), weighed by an attention that depends on where the label stands (EP + PP + BP);
 - the *value route*: position values (VP), weighed by an attention that depends on which label stands there (EE + PE + BE);
-- what is read of CLS, and b_V: both change with the attention alone, and are small.
+- what is read of CLS, which changes with the attention alone, and is small. b_V cancels, since a pattern sums to 1.
 
 Two consequences, for one block (tests/laws/test_routes.py). If scores know no position and values know no position, s and s' have
-the same embedding: order is exactly 1/2. If neither scores know labels nor values know positions, likewise.
+the same embedding: order is exactly 1/2. If scores know neither positions nor labels, likewise.
 
 How the value route binds. If scores know no position, a head gives labels x and y attention a_x and a_y wherever they stand, and
-its part of the binding is (a_x - a_y) / 2 times (V_i - V_j) W_O W_proj . d. So d must point, along the direction in which position
-values differ, to the side that a_x - a_y says: the *text* must know which of two labels the image encoder attends to more. It can
-learn that label by label, and hence for pairs that it has never seen. `agreement` measures it: the cosine, over ordered pairs of
-held-out labels, of a_x - a_y and of d along that direction. 1: the text knows it in every pair; 0: it does not.
+its part of the binding is (a_x - a_y) / 2 times (V_i - V_j) W_O W_proj . d / n. So d must point, along the direction in which
+position values differ, to the side that a_x - a_y says: the *text* must know which of two labels the image encoder attends to
+more. It can learn that label by label, and hence for pairs that it has never seen. `agreement` measures it: the cosine, over
+ordered pairs of held-out labels, of a_x - a_y and of d along that direction. 1: the text knows it in every pair; 0: it does not.
+It tells how the route works, not whether it is right: a head whose part of the binding is above 0 has an agreement above 0.
+
+Where order is near chance the mean margin is near 0, and the shares of the routes mean nothing: read `order` first.
 
 Axes: s samples (an image and a relation word), p ordered pairs of held-out labels with a relation word, h heads, o origins of
 values, t source positions.
@@ -55,8 +58,6 @@ def measure(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: G
     config = encoder_configs(static)["vision"]
     one = lambda ids, d: contributions(params.vision, gates.vision, ids, d, config, 0)
     fixed, heads, norm = jax.vmap(one)(ids, d)
-    norm = _by_pair(static, norm)
-    norm = jnp.sqrt(norm * norm[:, _exchanged(static)]).reshape(-1)
     norm = _by_pair(static, norm)
     norm = jnp.sqrt(norm * norm[:, _exchanged(static)]).reshape(-1)
     heads = heads[:, 0] / norm[:, None, None, None]  # [s, h, o, t], of the one block
@@ -129,17 +130,17 @@ def routes(run: Run, n_labels=None) -> xr.Dataset:
     """By which route each model's images say what stands left, on all unseen pairs.
 
     Args:
-      run: trained models of one block without LayerNorm, of task "row".
+      run: trained models whose vision encoder is one block without LayerNorm and MLP, of task "row".
       n_labels: only models with these numbers of labels.
 
     Returns:
       By model, in cosines (up to the norm n): `binding`, the mean margin; `favour`, the root mean square of what a caption is
       favoured by whatever stands where; `order`. `share_attention` and `share_value`: the shares of the two routes in the mean
-      margin; what is read of CLS, and b_V, have the rest. `order_attention` and `order_value`: order if one route decided alone.
+      margin; what is read of CLS has the rest. `order_attention` and `order_value`: order if one route decided alone.
       By model and head: `value_of_head`, the head's part of the value route, and `agreement` (see the module's docstring).
 
     Raises:
-      InputError: the models have another task, more than one block, or LayerNorm.
+      InputError: the models have another task, or a vision encoder of more than one block, with LayerNorm or with an MLP.
     """
     names = ("binding", "favour", "order", "share_attention", "share_value", "order_attention", "order_value")
     dims: dict[str, tuple[str, ...]] = {name: () for name in names}

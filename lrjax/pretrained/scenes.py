@@ -131,7 +131,7 @@ def background(name: str, size: int) -> Image.Image:
 @cache
 def _photo(name: str) -> Image.Image:
     try:
-        from skimage import data
+        from skimage import data  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise InputError(
             f"background={name!r}: is a picture of scikit-image, which is not installed; expected white or grey"
