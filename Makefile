@@ -74,6 +74,9 @@ test-fast: $(SETUP)  ## laws and units on tiny models, without what is marked sl
 test-optimised: $(SETUP)  ## the laws with XLA's optimisations on, as users run: weekly, and before a release
 	LRJAX_TEST_OPTIMISED=1 $(PYTHON) -m pytest $(WORKERS) tests/laws $(ARGS)
 
+test-long: $(SETUP)  ## what `make test` leaves out: programs lower for every platform, a dry check of an accelerator (minutes)
+	LRJAX_TEST_LONG=1 $(PYTHON) -m pytest $(WORKERS) tests/unit/test_compile_for.py tests/unit/test_accelerator_check.py $(ARGS)
+
 lint: $(SETUP)  ## ruff: formatting and lint; pyright: types
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
@@ -112,5 +115,5 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: given help sweep benchmark accelerator-check paper reproduce encoders tasks regime test test-fast test-optimised lint docs \
+.PHONY: given help sweep benchmark accelerator-check paper reproduce encoders tasks regime test test-fast test-optimised test-long lint docs \
   test-floor clean

@@ -34,6 +34,9 @@ from PIL import Image  # noqa: E402
 
 pytest.register_assert_rewrite("encoders_by_hand", "figures_read", "pretrained_by_hand", "studies_by_hand", "tokens_read")
 
+# What takes a minute or more: `make test-long`.
+long = pytest.mark.skipif(not os.environ.get("LRJAX_TEST_LONG"), reason="takes a minute or more: `make test-long`")
+
 CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

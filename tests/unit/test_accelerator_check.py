@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import command
+from conftest import command, long
 from experiments import accelerator_check as check
 from lrjax import config
 from lrjax.errors import InputError
@@ -73,6 +73,7 @@ def test_every_stage_has_a_config_that_is_possible(stage, tiny):
     assert config.make_sweep(chosen).models
 
 
+@long
 @pytest.mark.slow
 def test_a_dry_check_runs_and_compares_bits(tmp_path):
     stages = "deterministic,deterministic_again,on_cpu,throughput"

@@ -9,7 +9,7 @@ import textwrap
 import jax
 import pytest
 
-from conftest import ROOT, command, tiny_sweep
+from conftest import ROOT, command, long, tiny_sweep
 from lrjax import config, devices
 from lrjax.benchmark import chips, hlo
 from lrjax.benchmark.compile_for import check_memory, compile_for
@@ -60,6 +60,7 @@ def test_the_default_programs_lower_for_every_platform(as_on_an_accelerator, nam
     assert "platform_index" in lowered(program, name)
 
 
+@long
 @pytest.mark.slow
 def test_what_shipped_configs_do_lowers_for_every_platform(as_on_an_accelerator):
     """Training in every value of every field of a shipped config, evaluation in every task and objective."""
@@ -71,6 +72,7 @@ def test_what_shipped_configs_do_lowers_for_every_platform(as_on_an_accelerator)
         lowered(program, "evaluation, exhaustive")
 
 
+@long
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["v5e", "h100"])
 def test_the_default_sweep_compiles_for_a_chip(target, tmp_path):
