@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from experiments.studies.claims import ORDER, TOP1, Claim, Verdict, stated
 from experiments.studies.paper_claims import CLAIMS, CLIPS, SHARED
-from experiments.studies.templating import render
+from experiments.studies.templating import Grid, render, table
 from lrjax.stats import Table, interval_text, read_csv, select
 from lrjax.storage.files import write_atomically
 
@@ -43,10 +44,14 @@ def verdicts_of(path: Path, claims: Iterable[Claim]) -> dict[str, Verdict]:
     for i, key in enumerate(table["claim"].tolist()):
         if key not in by_key:
             raise ValueError(f"{path}: claim {key!r} is not in the code; make the page again")
-        mean, low, high = (float(table[name][i]) for name in ("mean", "low", "high"))
-        n, verdict, part = int(table["n"][i]), str(table["verdict"][i]), str(table["sweep"][i])
-        found[key] = Verdict(by_key[key], part, mean, low, high, n, verdict)
+        found[key] = verdict_of(table, i, by_key[key])
     return found
+
+
+def verdict_of(table: Table, i: int, claim: Claim) -> Verdict:
+    """The verdict on a claim that row i of a page's CSV holds."""
+    mean, low, high = (float(table[name][i]) for name in ("mean", "low", "high"))
+    return Verdict(claim, str(table["sweep"][i]), mean, low, high, int(table["n"][i]), str(table["verdict"][i]))
 
 
 def accuracy(path: Path, column: str, **where) -> str:
@@ -97,10 +102,9 @@ class Tables:
     def value(self, claim: str, sweep: str = "") -> str:
         """The value of a claim with its interval; that of an accuracy is cut at the ends of its scale, as on the pages."""
         row = self._claim(claim, sweep)
-        mean, low, high = (float(row[name][0]) for name in ("mean", "low", "high"))
         if claim in KNOWN:
-            return stated(Verdict(KNOWN[claim], sweep, mean, low, high, int(row["n"][0]), self.verdict(claim, sweep)))
-        return interval_text(mean, low, high, digits=2)
+            return stated(verdict_of(row, 0, KNOWN[claim]))
+        return interval_text(*(float(row[name][0]) for name in ("mean", "low", "high")), digits=2)
 
     def _claim(self, claim: str, sweep: str) -> Table:
         found = self._rows(claim, sweep)
@@ -120,9 +124,12 @@ def filled_values(text: str, report: Path = REPORT) -> str:
       ValueError: a marker names a claim that its table does not have.
     """
 
+    named = {match[1] for match in VALUE.finditer(text)}
+    tables = {name: Tables(report, name) for name in named}  # each is read once
+
     def value(match: re.Match) -> str:
         table, claim, sweep, old = match.groups()
-        return match[0].replace(f" -->{old}<!--", f" -->{Tables(report, table).value(claim, sweep or '')}<!--")
+        return match[0].replace(f" -->{old}<!--", f" -->{tables[table].value(claim, sweep or '')}<!--")
 
     return VALUE.sub(value, text)
 
@@ -178,20 +185,19 @@ def results_table(report: Path) -> str:
 
     columns = {name: [cell(*of(key)) for key, _, _ in ROWS] for name, of in recipes.items()}
     trained = {name: cells for name, cells in columns.items() if any(cells)}
-    lines = [["N = 15 unless said", "paper", *trained], ["---"] * (2 + len(trained))]
-    lines += [[text, said, *(cells[i] for cells in trained.values())] for i, (_, text, said) in enumerate(ROWS)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    rows = [[text, said, *(cells[i] for cells in trained.values())] for i, (_, text, said) in enumerate(ROWS)]
+    return str(table(Grid(["N = 15 unless said", "paper", *map(Markup, trained)], rows)))
 
 
 def values_of(report: Path) -> dict[str, Any]:
     """The values of the template by name: verdicts and values of claims, and top-1 by initial values and number of labels."""
     found = verdicts_of(report / "paper.csv", CLAIMS)
-    table = report / "paper" / "initial_values.csv"
+    accuracies = report / "paper" / "initial_values.csv"
     return {
         "value": {key: stated(verdict) for key, verdict in found.items()},
         "verdict": {key: verdict.verdict for key, verdict in found.items()},
-        "small": {n: accuracy(table, TOP1, n_labels=n, **CLIPS) for n in (2, 3, 5, 15)},
-        "small_order": {n: accuracy(table, ORDER, n_labels=n, **CLIPS) for n in (2,)},
+        "small": {n: accuracy(accuracies, TOP1, n_labels=n, **CLIPS) for n in (2, 3, 5, 15)},
+        "small_order": {n: accuracy(accuracies, ORDER, n_labels=n, **CLIPS) for n in (2,)},
     }
 
 
