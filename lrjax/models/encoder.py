@@ -301,10 +301,8 @@ def run_tokens(
     if interventions.score_shift is not None:
         raise ValueError("a row of scores can be shifted in a one-block encoder only")
     gates = encoder_config.unit_gates() if interventions.gates is None else interventions.gates
-    frozen, dropout_key = (
-        given_scales(params, interventions, tokens, encoder_config, readout, query_slice),
-        interventions.dropout_key,
-    )
+    frozen = given_scales(params, interventions, tokens, encoder_config, readout, query_slice)
+    dropout_key = interventions.dropout_key
     T, last, drops = tokens.shape[-2], encoder_config.depth - 1, encoder_config.drops(dropout_key)
     drop = dropping(encoder_config, dropout_key, T)
     residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens

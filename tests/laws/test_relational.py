@@ -8,7 +8,7 @@ import pytest
 import figures_read
 from conftest import many_commands, tiny_model, untrained
 from encoders_by_hand import encoder_with
-from experiments.studies.study import ANSWERS
+from experiments.studies.answers import ANSWERS
 from lrjax import stats
 from lrjax.analysis import decompose, heads, relational
 from lrjax.errors import InputError

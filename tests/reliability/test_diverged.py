@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, many_commands, tiny_model, tiny_sweep
-from experiments.studies.study import ANSWERS, Study
+from experiments.studies.answers import ANSWERS
+from experiments.studies.study import Study
 from lrjax import config
 from lrjax.analysis import gradient
 from lrjax.analysis.models import healthy, where

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import tiny_model
-from experiments.studies.study import ANSWERS
+from experiments.studies.answers import ANSWERS
 from lrjax import config
 from lrjax.analysis import depth, models
 from lrjax.analysis.ablate import ablate

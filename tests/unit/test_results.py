@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import tiny_sweep
-from experiments.studies import stages, study
+from experiments.studies import measures, stages, study
 from experiments.studies.study import Part, Study
 from lrjax import stats
 from lrjax.errors import InputError
@@ -75,7 +75,7 @@ def test_a_result_of_another_checkpoint_is_not_read_wherever_it_came_from(made, 
 
 
 def test_a_change_of_question_or_code_makes_results_again(made, monkeypatch):
-    monkeypatch.setitem(study.ANSWERS, "rise", lambda run: study.rise(run) | {"more": np.ones(4)})
+    monkeypatch.setitem(study.ANSWERS, "rise", lambda run: measures.rise(run) | {"more": np.ones(4)})
     assert made.make("default", ["rise"]) == ["rise"] and "more" in made.answer("default", "rise")
     monkeypatch.setattr(results, "code_of", lambda function: "new")
     with pytest.raises(InputError, match=r"strongest.csv: was computed from another code"):
