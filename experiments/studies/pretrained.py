@@ -111,7 +111,7 @@ def trained(results: Path = RESULTS) -> Grid | None:
 def numbers(name: str, table: str, results: Path = RESULTS) -> dict[str, float] | None:
     """The numbers of the one row of a model's table, by column; None if it is not there."""
     found = read(name, table, results)
-    return found and {key: column[0].item() for key, column in found.items()}
+    return None if found is None else {key: column[0].item() for key, column in found.items()}
 
 
 def parity(results: Path = RESULTS) -> Grid | None:
