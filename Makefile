@@ -77,10 +77,11 @@ test-optimised: $(SETUP)  ## the laws with XLA's optimisations on, as users run:
 test-long: $(SETUP)  ## what `make test` leaves out: programs lower for every platform, a dry check of an accelerator (minutes)
 	LRJAX_TEST_LONG=1 $(PYTHON) -m pytest $(WORKERS) tests/unit/test_compile_for.py tests/unit/test_accelerator_check.py $(ARGS)
 
-lint: $(SETUP)  ## ruff: formatting and lint; pyright: types
+lint: $(SETUP)  ## ruff: formatting and lint; pyright: types; pytest: every test can be imported
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m pyright --pythonpath "$(PYTHON)"
+	$(PYTHON) -m pytest --collect-only -qq > /dev/null
 
 docs: $(SETUP) $(DOCS)  ## the documentation as a site in .site, strictly: a broken link or reference fails
 	$(PYTHON) -m mkdocs build --config-file .mkdocs.yml

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from experiments.studies import build, stages
 from experiments.studies.study import PARTS, Part, Study, sweep_of
@@ -46,12 +47,17 @@ def make(study: Study, seeds: int, epochs: int = 0, left_out: Sequence[str] = ()
     `left_out`: sweeps that are made only if --only names them.
     """
     wanted = {name: part for name, part in study.parts.items() if name in (ONLY.value or study.parts.keys() - set(left_out))}
-    configs = {name: importlib.import_module(f"experiments.configs.{part.config}").get_config() for name, part in wanted.items()}
-    sweeps = {name: sweep_of(configs[name], seeds, part.most_seeds, QUICK.value, epochs) for name, part in wanted.items()}
+    sweeps = {name: sweep_of(config_of(part), seeds, part.most_seeds, QUICK.value, epochs) for name, part in wanted.items()}
     for name, sweep in sweeps.items():
         study.train(name, sweep)
     for name, part in wanted.items():
         study.make(name, part.answers)
+
+
+def config_of(part: Part) -> ConfigDict:
+    """The config of a part of a study, from its file in experiments/configs: `file`, or `file:argument of get_config`."""
+    name, *argument = part.config.split(":")
+    return importlib.import_module(f"experiments.configs.{name}").get_config(*argument)
 
 
 def define_page_only() -> flags.FlagHolder:

@@ -51,6 +51,8 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "grid_ablate": lambda run: ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",)),
     "chain_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair", "unseen_chain")),
     "reader_ablate": lambda run: ablate(run, TASK_ABLATIONS, encoder="text", sets=("unseen_pair",)),
+    "printed_chain_ablate": lambda run: ablate(run, ROUTES, sets=("unseen_pair", "unseen_chain")),
+    "printed_reader_ablate": lambda run: ablate(run, ROUTES, encoder="text", sets=("unseen_pair",)),
     "directions": lambda run: tidy(grid.best_heads(grid.directions(run))),
     "grid_heads": lambda run: tidy(grid.directions(run)[["gradient_across", "gradient_down", "label_spread"]]),
     "grid_maps": lambda run: grid.best_maps(grid.directions(run), models_table(run)),
