@@ -29,7 +29,7 @@ VARIANTS = {
 
 
 def get_config(name: str = "row"):
-    variant, _, large = name.partition("_large") if name.endswith("_large") else (name, "", "")
+    variant = name.removesuffix("_large")
     if variant not in VARIANTS:
         raise ValueError(f"{name!r} is no variant; expected one of {', '.join(VARIANTS)}, or one of these with _large")
     scales = (LARGE if name != variant else SMALL,)
