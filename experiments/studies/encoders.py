@@ -153,7 +153,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, title = study.models(part), TITLES[part]
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"encoders_{name}.png")
-    caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
+    caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `{study.parts[part].command}`"
     yield draw(part, figures.accuracies, models, AXES[part], title), caption
     if part == "training_ablation":
         yield draw("order_in_training", figures.order_in_training, study.history(part)), "The same in training: how fast."

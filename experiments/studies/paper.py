@@ -133,7 +133,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, curves, title = study.models(part), study.answer(part, "curves"), TITLES[part]
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"printed_{part}{name}.png")
-    command = f"`make sweep CONFIG=experiments/configs/{part}.py`"
+    command = f"`{study.parts[part].command}`"
     if part == "initial_values":
         yield draw("", own_figures.phase_diagram, models), f"Is label diversity a driver, or a remedy? {command}"
     elif part in ("paper_mechanism", "paper"):

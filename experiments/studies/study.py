@@ -43,6 +43,12 @@ class Part:
     answers: tuple[str, ...] = ()
     most_seeds: int = 100_000
 
+    @property
+    def command(self) -> str:
+        """The command that trains the sweep alone."""
+        file, colon, argument = self.config.partition(":")
+        return f"make sweep CONFIG=experiments/configs/{file}.py{colon}{argument}"
+
 
 WHOLE = ("ablate", "each", "controls", "doses", "text_ablate", "gauge", "law", "monotone", "shares", "gradient", "strongest")
 WHOLE += ("heads", "pruning", "text", "swap", "align", "values")
