@@ -11,7 +11,7 @@ from experiments.studies.answers import ANSWERS
 from experiments.studies.study import Study
 from lrjax import config
 from lrjax.analysis import gradient
-from lrjax.analysis.models import healthy, where
+from lrjax.analysis.selection import healthy, where
 from lrjax.errors import InputError
 from lrjax.stats import read_csv
 from lrjax.storage import workdir
