@@ -94,7 +94,8 @@ def tiny():
     """static, hyper, params, splits of one model with every parameter away from 0."""
     model = tiny_model(e_scale=1.0, p_scale=0.7)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    return static, hyper, shake(init_clip(static, hyper)), model_splits(static, hyper)
+    params, splits = jax.jit(lambda hyper: (init_clip(static, hyper), model_splits(static, hyper)))(hyper)
+    return static, hyper, shake(params), splits
 
 
 def shake(params, seed=1, models=0):

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compiled import init_clip, init_state, model_splits
 from conftest import tiny_model
 from lrjax import config
 from lrjax.analysis import gauge, gradient
 from lrjax.data.scenes import CLS
 from lrjax.errors import InputError
-from lrjax.models.clip import as_read, init_clip, model_splits, unit_gates
+from lrjax.models.clip import as_read, unit_gates
 from lrjax.terms import POSITION_TERMS
 from lrjax.training import loop
 from lrjax.training import step as training
-from lrjax.training.step import init_state
 
 STEPS, LR, DECAY = 60, 0.01, 0.7
 MODEL = dict(lr=LR, weight_decay=DECAY, warmup_steps=10, e_scale=0.5, p_scale=0.3, token_multiplier=2.0)

@@ -111,14 +111,14 @@ def test_a_flag_is_known_by_its_whole_name():
 
 def test_all_seeds_start_different_and_are_paired_across_conditions():
     statics = config.make_static([tiny_model()])
-    init = {
-        (seed, n2): init_clip(statics, config.make_hyper(tiny_model(seed=seed, n2=n2, lr=0.01 * n2)))
+    found = {
+        (seed, n2): init(statics, config.make_hyper(tiny_model(seed=seed, n2=n2, lr=0.01 * n2)))
         for seed in (0, 1, 2**32 - 1)
         for n2 in (3, 7)
     }
     for seed in (0, 1, 2**32 - 1):
-        chex.assert_trees_all_equal(init[seed, 3], init[seed, 7])
-    distinct = {np.asarray(p.vision.E).tobytes() for p in init.values()} | {np.asarray(p.text.E).tobytes() for p in init.values()}
+        chex.assert_trees_all_equal(found[seed, 3], found[seed, 7])
+    distinct = {np.asarray(p.vision.E).tobytes() for p in found.values()} | {np.asarray(p.text.E).tobytes() for p in found.values()}
     assert len(distinct) == 6, "two encoders of three seeds"
 
 
