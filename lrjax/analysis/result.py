@@ -18,7 +18,7 @@ MODEL_COLUMNS = ("model", "seed", *AXIS_COLUMNS, *STATIC)
 
 
 class Summary(pd.DataFrame):
-    """A DataFrame that is printed whole: columns for which a terminal is too narrow follow below the others, and none is left out."""
+    """A DataFrame that is printed whole: columns for which a terminal is too narrow follow below the others."""
 
     def __repr__(self) -> str:
         return self.to_string(line_width=shutil.get_terminal_size().columns)
