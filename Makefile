@@ -74,7 +74,7 @@ test-fast: $(SETUP)  ## laws and units on tiny models, without what is marked sl
 	$(PYTHON) -m pytest $(WORKERS) -m "not slow" tests/laws tests/unit $(ARGS)
 
 # tests/conftest.py turns XLA's optimisations off, and this leaves them on.
-test-optimised: $(SETUP)  ## the laws, and kills, with XLA's optimisations on, as users run: weekly, and before a release
+test-optimised: $(SETUP)  ## the laws, and faults, with XLA's optimisations on, as users run: weekly, and before a release
 	LRJAX_TEST_OPTIMISED=1 $(PYTHON) -m pytest $(WORKERS) tests/laws tests/reliability/test_faults.py $(ARGS)
 
 test-long: $(SETUP)  ## what `make test` leaves out: programs lower for every platform, a dry check of an accelerator (minutes)
