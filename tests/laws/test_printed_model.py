@@ -184,6 +184,7 @@ def test_origins_are_dropped_together_and_rows_are_the_same_when_computed_alone(
     assert np.abs(run(Interventions()).embedding - merged.embedding).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_mask_is_of_seed_step_and_sequence(layers):
     """Whatever models are beside it; each image and caption has its own; there is none in evaluation."""
@@ -207,6 +208,7 @@ def test_a_mask_is_of_seed_step_and_sequence(layers):
     assert np.abs(said[0] - said[1]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["contrastive", "autoregressive"])
 def test_training_has_dropout(objective):
     """The same at the same step, another at another, and another than without; gates and their gradients too."""
@@ -299,6 +301,7 @@ def test_parameters_are_counted(fields):
     assert flops.total(flops.lrjax_counts(static)).flops > 0
 
 
+@pytest.mark.slow
 def test_analyses_work_without_a_projection_of_images():
     run = untrained(tiny_model(projection="text", n_layers_vision=2))
     order = ablate(run, ("none",), sets=("unseen_pair",))["unseen_pair_order"]

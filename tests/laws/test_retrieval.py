@@ -246,6 +246,7 @@ def test_image_sets_hold_only_what_was_not_trained(tiny, exhaustive):
         assert x != y and layout not in splits.pairs[x, y, : int(hyper.n2)].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relations", ["left", "left+right"])
 def test_an_untrained_model_is_at_chance(relations):
     """64 untrained models: order 1/2 within 5 standard errors, top-1 near 1 in the number of captions."""
