@@ -66,7 +66,8 @@ def tiny_sweep(n_labels=(4, 6), seeds=2, **fields) -> config.Sweep:
     return config.make_sweep(config.get_config(n_labels=n_labels, seeds=seeds, **{"steps": 20, "eval_every": 10, **TINY, **fields}))
 
 
-LONGEST = "faults report docs notebooks diverged training printed_model devices commands paper_study task_study encoder_study resume".split()
+LONGEST = "faults report docs notebooks diverged training printed_model devices commands".split()
+LONGEST += "paper_study task_study encoder_study resume".split()
 
 
 def pytest_collection_modifyitems(items):
