@@ -115,6 +115,7 @@ def test_a_path_from_the_same_scene_changes_nothing():
     assert found.shape == (2, 2, 2, 3, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["vision", "text"])
 def test_paths_of_a_run_start_from_its_order(encoder):
     run = untrained(tiny_model(**{f"n_layers_{encoder}": 2}, relations="left+right"))
@@ -131,6 +132,7 @@ def test_where_there_are_no_paths_is_said():
         depth.paths(untrained(tiny_model()))
 
 
+@pytest.mark.slow
 def test_zeroing_every_layer_is_zeroing_all():
     run = untrained(tiny_model(n_layers_vision=2), tiny_model(seed=1))
     table = depth.by_layer(run)
@@ -157,6 +159,7 @@ def test_layers_of_other_positions_are_ablated_by_their_own_terms(positions):
     assert (alone == 0).all() and (whole != 0).any()
 
 
+@pytest.mark.slow
 def test_a_mixed_sweep_is_asked_of_one_shape():
     run = untrained(tiny_model(), tiny_model(n_layers_vision=2, seed=1), tiny_model(n_layers_vision=2, n_labels=9))
     deeper = selection.where(run, ["n_layers_vision=2"])

@@ -321,9 +321,7 @@ def batch_words(task: Task, batch: Batch) -> jax.Array:
 
 
 def of_kind(kind: jax.Array | None, parts: list[jax.Array]) -> jax.Array:
-    """Arrays [B, ...] of every kind of caption as one array: each row comes from the array of its `kind` [B]. Without kinds the
-    arrays stand side by side.
-    """
+    """Arrays [B, ...] of every kind as one array: each row is that of its `kind` [B]. Without kinds they stand side by side."""
     if kind is None:
         return jnp.concatenate(parts)
     chosen = parts[0]
