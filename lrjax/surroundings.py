@@ -39,7 +39,7 @@ _CONTEXTS = {name: jax.config._value_holders[name] for name in PINNED if name in
 
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
-    """Run what is inside under the settings PINNED; as a decorator, the function. Nothing outside changes."""
+    """Run a block, or the decorated function, under the settings PINNED. Settings outside it do not change."""
     with contextlib.ExitStack() as stack:
         for name, setting in _CONTEXTS.items():
             stack.enter_context(setting(PINNED[name]))  # pyright: ignore[reportCallIssue]  # jax declares its own settings less

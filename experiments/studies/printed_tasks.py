@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.claims import rows_with
+from experiments.studies.claim_values import rows_with
 from experiments.studies.page import Section, Verdicts, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.paper_values import SETTLED, moved
 from experiments.studies.printed_claims import (
