@@ -39,6 +39,7 @@ class Question(NamedTuple):
     true: Sequence[str]
     swapped: Sequence[str]
 
+    @surroundings.pinned(transfers=True)
     def direction(self, model: Model) -> np.ndarray:
         """What an image's unit embedding is multiplied with to give its margin [n, e]."""
         if not len(self.pixels) == len(self.true) == len(self.swapped):
@@ -55,6 +56,7 @@ def margins(model: Model, question: Question) -> np.ndarray:
     return (model.embed_images(question.pixels) * question.direction(model)).sum(-1)
 
 
+@surroundings.pinned(transfers=True)
 def first_order(model: Model, question: Question) -> Result:
     """What every gate of the image encoder at zero would change in the mean margin, at first order: minus its derivative.
 
@@ -67,12 +69,11 @@ def first_order(model: Model, question: Question) -> Result:
     config, params, gates = model._encoder("vision")
     gates = unit_gates(config) if gates is None else gates
     total, n = np.zeros(gates.shape), len(pixels)
-    with surroundings.pinned():
-        for i in range(0, n, PICTURES_AT_ONCE):
-            rows = np.arange(i, i + PICTURES_AT_ONCE)
-            weights = (rows < n).astype(np.float32)  # one shape, so one program
-            rows = np.minimum(rows, n - 1)
-            total += np.asarray(_slopes(config, params, gates, pixels[rows], directions[rows] * weights[:, None]))
+    for i in range(0, n, PICTURES_AT_ONCE):
+        rows = np.arange(i, i + PICTURES_AT_ONCE)
+        weights = (rows < n).astype(np.float32)  # one shape, so one program
+        rows = np.minimum(rows, n - 1)
+        total += np.asarray(_slopes(config, params, gates, pixels[rows], directions[rows] * weights[:, None]))
     axes = {"layer": layer_names(config), "head": range(config.n_heads), "term": GATES}
     found = grid_table(model.name, axes, {"effect": -total / n})
     return Result("first_order", found, ("effect",), ("layer", "head", "term"), by=("model", "layer", "term"), signed=True)
@@ -90,6 +91,7 @@ def _margins(config, params, gates, frozen: bool, pixels, directions) -> jax.Arr
     return (jax.vmap(embed)(pixels) * directions).sum(-1)
 
 
+@surroundings.pinned(transfers=True)
 def single_gates(
     model: Model,
     question: Question,
@@ -124,8 +126,7 @@ def single_gates(
     worlds = np.stack([own, *(_gated(own, place, text, dose) for place, text, dose in asked)])
     pixels, directions = model._checked(question.pixels), question.direction(model)
     parts = [slice(i, i + PICTURES_AT_ONCE) for i in range(0, len(pixels), PICTURES_AT_ONCE)]
-    with surroundings.pinned():
-        found = [np.asarray(_worlds(config, frozen, params, worlds, pixels[part], directions[part])) for part in parts]
+    found = [np.asarray(_worlds(config, frozen, params, worlds, pixels[part], directions[part])) for part in parts]
     of_worlds = np.concatenate(found, 1)
     margin, order = of_worlds.mean(1), (np.sign(of_worlds) * 0.5 + 0.5).mean(1)
     names = layer_names(config)

@@ -147,7 +147,8 @@ def class_token_difference(model: Model) -> float:
     vision = model.params.vision
     if vision.cls is None:
         return float("nan")
-    return float(np.linalg.norm(vision.cls - vision.P[0]) / np.linalg.norm(vision.cls + vision.P[0]))
+    cls, P = jax.device_get((vision.cls, vision.P))
+    return float(np.linalg.norm(cls - P[0]) / np.linalg.norm(cls + P[0]))
 
 
 def leaning(found: Result, n: int = 5) -> Table:

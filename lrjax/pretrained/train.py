@@ -160,6 +160,7 @@ def _initial_norm(*shape: int) -> LayerNorm:
     return LayerNorm(jnp.ones(shape), jnp.zeros(shape))
 
 
+@surroundings.pinned(transfers=True)
 def train(recipe: Recipe, tell: Callable[[str], None] = lambda line: None, every: int = 100) -> Model:
     """Train a model to its end.
 
@@ -174,14 +175,13 @@ def train(recipe: Recipe, tell: Callable[[str], None] = lambda line: None, every
     words = Words(lambda texts: [found.ids for found in cut.encode_batch(texts)], cut.id_to_token, LENGTH, eos)
     size = recipe.image_size
     key = jax.random.key(recipe.seed)
-    with surroundings.pinned():
-        params = initial(config, key)
-        model = build(recipe.name, config, params, Preprocessing(0, (size, size)), words)
-        items = jax.tree.map(jnp.asarray, bank(recipe, model))
-        state = optimiser(recipe).init(params)  # pyright: ignore[reportArgumentType]  # optax's types know no dataclasses
-        for start in range(0, recipe.steps, every):
-            params, state, loss = _steps(recipe, config, min(every, recipe.steps - start), params, state, items, key, start)
-            tell(f"step {start + every:5d}  loss {float(loss):.3f}")
+    params = initial(config, key)
+    model = build(recipe.name, config, params, Preprocessing(0, (size, size)), words)
+    items = jax.tree.map(jnp.asarray, bank(recipe, model))
+    state = optimiser(recipe).init(params)  # pyright: ignore[reportArgumentType]  # optax's types know no dataclasses
+    for start in range(0, recipe.steps, every):
+        params, state, loss = _steps(recipe, config, min(every, recipe.steps - start), params, state, items, key, start)
+        tell(f"step {start + every:5d}  loss {float(loss):.3f}")
     return dataclasses.replace(model, params=params)
 
 
