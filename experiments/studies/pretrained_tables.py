@@ -53,15 +53,20 @@ N_LABELS = flags.DEFINE_list("n_labels", ["4", "12"], "trained: how many things 
 SEEDS = flags.DEFINE_integer("seeds", 3, "trained: seeds of each kind", lower_bound=1)
 
 
-def random_vit_b32() -> model.Model:
-    """A CLIP of the sizes of OpenAI's ViT-B/32, with the parameters of `train.initial`."""
+def vit_b32() -> ModelConfig:
+    """The sizes of OpenAI's CLIP ViT-B/32, for the small tokenizer of `train`: most of the rows of its words stay unused."""
     eos = train.tokenizer().token_to_id(EOS)
     shared: dict[str, Any] = dict(n_layers=12, d_embed=512, activation="quick_gelu", norm_eps=1e-5)
     image: dict[str, Any] = dict(n_positions=50, patch_size=32, image_size=224, has_cls=True)
     words: dict[str, Any] = dict(n_positions=77, n_words=49408, causal=True, readout="eos", eos=eos)
     vision = EncoderConfig(**shared, **image, n_heads=12, d_model=768, d_mlp=3072)
     text = EncoderConfig(**shared, **words, n_heads=8, d_model=512, d_mlp=2048)
-    config = ModelConfig("clip", vision, text)
+    return ModelConfig("clip", vision, text)
+
+
+def random_vit_b32() -> model.Model:
+    """A CLIP of these sizes with the parameters of `train.initial`: nothing is learned."""
+    config = vit_b32()
     return model.build(RANDOM, config, train.initial(config, jax.random.key(0)), Preprocessing(224, (224, 224)))
 
 

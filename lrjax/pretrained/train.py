@@ -181,7 +181,7 @@ def train(recipe: Recipe, tell: Callable[[str], None] = lambda line: None, every
     state = optimiser(recipe).init(params)  # pyright: ignore[reportArgumentType]  # optax's types know no dataclasses
     for start in range(0, recipe.steps, every):
         params, state, loss = _steps(recipe, config, min(every, recipe.steps - start), params, state, items, key, start)
-        tell(f"step {start + every:5d}  loss {float(loss):.3f}")
+        tell(f"step {min(start + every, recipe.steps):5d}  loss {float(loss):.3f}")
     return dataclasses.replace(model, params=params)
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -133,13 +135,61 @@ def test_scenes_are_balanced():
         scenes.Thing("rad", "circle")
 
 
+def test_a_digit_stands_in_its_column_as_high_as_a_circle():
+    scene = scenes.Scene(scenes.Thing("red", "7"), scenes.Thing("blue", "circle"), (0, 2), columns=3)
+    assert scene.caption("{a} left of {b}") == "a red 7 left of a blue circle"
+    coloured = scene.draw(90) != 255
+    digit, circle = (coloured[:, columns].any(-1) for columns in (slice(0, 30), slice(60, 90)))
+    assert coloured[:, 30:60].sum() == 0 and abs(int(digit.any(1).sum()) - int(circle.any(1).sum())) <= 2
+    middle = np.flatnonzero(digit.any(0))
+    assert abs((middle[0] + middle[-1]) / 2 - 14.5) <= 1
+    pictures = {scenes.draw([(scenes.Thing("red", digit), 0)], 1, 40).tobytes() for digit in scenes.DIGITS}
+    assert len(pictures) == len(scenes.DIGITS)
+    assert all(s.left.shape in scenes.DIGITS and s.left.shape != s.right.shape for s in scenes.scenes(2, 2, kind="digits"))
+    with pytest.raises(InputError, match=r"things='digit': does not exist .did you mean 'digits'"):
+        scenes.scenes(kind="digit")
+
+
+def test_sizes_and_backgrounds_are_axes(model):
+    found = scenes.scenes(1, 2, ("white", "grey"), (0.8, 0.4))
+    assert {(s.background, s.scale) for s in found} == {(b, s) for b in ("white", "grey") for s in (0.8, 0.4)} and len(found) == 8
+    table = probe.drawn(model, found, scenes.TEMPLATES[:1]).to_dataframe()
+    assert (table.groupby(["background", "scale"]).size() == 2).all()
+    assert list(table["left"]) == [str(scene.left) for scene in found]
+    with pytest.raises(InputError, match=r"scale=1\.5: expected a share of a column's width"):
+        scenes.scenes(1, 2, scales=(1.5,))
+
+
+def test_a_photographic_background_is_behind_the_things(monkeypatch):
+    """With scikit-image, its own pictures; without, the error says that it is needed."""
+    scene = scenes.Scene(scenes.Thing("red", "square"), scenes.Thing("blue", "square"), (0, 2), 3, background="coffee")
+    monkeypatch.setitem(sys.modules, "skimage", None)  # as if it were not installed
+    scenes._photo.cache_clear()
+    with pytest.raises(InputError, match="background='coffee': is a picture of scikit-image, which is not installed"):
+        scene.draw(60)
+    photo = np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8)
+    package = types.SimpleNamespace(data=types.SimpleNamespace(coffee=lambda: photo))
+    monkeypatch.setitem(sys.modules, "skimage", package)
+    picture = scene.draw(60)
+    scenes._photo.cache_clear()
+    assert tuple(picture[30, 10]) == scenes.COLOURS["red"] and tuple(picture[30, 50]) == scenes.COLOURS["blue"]
+    middle = np.asarray(Image.fromarray(photo[:, 15:65]).resize((240, 240)).resize((60, 60), Image.Resampling.BOX))
+    np.testing.assert_array_equal(picture[:, 22:38], middle[:, 22:38])
+
+
+def test_every_picture_of_scikit_image_can_be_a_background():
+    pytest.importorskip("skimage", reason=NO_PEER)
+    for name in scenes.PHOTOS:
+        assert np.asarray(scenes.background(name, 16)).shape == (16, 16, 3)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return pretrained.load(by_hand.folder_of(tmp_path_factory.mktemp("weights") / "clip", "clip"))
 
 
 def test_the_probe_says_what_similarities_say(model):
-    found = scenes.scenes(1, 3, scale=0.9)
+    found = scenes.scenes(1, 3, scales=(0.9,))
     table = probe.drawn(model, found, scenes.TEMPLATES[:1]).to_dataframe()
     question = probe.question(model, found)
     images = model.embed_images(question.pixels)
