@@ -16,7 +16,7 @@ from experiments.studies.study import Study
 from experiments.studies.templating import Grid
 from lrjax.ablations import described
 from lrjax.analysis import depth, one_head
-from lrjax.analysis.gradient import carried
+from lrjax.analysis.gradient import GENERALISES, carried
 from lrjax.config import AXIS_COLUMNS, STATIC, Model
 from lrjax.gates import NONE
 from lrjax.models.clip import n_parameters, param_shapes
@@ -64,7 +64,7 @@ def build(study: Study, folder: Path, seconds: Table | None, searched: Path) -> 
     values |= {
         "command": "make encoders",
         "sections": sections(study, TITLES, shown_of),
-        "generalises": one_head.GENERALISES,
+        "generalises": GENERALISES,
         "search": one_head_search(searched, folder),
     }
     write_csv(folder / "encoders.csv", verdict_table(verdicts))
@@ -92,7 +92,7 @@ def smallest(models: Table) -> dict[str, Any] | None:
     at_n = select(models, models["n_labels"] == N)
     found = []
     for (d_model, d_head), rows in groups(at_n, ("d_model", "d_head")).items():
-        if mean_interval(at_n[TOP1][rows])[1] > one_head.GENERALISES:
+        if mean_interval(at_n[TOP1][rows])[1] > GENERALISES:
             size = n_parameters(param_shapes(Model(n_labels=N, d_model=d_model, d_head=d_head)))
             found.append((size, d_model, d_head, format_interval(at_n[TOP1][rows], within=ACCURACY, digits=2)))
     return dict(zip(("parameters", "d_model", "d_head", "top1"), min(found), strict=True)) if found else None
@@ -178,8 +178,8 @@ def one_head_search(found_in: Path, report: Path) -> dict[str, Any] | None:
     screen, full, confirm = tables["screen"], tables["full"], tables.get("confirm")
     screened, trained = len(screen["model"]), len(full["model"])
     caption = f"{screened} configurations screened, the best {trained} trained in full. `python -m experiments.one_head`"
-    figure = shrink(figures.search(screen, full, one_head.RANGES), report / "figures" / "encoders_one_head.png")
-    succeed = lambda column: int((full[column] > one_head.GENERALISES).sum())
+    figure = shrink(figures.search(screen, full, dict(one_head.SPACE.ranges)), report / "figures" / "encoders_one_head.png")
+    succeed = lambda column: int((full[column] > GENERALISES).sum())
     small = screen["e_scale"] < 0.5
     return {
         "figure": (figure, caption),
