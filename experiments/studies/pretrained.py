@@ -87,7 +87,9 @@ def of_summaries(names: list[str], key: str, results: Path = RESULTS) -> np.ndar
 def kinds(results: Path = RESULTS) -> dict[str, list[str]]:
     """The models that were trained here, by their kind: the names of its seeds, in the order of `trained.csv`."""
     table, found = _trained(results), {}
-    for i, name in enumerate([] if table is None else table["model"].tolist()):
+    if table is None:
+        return found
+    for i, name in enumerate(table["model"].tolist()):
         pictures = "pictures mirrored at random" if table["mirrored"][i] else "pictures as they are"
         names = found.setdefault(f"small CLIP trained here, {table['n_labels'][i]} things, {pictures}", [])
         if name not in names:
