@@ -1,6 +1,7 @@
 """Tokens and pixels are those of the peers' processors; drawn pictures and folders of pictures are what they say."""
 
 import csv
+import dataclasses
 import json
 import sys
 import types
@@ -93,6 +94,28 @@ def test_pixels_are_the_peers(tmp_path, pictures, name, kind, settings):
     for picture in pictures:
         expected = np.asarray(peer(Image.fromarray(picture), return_tensors="np")["pixel_values"][0])
         np.testing.assert_allclose(ours(picture), expected, atol=2e-6)
+
+
+def test_open_clips_tokens_are_the_peers(tmp_path):
+    """With CLIP's own vocabulary, which OpenCLIP brings along. Its two marks have other names in the hub's files."""
+    tokenizer = pytest.importorskip("open_clip.tokenizer", reason=NO_PEER)
+    peer = tokenizer.SimpleTokenizer()
+    marks = {"<start_of_text>": words.BOS, "<end_of_text>": words.EOS}
+    vocabulary = {marks.get(word, word): i for word, i in peer.encoder.items()}
+    (tmp_path / words.VOCABULARY).write_text(json.dumps(vocabulary))
+    merges = sorted(peer.bpe_ranks, key=peer.bpe_ranks.get)
+    (tmp_path / words.MERGES).write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]))
+    of_text = dataclasses.replace(TEXT, n_positions=77, n_words=len(vocabulary))
+    np.testing.assert_array_equal(words.read_words(tmp_path, "open_clip", of_text)(CAPTIONS), peer(CAPTIONS).numpy())
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+def test_open_clips_pixels_are_the_peers(tmp_path, pictures, mode):
+    transform = pytest.importorskip("open_clip.transform", reason=NO_PEER)
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"resize_mode": mode}}))
+    ours, peer = pixels.read_preprocessing(tmp_path, "open_clip", 56), transform.image_transform(56, False, resize_mode=mode)
+    for picture in pictures:
+        np.testing.assert_allclose(ours(picture), peer(Image.fromarray(picture)).numpy(), atol=2e-6)
 
 
 def test_interpolated_position_rows_are_torchs():
