@@ -134,28 +134,31 @@ def leaning(name: str, results: Path = RESULTS) -> Grid | None:
     return Grid(["leans", "layer", "head", "slope, columns", "over shuffled", "odd share, columns"], rows)
 
 
-MEASURES = {  # of the models that were trained here
+MEASURES = {  # of the models that were trained here, from their summaries
     "slope_columns": "size of slope, columns",
     "odd_size_columns": "size of odd part, columns",
     "odd_size_rows": "rows",
     "order": "order, drawn probe",
-    "order_exchanged": "columns exchanged",
 }
-OWN = {"trained": "order, things of the pairs", "held out": "order, things held out of pairs"}
+OWN = {  # on their own kind of pictures: the things and the column of `trained.csv`
+    ("trained", "order"): "order, things of the pairs",
+    ("trained", "order_exchanged"): "the same, columns exchanged",
+    ("held out", "order"): "order, things held out of pairs",
+}
 
 
-def of_own_pictures(names: list[str], things: str, results: Path = RESULTS) -> np.ndarray:
-    """Order of models that were trained here on their own kind of pictures, of trained or of held-out things."""
+def of_own_pictures(names: list[str], things: str, column: str, results: Path = RESULTS) -> np.ndarray:
+    """A column of `trained.csv` for models that were trained here: of trained or of held-out things."""
     table = _trained(results)
     assert table is not None
-    return np.array([table["order"][(table["model"] == name) & (table["things"] == things)][0] for name in names])
+    return np.array([table[column][(table["model"] == name) & (table["things"] == things)][0] for name in names])
 
 
 def trained(results: Path = RESULTS) -> Grid | None:
     """Means over seeds with 95 % intervals of the models that were trained here."""
     rows = []
     for title, names in kinds(results).items():
-        own = [format_interval(of_own_pictures(names, things, results), within=ACCURACY) for things in OWN]
+        own = [format_interval(of_own_pictures(names, *where, results), within=ACCURACY) for where in OWN]
         more = [
             format_interval(of_summaries(names, key, results), within=ACCURACY if key.startswith("order") else None)
             for key in MEASURES
@@ -169,7 +172,7 @@ def by_seed(results: Path = RESULTS) -> Grid | None:
     rows = []
     for names in kinds(results).values():
         for name in names:
-            own = [short(float(of_own_pictures([name], things, results)[0])) for things in OWN]
+            own = [short(float(of_own_pictures([name], *where, results)[0])) for where in OWN]
             measured = [of_summaries([name], key, results) for key in MEASURES]
             rows.append([name, *own, *(short(float(values[0])) if len(values) else "" for values in measured)])
     return Grid(["model", *OWN.values(), *MEASURES.values()], rows) if rows else None
@@ -213,13 +216,18 @@ def parity(results: Path = RESULTS) -> Grid | None:
     return Grid(["class", *(name.replace("_", " ") for name in outputs)], rows)
 
 
+def _means(names: list[str], results: Path) -> dict[str, float]:
+    """Means over seeds that the page's sentences name; nothing of no models."""
+    if not names:
+        return {}
+    found = {key: of_summaries(names, key, results).mean() for key in MEASURES}
+    return found | {column: of_own_pictures(names, "trained", column, results).mean() for column in ("order", "order_exchanged")}
+
+
 def page(results: Path = RESULTS) -> str:
     """The page, whose prose is in templates/pretrained.md."""
     found = list(kinds(results).values())
-    summary = lambda names: {
-        key: of_summaries(names, key, results).mean() for key in ("slope_columns", "odd_size_columns", "order")
-    }
-    plain, mirrored = (next((names for names in found[::-1] if ("mirrored" in names[0]) == it), None) for it in (False, True))
+    plain, mirrored = (next((names for names in found[::-1] if ("mirrored" in names[0]) == it), []) for it in (False, True))
     values = {
         "models": models(results),
         "hub": {name: name.split("/")[1] for name in WANTED},
@@ -230,9 +238,8 @@ def page(results: Path = RESULTS) -> str:
         "trained": trained(results),
         "by_seed": by_seed(results),
         "by_distance": by_distance(results),
-        "plain": summary(plain) if plain else None,
-        "mirrored": summary(mirrored) if mirrored else None,
-        "exchanged": of_summaries(plain, "order_exchanged", results).mean() if plain else None,
+        "plain": _means(plain, results),
+        "mirrored": _means(mirrored, results),
         "leaning_name": plain[0] if plain else "",
         "leaning_plain": leaning(plain[0], results) if plain else None,
         "parity": parity(results),

@@ -30,7 +30,7 @@ from absl import flags
 from experiments.studies import pretrained as page
 from lrjax import cli
 from lrjax.errors import InputError
-from lrjax.pretrained import export, model, onnx_file, probe, scenes, train
+from lrjax.pretrained import export, gradient, model, onnx_file, probe, scenes, train
 from lrjax.pretrained.config import EncoderConfig, ModelConfig
 from lrjax.pretrained.pixels import Preprocessing
 from lrjax.pretrained.weights import library
@@ -93,13 +93,14 @@ def trained(recipe: train.Recipe, weights: Path) -> model.Model:
 
 
 def own_pictures(found: model.Model, recipe: train.Recipe) -> Table:
-    """Order, margin and label set of a model on its own kind of pictures: of the things of its training pairs, and of those that
-    were held out of pairs; a row each.
+    """Order, margin and label set of a model on its own kind of pictures, and order with the position rows of left and right
+    exchanged: of the things of its training pairs, and of those that were held out of pairs; a row each.
     """
-    rows = []
+    rows, exchanged = [], gradient.exchanged(found, "columns")
     for things, heldout in (("trained", False), ("held out", True)):
-        table = probe.drawn(found, recipe.scenes(heldout), train.TEMPLATES).table
+        table, other = (probe.drawn(m, recipe.scenes(heldout), train.TEMPLATES).table for m in (found, exchanged))
         measured = {name: table[name].mean() for name in ("order", "margin", "label_set")}
+        measured["order_exchanged"] = other["order"].mean()
         axes = dict(model=recipe.name, n_labels=recipe.n_labels, mirrored=recipe.mirrored, seed=recipe.seed, things=things)
         rows.append(axes | measured)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
@@ -157,7 +158,7 @@ def make_trained(study: Path, results: Path, n_labels: list[int], seeds: int, **
     tables = []
     for recipe in recipes(n_labels, seeds, **sizes):
         tables.append(own_pictures(trained(recipe, study / "weights"), recipe))
-        analyse(study / "weights" / recipe.name, study / recipe.name)
+        analyse(study / "weights" / recipe.name, study / recipe.name, f"--columns={recipe.columns}")
         take(study / recipe.name, results)
     write_csv(results / page.FOLDER / "trained.csv", {name: np.concatenate([t[name] for t in tables]) for name in tables[0]})
 
