@@ -39,7 +39,17 @@ flags.DEFINE_integer("exact", 8, "heads whose gates are measured exactly: those 
 flags.DEFINE_integer("averaged", 8, "drawn pictures over which scores are averaged and effects measured", lower_bound=2)
 flags.DEFINE_integer("image_size", None, "pixels of a side of an image, where it is not the config's", lower_bound=1)
 flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
-ASKED = ("images", "pairs", "columns", "things", "background", "scale", "exact", "averaged", "image_size")  # what answers hang on
+ARGUMENTS = (
+    "images",
+    "pairs",
+    "columns",
+    "things",
+    "background",
+    "scale",
+    "exact",
+    "averaged",
+    "image_size",
+)  # what results depend on
 POSITION = "EP+PP+MP+BP"  # all that is scored by the position of a key
 
 
@@ -51,8 +61,8 @@ class Writer:
 
     def place(self, inside: str, name: str, suffix: str) -> tuple[Path, results.Record]:
         """Where an answer goes, and its record."""
-        asked = {key: flags.FLAGS[key].value for key in ASKED}
-        record = results.Record(self.checkpoint, f"pretrained: {name}", asked, results.code_of_modules((__spec__.name,)))  # type: ignore[union-attr]
+        arguments = {key: flags.FLAGS[key].value for key in ARGUMENTS}
+        record = results.Record(self.checkpoint, f"pretrained: {name}", arguments, results.code_of_modules((__spec__.name,)))  # type: ignore[union-attr]
         return results.place(self.folder / inside / f"{name}.{suffix}", record), record
 
     def table(self, name: str, table: Table) -> None:
@@ -72,7 +82,9 @@ class Writer:
 def identity(weights: str) -> str:
     """A digest of the files of a model; of a name on the hub, the name."""
     path, digest = Path(weights).expanduser(), hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix in (".json", ".safetensors", ".txt"))
+    files = (
+        [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix in (".json", ".safetensors", ".txt", ".model"))
+    )
     for file in files:
         with open(file, "rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
@@ -86,10 +98,10 @@ def read_weights(weights: str, image_size: int | None) -> model.Model:
         with on_command_line(folder="weights", image_size="image_size"):
             return read(weights, image_size)
     except InputError as error:
-        told = str(error)
-        if told.startswith("--"):
+        message = str(error)
+        if message.startswith("--"):
             raise
-        within = told.removeprefix(weights).removeprefix(": ").removeprefix("/")  # a file is named by its place in the folder
+        within = message.removeprefix(weights).removeprefix(": ").removeprefix("/")  # a file is named by its place in the folder
         raise InputError(f"--weights={weights}: {within}") from error
 
 
@@ -103,7 +115,7 @@ def drawn_scenes() -> list[scenes.Scene]:
     with on_command_line(background="background", scale="scale", n_pairs="pairs"):
         found = scenes.scenes(flags.FLAGS.pairs, flags.FLAGS.columns, flags.FLAGS.background, sizes, flags.FLAGS.things)
         for name in flags.FLAGS.background:
-            scenes.background(name, 8)  # what does not exist is said before any work
+            scenes.background(name, 8)  # what does not exist fails before any work
     return found
 
 
@@ -112,7 +124,7 @@ def main() -> None:
     name = Path(given).stem if given.endswith(".onnx") else Path(given).name
     out = Path(flags.FLAGS.out or f"runs/pretrained/{name}")
     drawn = drawn_scenes()
-    workdir.output(out, str(out))  # what cannot be written is said before any work
+    workdir.output(out, str(out))  # what cannot be written fails before any work
     found = read_weights(given, flags.FLAGS.image_size)
     if flags.FLAGS.images:
         check_images(found, flags.FLAGS.images)
@@ -122,13 +134,13 @@ def main() -> None:
     pixels = found.pixels([scene.draw(found.config.vision.image_size) for scene in few])
     vision = found.config.vision
     summary: dict[str, object] = dict(kind=found.config.kind, layers=vision.n_layers, heads=vision.n_heads, grid=vision.grid)
-    summary |= tell_terms(writer, found, pixels) | tell_gradient(writer, found, pixels)
+    summary |= analyze_terms(writer, found, pixels) | analyze_gradient(writer, found, pixels)
     if found.words is not None:
-        summary |= tell_probe(writer, found, drawn)
-        tell_effects(writer, found, few)
+        summary |= analyze_probe(writer, found, drawn)
+        analyze_effects(writer, found, few)
     if flags.FLAGS.images:
         of_images = probe.of_folder(found, flags.FLAGS.images)
-        tell(writer, "images", of_images, "pictures of --images")
+        print_summary(writer, "images", of_images, "pictures of --images")
         summary |= {"images_correct": of_images.table["correct"].mean(), "images_chance": of_images.table["chance"].mean()}
     summary |= cost(started)
     writer.table("summary", table(found.name, **{name: [value] for name, value in summary.items()}))
@@ -154,14 +166,14 @@ def cost(started: float) -> dict[str, object]:
     return found
 
 
-def tell(writer: Writer, name: str, found: Result, title: str, by=None) -> None:
+def print_summary(writer: Writer, name: str, found: Result, title: str, by=None) -> None:
     """Print the summary of a result and write its table."""
     print(f"\n{title}")
     print(found.summary(by)[list(found.measures)].round(4).to_string())
     writer.table(name, found.table)
 
 
-def tell_terms(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
+def analyze_terms(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
     """Shares of terms, and how far they are from summing to the scores."""
     errors = decompose.sum_errors(found, pixels[:2])
     worst = max(errors.table[name].max() for name in errors.measures)
@@ -172,14 +184,14 @@ def tell_terms(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[s
     wide = shares.to_dataframe().pivot_table("share", "layer", "term", sort=False).round(2)
     print(f"\nshares of the terms in the variance of the readout's scores, means over heads\n{wide.to_string()}")
     of_places = statistical.statistical(found, pixels)
-    tell(writer, "statistical", of_places, "statistical origins, shares of keys and of scores, means over heads")
+    print_summary(writer, "statistical", of_places, "statistical origins, shares of keys and of scores, means over heads")
     return {"sum_error": worst}
 
 
-def tell_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
+def analyze_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
     """Position gradients, their odd shares, the heads that lean most, the gauge, and the same with shuffled position rows."""
     own = gradient.gradient(found, pixels)
-    tell(writer, "gradient", own, "position gradient by layer, means over heads")
+    print_summary(writer, "gradient", own, "position gradient by layer, means over heads")
     shuffled = gradient.gradient(gradient.exchanged(found, "shuffled"), pixels)
     writer.table("gradient_shuffled", shuffled.table)
     summary: dict[str, object] = {}
@@ -204,17 +216,19 @@ def tell_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> dic
     names = [f"layer {table['layer'][i]} head {table['head'][i]}" for i in strongest]
     writer.figure("maps", figures.maps, maps.reshape(-1, *maps.shape[2:])[strongest], names)
     if found.config.vision.has_cls:
-        tell(writer, "gauge", gradient.gauge(found, pixels), "the same for three divisions of class token + its position row")
+        print_summary(
+            writer, "gauge", gradient.gauge(found, pixels), "the same for three divisions of class token + its position row"
+        )
     return summary
 
 
-def tell_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene]) -> dict[str, object]:
+def analyze_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene]) -> dict[str, object]:
     """The drawn probe, with position rows as they are and exchanged."""
     tables = [probe.drawn(found, drawn, positions="own")]
     tables += [probe.drawn(gradient.exchanged(found, how), drawn, positions=how) for how in ("columns", "rows", "shuffled")]
     whole = {name: np.concatenate([t.table[name] for t in tables]) for name in tables[0].table}
     joined = Result("probe", whole, tables[0].measures, tables[0].row_keys, by=("positions", "relation"))
-    tell(
+    print_summary(
         writer, "probe", joined, f"{len(drawn)} drawn pictures; position rows as they are, or exchanged between columns, rows, all"
     )
     axes = ["model", "positions", "template", *(name for name in ("background", "scale") if len(set(whole[name])) > 1), "distance"]
@@ -225,10 +239,10 @@ def tell_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene]) ->
     return {"order": own["order"].mean(), "label_set": own["label_set"].mean(), "order_exchanged": columns["order"].mean()}
 
 
-def tell_effects(writer: Writer, found: model.Model, few: list[scenes.Scene]) -> None:
+def analyze_effects(writer: Writer, found: model.Model, few: list[scenes.Scene]) -> None:
     """What gates do to the margin: all at first order, the strongest exactly, recomputed and frozen."""
-    asked = probe.question(found, few)
-    first = effects.first_order(found, asked)
+    eval_set = probe.eval_set(found, few)
+    first = effects.first_order(found, eval_set)
     writer.table("first_order", first.table)
     n_heads = found.config.vision.n_heads
     effect = first.table["effect"].reshape(-1, n_heads, len(GATES))
@@ -239,10 +253,12 @@ def tell_effects(writer: Writer, found: model.Model, few: list[scenes.Scene]) ->
         return
     places = [divmod(int(i), n_heads) for i in strongest]
     for frozen in (False, True):
-        exact = effects.single_gates(found, asked, (POSITION,), places=places, frozen=frozen)
+        exact = effects.single_gates(found, eval_set, (POSITION,), places=places, frozen=frozen)
         kind = "frozen" if frozen else "recomputed"
         exact.table["first_order"] = of_position.ravel()[strongest]
-        tell(writer, f"gates_{kind}", exact, f"the {len(places)} strongest heads, {POSITION} at zero, {kind}", ("layer", "head"))
+        print_summary(
+            writer, f"gates_{kind}", exact, f"the {len(places)} strongest heads, {POSITION} at zero, {kind}", ("layer", "head")
+        )
 
 
 if __name__ == "__main__":

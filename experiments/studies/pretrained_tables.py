@@ -46,7 +46,7 @@ SMALL: dict[str, Any] = dict(d_model=32, d_mlp=64, image_size=32, batch_size=64,
 
 ONLY = flags.DEFINE_list("only", [], "which controls: random, trained, focus")
 TAKE = cli.define_path("take", None, "a folder that experiments.pretrained has written: its tables are taken")
-STUDY = cli.define_path("study", "runs/pretrained", "where weights and whole analyses are kept")
+STUDY = cli.define_path("study", "runs/pretrained", "where weights and whole analyses are")
 RESULTS = cli.define_path("results", str(page.RESULTS), "where the tables of the page are")
 ONNX = cli.define_path("onnx", None, "vit_s_focus.onnx, for --only=focus")
 N_LABELS = flags.DEFINE_list("n_labels", ["4", "12"], "trained: how many things stand in training pairs")
@@ -82,12 +82,12 @@ def trained(recipe: train.Recipe, weights: Path) -> model.Model:
     Raises:
         InputError: There is a model of this name that was trained otherwise.
     """
-    folder, told = weights / recipe.name, json.dumps(dataclasses.asdict(recipe), indent=1)
+    folder, fields = weights / recipe.name, json.dumps(dataclasses.asdict(recipe), indent=1)
     if not folder.exists():
         export.export(train.train(recipe, print), folder, train.tokenizer())
-        write_atomically(folder / RECIPE_FILE, told)
+        write_atomically(folder / RECIPE_FILE, fields)
     there = folder / RECIPE_FILE
-    if not there.is_file() or there.read_text() != told:
+    if not there.is_file() or there.read_text() != fields:
         raise InputError(f"{folder}: was trained otherwise, or not to its end; remove it, or give another --study")
     return model.load(folder)
 

@@ -97,11 +97,11 @@ def _downloaded(name: str) -> Path:
     except InputError as error:
         raise InputError(f"folder={name!r}: no such folder; to read it as a name of the hub, install huggingface_hub") from error
     try:
-        return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
     except Exception as error:  # the client has many
-        told = " ".join(str(error).split())[:200]
+        text = " ".join(str(error).split())[:200]
         raise InputError(
-            f"folder={name!r}: no such folder, and the hub did not give it ({type(error).__name__}: {told})"
+            f"folder={name!r}: no such folder, and the hub did not give it ({type(error).__name__}: {text})"
         ) from error
 
 
@@ -260,10 +260,10 @@ class Model:
 
     def __repr__(self) -> str:
         vision, text = self.config.vision, self.config.text
-        told = f"vision {vision.n_layers} layers x {vision.n_heads} heads, {vision.grid} x {vision.grid} patches"
-        told += "; no text" if text is None else f"; text {text.n_layers} layers x {text.n_heads} heads"
+        shown = f"vision {vision.n_layers} layers x {vision.n_heads} heads, {vision.grid} x {vision.grid} patches"
+        shown += "; no text" if text is None else f"; text {text.n_layers} layers x {text.n_heads} heads"
         more = f"; ablated: {', then '.join(self.ablated)}" if self.ablated else ""
-        return f"lrjax.pretrained.Model({self.name}, {self.config.kind}: {told}){more}"
+        return f"lrjax.pretrained.Model({self.name}, {self.config.kind}: {shown}){more}"
 
 
 def position_names(config: EncoderConfig) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrjax.errors import InputError
-from lrjax.pretrained.effects import Question
+from lrjax.pretrained.effects import EvalSet
 from lrjax.pretrained.model import BATCH, Model
 from lrjax.pretrained.result import Result, table
 from lrjax.pretrained.scenes import TEMPLATES, Scene
@@ -83,11 +83,11 @@ def embed(model: Model, scenes: Sequence[Scene]) -> np.ndarray:
     return np.concatenate([model.embed_images(model.pixels([s.draw(size) for s in part])) for part in parts])
 
 
-def question(model: Model, scenes: Sequence[Scene], template: str = TEMPLATES[0]) -> Question:
+def eval_set(model: Model, scenes: Sequence[Scene], template: str = TEMPLATES[0]) -> EvalSet:
     """Scenes with their true and swapped captions, for `effects`."""
     size = model.config.vision.image_size
     pixels = model.pixels([scene.draw(size) for scene in scenes])
-    return Question(pixels, [s.caption(template) for s in scenes], [s.caption(template, swapped=True) for s in scenes])
+    return EvalSet(pixels, [s.caption(template) for s in scenes], [s.caption(template, swapped=True) for s in scenes])
 
 
 class Item(NamedTuple):

@@ -161,12 +161,12 @@ def _initial_norm(*shape: int) -> LayerNorm:
 
 
 @surroundings.pinned(transfers=True)
-def train(recipe: Recipe, tell: Callable[[str], None] = lambda line: None, every: int = 100) -> Model:
+def train(recipe: Recipe, report: Callable[[str], None] = lambda line: None, every: int = 100) -> Model:
     """Train a model to its end.
 
     Args:
         recipe: What is trained.
-        tell: Called with a line every so many steps.
+        report: Called with a line every so many steps.
         every: Steps of one program.
     """
     cut = tokenizer()
@@ -181,7 +181,7 @@ def train(recipe: Recipe, tell: Callable[[str], None] = lambda line: None, every
     state = optimiser(recipe).init(params)  # pyright: ignore[reportArgumentType]  # optax's types know no dataclasses
     for start in range(0, recipe.steps, every):
         params, state, loss = _steps(recipe, config, min(every, recipe.steps - start), params, state, items, key, start)
-        tell(f"step {min(start + every, recipe.steps):5d}  loss {float(loss):.3f}")
+        report(f"step {min(start + every, recipe.steps):5d}  loss {float(loss):.3f}")
     return dataclasses.replace(model, params=params)
 
 

@@ -214,10 +214,10 @@ def model(tmp_path_factory):
 def test_the_probe_says_what_similarities_say(model):
     found = scenes.scenes(1, 3, scales=(0.9,))
     table = probe.drawn(model, found, scenes.TEMPLATES[:1]).to_dataframe()
-    question = probe.question(model, found)
-    images = model.embed_images(question.pixels)
-    margin = np.diag(model.similarities(images, model.embed_texts(question.true)))
-    margin = margin - np.diag(model.similarities(images, model.embed_texts(question.swapped)))
+    eval_set = probe.eval_set(model, found)
+    images = model.embed_images(eval_set.pixels)
+    margin = np.diag(model.similarities(images, model.embed_texts(eval_set.true)))
+    margin = margin - np.diag(model.similarities(images, model.embed_texts(eval_set.swapped)))
     np.testing.assert_allclose(table["margin"], margin, atol=1e-4)
     assert set(table["label_set"]) == {1.0}  # one pair of things, so every caption names them
     assert set(table["distance"]) == {1, 2} and len(table) == 6

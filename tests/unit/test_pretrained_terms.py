@@ -34,8 +34,8 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def question(images):
-    return effects.Question(images, CAPTIONS, CAPTIONS[1:] + CAPTIONS[:1])
+def eval_set(images):
+    return effects.EvalSet(images, CAPTIONS, CAPTIONS[1:] + CAPTIONS[:1])
 
 
 def layers(cache, encoder="vision"):
@@ -109,22 +109,22 @@ def test_the_class_token_and_its_position_enter_as_their_sum(model, images):
     np.testing.assert_allclose(as_E["slope_columns"], as_P["slope_columns"], **EXACT)
 
 
-def test_first_order_is_the_slope_of_the_exact_effect(with_text, question):
-    found = effects.first_order(with_text, question).to_dataframe().set_index(["layer", "head", "term"])["effect"]
+def test_first_order_is_the_slope_of_the_exact_effect(with_text, eval_set):
+    found = effects.first_order(with_text, eval_set).to_dataframe().set_index(["layer", "head", "term"])["effect"]
     step = 0.02
     for layer, head, term in (("0", 1, "EP"), ("1", 0, "VM"), ("1", 1, "MM")):
-        exact = [effects.margins(with_text.ablate(f"L{layer}.h{head}:{term}={1 + s}"), question).mean() for s in (-step, step)]
+        exact = [effects.margins(with_text.ablate(f"L{layer}.h{head}:{term}={1 + s}"), eval_set).mean() for s in (-step, step)]
         assert found[layer, head, term] == pytest.approx((exact[0] - exact[1]) / (2 * step), rel=0.05, abs=1e-3)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_gates_as_one_program_are_gates_one_by_one(with_text, question, frozen):
-    found = effects.single_gates(with_text, question, ("EP", "VE"), (0.0, 0.5), layers=[1], frozen=frozen).to_dataframe()
+def test_gates_as_one_program_are_gates_one_by_one(with_text, eval_set, frozen):
+    found = effects.single_gates(with_text, eval_set, ("EP", "VE"), (0.0, 0.5), layers=[1], frozen=frozen).to_dataframe()
     assert len(found) == 2 * 2 * 2
-    untouched = effects.margins(with_text, question)
+    untouched = effects.margins(with_text, eval_set)
     for row in found.itertuples():
         changed = with_text.ablate(f"L{row.layer}.h{row.head}:{row.term}={row.dose}", frozen=frozen)
-        margin = effects.margins(changed, question)
+        margin = effects.margins(changed, eval_set)
         assert row.margin == pytest.approx(margin.mean(), abs=1e-4)
         assert row.change == pytest.approx((margin - untouched).mean(), abs=1e-4)
         assert row.order == pytest.approx((margin > 0).mean())

@@ -114,6 +114,7 @@ def test_a_name_on_the_hub_is_downloaded_by_the_hubs_own_client(folder, monkeypa
 
     def snapshot_download(name, allow_patterns):
         asked.append(name)
+        assert {"*.json", "*.safetensors", "*.txt", "*.model"} == set(allow_patterns)  # spiece.model is SigLIP's tokenizer
         if name != "openai/clip":
             raise OSError("404\nno such repository")
         return str(folder)
