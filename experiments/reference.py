@@ -33,8 +33,8 @@ HEAD = """\
 
 Every command is `python -m experiments.NAME`, with the Python of `.venv` or one that has lrjax. Where lrjax is installed there are
 short forms, which work in any folder: `lrjax sweep`, `lrjax search`, `lrjax ablate`, `lrjax explorer`, `lrjax pretrained`,
-`lrjax benchmark`, `lrjax analyze NAME` and `lrjax report NAME`. Bad input ends in one line and exit code 2. `--help` prints the flags. A flag of yes
-or no is turned off as `--noNAME`. The targets of `make` are listed by `make` alone.
+`lrjax benchmark`, `lrjax analyze NAME` and `lrjax report NAME`. Bad input ends in one line and exit code 2. `--help` prints the
+flags. A flag of yes or no is turned off as `--noNAME`. The targets of `make` are listed by `make` alone.
 """
 
 

@@ -35,6 +35,8 @@ from lrjax.stats import (
 
 TITLES = {
     "paper_mechanism": "The mechanism model, as printed",
+    "paper_mechanism_10": "The mechanism model with 10 labels",
+    "paper_mechanism_20": "The mechanism model with 20 labels",
     "initial_values": "Initial values and labels",
     "forgetting": "Weight decay at large initial values",
     "forgetting_scales": "Initial values at the paper's weight decay",
@@ -135,7 +137,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     if part == "initial_values":
         yield draw("", own_figures.phase_diagram, models), f"Is label diversity a driver, or a remedy? {command}"
     elif part in ("paper_mechanism", "paper"):
-        yield draw("", training.fig3, models), f"Fig 3, as printed. {command}"
+        yield draw("", training.fig3, with_other_labels(study, part)), f"Fig 3, as printed. {command}"
     else:
         axes = varying(models, CONDITIONS) or ("n_labels",)
         yield (
@@ -163,6 +165,12 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     if part == "multiplier":
         tables = study.answer(part, "strongest"), study.answer(part, "ratio")
         yield draw("_terms", own_figures.multiplier, *tables), "Which term carries the gradient?"
+
+
+def with_other_labels(study: Study, part: str) -> Table:
+    """The models of a sweep, and of those that train the same with other numbers of labels, where they are trained."""
+    tables = [study.models(name) for name in (part, *(f"{part}_{n}" for n in (10, 20))) if name in study.parts and study.has(name)]
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0] if all(name in t for t in tables)}
 
 
 def of_many(table: Table) -> Table:
