@@ -28,7 +28,7 @@ OUT = cli.define_path("out", None, "the file to write (default: figures/explorer
 
 
 def main() -> None:
-    steps = spread(workdir.evaluations(Path(CKPT.value)), CHECKPOINTS.value)
+    steps = page.spread(workdir.evaluations(Path(CKPT.value)), CHECKPOINTS.value)
     run, identity = workdir.restore_identified(steps[-1])
     path, record = place(identity)
     part = chosen(run)
@@ -41,14 +41,6 @@ def main() -> None:
     if record:
         results.sign(path, record)
     print(f"{path}: {len(part.sweep.models)} models at {len(steps)} steps of training, {path.stat().st_size / 1e6:.1f} MB")
-
-
-def spread(steps: list[Path], n: int) -> list[Path]:
-    """At most n of these steps, closer together early, where models change most; the first and the last are among them."""
-    if len(steps) <= n:
-        return steps
-    rows = np.unique(((len(steps) - 1) * np.linspace(0, 1, n) ** 1.5).round().astype(int)) if n > 1 else [-1]
-    return [steps[row] for row in rows]
 
 
 def chosen(run: Run) -> Run:

@@ -1,17 +1,16 @@
 """The explorer's page: the models of a run at several steps of training, and the scripts that read them, in one HTML file.
 
-A checkpoint is one text in base64: the scores in float32, then the rows of what is written, each with a float32 scale and 24 bits an
-entry. Cosines do not see a rotation of the embedding space. So the space is turned until row i has entries in its first i + 1 places
-alone, which leaves out a quarter to a half of all numbers. Cosines are Python's to 1e-5 (`tests/unit/test_explorer.py`).
+A checkpoint is one text in base64: the scores in float32, then the rows of what is written, each with a float32 scale and 24 bits
+an entry. Cosines do not see a rotation of the embedding space. So the space is turned until row i has entries in its first i + 1
+places alone, which leaves out a quarter to a half of all numbers. Cosines are Python's to 1e-5 (`tests/unit/test_explorer.py`).
 """
 
 import base64
-import dataclasses
 import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -26,6 +25,7 @@ from lrjax.storage.files import write_atomically
 from lrjax.terms import GATES
 from lrjax.training.run import Run
 
+Step = TypeVar("Step")
 LARGEST = 5_000_000  # bytes of a page
 MARK = '<meta name="generator" content="lrjax explorer">'  # what tells a page of ours
 SCRIPTS = ("forward.js", "state.js", "lab.js", "draw.js", "controls.js", "page.js")
@@ -54,6 +54,14 @@ def refuse_foreign(path: Path) -> None:
         return
     if path.exists() or path.is_symlink():
         raise InputError(f"--out={path}: is there already, and is no page of the explorer; give another file")
+
+
+def spread(steps: Sequence[Step], n: int) -> list[Step]:
+    """At most n of these steps, closer together early, where models change most; the first and the last are among them."""
+    if len(steps) <= n:
+        return list(steps)
+    rows = np.unique(((len(steps) - 1) * np.linspace(0, 1, n) ** 1.5).round().astype(int)) if n > 1 else [-1]
+    return [steps[row] for row in rows]
 
 
 def page_data(runs: Sequence[Run], source: str) -> dict[str, Any]:
@@ -154,7 +162,7 @@ def pack(found: Mapping[str, tables.Tables]) -> tuple[list[dict], str]:
 
 def turned(rows: np.ndarray) -> np.ndarray:
     """Rows [r, e] under a rotation of their space, [r, min(r, e)]: row i is 0 after its first i + 1 entries."""
-    return np.linalg.qr(rows.T, mode="r").T
+    return np.asarray(np.linalg.qr(rows.T, mode="r")).T
 
 
 def in_24_bits(row: np.ndarray) -> bytes:

@@ -186,7 +186,9 @@ def test_a_row_in_24_bits_is_within_half_a_step_of_its_largest_entry(row):
     assert len(raw) == 4 + 3 * len(row)
     whole = [int.from_bytes(raw[at : at + 3], "little", signed=True) for at in range(4, len(raw), 3)]
     scale = float(np.frombuffer(raw[:4], "<f4")[0])
-    np.testing.assert_allclose(scale * np.array(whole), row, rtol=0, atol=0.51 * max(map(abs, row)) / page.LAST + 1e-7 * max(map(abs, row)))
+    np.testing.assert_allclose(
+        scale * np.array(whole), row, rtol=0, atol=0.51 * max(map(abs, row)) / page.LAST + 1e-7 * max(map(abs, row))
+    )
 
 
 @pytest.mark.parametrize(
