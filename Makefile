@@ -4,7 +4,7 @@
 #   CONFIG= WORKDIR= ARGS=        the sweep, where it goes, and more flags, such as ARGS="--config.seeds=4 --resume"
 
 CONFIG  ?= experiments/configs/diversity.py
-WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
+WORKDIR ?= runs/$(subst :,_,$(subst .py,,$(notdir $(CONFIG))))
 ARGS    ?=
 
 # Tests run side by side, a file on one worker, so that its fixtures are made once; in order, so that the longest file is not last.
@@ -61,6 +61,9 @@ encoders: $(SETUP)  ## train and take apart other encoders: gates in training, h
 tasks: $(SETUP)  ## train other tasks: grids, three objects, supervision, decoders, SigLIP, noise; docs/results/tasks.html
 	$(PYTHON) -m experiments.tasks $(ARGS)
 
+printed-tasks: $(SETUP)  ## the same under the recipe that the paper prints: days on a CPU (ARGS=--only=three); docs/results/printed_tasks.html
+	$(PYTHON) -m experiments.printed_tasks $(ARGS)
+
 regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's joint finding
 	$(PYTHON) -m experiments.regime $(ARGS)
 
@@ -116,5 +119,5 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: given help sweep benchmark accelerator-check paper reproduce encoders tasks regime test test-fast test-optimised test-long lint docs \
+.PHONY: given help sweep benchmark accelerator-check paper reproduce encoders tasks printed-tasks regime test test-fast test-optimised test-long lint docs \
   test-floor clean

@@ -6,15 +6,13 @@ What is there is not made again: a second call goes on where the first was stopp
 """
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict
 
-from experiments.studies import build, stages
-from experiments.studies.study import PARTS, Part, Study, sweep_of
+from experiments.studies import build, length, stages
+from experiments.studies.study import PARTS, Part, Study, config_of, sweep_of
 from lrjax import cli
 from lrjax.errors import InputError
 
@@ -42,22 +40,25 @@ def study_of(name: str, parts: dict[str, Part], *more: str) -> Study:
     return Study(Path(STUDY.value or f"runs/{name}" + ("_quick" if QUICK.value else "")), parts)
 
 
-def make(study: Study, seeds: int, epochs: int = 0, left_out: Sequence[str] = ()) -> None:
-    """Train the sweeps that are wanted of a study and not there yet, and ask what is asked of them. `epochs`: as of `sweep_of`;
-    `left_out`: sweeps that are made only if --only names them.
+def make(study: Study, seeds: int, epochs: int = 0, left_out: Sequence[str] = (), most_steps: int = 0) -> None:
+    """Train the sweeps that are wanted of a study and not there yet, and ask what is asked of them.
+
+    Args:
+      study: the study.
+      seeds: how many, if the sweep's part does not take fewer.
+      epochs: as of `sweep_of`.
+      left_out: sweeps that are made only if --only names them.
+      most_steps: train a sweep on while it moves (`length.train_on`), up to so many steps; 0: as long as its config says.
     """
     wanted = {name: part for name, part in study.parts.items() if name in (ONLY.value or study.parts.keys() - set(left_out))}
     sweeps = {name: sweep_of(config_of(part), seeds, part.most_seeds, QUICK.value, epochs) for name, part in wanted.items()}
     for name, sweep in sweeps.items():
-        study.train(name, sweep)
+        if most_steps and not QUICK.value:
+            length.train_on(study, name, sweep, most_steps)
+        else:
+            study.train(name, sweep)
     for name, part in wanted.items():
         study.make(name, part.answers)
-
-
-def config_of(part: Part) -> ConfigDict:
-    """The config of a part of a study, from its file in experiments/configs: `file`, or `file:argument of get_config`."""
-    name, *argument = part.config.split(":")
-    return importlib.import_module(f"experiments.configs.{name}").get_config(*argument)
 
 
 def define_page_only() -> flags.FlagHolder:
@@ -66,9 +67,10 @@ def define_page_only() -> flags.FlagHolder:
 
 
 def make_kept(
-    name: str, parts: dict[str, Part], kept: str, build: Callable[..., list[Path]], page_only: bool = False, **more
+    name: str, parts: dict[str, Part], kept: str, build: Callable[..., list[Path]], page_only: bool = False, seeds: int = 8, **more
 ) -> None:
-    """Make a study of 8 seeds whose tables are kept in a folder of the report, and its page. `more`: see `make`.
+    """Make a study whose tables are kept in a folder of the report, and its page. `seeds`: where --seeds is not given. `more`: see
+    `make`.
 
     Sweeps that are not trained here keep their place in the page. `page_only`: make nothing but the page.
     """
@@ -76,7 +78,7 @@ def make_kept(
     report = report_of(study)
     study = dataclasses.replace(study, kept=report / kept)
     if not page_only:
-        make(study, SEEDS.value or 8, **more)
+        make(study, SEEDS.value or seeds, **more)
         study.keep()
     for line in study.told_of_archive():
         print(line)

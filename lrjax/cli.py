@@ -142,9 +142,10 @@ def _parse(argv: list[str]) -> list[str]:
         _fail(error)
     except KeyboardInterrupt:
         _fail("interrupted", code=128 + signal.SIGINT)
-    except flags.Error as error:
-        _fail(re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error)))
-    except (Exception, SystemExit) as error:  # a config file is code and may do anything; its last line says what went wrong
+    except (Exception, SystemExit) as error:
+        if isinstance(error, flags.Error) and "Traceback" not in str(error):
+            _fail(re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error)))
+        # A config file is code and may do anything; the last line says what went wrong.
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
         files = [argument for argument in argv if argument.startswith("--config=")]
         said = lines[-1].strip() if lines else repr(error)
@@ -197,7 +198,7 @@ def _check_config(argv: list[str]) -> None:
             continue
         if name == "config":
             path = value if separator else (argv[i + 1] if i + 1 < len(argv) else "")
-            if not Path(path).is_file():
+            if not Path(path.rpartition(":")[0] or path).is_file():  # file.py:argument of get_config
                 raise InputError(f"--config={path}: no such file; give a config such as experiments/configs/diversity.py")
         elif name.startswith("config."):
             check_keys([name.removeprefix("config.")], known, argument)

@@ -1,11 +1,10 @@
 """Studies with drawn numbers in place of trained models."""
 
-import importlib
 import itertools
 
 import numpy as np
 
-from experiments.studies.study import Study, sweep_of
+from experiments.studies.study import Study, config_of, sweep_of
 from lrjax import stats
 from lrjax.training import retrieval
 from lrjax.training.programs import make_programs
@@ -38,7 +37,7 @@ def drawn(folder, parts, answers, measured, low=0.05):
     """
     made, rng = Study(folder, parts, kept=folder), np.random.default_rng(0)  # tables without sweeps: an archive
     for name, part in parts.items():
-        wanted = sweep_of(importlib.import_module(f"experiments.configs.{part.config}").get_config(), 2, 8, quick=False)
+        wanted = sweep_of(config_of(part), 2, 8, quick=False)
         columns = model_columns(wanted)
         own = measured(wanted)
         models = with_numbers(rng, columns, own)

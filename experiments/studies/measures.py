@@ -14,6 +14,7 @@ from lrjax.storage import workdir
 from lrjax.training.run import Run, history_table, model_columns, models_table
 
 PHASES = ("single", "seen_pair", "unseen_pair", "unseen_pair_order", "unseen_pair_label_set")  # the accuracies of `curves`
+CHAINS = ("unseen_chain", "unseen_chain_order")
 
 
 def monotone(run: Run) -> Table:
@@ -47,13 +48,14 @@ def pruned_of(run: Run, n_heads: int) -> Table:
 
 
 def curves(run: Run) -> Table:
-    """The accuracies PHASES in training: a row per evaluation (its number from 0) and model, with its step, and `epoch`, how many
-    epochs of a finite set it has made by then (NaN of resampled data).
+    """The accuracies PHASES in training, and that of chains where there are three objects: a row per evaluation (its number from 0)
+    and model, with its step, and `epoch`, how many epochs of a finite set it has made by then (NaN of resampled data).
     """
     history, models = history_table(run), run.sweep.models
     per_epoch = [steps_per_epoch(model) if model.data == "fixed" else np.nan for model in models]
     epoch = history["step"] / np.tile(per_epoch, len(history["step"]) // len(models))
-    names = ("step", "evaluation", *model_columns(run.sweep), *PHASES)
+    chains = [name for name in CHAINS if name in history and not np.isnan(history[name]).all()]
+    names = ("step", "evaluation", *model_columns(run.sweep), *PHASES, *chains)
     return {name: history[name] for name in names} | {"epoch": epoch}
 
 

@@ -68,8 +68,12 @@ def shared(key: str, values: Values, part: str, ending: str, said: str = "", con
     )
 
 
-def taken(ablation: str, metric: str, of_metric: str = TOP1, change: bool = True, answer: str = "ablate", **where) -> Values:
-    """`zeroed`, of the seeds that have learned what is taken away."""
+def taken(ablation: str, metric: str, change: bool = True, answer: str = "ablate", **where) -> Values:
+    """`zeroed`, of the seeds that have learned what is taken away: order where it is measured, else top-1.
+
+    Models that know the order by values and name labels less well would else be left out of what is said of the order.
+    """
+    of_metric = ORDER if metric == ORDER else TOP1
     return zeroed(ablation, metric, answer=answer, change=change, least=LEARNED, of_metric=of_metric, **where)
 
 

@@ -275,11 +275,11 @@ def clock(study: Study, part: str, lr: float, weight_decay: float, **where) -> B
     return {seed: lr * weight_decay * step for seed, step in steps.items()}
 
 
-def moved(curves: Table, axes: tuple[str, ...]) -> dict[tuple, float]:
-    """By condition the change of mean top-1 from the evaluation nearest to two thirds of training to the last."""
+def moved(curves: Table, axes: tuple[str, ...], metric: str = TOP1) -> dict[tuple, float]:
+    """By condition the change of a mean accuracy from the evaluation nearest to two thirds of training to the last."""
     last = int(curves["evaluation"].max())
     at_end, before = (select(curves, curves["evaluation"] == i) for i in (last, round(last * 2 / 3)))
-    return {key: float(np.mean(at_end[TOP1][rows]) - np.mean(before[TOP1][rows])) for key, rows in groups(at_end, axes).items()}
+    return {key: float(np.mean(at_end[metric][rows]) - np.mean(before[metric][rows])) for key, rows in groups(at_end, axes).items()}
 
 
 def order_left(ablation: str, n: int = N, answer: str = "routes", **where) -> Values:

@@ -8,6 +8,7 @@ be another one than the archive's, the archive is not read.
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from experiments.configs.printed_tasks import VARIANTS
 from experiments.studies.answers import ANSWERS, OVER_TIME
@@ -32,7 +34,10 @@ from lrjax.storage import files, results, workdir
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One sweep of a study: its config file (a name in experiments/configs), most seeds it takes, and the answers asked of it."""
+    """One sweep of a study: its config, the most seeds that it takes, and the answers asked of it.
+
+    A config is `file`, a name in experiments/configs, or `file:argument of get_config`.
+    """
 
     config: str
     answers: tuple[str, ...] = ()
@@ -88,10 +93,13 @@ TASKS: dict[str, Part] = {
     }.items()
 }
 
-# The same, and encoders whose quick recipe fell short, under the recipe that the paper prints: of each CLIP's small initial values.
-PRINTED_ABLATE = {"three": "printed_chain_ablate", "reader": "printed_reader_ablate", "reader_raw": "printed_reader_ablate"}
-PRINTED_TASKS = {
-    f"printed_{name}": Part(f"printed_tasks:{name}", ("curves", PRINTED_ABLATE.get(variant, "routes")), 4)
+# Tasks, encoders and losses under the recipe that the paper prints; CLIP's small initial values, and large ones.
+CHAINS, DECODES = ("curves", "chain_routes"), ("curves", "reader_routes")
+ASKED = {"three": CHAINS, "reader": DECODES, "reader_raw": DECODES}
+ASKED |= {name: ("curves", "routes", "directions") for name in ("grid", "grid_words", "patches")}
+ASKED |= {name: ("curves", "routes", "strongest", "heads", "relational") for name in ("row", "siglip", "left_right")}
+PRINTED_TASKS: dict[str, Part] = {
+    name: Part(f"printed_tasks:{name}", ASKED.get(variant, ("curves", "routes")), 8)
     for variant in VARIANTS
     for name in (variant, f"{variant}_large")
 }
@@ -285,6 +293,12 @@ def _read(path: Path) -> Table:
     if not path.is_file():
         raise InputError(f"{path}: is not there; run `make reproduce` (or `make paper`, `make encoders`, `make tasks`) first")
     return stats.read_csv(path)
+
+
+def config_of(part: Part) -> ConfigDict:
+    """The config of a part of a study."""
+    name, *argument = part.config.split(":")
+    return importlib.import_module(f"experiments.configs.{name}").get_config(*argument)
 
 
 def sweep_of(config, seeds: int, most_seeds: int, quick: bool, epochs: int = 0) -> Sweep:

@@ -84,22 +84,24 @@ def phase_diagram(models: Table, path: Path | None = None) -> Figure:
 
 
 @styled
-def in_training(curves: Table, path: Path | None = None) -> Figure:
-    """Top-1 on unseen pairs against steps: a panel per N, a line a condition."""
+def in_training(
+    curves: Table, path: Path | None = None, metric: str = "unseen_pair", measure: str = "top-1, unseen pairs"
+) -> Figure:
+    """An accuracy (its column and its name for people) against steps: a panel per N, a line a condition."""
     labels, named = sorted(set(curves["n_labels"].tolist())), conditions_of(curves)
     figure, axes = panels(len(labels), sharey=True)
     for axis, n in zip(axes, labels, strict=True):
         for k, (name, rows) in enumerate(named.items()):
             panel = select(curves, rows[curves["n_labels"][rows] == n])
             if by_step := groups(panel, ("step",)):
-                line(axis, [at for (at,) in by_step], [panel["unseen_pair"][i] for i in by_step.values()], k, name, ACCURACY)
-        finish(axis, "training step", "top-1, unseen pairs", f"N = {n} labels")
+                line(axis, [at for (at,) in by_step], [panel[metric][i] for i in by_step.values()], k, name, ACCURACY)
+        finish(axis, "training step", measure, f"N = {n} labels")
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter(THOUSANDS)
     name_left(axes)
     if len(named) > 1:
         legend_below(figure, *axes[0].get_legend_handles_labels())
-    headline(figure, "How top-1 moves in training: mean over seeds, 95 % interval, seeds as dots")
+    headline(figure, f"How {measure.partition(',')[0]} moves in training: mean over seeds, 95 % interval, seeds as dots")
     return save(figure, path)
 
 

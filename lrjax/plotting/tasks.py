@@ -55,6 +55,33 @@ def maps(table: Table, path: Path | None = None) -> Figure:
 
 
 @styled
+def by_recipe(found: dict[tuple[str, bool, int], np.ndarray], path: Path | None = None) -> Figure:
+    """Top-1 on unseen pairs, a row a task: small initial values on the left, large ones on the right; a colour a number of labels.
+
+    Args:
+      found: (task, whether initial values are large, N) -> top-1 [models].
+      path: where the figure goes, if it goes to a file.
+    """
+    tasks, labels = list(dict.fromkeys(task for task, _, _ in found)), sorted({n for _, _, n in found})
+    figure, axes = subplots(1, 2, figsize=(6, 0.36 * len(tasks) + 1.6), sharey=True)
+    for axis, large in zip(axes, (False, True), strict=True):
+        for k, n in enumerate(labels):
+            rows = [(row, found[task, large, n]) for row, task in enumerate(tasks) if (task, large, n) in found]
+            at = np.array([row for row, _ in rows]) + 0.24 * (k - (len(labels) - 1) / 2)
+            for place, (_, top1) in zip(at, rows, strict=True):
+                axis.plot(top1, [place] * len(top1), ls="none", marker=".", ms=4, alpha=0.5, color=COLOURS[k])
+            means = [float(np.mean(top1)) for _, top1 in rows]
+            axis.plot(means, at, ls="none", marker=MARKERS[k], ms=6, color=COLOURS[k], label=f"N = {n}")
+        axis.set(
+            xlim=(-0.03, 1.03), xlabel="top-1, unseen pairs", title="initial values N(0, 1)" if large else "small initial values"
+        )
+    axes[0].set_yticks(range(len(tasks)), [in_lines(task) for task in tasks])
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(labels))
+    return save(figure, path)
+
+
+@styled
 def directions(table: Table, path: Path | None = None) -> Figure:
     """|gradient| across against down, over label spread, a dot a head, a panel per N and condition: are they in different
     heads? From `grid.directions`.

@@ -74,12 +74,16 @@ def _open_first(workdir: Path, wanted: Sweep, resume: bool, overwrite: bool) -> 
         _lock(workdir)
         if config.is_file():
             _remove(workdir)
-        data = {"format": checkpoint.FORMAT, "versions": checkpoint.versions(), **serialization.sweep_to_json(wanted)}
-        write_atomically(config, json.dumps(data, indent=1) + "\n")
+        _write_config(workdir, wanted)
     except OSError as error:
         reason = getattr(error.__cause__, "strerror", None) or error.strerror or error
         raise InputError(f"--workdir={workdir}: cannot be written ({reason}); give a folder that can") from error
     return loop.start(wanted)
+
+
+def _write_config(workdir: Path, sweep: Sweep) -> None:
+    data = {"format": checkpoint.FORMAT, "versions": checkpoint.versions(), **serialization.sweep_to_json(sweep)}
+    write_atomically(workdir / "config.json", json.dumps(data, indent=1) + "\n")
 
 
 def _lock(workdir: Path) -> None:
@@ -113,12 +117,13 @@ def _remove(workdir: Path) -> None:
 
 
 def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
-    """The run that a sweep's folder holds, if it is the one wanted."""
+    """The run that a sweep's folder holds, if it is the one wanted, or a shorter one that becomes it."""
     _refuse_other(workdir, found, wanted)
     steps = checkpoint.saved_steps(workdir / "checkpoints")
     run, meta = _newest(steps) if steps else (loop.start(wanted), {})
-    if run.sweep != wanted:
+    if not loop.goes_on_to(run.sweep, wanted):
         raise InputError(f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder")
+    run = loop.lengthened(run, wanted)
     if not run.finished and not resume:
         at = f"step {run.step} of {wanted.longest}" if steps else "no checkpoint yet"
         raise InputError(
@@ -126,11 +131,14 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
         )
     if not run.finished and (other := checkpoint.differences(meta)):
         warn(f"resumed with {other}")
+    if found != wanted:
+        _write_config(workdir, wanted)  # before a longer checkpoint is there: a shorter one than config.json says can go on
     return _as_wanted(run, wanted)
 
 
 def _as_wanted(run: Run, wanted: Sweep) -> Run:
-    """How often checkpoints are made, and how many stay, is as this command says; slabs stay as they were."""
+    """How long the run is, how often checkpoints are made, and how many stay, is as this command says; slabs stay as they were."""
+    run = loop.lengthened(run, wanted)
     asked = {name: getattr(wanted, name) for name in ("checkpoint_every", "keep_checkpoints")}
     run.sweep = dataclasses.replace(run.sweep, **asked)
     return run
@@ -161,8 +169,8 @@ def _read_config(config: Path, overwrite: bool) -> Sweep | None:
 
 
 def _refuse_other(workdir: Path, found: Sweep, wanted: Sweep) -> None:
-    """Raise InputError, naming the first field that differs, if the sweeps are not the same."""
-    if found == wanted:
+    """Raise InputError, naming the first field that differs, if the sweep found cannot become the one wanted."""
+    if loop.goes_on_to(found, wanted):
         return
 
     def values(s: Sweep, name: str):

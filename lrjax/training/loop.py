@@ -35,6 +35,26 @@ def start(sweep: Sweep) -> Run:
     return Run(sweep, slab, programs, [None] * n, [0] * n, [0] * n, nothing)
 
 
+def goes_on_to(shorter: Sweep, longer: Sweep) -> bool:
+    """Whether a run of the first sweep can be trained on to become one of the second: they are equal, or it has fewer `steps`.
+
+    No field of a model depends on how long it trains, so the longer run has the same bits as if it had been asked for at once. A
+    length in epochs is one of a sweep's own: its evaluations stand at shares of it.
+    """
+    if shorter == longer:
+        return True
+    fewer_steps = shorter.steps < longer.steps and not longer.epochs
+    return fewer_steps and shorter == dataclasses.replace(longer, steps=shorter.steps)
+
+
+def lengthened(run: Run, wanted: Sweep) -> Run:
+    """The run as the beginning of a longer one (`goes_on_to`); the run itself if it is as long."""
+    if run.sweep == wanted:
+        return run
+    programs = make_programs(wanted, run.slab, jax.device_count())
+    return dataclasses.replace(run, sweep=wanted, programs=programs)
+
+
 def plan(run: Run) -> str:
     """One or two lines for people: how this sweep will run."""
     models, groups = len(run.sweep.models), slabs_by_shape(run.programs)

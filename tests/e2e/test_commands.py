@@ -114,6 +114,8 @@ def bad(tmp, folder):
         ("sweep", [new, "--config=~no-such-user/x.py"], "--config=~no-such-user/x.py: '~no-such-user': there is no such user"),
         ("sweep", [new, "--config", "~no-such-user/x.py"], "--config=~no-such-user/x.py: '~no-such-user': there is no such user"),
         ("sweep", [new, "--config=no.py"], "--config=no.py: no such file"),
+        ("sweep", [new, "--config=no.py:three"], "--config=no.py:three: no such file"),
+        ("sweep", [new, "--config=experiments/configs/printed_tasks.py:no"], "printed_tasks.py:no: ValueError: 'no' is no variant"),
         ("sweep", [new, f"--config={tmp}/broken.py"], "broken.py: invalid syntax"),
         ("sweep", [new, f"--config={tmp}/exits.py"], "exits.py: 3"),
         ("sweep", [new, f"--config={tmp}/junk.py"], "get_config() returned int; expected a ConfigDict"),

@@ -44,6 +44,39 @@ def test_an_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
     assert (folder / "models.csv").read_bytes() == (tmp_path / "w" / "models.csv").read_bytes()
 
 
+def test_a_finished_run_trains_on_to_the_bits_of_one_that_was_as_long_from_the_start(trained, tmp_path):
+    folder, whole = trained
+    train_in(tmp_path / "w", short := dataclasses.replace(whole.sweep, steps=10))
+    with pytest.raises(InputError, match="unfinished run \\(step 10 of 20\\); continue it with --resume"):
+        workdir.open_run(tmp_path / "w", whole.sweep)
+    assert workdir.open_run(tmp_path / "w", short).finished  # nothing was touched
+    longer = train_in(tmp_path / "w", whole.sweep, resume=True)
+    chex.assert_trees_all_equal(longer.states, whole.states)
+    for name in ("models.csv", "history.csv"):
+        assert (folder / name).read_bytes() == (tmp_path / "w" / name).read_bytes()
+    assert json.loads((folder / "config.json").read_text()) == json.loads((tmp_path / "w" / "config.json").read_text())
+    with pytest.raises(InputError, match="holds another sweep \\(steps is 20 there, 10 here\\)"):
+        workdir.open_run(tmp_path / "w", short, resume=True)
+
+
+def test_a_stop_before_the_first_longer_checkpoint_goes_on(trained, tmp_path):
+    """config.json is written first, and says more steps than the newest checkpoint then."""
+    _, whole = trained
+    train_in(tmp_path / "w", dataclasses.replace(whole.sweep, steps=10))
+    opened = workdir.open_run(tmp_path / "w", whole.sweep, resume=True)
+    assert (opened.step, opened.finished) == (10, False)
+    again = train_in(tmp_path / "w", whole.sweep, resume=True)
+    chex.assert_trees_all_equal(again.states, whole.states)
+
+
+@pytest.mark.parametrize("change", [dict(eval_every=5), dict(epochs=2, evaluations=2)], ids=str)
+def test_only_more_steps_are_gone_on_to(change):
+    sweep = tiny_sweep(steps=20)
+    longer = dataclasses.replace(sweep, steps=40)
+    assert loop.goes_on_to(sweep, sweep) and loop.goes_on_to(sweep, longer) and not loop.goes_on_to(longer, sweep)
+    assert not loop.goes_on_to(sweep, dataclasses.replace(longer, **change))
+
+
 def through_a_checkpoint(run):
     arrays, meta = serialization.run_to_arrays(run)
     return serialization.run_from_arrays(arrays, json.loads(json.dumps(meta)))

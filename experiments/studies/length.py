@@ -1,0 +1,34 @@
+"""How long a sweep is trained where its config gives the least: on, while it moves."""
+
+import dataclasses
+import json
+
+from experiments.studies.paper_values import SETTLED, moved
+from experiments.studies.printed_claims import metrics_of
+from experiments.studies.study import Study
+from lrjax.config import Sweep
+
+
+def train_on(study: Study, part: str, sweep: Sweep, most_steps: int) -> None:
+    """Train a sweep for its `steps`, and on by half as many at a time while it has not `settled`, up to `most_steps`.
+
+    The rule is fixed before the runs.
+    """
+    steps = max(sweep.steps, steps_in(study, part))
+    while True:
+        study.train(part, dataclasses.replace(sweep, steps=steps))
+        if steps + sweep.steps // 2 > most_steps or settled(study, part):
+            return
+        steps += sweep.steps // 2
+
+
+def steps_in(study: Study, part: str) -> int:
+    """The steps of the sweep that the folder of a part holds already; 0 if there is none."""
+    config = study.path(part) / "config.json"
+    return json.loads(config.read_text())["steps"] if config.is_file() else 0
+
+
+def settled(study: Study, part: str) -> bool:
+    """Whether mean top-1 moved by less than SETTLED in the last third of training, at every number of labels."""
+    changes = moved(study.history(part), ("n_labels",), metrics_of(part)[0])
+    return all(abs(change) < SETTLED for change in changes.values())

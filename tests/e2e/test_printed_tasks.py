@@ -1,0 +1,97 @@
+"""The study of tasks under the printed recipe: its configs, its rule of length, its claims and their page."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.configs import printed_tasks as configs
+from experiments.studies import length, printed_claims, printed_tasks
+from experiments.studies.answers import ROUTES
+from experiments.studies.claims import judge
+from experiments.studies.paper_values import SETTLED
+from experiments.studies.study import PRINTED_TASKS, Study, config_of, sweep_of
+from lrjax.analysis.gradient import NAMES
+from studies_by_hand import crossed, drawn, measured
+
+SOME = {name: PRINTED_TASKS[name] for name in ("row", "three", "three_large", "reader", "siglip_large")}
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_variant_is_the_printed_recipe_with_one_thing_changed():
+    for name, part in PRINTED_TASKS.items():
+        models = sweep_of(config_of(part), 4, part.most_seeds, quick=False).models
+        model = models[0]
+        assert (model.data, model.lr, model.weight_decay, model.warmup_steps) == ("fixed", 1e-4, 0.2, 0)
+        assert model.batch_size == (100 if "+" in model.relations or model.relations == "all" else 50)
+        assert (model.e_scale, model.p_scale) == ((1, 1) if name.endswith("_large") else (0.02, 0.088))
+        assert {m.n_labels for m in models} == {5, 15} and len(models) == 8
+    assert set(printed_claims.TITLES) == set(configs.VARIANTS) == set(printed_tasks.QUICK)
+    with pytest.raises(ValueError, match="'grids' is no variant; expected one of row, grid"):
+        configs.get_config("grids")
+
+
+class Trained:
+    """A study whose sweeps move by .1 in the last third until they have made so many steps."""
+
+    def __init__(self, folder, still_at):
+        self.folder, self.still_at, self.asked = folder, still_at, []
+
+    def path(self, part):
+        return self.folder / part
+
+    def train(self, part, sweep):
+        self.asked.append(sweep.steps)
+        (self.path(part)).mkdir(exist_ok=True)
+        (self.path(part) / "config.json").write_text(f'{{"steps": {sweep.steps}}}')
+
+    def history(self, part):
+        moves = 0.1 if self.asked[-1] < self.still_at else SETTLED / 2
+        columns = {"model": np.arange(2), "n_labels": np.array([5, 15])}
+        table = crossed(columns, evaluation=(0, 1, 2, 3))
+        return table | {"unseen_pair": np.where(table["evaluation"] == 3, 0.5 + moves, 0.5)}
+
+
+def test_a_sweep_is_trained_on_by_half_of_its_steps_while_it_moves(tmp_path):
+    sweep = sweep_of(config_of(PRINTED_TASKS["row"]), 1, 1, quick=False)
+    study = Trained(tmp_path, still_at=32_000)
+    length.train_on(study, "row", sweep, most_steps=48_000)  # pyright: ignore[reportArgumentType]
+    assert study.asked == [16_000, 24_000, 32_000]
+    length.train_on(study, "row", sweep, most_steps=48_000)  # pyright: ignore[reportArgumentType]
+    assert study.asked[3:] == [32_000], "a second call goes on from there, and finds that it is finished"
+    never = Trained(tmp_path / "other", still_at=10**9)
+    never.folder.mkdir()
+    length.train_on(never, "row", sweep, most_steps=30_000)  # pyright: ignore[reportArgumentType]
+    assert never.asked == [16_000, 24_000], "--steps is not passed"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Some sweeps of the study with drawn numbers; what is taken away was learned (.8 or more)."""
+    answers = {name: ({"ablation": ROUTES}, None) for name in ("routes", "chain_routes", "reader_routes")}
+    answers |= {"curves": ({"step": (16_000,), "evaluation": (0, 1, 2)}, ("epoch", "unseen_pair", "unseen_chain"))}
+    answers |= {"strongest": ({}, NAMES), "heads": ({}, ()), "relational": ({}, ())}
+    made = drawn(tmp_path_factory.mktemp("study"), SOME, answers, measured, low=0.8)
+    return Study(made.folder, PRINTED_TASKS, kept=made.kept)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("blank_figures")
+def test_the_page_has_every_sweep_that_is_trained_and_says_which_are_not(study, tmp_path):
+    for part in SOME:
+        for claim in printed_claims.of_part(part):
+            assert judge(claim, study, part).n == 2, claim.key
+    report = tmp_path / "report"
+    for name in ("tasks", "encoders"):
+        (report / name).parent.mkdir(exist_ok=True)
+        (report / name).symlink_to(ROOT / "docs/results" / name)
+    printed_tasks.build(study, report, None)
+    page = (report / "printed_tasks.md").read_text()
+    assert page.count("Not tested: the sweep") == len(PRINTED_TASKS) - len(SOME)
+    rows = printed_tasks.table(study, printed_tasks.judged(study, printed_claims.CLAIMS), report)
+    assert [(row["task"], row["initial values"]) for row in rows] == [
+        (printed_claims.TITLES[printed_claims.variant_of(part)], "N(0, 1)" if part.endswith("_large") else "small")
+        for part in PRINTED_TASKS
+        if part in SOME
+    ]
+    assert all(f"| {row['task']} |" in page for row in rows)
