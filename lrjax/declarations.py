@@ -120,7 +120,7 @@ class Sweep:
     )
     epochs: int = field(0, "passes over the fixed set", zero="steps says how long", low=0)
     evaluations: int = field(10, "number of evaluations after the first, if epochs says how long", low=1)
-    # Of a part of another sweep (`analysis.models.some_of`): the whole, and the numbers that these models have in it.
+    # Of a part of another sweep (`analysis.selection.some_of`): the whole, and the numbers that these models have in it.
     part_of: "Sweep | None" = dataclasses.field(default=None, compare=False, repr=False)
     numbers: tuple[int, ...] = dataclasses.field(default=(), compare=False, repr=False)
 

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from experiments.studies import encoder_answers, search
-from experiments.studies.claims import ORDER, SET, TOP1, N, Verdict
+from experiments.studies.claim_values import ORDER, SET, TOP1, N
 from experiments.studies.encoder_claims import CLAIMS
 from experiments.studies.page import Section, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.sections import shown, summary
 from experiments.studies.stages import ONE_HEAD
 from experiments.studies.study import Study
 from experiments.studies.templating import Grid
+from experiments.studies.verdicts import Verdict
 from lrjax.ablations import described
 from lrjax.analysis import depth, one_head
 from lrjax.analysis.gradient import carried

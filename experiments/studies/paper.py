@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from experiments.studies.claims import ORDER, interval_of
+from experiments.studies.claim_values import ORDER
 from experiments.studies.page import Section, Verdicts, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.paper_claims import CLAIMS, LR, MULTIPLIERS, SHARED
 from experiments.studies.paper_values import MANY, SETTLED, moved, passed
 from experiments.studies.sections import shown, summary
 from experiments.studies.study import Study
 from experiments.studies.templating import Grid
+from experiments.studies.verdicts import interval_of
 from lrjax.errors import InputError
 from lrjax.gates import NONE
 from lrjax.metrics import SHOWN

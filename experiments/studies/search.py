@@ -5,7 +5,8 @@ from pathlib import Path
 from experiments.studies.stages import ONE_HEAD
 from lrjax import cli
 from lrjax.analysis import gradient, heads, one_head
-from lrjax.analysis.models import healthy, tidy
+from lrjax.analysis.models import tidy
+from lrjax.analysis.selection import healthy
 from lrjax.config import Sweep
 from lrjax.metrics import ends
 from lrjax.plotting import encoders as figures

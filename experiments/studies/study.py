@@ -24,7 +24,7 @@ from experiments.studies.measures import over_time
 from lrjax import cli, runner, stats
 from lrjax.analysis import gradient
 from lrjax.analysis.factors import explained
-from lrjax.analysis.models import healthy
+from lrjax.analysis.selection import healthy
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
 from lrjax.gates import in_steps

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from experiments.studies.claims import ORDER, SET, TOP1
+from experiments.studies.claim_values import ORDER, SET, TOP1
 from experiments.studies.contrasts import KEPT, at, kept
 from experiments.studies.page import Section, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.sections import shown, summary

@@ -30,18 +30,8 @@ from lrjax.ablations import CONTROL_KINDS, DIRECTIONS, Ablation, described, labe
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import readout_scores, readout_template
 from lrjax.analysis.grid import grid_shape_of, parts, position_rows
-from lrjax.analysis.models import (
-    by_shape,
-    check_encoder,
-    depth_of,
-    layers_told,
-    map_models,
-    merged,
-    of_labels,
-    row_of,
-    tidy,
-    traced,
-)
+from lrjax.analysis.models import check_encoder, depth_of, layers_told, map_models, row_of, tidy, traced
+from lrjax.analysis.selection import by_shape, merged, of_labels
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.splits import Splits
 from lrjax.errors import InputError, suggest

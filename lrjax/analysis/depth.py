@@ -28,18 +28,8 @@ from lrjax.ablations import Ablation, described
 from lrjax.analysis.ablate import TERMS_BY, ablate, of_position
 from lrjax.analysis.decompose import caches, unseen_sequences
 from lrjax.analysis.gradient import readout_template
-from lrjax.analysis.models import (
-    by_shape,
-    check_encoder,
-    depth_of,
-    layers_told,
-    map_models,
-    merged,
-    of_labels,
-    row_of,
-    some_of,
-    traced,
-)
+from lrjax.analysis.models import check_encoder, depth_of, layers_told, map_models, row_of, traced
+from lrjax.analysis.selection import by_shape, merged, of_labels, some_of
 from lrjax.analysis.values import decided
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.scenes import captions_of, pair_caption_edits, render, swapped

@@ -17,7 +17,8 @@ import numpy as np
 from flax import struct
 
 from lrjax.data.scenes import FIRST_EDIT_TOKEN, SequenceTemplate, TokenEdits, render
-from lrjax.models.attention import NORM_EPS, Block, apply_mlp, normalise
+from lrjax.models.attention import NORM_EPS, Block, normalise
+from lrjax.models.block import apply_mlp
 from lrjax.models.encoder import Encoder, EncoderConfig, l2_normalize, projected, run
 from lrjax.models.interventions import Interventions
 from lrjax.models.qk_scores import qk_scores

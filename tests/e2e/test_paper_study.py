@@ -9,10 +9,10 @@ import pytest
 from conftest import TINY, tiny_model, untrained
 from experiments.studies import paper, paper_values
 from experiments.studies.answers import ANSWERS, ROUTES
-from experiments.studies.claims import Claim, judge
 from experiments.studies.measures import PHASES
 from experiments.studies.paper_claims import CLAIMS, LAW, MULTIPLIERS, SHARED
 from experiments.studies.study import PAPER, Part, Study, sweep_of
+from experiments.studies.verdicts import Claim, judge
 from lrjax import config, stats
 from lrjax.analysis.ablate import ABLATIONS
 from lrjax.analysis.gauge import ABLATIONS as RATIO

@@ -211,7 +211,7 @@ def test_training_from_python_is_the_commands_training(trained, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (lambda run: run.where(n_labels=7), ["n_labels=7", "4, 6"]),
+        (lambda run: run.where(n_labels=7), ["n_labels=7", "n_labels=4 or 6"]),
         (lambda run: run.where(n_label=6), ["n_label=6", "'n_labels'"]),
         (lambda run: run.model(n_labels=6), ["2 models", "seed: 0, 1"]),
         (lambda run: run.ablate("EX"), ["terms", "'EX'", "EE EP"]),
@@ -226,7 +226,8 @@ def test_training_from_python_is_the_commands_training(trained, tmp_path):
         (lambda run: lrjax.load(""), ["path=''", "is empty"]),
         (lambda run: lrjax.load(None), ["path=None", "is no path"]),
         (lambda run: run.where(seed=[]), ["seed=[]", "is empty"]),
-        (lambda run: run.where(seed=True), ["seed=True", "0, 1"]),
+        (lambda run: run.where(seed=True), ["seed=True", "seed=0 or 1"]),
+        (lambda run: run.where(n_labels="6"), ["n_labels='6'", "is a text", "a whole number, such as n_labels=6"]),
         (lambda run: run.where(gates=3), ["gates=3", "is no text"]),
         (lambda run: run.ablate([]), ["terms=[]", "is empty"]),
         (lambda run: run.ablate(["EP", 3]), ["terms=3", "is no ablation"]),

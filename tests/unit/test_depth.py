@@ -10,7 +10,7 @@ import pytest
 import figures_read
 from conftest import one_command, shake, tiny_model, tiny_sweep, untrained
 from experiments import common
-from lrjax.analysis import depth, gradient, models
+from lrjax.analysis import depth, gradient, selection
 from lrjax.analysis.ablate import ablate, of_position
 from lrjax.analysis.decompose import caches, unseen_sequences
 from lrjax.errors import InputError
@@ -161,17 +161,17 @@ def test_layers_of_other_positions_are_ablated_by_their_own_terms(positions):
 
 def test_a_mixed_sweep_is_asked_of_one_shape():
     run = untrained(tiny_model(), tiny_model(n_layers_vision=2, seed=1), tiny_model(n_layers_vision=2, n_labels=9))
-    deeper = models.where(run, ["n_layers_vision=2"])
+    deeper = selection.where(run, ["n_layers_vision=2"])
     np.testing.assert_array_equal(ablate(deeper, ("none", "vision.L1:EP=0"), sets=("unseen_pair",))["model"], [1, 1, 2, 2])
     np.testing.assert_array_equal(common.models_of(deeper)["model"], [1, 2])
-    assert depth.deep(models.where(run, ["n_layers_vision=1"]), "vision").programs == (), "no model has paths"
+    assert depth.deep(selection.where(run, ["n_layers_vision=1"]), "vision").programs == (), "no model has paths"
     for field, told in (
         ("n_layers_vision=3", "--where=n_layers_vision=3: no model has it; expected n_layers_vision=1 or 2"),
         ("n_layer_vision=2", "--where=n_layer_vision=2: is no such field (did you mean 'n_layers_vision'?)"),
         ("", "--where=: is no such field; expected NAME=VALUE of a field of the models, such as n_layers_vision=2"),
     ):
         with pytest.raises(InputError) as error:
-            models.where(run, [field])
+            selection.where(run, [field])
         assert str(error.value).startswith(told)
 
 

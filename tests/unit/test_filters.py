@@ -6,7 +6,7 @@ import pytest
 from conftest import tiny_model
 from lrjax import config
 from lrjax.analysis.gradient import columns, gradient
-from lrjax.analysis.models import by_shape, fields_of, of_labels, some_of, where
+from lrjax.analysis.selection import by_shape, fields_of, of_labels, some_of, where
 from lrjax.errors import InputError
 from lrjax.stats import select
 from lrjax.training import loop
