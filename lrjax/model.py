@@ -133,7 +133,7 @@ class Model:
 
         def put(key, array, *dims):
             known = {dim: at[dim] for dim in dims if dim in at and (dim != "origin" or array.shape[0] == len(ORIGINS))}
-            entries[f"{name}.{key}"] = xr.DataArray(array, known, dims, name=key)
+            entries[f"{name}.{key}"] = xr.DataArray(array, known, dims, name=f"{name}.{key}")
 
         for i, block in enumerate(found.caches):
             put(f"{i}.terms", block.terms, "term", "head", "query", "key")

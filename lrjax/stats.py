@@ -208,8 +208,17 @@ def interval_text(mean: float, low: float, high: float, digits: int = 3, signed:
 
 
 def format_interval(values, signed: bool = False, within: tuple[float, float] | None = None, digits: int = 3) -> str:
-    """`interval_text` of the mean over models [n]. `within`: the ends of the scale, such as ACCURACY."""
-    return interval_text(*mean_interval(values, within), digits, signed)
+    """`interval_text` of the mean over models [n]; of two models, their values. `within`: the ends of the scale."""
+    mean, low, high = mean_interval(values)
+    if rule(values) == T and counted(values).split()[0] == "2":
+        return pair_text(mean, high, digits, signed)
+    return interval_text(mean, *cut((low, high), within), digits, signed)
+
+
+def pair_text(mean: float, high: float, digits: int = 3, signed: bool = False) -> str:
+    """`0.120 and 0.340`: the two numbers whose mean has a Student's interval with this upper end; it is too wide to print."""
+    half = (high - mean) / stdtrit(1, 0.975)
+    return " and ".join(f"{value:{'+' if signed else ''}.{digits}f}" for value in (mean - half, mean + half))
 
 
 def format_share(true) -> str:

@@ -4,16 +4,18 @@ A value is a function of a study and the name of its sweep. A difference is of t
 that have diverged. A contrast is of models with N = 15 labels unless it says otherwise, as in the paper's figures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from experiments.studies.study import Study
-from experiments.studies.verdicts import Estimate, NoModel
+from experiments.studies.verdicts import NO_MODEL, Estimate, NoModel
 from lrjax.ablations import described
 from lrjax.analysis.gradient import carried, onsets, prediction, scale_ratio
 from lrjax.analysis.regime import in_order
+from lrjax.config import FIELDS
 from lrjax.gates import NONE
 from lrjax.stats import BOOTSTRAP, Table, joined, select, total, undiverged
 
@@ -27,8 +29,16 @@ def rows_with(table: Table, **where) -> Table:
     for name, value in where.items():
         rows &= table[name] == value if name in table else False
     if not rows.any():
-        raise NoModel(f"report: no model with {where}")
+        raise NoModel(f"report: no model with {where}", untrained(table, where))
     return select(table, rows)
+
+
+def untrained(table: Table, where: Mapping[str, Any]) -> str:
+    """Why a table has no such rows: `N = 20 was not trained` where none of its models has a field's value."""
+    for name, value in where.items():
+        if name in FIELDS and name in table and not (table[name] == value).any():
+            return f"{'N' if name == 'n_labels' else name} = {value} was not trained"
+    return NO_MODEL
 
 
 def labelled(values: Sequence | np.ndarray, seeds: Sequence | np.ndarray) -> xr.DataArray:

@@ -136,7 +136,9 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"printed_{part}{name}.png")
     command = f"`{study.parts[part].command}`"
     if part == "initial_values":
-        yield draw("", own_figures.phase_diagram, models), f"Is label diversity a driver, or a remedy? {command}"
+        caption = f"Is label diversity a driver, or a remedy? Top-1 on unseen pairs by the number of labels. {command}"
+        yield draw("_labels", own_figures.label_diversity, models), caption
+        yield draw("", own_figures.phase_diagram, models), "The same for all initial values, with order and label set"
     elif part in ("paper_mechanism", "paper"):
         yield draw("", training.fig3, with_other_labels(study, part)), f"Fig 3, as printed. {command}"
     else:

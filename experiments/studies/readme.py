@@ -53,7 +53,8 @@ def verdicts_of(path: Path, claims: Iterable[Claim]) -> dict[str, Verdict]:
 def verdict_of(table: Table, i: int, claim: Claim) -> Verdict:
     """The verdict on a claim that row i of a page's CSV holds."""
     mean, low, high = (float(table[name][i]) for name in ("mean", "low", "high"))
-    return Verdict(claim, str(table["sweep"][i]), mean, low, high, int(table["n"][i]), str(table["verdict"][i]))
+    n, verdict, rule = int(table["n"][i]), str(table["verdict"][i]), str(table["rule"][i]) if "rule" in table else ""
+    return Verdict(claim, str(table["sweep"][i]), mean, low, high, n, verdict, rule)
 
 
 def accuracy(path: Path, column: str, **where) -> str:

@@ -15,14 +15,18 @@ import xarray as xr
 
 from experiments.studies.study import Study
 from lrjax.errors import InputError
-from lrjax.stats import ACCURACY, cut, interval_text, mean_interval, rule
+from lrjax.stats import ACCURACY, T, cut, interval_text, mean_interval, pair_text, rule
 
 NO_MODEL = "no model qualifies"  # what a page says of a claim if no model is what the claim is about
 INF = float("inf")
 
 
 class NoModel(InputError):
-    """A table is there, and none of its models is what a claim is about."""
+    """A table is there, and none of its models is what a claim is about. `missing` says so on a page."""
+
+    def __init__(self, text: str, missing: str = NO_MODEL):
+        super().__init__(text)
+        self.missing = missing
 
 
 class Estimate(NamedTuple):
@@ -86,6 +90,14 @@ class Verdict:
         """The interval for people: cut at the ends of the scale."""
         return cut((self.low, self.high), self.claim.within)
 
+    def text(self, digits: int) -> str:
+        """The mean and its interval; of two models their values; why there is none."""
+        if not self.n:
+            return self.missing
+        if self.n == 2 and self.rule == T:
+            return pair_text(self.mean, self.high, digits)
+        return interval_text(self.mean, *self.shown, digits)
+
 
 def judge(claim: Claim, study: Study, part: str | None = None) -> Verdict:
     """The verdict on a claim in one sweep."""
@@ -95,8 +107,8 @@ def judge(claim: Claim, study: Study, part: str | None = None) -> Verdict:
         return nothing
     try:
         values = claim.values(study, sweep)
-    except NoModel:
-        return dataclasses.replace(nothing, missing=NO_MODEL)
+    except NoModel as error:
+        return dataclasses.replace(nothing, missing=error.missing)
     except InputError:  # the sweep or the answer is not there
         return nothing
     if not isinstance(values, Estimate):
@@ -119,9 +131,9 @@ def stated(verdict: Verdict) -> str:
     """`0.87 [0.86, 0.89]`, for a sentence."""
     if not verdict.n:
         return f"({verdict.missing})"
-    return interval_text(verdict.mean, *verdict.shown, digits=2) + (" (one model)" if verdict.n == 1 else "")
+    return verdict.text(2) + (" (one model)" if verdict.n == 1 else "")
 
 
 def interval_of(verdict: Verdict) -> str:
     """`0.870 [0.860, 0.890]`, for a table."""
-    return interval_text(verdict.mean, *verdict.shown) if verdict.n else verdict.missing
+    return verdict.text(3)

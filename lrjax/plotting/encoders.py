@@ -10,14 +10,19 @@ from lrjax.plotting.ablation import bars
 from lrjax.plotting.style import (
     COLOURS,
     MARKERS,
+    PANEL,
     Figure,
     conditions_of,
     finish,
     grid,
+    headline,
     in_short,
     left_out,
     legend,
+    legend_below,
     line,
+    name_left,
+    panels,
     save,
     styled,
     subplots,
@@ -32,10 +37,9 @@ def conditions(
 ) -> Figure:
     """`measures` (column -> name) of every combination of `axes`, a panel per N: mean, 95 % interval, models as dots."""
     labels, keys = sorted(set(models["n_labels"].tolist())), list(groups(models, axes))
-    width = max(0.62 * len(keys) + 2.5, 7, 0.08 * len(title) + 3.4)  # title and legend stand side by side
-    size = (width, 2.3 * len(labels) + 1.2)
-    figure, panels = subplots(len(labels), 1, figsize=size, sharex=True, squeeze=False)
-    for axis, n in zip(panels[:, 0], labels, strict=True):
+    size = (2 * PANEL, 2.3 * len(labels) + 1.6)
+    figure, below = subplots(len(labels), 1, figsize=size, sharex=True, squeeze=False)
+    for axis, n in zip(below[:, 0], labels, strict=True):
         part = select(models, models["n_labels"] == n)
         own = groups(part, axes)
         for k, (metric, label) in enumerate(measures.items()):
@@ -46,10 +50,12 @@ def conditions(
         else:
             axis.set(ylabel=y_label, title=f"N = {n} labels")
             axis.axhline(0, color="0.4", lw=0.8)
-    panels[-1, 0].set_xticks(range(len(keys)), [", ".join(map(in_short, key)) for key in keys], rotation=30, ha="right")
-    panels[-1, 0].set_xlabel(", ".join(name.replace("_", " ") for name in axes))
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
-    figure.suptitle(title + left_out(models), size=10, x=0.02, ha="left")
+    slope = 30 if len(keys) <= 8 else 90
+    names = [", ".join(map(in_short, key)) for key in keys]
+    below[-1, 0].set_xticks(range(len(keys)), names, rotation=slope, ha="right" if slope < 90 else "center")
+    below[-1, 0].set_xlabel(", ".join(name.replace("_", " ") for name in axes))
+    legend_below(figure, *below[0, 0].get_legend_handles_labels())
+    headline(figure, title + left_out(models))
     return save(figure, path)
 
 
@@ -70,24 +76,25 @@ def shares(carried: Table, axes: tuple[str, ...], path: Path | None = None) -> F
 def order_in_training(history: Table, path: Path | None = None) -> Figure:
     """Order on unseen pairs during training, a line a condition (gates), a panel per N."""
     labels, names = sorted(set(history["n_labels"].tolist())), conditions_of(history)
-    figure, axes = subplots(1, len(labels), figsize=(4 * len(labels), 3.6), sharey=True, squeeze=False)
-    for axis, n in zip(axes[0], labels, strict=True):
+    figure, axes = panels(len(labels), 3.4, sharey=True)
+    for axis, n in zip(axes, labels, strict=True):
         for k, (name, chosen) in enumerate(names.items()):
             panel = select(history, chosen[history["n_labels"][chosen] == n])
             by_step = groups(panel, ("step",))
             samples = [panel["unseen_pair_order"][i] for i in by_step.values()]
             line(axis, [s for (s,) in by_step], samples, k, name, ACCURACY)
-        finish(axis, "training step", "order, unseen pairs" if axis is axes[0, 0] else "", f"N = {n} labels", 0.5)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle("Gates in training: order on unseen pairs, mean over seeds, 95 % interval", size=10)
+        finish(axis, "training step", "order, unseen pairs", f"N = {n} labels", 0.5)
+    name_left(axes)
+    legend_below(figure, *axes[0].get_legend_handles_labels())
+    headline(figure, "Gates in training say how soon order is learned: unseen pairs, mean over seeds, 95 % interval")
     return save(figure, path)
 
 
 @styled
 def layers(table: Table, path: Path | None = None) -> Figure:
     """The position gradient of every head, layer by layer: |gradient| as dots, a panel per N and condition."""
-    figure, panels = grid(table)
-    for axis, part in panels:
+    figure, parts = grid(table)
+    for axis, part in parts:
         for k, layer in enumerate(sorted(set(part["layer"].tolist()))):
             rows = select(part, part["layer"] == layer)
             x = layer + (np.arange(len(rows["head"])) % 17 - 8) * 0.02
@@ -97,8 +104,8 @@ def layers(table: Table, path: Path | None = None) -> Figure:
             axis.plot([layer - 0.25, layer + 0.25], [np.mean(best)] * 2, color=COLOURS[k], lw=2)
         axis.set(xlabel="layer", ylabel="|position gradient| of a head", yscale="log")
         axis.set_xticks(sorted(set(table["layer"].tolist())))
-    legend(figure, panels)
-    figure.suptitle("Where the gradient forms; bars: mean over models of the strongest head", size=10)
+    legend(figure, parts)
+    headline(figure, "In which layer the gradient forms; bars: mean over models of the strongest head")
     return save(figure, path)
 
 
@@ -107,9 +114,9 @@ def paths(table: Table, path: Path | None = None) -> Figure:
     """Path patching: the change of order when what a sender tells one receiver is of the swapped scene, by what it goes through; a
     dot a path.
     """
-    figure, panels = grid(table, ("exchanged", "layer"))
+    figure, parts = grid(table, ("exchanged", "layer"))
     via = list(dict.fromkeys(table["via"].tolist()))
-    for axis, part in panels:
+    for axis, part in parts:
         for k, name in enumerate(via):
             change = part["change"][part["via"] == name]
             spread = (np.arange(len(change)) % 21 - 10) * 0.025
@@ -117,8 +124,8 @@ def paths(table: Table, path: Path | None = None) -> Figure:
         axis.axhline(0, color="0.4", lw=0.8)
         axis.set(xlabel="through the receiver's", ylabel="change of order, unseen pairs")
         axis.set_xticks(range(len(via)), via)
-    legend(figure, panels)
-    figure.suptitle("Path patching between heads of consecutive layers: a dot is a sender and a receiver of one model", size=10)
+    legend(figure, parts)
+    headline(figure, "What paths between heads of consecutive layers carry: a dot is a sender and a receiver of one model")
     return save(figure, path)
 
 
@@ -129,37 +136,37 @@ def rows(table: Table, axis_name: str, path: Path | None = None) -> Figure:
     """
     values, labels = list(dict.fromkeys(table[axis_name].tolist())), sorted(set(table["n_labels"].tolist()))
     drawn = {"EE": ("EE",), "EP": ("EP",), "PP": ("PP",), "BE": ("BE",), "BP": ("BP",), "EB + BB": ("EB", "BB")}
-    size = (2.1 * len(values) + 0.6, 2.2 * len(labels) + 0.8)
-    figure, axes = subplots(len(labels), len(values), figsize=size, sharex=True, squeeze=False)
-    for row, n in zip(axes, labels, strict=True):
-        for axis, value in zip(row, values, strict=True):
-            part = select(table, (table["n_labels"] == n) & (table[axis_name] == value))
-            for k, (name, terms) in enumerate(drawn.items()):
-                own = select(part, np.isin(part["term"], terms))
-                models, by_pixel = np.unique(own["model"]), groups(own, ("pixel",))
-                scores = [[own["score"][i][own["model"][i] == model].sum() for model in models] for i in by_pixel.values()]
-                if np.abs(scores).max(initial=0) > 1e-4:
-                    line(axis, [pixel for (pixel,) in by_pixel], scores, k, name)
-            axis.set(title=f"{value}, N = {n}", xlabel="pixel" if n == labels[-1] else "")
-            axis.axhline(0, color="0.4", lw=0.8)
-    handles = {name: handle for axis in axes.flat for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
-    figure.suptitle("Scores of CLS's row by term, the best head (rotary: by offset): mean over models, 95 % interval", size=10)
+    places = [(value, n) for value in values for n in labels]
+    figure, axes = panels(len(places), 1.9, sharex=True)
+    for axis, (value, n) in zip(axes, places, strict=True):
+        part = select(table, (table["n_labels"] == n) & (table[axis_name] == value))
+        for k, (name, terms) in enumerate(drawn.items()):
+            own = select(part, np.isin(part["term"], terms))
+            models, by_pixel = np.unique(own["model"]), groups(own, ("pixel",))
+            scores = [[own["score"][i][own["model"][i] == model].sum() for model in models] for i in by_pixel.values()]
+            if np.abs(scores).max(initial=0) > 1e-4:
+                line(axis, [pixel for (pixel,) in by_pixel], scores, k, name)
+        axis.set(title=f"{value}, N = {n}", xlabel="pixel" if axis in axes[-2:] else "")
+        axis.axhline(0, color="0.4", lw=0.8)
+    handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    legend_below(figure, list(handles.values()), list(handles))
+    headline(figure, "What each term gives a pixel in CLS's row, best head (rotary: by offset): mean over models, 95 % interval")
     return save(figure, path)
 
 
 @styled
 def search(screen: Table, full: Table, ranges: dict[str, tuple[float, float]], path: Path | None = None) -> Figure:
     """The search for one head: top-1 that a configuration reaches against each field that was drawn."""
-    figure, axes = subplots(1, len(ranges), figsize=(2.7 * len(ranges), 3.1), sharey=True)
+    figure, axes = panels(len(ranges), 2.4, sharey=True)
     for axis, name in zip(axes, ranges, strict=True):
         for k, (label, table) in enumerate((("screened", screen), ("trained in full", full))):
             axis.plot(
                 table[name], table["unseen_pair"], ls="none", marker=MARKERS[k], ms=3, alpha=0.5, color=COLOURS[k], label=label
             )
         axis.axhline(GENERALISES, color="0.4", lw=0.8, ls="--")
-        finish(axis, name.replace("_", " "), "best top-1, unseen pairs" if axis is axes[0] else "", "")
+        finish(axis, name.replace("_", " "), "best top-1, unseen pairs", "")
         axis.set_xscale("log")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.suptitle("One head in one layer: what a random search finds; dashed: generalises", size=10)
+    name_left(axes)
+    legend_below(figure, *axes[0].get_legend_handles_labels())
+    headline(figure, "What a random search finds with one head in one layer; dashed: generalises")
     return save(figure, path)

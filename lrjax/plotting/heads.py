@@ -6,7 +6,7 @@ import numpy as np
 
 from lrjax.analysis.heads import DIRECTIONS, LEFT, RIGHT
 from lrjax.metrics import Metric
-from lrjax.plotting.style import COLOURS, MARKERS, Figure, beside, finish, grid, legend, line, save, styled
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, beside, finish, grid, headline, legend, line, save, styled
 from lrjax.stats import ACCURACY, Table, groups, select
 
 LEANS = ("left", "right", "neither")
@@ -32,9 +32,8 @@ def bias(table: Table, path: Path | None = None) -> Figure:
         axis.set_xticks(range(len(seeds)), seeds, size=7)
         axis.grid(axis="x", visible=False)
     legend(figure, panels)
-    figure.suptitle(
-        "Which way each head looks, unseen pairs; bars: lowest and highest over pairs of labels; grey: leans left or right",
-        size=10,
+    headline(
+        figure, "Which way each head looks, unseen pairs; bars: lowest and highest over pairs of labels; grey: leans left or right"
     )
     return save(figure, path)
 
@@ -56,7 +55,7 @@ def by_distance(table: Table, path: Path | None = None) -> Figure:
         axis.axhline(0.5, color="0.4", lw=0.8, ls=(0, (1, 2)))
         axis.set_xticks(np.unique(table["distance"]))
     legend(figure, panels)
-    figure.suptitle("Bias of heads by the distance of the objects: mean over heads, 95 % interval, heads as dots", size=10)
+    headline(figure, "Bias of heads by the distance of the objects: mean over heads, 95 % interval, heads as dots")
     return save(figure, path)
 
 
@@ -78,12 +77,12 @@ def pruning(table: Table, measures: dict[str, str], path: Path | None = None) ->
             if by:
                 shifted = [n + (k - 1) * 0.08 for (n,) in by]
                 line(axis, shifted, [rows["value"][i] for i in by.values()], k, _composition(directions), ACCURACY)
-        title = axis.get_title().rpartition("\n")[0] if axis.get_subplotspec().is_first_row() else ""  # without the measure
+        title = axis.get_title().rpartition("\n")[0]  # without the measure
         measured = Metric.parse(metric)
         finish(axis, "heads kept", measures[metric], title, measured.chance if measured else None)
         axis.set_xticks(np.unique(table["n_kept"]))
     legend(figure, panels)
-    figure.suptitle("Heads pruned at inference, unseen pairs: mean over seeds, 95 % interval, models as dots", size=10)
+    headline(figure, "Heads pruned at inference, unseen pairs: mean over seeds, 95 % interval, models as dots")
     return save(figure, path)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from lrjax.analysis.relational import MEASURES
-from lrjax.plotting.style import COLOURS, MARKERS, Figure, finish, grid, legend, save, styled, subplots
+from lrjax.plotting.style import COLOURS, MARKERS, PANEL, Figure, finish, grid, headline, legend, save, styled, subplots
 from lrjax.stats import Table
 
 TERMS = {name: tuple("+".join(terms) for terms in pair) for name, pair in MEASURES.items()}  # ("EE", "EP") ...
@@ -19,7 +19,7 @@ def scatter(images: xr.Dataset, title: str, path: Path | None = None) -> Figure:
     the diagonals |Delta_label| = |Delta_pe| on either side of 0, grey, the place decides. Colour: the object that CLS attends to.
     """
     n_heads = images.sizes["head"]
-    figure, axes = subplots(len(MEASURES), n_heads, figsize=(2.5 * n_heads + 0.8, 5.4), squeeze=False)
+    figure, axes = subplots(len(MEASURES), n_heads, figsize=(min(2.5 * n_heads + 0.8, 2 * PANEL), 5.4), squeeze=False)
     for row, measure in zip(axes, MEASURES, strict=True):
         of_label, of_place = TERMS[measure]
         for axis, head in zip(row, images["head"].values, strict=True):
@@ -38,7 +38,7 @@ def scatter(images: xr.Dataset, title: str, path: Path | None = None) -> Figure:
         row[0].set_ylabel(f"$\\Delta$ {of_label}")
     named = dict(pair[::-1] for axis in axes.flat for pair in zip(*axis.get_legend_handles_labels(), strict=True))
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named), markerscale=2.5)
-    figure.suptitle(f"Right object less left one, images of unseen pairs; grey: the place decides\n{title}", size=10)
+    headline(figure, f"Right object less left one, images of unseen pairs; grey: the place decides\n{title}")
     return save(figure, path)
 
 
@@ -71,5 +71,5 @@ def claim(table: Table, path: Path | None = None) -> Figure:
         axis.plot([0, 1], [0, 1], color="0.4", lw=0.8, ls="--")
         finish(axis, "|P(attends right)\n- P(attends left)|", "P(relational)", axis.get_title())
     legend(figure, panels)
-    figure.suptitle("Heads of all models, images of unseen pairs; dashed: equal, as the paper says", size=10)
+    headline(figure, "Heads of all models, images of unseen pairs; dashed: equal, as the paper says")
     return save(figure, path)

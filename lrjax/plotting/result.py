@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lrjax.plotting.style import COLOURS, MARKERS, Figure, styled, subplots
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, headline, panels, styled
 
 
 @styled
@@ -20,12 +20,11 @@ def means(summary: pd.DataFrame, measures: tuple[str, ...], title: str, ax=None)
       The figure, or that of `ax`.
     """
     if ax is None:
-        figure, axes = subplots(1, len(measures), figsize=(3.6 * len(measures) + 0.8, 3.4), squeeze=False)
-        panels = list(axes[0])
+        figure, axes = panels(len(measures), 3.2)
     else:
-        figure, panels = ax.figure, [ax]
+        figure, axes = ax.figure, [ax]
     labels = summary.index.get_level_values(0)
-    for axis, measure in zip(panels, measures, strict=False):
+    for axis, measure in zip(axes, measures, strict=False):
         for k, n in enumerate(dict.fromkeys(labels)):
             part = summary[labels == n]
             names = [", ".join(map(str, key[1:])) if isinstance(key, tuple) else "" for key in part.index]
@@ -40,6 +39,10 @@ def means(summary: pd.DataFrame, measures: tuple[str, ...], title: str, ax=None)
                 **style,
             )
             axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        axis.set(ylabel=measure.replace("_", " "), title=title if axis is panels[0] else "")
-    panels[0].legend(fontsize=8)
+        axis.set(ylabel=measure.replace("_", " "), title="")
+    axes[0].legend(fontsize=8)
+    if ax is None:
+        headline(figure, title)
+    else:
+        ax.set_title(title)
     return figure

@@ -21,14 +21,16 @@ from lrjax.storage.files import write_atomically
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+PANEL = 3.3  # inches: two beside each other; at the width of a phone, 390 pixels, letters of 10 points have 8 pixels
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
-    "font.size": 9,
+    "font.size": 10,
     "axes.titlesize": 10,
+    "legend.fontsize": 9,
     "legend.frameon": False,
     "figure.dpi": 110,
     "savefig.bbox": "tight",
@@ -53,6 +55,35 @@ def subplots(n_rows: int = 1, n_columns: int = 1, *, figsize: tuple[float, float
     figure = Figure(figsize=figsize, layout="constrained")
     axes = figure.subplots(n_rows, n_columns, **shared)
     return figure, np.array([axes]) if isinstance(axes, matplotlib.axes.Axes) else axes
+
+
+def panels(n: int, height: float = 2.9, **shared):
+    """A figure of n panels, at most two beside each other as on a phone, and its axes [n]. `shared` is as of `subplots`."""
+    rows, columns = -(-n // 2), min(n, 2)
+    size = (PANEL * columns + 1.3 * (columns == 1), height * rows + 0.7)
+    figure, axes = subplots(rows, columns, figsize=size, squeeze=False, **shared)
+    if n < axes.size:
+        axes[-1, -1].remove()
+        axes[-2, -1].xaxis.set_tick_params(labelbottom=True)  # nothing stands below it
+    return figure, axes.flat[:n]
+
+
+def name_left(axes) -> None:
+    """Names of y axes at the left edge alone, of `panels` that share their y axis."""
+    for axis in axes[1::2]:
+        axis.set_ylabel("")
+
+
+def headline(figure: Figure, text: str) -> None:
+    """The title of a figure, in as many lines as its width asks for."""
+    figure.suptitle("\n".join(wrap(text, int(14 * figure.get_figwidth()))), size=10)
+
+
+def legend_below(figure: Figure, handles, names) -> None:
+    """One legend of all panels, below them, with as many columns as fit."""
+    longest = max((len(line) for name in names for line in name.split("\n")), default=1) + 7
+    columns = max(1, min(len(names), int(15 * figure.get_figwidth() / longest)))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
 def save(figure: Figure, path: Path | None) -> Figure:
@@ -130,7 +161,7 @@ def shrink(figure: Figure, path: Path, colours: int = 96) -> Path:
 
 
 def grid(table: Table, down: tuple[str, ...] = (), height: float = 2.6):
-    """A figure of panels: a column per N and condition, a row per value of those of `down` that vary.
+    """A figure of panels: one per value of those of `down` that vary, N and condition.
 
     Returns the figure and, of each panel, its axis (titled; x and y are shared), its part of the table.
     """
@@ -141,15 +172,14 @@ def grid(table: Table, down: tuple[str, ...] = (), height: float = 2.6):
     ]
     down = varying(table, down)
     rows = groups(table, down)
-    size = (2.9 * len(columns) + 0.6, height * len(rows) + 0.7)
-    figure, axes = subplots(len(rows), len(columns), figsize=size, sharex=True, sharey=True, squeeze=False)
-    panels = []
-    for axes_of_row, (key, own) in zip(axes, rows.items(), strict=True):
-        for axis, (title, chosen) in zip(axes_of_row, columns, strict=True):
-            where = ", ".join(f"{name} {value}" for name, value in zip(down, key, strict=True))
-            axis.set_title("\n".join(filter(None, (title, where))))
-            panels.append((axis, select(table, np.intersect1d(chosen, own))))
-    return figure, panels
+    parts = [(title, chosen, key, own) for key, own in rows.items() for title, chosen in columns]
+    figure, axes = panels(len(parts), height, sharex=True, sharey=True)
+    for axis, (title, _, key, _) in zip(axes, parts, strict=True):
+        where = ", ".join(f"{name} {value}" for name, value in zip(down, key, strict=True))
+        axis.set_title("\n".join(filter(None, (title, where))))
+    return figure, [
+        (axis, select(table, np.intersect1d(chosen, own))) for axis, (_, chosen, _, own) in zip(axes, parts, strict=True)
+    ]
 
 
 def beside(seeds: np.ndarray, own: np.ndarray, h: int, n_heads: int) -> np.ndarray:
@@ -157,10 +187,12 @@ def beside(seeds: np.ndarray, own: np.ndarray, h: int, n_heads: int) -> np.ndarr
     return np.searchsorted(seeds, own) + (h - (n_heads - 1) / 2) * 0.7 / n_heads
 
 
-def legend(figure, panels) -> None:
-    """One legend of all panels of a `grid`, below them; names of axes and ticks at its edges only."""
+def legend(figure, parts) -> None:
+    """One legend of all panels of a `grid`, below them; names of axes at its edges alone."""
     named = {}
-    for axis, _ in panels:
+    for axis, _ in parts:
         named = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True)) | named
-        axis.label_outer()
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 8))
+    for above, _ in parts[:-2]:
+        above.set_xlabel("")
+    name_left([axis for axis, _ in parts])
+    legend_below(figure, list(named.values()), list(named))

@@ -6,7 +6,22 @@ import numpy as np
 
 from lrjax.metrics import ORDER, of_words
 from lrjax.plotting.ablation import bars
-from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, finish, in_lines, save, styled, subplots
+from lrjax.plotting.style import (
+    COLOURS,
+    MARKERS,
+    PANEL,
+    Figure,
+    conditions_of,
+    finish,
+    headline,
+    in_lines,
+    legend_below,
+    name_left,
+    panels,
+    save,
+    styled,
+    subplots,
+)
 from lrjax.stats import ACCURACY, Table, groups, select
 
 COMPASS = ("left", "right", "above", "below")
@@ -19,7 +34,7 @@ def maps(table: Table, path: Path | None = None) -> Figure:
     """
     table = select(table, table["n_labels"] == table["n_labels"].max())
     named, n_heads = conditions_of(table), len(set(table["head"].tolist()))
-    size = (2.1 * n_heads + 0.8, 2.5 * len(named) + 0.4)
+    size = (2 * PANEL, 2.1 * len(named) + 0.6)
     figure, axes = subplots(len(named), n_heads, figsize=size, squeeze=False)
     for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
         most = np.abs(table["score"][rows]).max()
@@ -31,9 +46,11 @@ def maps(table: Table, path: Path | None = None) -> Figure:
             on_grid[one["row"].astype(int) - 1, one["column"].astype(int) - 1] = one["score"]
             image = axis.imshow(on_grid, cmap="RdBu_r", vmin=-most, vmax=most)
             across, down = one["gradient_across"][0], one["gradient_down"][0]
-            axis.set_title(f"head {head}\nacross {across:+.1f}, down {down:+.1f}", size=8)
+            axis.set_title(f"head {head}\nacross {across:+.1f}\ndown {down:+.1f}", size=9)
         figure.colorbar(image, ax=row_of_axes, label=in_lines(name), shrink=0.8)
-    figure.suptitle(f"EP + PP + BP of CLS, centred; the model with the best top-1, N = {table['n_labels'][0]}", size=10)
+    headline(
+        figure, f"Where EP + PP + BP draw CLS's attention (centred), in the model with the best top-1, N = {table['n_labels'][0]}"
+    )
     return save(figure, path)
 
 
@@ -66,21 +83,19 @@ def by_recipe(found: dict[tuple[str, bool, int], np.ndarray], path: Path | None 
 
 @styled
 def directions(table: Table, path: Path | None = None) -> Figure:
-    """|gradient| across against down, over label spread, a dot a head, a column per N, a row per condition: are they in different
+    """|gradient| across against down, over label spread, a dot a head, a panel per N and condition: are they in different
     heads? From `grid.directions`.
     """
     labels, named = sorted(set(table["n_labels"].tolist())), conditions_of(table)
-    size = (2.6 * len(labels) + 0.6, 2.7 * len(named) + 0.5)
-    figure, axes = subplots(len(named), len(labels), figsize=size, squeeze=False, sharex="row", sharey="row")
-    for row_of_axes, (name, rows) in zip(axes, named.items(), strict=True):
-        for axis, n in zip(row_of_axes, labels, strict=True):
-            part = select(table, rows[table["n_labels"][rows] == n])
-            across, down = (np.abs(part[f"gradient_{way}"]) / part["label_spread"] for way in ("across", "down"))
-            axis.plot(across, down, ls="none", ms=3.5, alpha=0.7, color=COLOURS[0], marker=MARKERS[0])
-            axis.axline((0, 0), slope=1, color="0.4", lw=0.8, ls=":")
-            axis.set(xlabel="across", title=f"N = {n} labels\n{in_lines(name)}".strip())
-        row_of_axes[0].set_ylabel("down")
-    figure.suptitle("|Gradient| over label spread; a dot is a head, off the diagonal it keeps to one direction", size=10)
+    places = [(name, rows, n) for name, rows in named.items() for n in labels]
+    figure, axes = panels(len(places), 2.4)
+    for axis, (name, rows, n) in zip(axes, places, strict=True):
+        part = select(table, rows[table["n_labels"][rows] == n])
+        across, down = (np.abs(part[f"gradient_{way}"]) / part["label_spread"] for way in ("across", "down"))
+        axis.plot(across, down, ls="none", ms=3.5, alpha=0.7, color=COLOURS[0], marker=MARKERS[0])
+        axis.axline((0, 0), slope=1, color="0.4", lw=0.8, ls=":")
+        axis.set(xlabel="across", ylabel="down", title=f"N = {n} labels\n{in_lines(name)}".strip())
+    headline(figure, "A dot is a head, |gradient| over label spread: off the diagonal it keeps to one direction")
     return save(figure, path)
 
 
@@ -93,17 +108,18 @@ def taken(table: Table, path: Path | None = None) -> Figure:
     names = ["none", *(f"{part} EP+PP+BP" for part in ("across", "down")), "EP+PP+BP"]
     words = [metric for metric in of_words(table) if metric.word in COMPASS]
     named = conditions_of(table)
-    size = (3.6 * len(named) + 0.6, 3.2)
-    figure, axes = subplots(1, len(named), figsize=size, squeeze=False, sharey=True)
-    for axis, (name, rows) in zip(axes[0], named.items(), strict=True):
+    figure, axes = panels(len(named), 3.1, sharey=True)
+    for axis, (name, rows) in zip(axes, named.items(), strict=True):
         for k, metric in enumerate(words or [ORDER]):
             samples = [table[metric.column][rows[table["ablation"][rows] == ablation]] for ablation in names]
             offset = (k - (len(words) - 1) / 2) * 0.8 / max(len(words), 1)
             bars(axis, np.arange(len(names)) + offset, samples, k, metric.word or metric.name, ACCURACY)
-        finish(axis, "", "order, unseen pairs" if axis is axes[0, 0] else "", in_lines(name), 0.5)
+        finish(axis, "", "order, unseen pairs", in_lines(name), 0.5)
         axis.set_xticks(range(len(names)), ["nothing", "across", "down", "both, all"])
         axis.set_xlabel("taken away of EP + PP + BP")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    name_left(axes)
+    legend_below(figure, *axes[0].get_legend_handles_labels())
+    headline(figure, "What is left of order without a direction of the gradient: mean over models, 95 % interval")
     return save(figure, path)
 
 
@@ -111,9 +127,9 @@ def taken(table: Table, path: Path | None = None) -> Figure:
 def looks(table: Table, path: Path | None = None) -> Figure:
     """How often each head of a reader looks more at the right object, at the word before the first label and before the second."""
     conditions = conditions_of(table)
-    figure, axes = subplots(1, len(conditions), figsize=(3.4 * len(conditions) + 0.6, 3), squeeze=False)
+    figure, axes = panels(len(conditions))
     words = list(dict.fromkeys(table["word"].tolist()))
-    for axis, (name, rows) in zip(axes[0], conditions.items(), strict=True):
+    for axis, (name, rows) in zip(axes, conditions.items(), strict=True):
         for k, n in enumerate(sorted(set(table["n_labels"][rows].tolist()))):
             for w, word in enumerate(words):
                 own = rows[(table["n_labels"][rows] == n) & (table["word"][rows] == word)]
@@ -122,7 +138,7 @@ def looks(table: Table, path: Path | None = None) -> Figure:
                 axis.plot(x, table["prefers_right"][own], label=f"N = {n}" if not w else None, **style)
         axis.axhline(0.5, color="0.4", lw=0.8, ls=":")
         axis.set(ylim=(-0.03, 1.03), title=name, ylabel="looks more at the right object")
-        axis.set_xticks(range(len(words)), [f"before the {word} label" for word in words])
-    axes[0, 0].legend(fontsize=8)
-    figure.suptitle("Where a reader looks; dots are heads", size=10)
+        axis.set_xticks(range(len(words)), [f"before the\n{word} label" for word in words])
+    axes[0].legend(fontsize=8)
+    headline(figure, "Where a decoder looks; a dot is a head")
     return save(figure, path)

@@ -6,7 +6,7 @@ import numpy as np
 
 from lrjax.analysis.models import CAPTION_POSITIONS
 from lrjax.analysis.text import FACTS
-from lrjax.plotting.style import COLOURS, MARKERS, Figure, beside, grid, legend, line, save, styled
+from lrjax.plotting.style import COLOURS, MARKERS, Figure, beside, grid, headline, legend, line, save, styled
 from lrjax.stats import ACCURACY, Table, groups, select
 
 ROWS = ("layer", "word")  # a panel each, where they vary
@@ -37,9 +37,9 @@ def odds(table: Table, path: Path | None = None) -> Figure:
         axis.set_xticks(range(len(seeds)), seeds)
         axis.grid(axis="x", visible=False)
     legend(figure, panels)
-    figure.suptitle(
+    headline(
+        figure,
         "Which label each head of EOT prefers: mean and standard deviation over pairs of labels (a bar off 0: whatever the label)",
-        size=10,
     )
     return save(figure, path)
 
@@ -59,7 +59,7 @@ def attention(table: Table, path: Path | None = None) -> Figure:
         axis.set(xlabel="token of the caption", ylabel="EOT's attention", ylim=(-0.03, 1.03))
         axis.set_xticks(range(len(tokens)), tokens)
     legend(figure, panels)
-    figure.suptitle("Where EOT looks, captions of unseen pairs: mean over heads, 95 % interval, heads as dots", size=10)
+    headline(figure, "Where EOT looks, captions of unseen pairs: mean over heads, 95 % interval, heads as dots")
     return save(figure, path)
 
 
@@ -77,5 +77,5 @@ def swap(table: Table, path: Path | None = None) -> Figure:
         axis.set(xlabel="what two facts share", ylabel="cosine of embeddings")
         axis.set_xticks(range(len(facts)), [fact.replace(", ", ",\n") for fact in facts], rotation=40, ha="right", size=8)
     legend(figure, panels)
-    figure.suptitle("Swap test on unseen pairs, 'x left of y' against another fact: mean over seeds, 95 % interval", size=10)
+    headline(figure, "Swap test on unseen pairs, 'x left of y' against another fact: mean over seeds, 95 % interval")
     return save(figure, path)

@@ -102,7 +102,7 @@ def test_the_page_has_every_sweep_and_stands_beside_the_main_report(study, tmp_p
     page, markdown = ((tmp_path / name).read_text() for name in ("paper.html", "paper.md"))
     assert all(f'<a id="{claim.key}"></a>' in page for claim in CLAIMS)
     assert '0.500 [0.400, 0.600] <strong class="verdict differs">differs</strong>' in page and "epochs at N = 15" in page
-    assert page.count("<figure>") == len([*(tmp_path / "figures").iterdir()]) == 2 * len(PAPER) + 8
+    assert page.count("<figure>") == len([*(tmp_path / "figures").iterdir()]) == 2 * len(PAPER) + 9
     assert set(PAPER) == {p.stem for p in (tmp_path / "paper").iterdir()} == set(paper.TITLES)
     assert "settled" in markdown and not markdown.count("not trained yet")
     paper.build(Study(tmp_path / "empty", PAPER), tmp_path / "other", None)

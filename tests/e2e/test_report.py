@@ -217,9 +217,8 @@ def test_a_claim_of_no_model_says_so():
         1,
         lambda study, part: claim_values.of({"seed": np.arange(2), "n_labels": np.full(2, 5)}, "x", n_labels=15),
     )
-    assert [stated(v) for v in (nothing, judge(by_field, None, "default"), absent)] == [f"({verdicts.NO_MODEL})"] * 2 + [
-        "(not measured)"
-    ]
+    found = [stated(verdict) for verdict in (nothing, judge(by_field, None, "default"), absent)]
+    assert found == [f"({verdicts.NO_MODEL})", "(N = 15 was not trained)", "(not measured)"]
     assert nothing.verdict == absent.verdict == "not tested" and interval_of(nothing) == verdicts.NO_MODEL
 
 

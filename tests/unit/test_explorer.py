@@ -1,6 +1,5 @@
 """The explorer: its forward pass is Python's, its measure is the evaluation, its text of gates is lrjax's; what it refuses."""
 
-import base64
 import dataclasses
 import json
 import re
@@ -37,9 +36,7 @@ VARIANTS = [
     {"relations": "left+right", "n_heads": 4},
     {"gates": "EP=0.5;text.h0:VE=0.2", "L": 6, "n_heldout": 3},
 ]
-WIDE = dict(d_model=64, d_embed=64)  # half of SPEC's: rounding of rows to 16 bits averages over their entries
 TOLERANCE = 1e-5  # of float32
-ROUNDED = 3e-5  # of cosines before the last step: rows have 16 bits there
 
 
 def node(tmp_path, data, states=(), measures=(), texts=()):
@@ -56,7 +53,7 @@ def node(tmp_path, data, states=(), measures=(), texts=()):
 @pytest.fixture(scope="module", params=VARIANTS, ids=lambda fields: ",".join(fields) or "default")
 def run(request):
     """One model, its terms a few units large, as those of trained ones are."""
-    found = untrained(tiny_model(**WIDE, **request.param))
+    found = untrained(tiny_model(**request.param))
     small = jax.tree.map(lambda x: 0.3 * x, found.states[0].params)
     return dataclasses.replace(found, states=[found.states[0].replace(params=small)])
 
@@ -128,15 +125,6 @@ def test_forward_pass_equals_pythons(run, tmp_path):
 
 
 @needs_node
-def test_steps_before_the_last_are_rounded(run, tmp_path):
-    states = random_states(run, 20, np.random.default_rng(3))
-    both = [state | {"at": at} for at in (0, 1) for state in states]
-    found = [of["similarity"] for of in node(tmp_path, page.page_data([dataclasses.replace(run), run], "runs/tiny"), both)["seen"]]
-    wrong = np.abs(np.subtract(found[:20], found[20:])).max()
-    assert 0 < wrong < ROUNDED
-
-
-@needs_node
 def test_true_and_swapped_captions_are_those_of_the_task(run, tmp_path):
     states = random_states(run, 10, np.random.default_rng(1))
     data = page.page_data([run], "runs/tiny")
@@ -184,16 +172,23 @@ def test_gates_of_the_page_are_text_that_lrjax_reads(given, tmp_path):
         np.testing.assert_allclose(found["gates"][name], getattr(wanted, name)[0])
 
 
-def test_rows_in_16_bits_are_within_a_step_of_their_largest_entry():
-    array = np.random.default_rng(0).normal(size=(3, 4, 8))
-    array[0, 0] = 0
-    spec, data = page.pack({"vision": tables.Tables(array, array, array[0])}, coarse=True)
-    raw = base64.b64decode(data)
-    sizes = [3 * 4 * 8, 3 * 4, 4]  # scores; scales of values and of the constant
-    _, scale, _ = np.split(np.frombuffer(raw, "<f4", sum(sizes)), np.cumsum(sizes)[:-1])
-    values = np.frombuffer(raw, "<i2", 3 * 4 * 8, offset=4 * sum(sizes)).reshape(array.shape) * scale.reshape(3, 4, 1)
-    assert (np.abs(values - array) <= np.abs(array).max(-1, keepdims=True) / page.STEP).all()
-    assert [(of["name"], of["coarse"]) for of in spec] == [("scores", False), ("values", True), ("constant", True)]
+@pytest.mark.parametrize("shape", [(3, 8), (8, 8), (20, 8)], ids=str)
+def test_rows_are_turned_to_a_triangle_and_keep_their_products(shape):
+    rows = np.random.default_rng(0).normal(size=shape)
+    found = page.turned(rows)
+    assert found.shape == (shape[0], min(shape)) and np.abs(np.triu(found, 1)).max() == 0
+    np.testing.assert_allclose(found @ found.T, rows @ rows.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("row", [[0.5, -3.0, 2.9999999, 1e-6], [0.0, 0.0], [-1.0]], ids=str)
+def test_a_row_in_24_bits_is_within_half_a_step_of_its_largest_entry(row):
+    raw = page.in_24_bits(np.array(row))
+    assert len(raw) == 4 + 3 * len(row)
+    whole = [int.from_bytes(raw[at : at + 3], "little", signed=True) for at in range(4, len(raw), 3)]
+    scale = float(np.frombuffer(raw[:4], "<f4")[0])
+    np.testing.assert_allclose(
+        scale * np.array(whole), row, rtol=0, atol=0.51 * max(map(abs, row)) / page.LAST + 1e-7 * max(map(abs, row))
+    )
 
 
 @pytest.mark.parametrize(

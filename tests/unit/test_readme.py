@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from experiments.studies import readme
-from experiments.studies.verdicts import Claim, stated
+from experiments.studies import encoder_claims, paper_claims, readme, task_claims
+from experiments.studies.verdicts import Claim, interval_of, stated
 from lrjax.stats import write_csv
 
 RESULTS = ROOT / "docs/results"
+GENERATED = {"paper": paper_claims.CLAIMS, "encoders": encoder_claims.CLAIMS, "tasks": task_claims.CLAIMS}
 PAGES = readme.pages(ROOT)
 TYPED = [*PAGES, *ROOT.glob("*.md"), ROOT / "colab/README.md", *sorted((ROOT / "colab").glob("*.ipynb"))]
 
@@ -25,6 +26,16 @@ def test_a_page_has_the_numbers_of_the_committed_tables(page):
 def test_no_number_with_an_interval_is_typed_by_hand(page):
     """If this fails, take the number from a table (experiments/studies/readme.py says how), or give it without an interval."""
     assert readme.typed_intervals(page.read_text()) == []
+
+
+@pytest.mark.parametrize(("page", "claims"), GENERATED.items(), ids=list(GENERATED))
+def test_a_generated_page_has_the_numbers_of_its_table(page, claims):
+    text = (ROOT / f"docs/results/{page}.md").read_text()
+    rows = {found[1]: line for line in text.splitlines() if (found := re.match(r'\| <a id="(\w+)"></a>', line))}
+    verdicts = {key: found for key, found in readme.verdicts_of(RESULTS / f"{page}.csv", claims).items() if found.n}
+    assert len(verdicts) > 40
+    for key, found in verdicts.items():
+        assert rows[key].endswith(f"| {interval_of(found)} | {found.n} | **{found.verdict}** |"), key
 
 
 def test_readme_fits_its_outline():

@@ -71,7 +71,16 @@ def test_csv_reads_back_the_same(tmp_path):
 
 def test_intervals_for_people():
     assert stats.format_interval([0.5]) == "0.500"
-    assert stats.format_interval([0.5, 0.7], signed=True).startswith("+0.600 [-")
+    assert stats.format_interval([0.5, 0.7, 0.6], signed=True) == "+0.600 [+0.352, +0.848]"
+
+
+def test_of_two_models_the_values_are_printed():
+    """Student's interval of two numbers is 12.7 times as wide as they are apart."""
+    assert stats.format_interval([0.7, np.nan, 0.5], within=stats.ACCURACY) == "0.500 and 0.700"
+    assert stats.format_interval([0.5, -0.25], signed=True, digits=2) == "-0.25 and +0.50"
+    mean, _, high = stats.mean_interval([0.7, 0.5])
+    assert stats.pair_text(mean, high, 2) == "0.50 and 0.70", "a table has the interval alone"
+    assert stats.format_interval([True, False]).startswith("0.500 ["), "a share has an interval that is no wider than its scale"
 
 
 def test_tables_are_joined_by_model():

@@ -20,27 +20,30 @@ const Forward = (() => {
 
   /* The encoders of a checkpoint: `spec` and `data` as lrjax/explorer/page.py packs them. */
   function unpack(spec, data, tokens) {
-    const text = atob(data);
-    const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
+    const bytes = new DataView(Uint8Array.from(atob(data), (character) => character.charCodeAt(0)).buffer);
     let at = 0;
-    const wide = spec.map(({ shape, coarse }) => {
-      const array = new Float32Array(bytes.buffer, at, product(coarse ? shape.slice(0, -1) : shape));
-      at += array.byteLength;
-      return array;
-    });
-    const encoders = {};
-    spec.forEach(({ encoder, name, shape, coarse }, i) => {
-      const found = (encoders[encoder] ??= { tokens: tokens[encoder] });
-      found[name] = wide[i];
-      if (coarse) {
-        const whole = new Int16Array(bytes.buffer, at, product(shape));
-        at += whole.byteLength;
-        const width = shape.at(-1);
-        found[name] = Float64Array.from(whole, (value, k) => value * wide[i][Math.floor(k / width)]);
+    const float = () => bytes.getFloat32((at += 4) - 4, true);
+    const whole = () => bytes.getUint16((at += 3) - 3, true) + 65536 * bytes.getInt8(at - 1);
+    let row = 0; // of all rows: row i has entries in its first i + 1 places alone
+    const rowsOf = (size, width) => {
+      const found = new Float64Array(size);
+      for (let first = 0; first < size; first += width, row++) {
+        const scale = float();
+        for (let e = 0; e < Math.min(row + 1, width); e++) found[first + e] = scale * whole();
       }
-      if (name === "scores") [, found.heads, , found.rows] = shape;
-      if (name === "constant") found.width = shape[1];
-    });
+      return found;
+    };
+    const encoders = {};
+    for (const { encoder, name, shape } of spec) {
+      const found = (encoders[encoder] ??= { tokens: tokens[encoder] });
+      if (name === "scores") {
+        found.scores = Float64Array.from({ length: product(shape) }, float);
+        [, found.heads, , found.rows] = shape;
+      } else {
+        found[name] = rowsOf(product(shape), shape.at(-1));
+        found.width = shape.at(-1);
+      }
+    }
     return encoders;
   }
 

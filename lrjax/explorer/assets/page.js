@@ -36,6 +36,7 @@ const Explorer = (() => {
     const gates = State.gatesText(state.gates);
     get("python").textContent = python(gates);
     history.replaceState(null, "", `#${State.fragment(asFields(gates))}`);
+    dispatchEvent(new Event("explored")); // a notebook's widget listens
   }
 
   function drawKnown() {
