@@ -9,7 +9,7 @@ from absl import flags
 from experiments import common
 from lrjax import cli
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, TERMS_BY, ablate, each
-from lrjax.analysis.models import by_shape, merged
+from lrjax.analysis.selection import by_shape, merged
 from lrjax.config import Static, depths
 from lrjax.errors import InputError
 from lrjax.gates import NONE

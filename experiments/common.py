@@ -21,7 +21,8 @@ from absl import flags
 from lrjax import cli
 from lrjax.analysis import decompose, depth
 from lrjax.analysis.ablate import ablate, ablate_each
-from lrjax.analysis.models import check_encoder, fields_of, healthy, of_labels, tidy, where
+from lrjax.analysis.models import check_encoder, tidy
+from lrjax.analysis.selection import fields_of, healthy, of_labels, where
 from lrjax.gates import NONE
 from lrjax.metrics import ends
 from lrjax.plotting import encoders as figures

@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from lrjax import cli
-from lrjax.analysis.models import fields_of, healthy, of_labels, some_of, where
+from lrjax.analysis.selection import fields_of, healthy, of_labels, some_of, where
 from lrjax.errors import InputError
 from lrjax.explorer import page
 from lrjax.storage import results, workdir

@@ -3,6 +3,7 @@
 lrjax sweep --config=FILE --workdir=DIR        lrjax analyze NAME --ckpt=DIR
 lrjax ablate --ckpt=DIR --ablations=EP         lrjax report paper|reproduce|encoders|tasks|printed_tasks
 lrjax explorer --ckpt=DIR --out=FILE           lrjax pretrained --weights=DIR
+lrjax search --config=FILE --workdir=DIR       lrjax benchmark
 """
 
 import runpy

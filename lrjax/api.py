@@ -28,8 +28,9 @@ from lrjax.ablations import Ablation
 from lrjax.analysis import registry
 from lrjax.analysis.ablate import TERMS_BY, TESTED, ablate
 from lrjax.analysis.gradient import columns
-from lrjax.analysis.models import by_shape, healthy, map_models, merged, some_of
+from lrjax.analysis.models import map_models
 from lrjax.analysis.result import Result
+from lrjax.analysis.selection import by_shape, having, healthy, merged
 from lrjax.config import FIELDS, Hyper, Static, Sweep, get_config, make_sweep
 from lrjax.data.splits import Splits
 from lrjax.dimensions import inferred, shapes_of
@@ -192,7 +193,7 @@ class Run:
         """
         run = self.trained
         for name, value in fields.items():
-            run = some_of(run, arguments.having(run, name, value))
+            run = having(run, name, value)
         return Run(run, self.folder, self.chosen | fields)
 
     def ablate(

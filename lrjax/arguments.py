@@ -7,12 +7,8 @@ from typing import Any
 import numpy as np
 
 from lrjax.ablations import Ablation
-from lrjax.config import FIELDS
-from lrjax.errors import InputError, suggest
+from lrjax.errors import InputError
 from lrjax.metrics import SETS
-from lrjax.training.run import Run
-
-PAIR = tuple[float, float]
 
 
 def text(name: str, value: Any, example: str) -> str:
@@ -59,46 +55,3 @@ def sets(value: Any) -> tuple[str, ...]:
 def encoder(value: Any) -> str:
     """The name of an encoder; whether there is such an encoder the analysis says."""
     return text("encoder", value, "vision")
-
-
-def having(run: Run, name: str, value: Any) -> np.ndarray:
-    """Which models have a field of one of some values.
-
-    Args:
-      run: the models.
-      name: a field of a model.
-      value: a value, or several in a list, tuple, set, range or array.
-
-    Returns:
-      Truth values [M].
-
-    Raises:
-      InputError: there is no such field, no value is given, or no model has it.
-    """
-    if name not in FIELDS:
-        raise InputError(f"{name}={value!r}: is no field of a model{suggest(name, FIELDS)}; expected one such as n_labels=15")
-    of_field = FIELDS[name]
-    is_array = isinstance(value, np.ndarray) and value.ndim > 0
-    several = is_array or isinstance(value, list | set | range) or (isinstance(value, tuple) and of_field.type != PAIR)
-    wanted = list(value) if several else [value]
-    if not wanted:
-        raise InputError(f"{name}={value!r}: is empty; expected a value, or several in a list")
-    if name == "gates":
-        wanted = [text("gates", one, "EP=0") for one in wanted]
-    wanted = [of_field.canonical(one) for one in wanted]
-    found = [getattr(model, name) for model in run.sweep.models]
-    for one in wanted:
-        if not any(_equal(one, there) for there in found):
-            known = sorted(set(found), key=lambda v: (str(type(v)), v))
-            expected = ", ".join(map(str, known[:8])) + (", ..." if len(known) > 8 else "")
-            raise InputError(f"{name}={one!r}: no model has it; expected {expected}")
-    return np.array([any(_equal(one, there) for one in wanted) for there in found])
-
-
-def _equal(wanted: Any, there: Any) -> bool:
-    """Whether a value is meant: numbers may be of another type, or rounded to float32."""
-    if isinstance(there, bool) or isinstance(wanted, bool):
-        return isinstance(there, bool) and isinstance(wanted, bool | np.bool_) and wanted == there
-    if isinstance(there, float) and isinstance(wanted, numbers.Real | np.ndarray):
-        return bool(np.isclose(float(wanted), there, rtol=1e-6, atol=0))
-    return bool(np.all(wanted == there))

@@ -39,10 +39,10 @@ _CONTEXTS = {name: jax.config._value_holders[name] for name in PINNED if name in
 
 @contextlib.contextmanager
 def pinned(transfers: bool = False) -> Iterator[None]:
-    """Run what is inside under the settings PINNED; as a decorator, the function. Nothing outside changes.
+    """Run a block, or the decorated function, under the settings PINNED. Settings outside it do not change.
 
     Args:
-        transfers: Allow arrays of NumPy and numbers to be moved to a device without a word, whatever jax_transfer_guard says.
+        transfers: whether arrays of NumPy and numbers move to a device unasked, whatever jax_transfer_guard says.
     """
     with contextlib.ExitStack() as stack:
         if transfers:

@@ -16,7 +16,7 @@ DATA = dict(data="fixed", batch_size=50, n1=(5,), n2=(10,), single_caption_lengt
 RECIPE = dict(lr=(1e-4,), weight_decay=(0.2,), warmup_steps=0, projection="text", scales=((1.0, 1.0),))
 
 
-def get_config(labels: str = "5,10,15,20", **changes):
+def get_config(labels: str = "5,10,15,20", /, **changes):
     n_labels = tuple(int(n) for n in labels.split(","))
     length = dict(epochs=10_000, evaluations=20, checkpoint_every=10_000, keep_checkpoints=0)
     sweep = dict(n_labels=n_labels, seeds=8, token_multiplier=(1.0, 128**0.5))

@@ -1,1 +1,1 @@
-"""The paper's argument, measured: sweeps and answers (`study`), claims with verdicts (`claims`), and the page (`page`)."""
+"""The paper's argument, measured: sweeps and answers (`study`), claims (`claims`), verdicts (`verdicts`) and the page (`page`)."""

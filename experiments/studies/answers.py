@@ -5,7 +5,8 @@ from collections.abc import Callable
 from experiments.studies.measures import binding, curves, monotone, pruned_of, rise
 from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, relational, text, values
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, ablate, ablate_each, ablate_terms
-from lrjax.analysis.models import tidy, where
+from lrjax.analysis.models import tidy
+from lrjax.analysis.selection import where
 from lrjax.gates import NONE
 from lrjax.stats import Table
 from lrjax.training.run import Run, models_table

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.claims import CLAIMS, OURS, Claim, Verdict, judge, ratios
+from experiments.studies.claim_values import ratios
+from experiments.studies.claims import CLAIMS, OURS
 from experiments.studies.page import Verdicts, values_of, verdict_table, write_page
 from experiments.studies.stages import REGIME
 from experiments.studies.study import Study
 from experiments.studies.templating import VERDICTS, Grid
+from experiments.studies.verdicts import Claim, Verdict, judge
 from lrjax.analysis import decompose, gradient, regime
 from lrjax.metrics import SHOWN
 from lrjax.plotting import ablation, heads, training

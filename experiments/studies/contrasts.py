@@ -1,6 +1,6 @@
 """Values of claims on a sweep of other encoders or worlds, a value a seed: what a claim compares with its threshold.
 
-A value is a function of a study and the name of its sweep. Contrasts are paired by seed (`claims.labelled`).
+A value is a function of a study and the name of its sweep. Contrasts are paired by seed (`claim_values.labelled`).
 """
 
 from collections.abc import Callable
@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from experiments.studies.claims import ORDER, TOP1, Estimate, N, labelled, of, per_model, rows_with
+from experiments.studies.claim_values import ORDER, TOP1, N, labelled, of, per_model, rows_with
 from experiments.studies.study import Study
+from experiments.studies.verdicts import Estimate
 from lrjax.analysis.gradient import carried, first_step
 from lrjax.gates import NONE
 from lrjax.stats import T, Table, groups, mean_interval, select, undiverged

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.studies.claims import ORDER, SET, TOP1, N, of, per_model, rows_with
+from experiments.studies.claim_values import ORDER, SET, TOP1, N, of, per_model, rows_with
 from experiments.studies.contrasts import KEPT, at, compounds, greatest, kept, reached, waits, zeroed
 from experiments.studies.study import Study
 from lrjax.analysis import text

@@ -3,7 +3,7 @@
 Rows j, k, l, r and rotary of SPEC's table are the paper's; the others are ours (`paper` is empty).
 """
 
-from experiments.studies.claims import INF, ORDER, SET, TOP1, Claim, N
+from experiments.studies.claim_values import ORDER, SET, TOP1, N
 from experiments.studies.contrasts import (
     at,
     best_kept,
@@ -17,6 +17,7 @@ from experiments.studies.contrasts import (
     waits,
     zeroed,
 )
+from experiments.studies.verdicts import INF, Claim
 from lrjax.gates import NONE
 
 RETRAINED, LATE = "EP=1>0@2000-2500", "EP=0>1@3000-3001"

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from experiments.studies import encoder_answers, search
-from experiments.studies.claims import ORDER, SET, TOP1, N, Verdict
+from experiments.studies.claim_values import ORDER, SET, TOP1, N
 from experiments.studies.encoder_claims import CLAIMS
 from experiments.studies.page import Section, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.sections import shown, summary
 from experiments.studies.stages import ONE_HEAD
 from experiments.studies.study import Study
 from experiments.studies.templating import Grid
+from experiments.studies.verdicts import Verdict
 from lrjax.ablations import described
 from lrjax.analysis import depth, one_head
 from lrjax.analysis.gradient import GENERALISES, carried
@@ -153,7 +154,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, title = study.models(part), TITLES[part]
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"encoders_{name}.png")
-    caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
+    caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `{study.parts[part].command}`"
     yield draw(part, figures.accuracies, models, AXES[part], title), caption
     if part == "training_ablation":
         yield draw("order_in_training", figures.order_in_training, study.history(part)), "The same in training: how fast."

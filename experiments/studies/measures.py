@@ -7,7 +7,8 @@ import numpy as np
 
 from lrjax import stats
 from lrjax.analysis import decompose, gradient, heads, routes
-from lrjax.analysis.models import healthy, tidy, where
+from lrjax.analysis.models import tidy
+from lrjax.analysis.selection import healthy, where
 from lrjax.config import steps_per_epoch
 from lrjax.stats import Table
 from lrjax.storage import workdir

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from experiments.studies.claims import Claim, Verdict, interval_of, judge, stated
 from experiments.studies.study import Study
 from experiments.studies.templating import Grid, escaped, render, to_html
+from experiments.studies.verdicts import Claim, Verdict, interval_of, judge, stated
 from lrjax.stats import Table
 from lrjax.storage.files import write_atomically
 

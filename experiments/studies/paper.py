@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from experiments.studies.claims import ORDER, interval_of
+from experiments.studies.claim_values import ORDER
 from experiments.studies.page import Section, Verdicts, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.paper_claims import CLAIMS, LR, MULTIPLIERS, SHARED
 from experiments.studies.paper_values import MANY, SETTLED, moved, passed
 from experiments.studies.sections import shown, summary
 from experiments.studies.study import Study
 from experiments.studies.templating import Grid
+from experiments.studies.verdicts import interval_of
 from lrjax.errors import InputError
 from lrjax.gates import NONE
 from lrjax.metrics import SHOWN
@@ -133,7 +134,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, curves, title = study.models(part), study.answer(part, "curves"), TITLES[part]
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"printed_{part}{name}.png")
-    command = f"`make sweep CONFIG=experiments/configs/{part}.py`"
+    command = f"`{study.parts[part].command}`"
     if part == "initial_values":
         yield draw("", own_figures.phase_diagram, models), f"Is label diversity a driver, or a remedy? {command}"
     elif part in ("paper_mechanism", "paper"):

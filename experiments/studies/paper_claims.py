@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments.studies import claims
-from experiments.studies.claims import INF, ORDER, SET, TOP1, Claim, per_model
+from experiments.studies.claim_values import ORDER, SET, TOP1, per_model
 from experiments.studies.contrasts import KEPT, LEARNED, Values, at, kept, zeroed
 from experiments.studies.paper_values import (
     FEW,
@@ -46,6 +46,7 @@ from experiments.studies.paper_values import (
     skills_in_order,
     std_share,
 )
+from experiments.studies.verdicts import INF, Claim
 from lrjax.analysis.decompose import LEARNED as OF_EMBEDDINGS
 
 AFTER = " (asked after the run)"

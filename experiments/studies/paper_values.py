@@ -6,7 +6,7 @@ answer `curves` is of single evaluations; trained accuracies are means of the la
 
 import numpy as np
 
-from experiments.studies.claims import ORDER, TOP1, N, of, per_model, rows_with
+from experiments.studies.claim_values import ORDER, TOP1, N, of, per_model, rows_with
 from experiments.studies.contrasts import LEARNED, Values, at
 from experiments.studies.study import Study
 from lrjax.analysis.gradient import GENERALISES

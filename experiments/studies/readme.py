@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from experiments.studies.claims import ORDER, TOP1, Claim, Verdict, stated
+from experiments.studies.claim_values import ORDER, TOP1
 from experiments.studies.paper_claims import CLAIMS, CLIPS, SHARED
 from experiments.studies.templating import Grid, render, table
+from experiments.studies.verdicts import Claim, Verdict, stated
 from lrjax.stats import Table, interval_text, read_csv, select
 from lrjax.storage.files import write_atomically
 

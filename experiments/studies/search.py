@@ -9,8 +9,9 @@ from absl import flags
 from experiments.studies.stages import ONE_HEAD, SEARCH, Search
 from lrjax import cli
 from lrjax.analysis import gradient, heads, one_head
-from lrjax.analysis.models import healthy, tidy
+from lrjax.analysis.models import tidy
 from lrjax.analysis.search import FRESH, Space, best, chosen, confirmed, draw
+from lrjax.analysis.selection import healthy
 from lrjax.config import Model, Sweep
 from lrjax.metrics import ends
 from lrjax.plotting import encoders as figures

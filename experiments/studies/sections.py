@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.studies.claims import TOP1
+from experiments.studies.claim_values import TOP1
 from experiments.studies.templating import Grid
 from lrjax.analysis.gradient import GENERALISES
 from lrjax.metrics import tabled

@@ -24,7 +24,7 @@ from experiments.studies.measures import over_time
 from lrjax import cli, runner, stats
 from lrjax.analysis import gradient
 from lrjax.analysis.factors import explained
-from lrjax.analysis.models import healthy
+from lrjax.analysis.selection import healthy
 from lrjax.config import Sweep, make_sweep
 from lrjax.errors import InputError
 from lrjax.gates import in_steps
@@ -42,6 +42,12 @@ class Part:
     config: str
     answers: tuple[str, ...] = ()
     most_seeds: int = 100_000
+
+    @property
+    def command(self) -> str:
+        """The command that trains the sweep alone."""
+        file, colon, argument = self.config.partition(":")
+        return f"make sweep CONFIG=experiments/configs/{file}.py{colon}{argument}"
 
 
 WHOLE = ("ablate", "each", "controls", "doses", "text_ablate", "gauge", "law", "monotone", "shares", "gradient", "strongest")

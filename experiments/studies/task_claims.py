@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.claims import INF, ORDER, SET, TOP1, Claim, of
+from experiments.studies.claim_values import ORDER, SET, TOP1, of
 from experiments.studies.contrasts import LEARNED, Values, at, differs_in_size, zeroed
 from experiments.studies.study import TASKS
+from experiments.studies.verdicts import INF, Claim
 from lrjax.gates import NONE
 from lrjax.metrics import Metric
 

@@ -37,7 +37,8 @@ import xarray as xr
 
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import first_block
-from lrjax.analysis.models import check_objective, layers_told, map_models, of_labels, some_of
+from lrjax.analysis.models import check_objective, layers_told, map_models
+from lrjax.analysis.selection import of_labels, some_of
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.scenes import CLS
 from lrjax.data.splits import Splits

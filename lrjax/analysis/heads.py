@@ -20,7 +20,8 @@ import xarray as xr
 
 from lrjax.ablations import COLUMNS
 from lrjax.analysis.ablate import ablate
-from lrjax.analysis.models import by_shape, depth_of, label_names, map_models, merged, of_labels, row_of, tidy, traced
+from lrjax.analysis.models import depth_of, label_names, map_models, row_of, tidy, traced
+from lrjax.analysis.selection import by_shape, merged, of_labels
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene, render
 from lrjax.data.splits import Splits

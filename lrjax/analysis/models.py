@@ -8,7 +8,6 @@ of arrays. `map_models` asks it of every model in one program per static shape, 
     answer.bias.sel(head=0).groupby("n_labels").mean()
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
@@ -19,7 +18,8 @@ import xarray as xr
 from jax.sharding import Mesh
 
 from lrjax import devices, surroundings
-from lrjax.config import FIELDS, Hyper, Model, Static, depths
+from lrjax.analysis.selection import of_labels
+from lrjax.config import Hyper, Model, Static, depths
 from lrjax.data.scenes import label_name
 from lrjax.data.tasks.base import Task
 from lrjax.data.tasks.row import Row
@@ -28,8 +28,8 @@ from lrjax.gates import ENCODERS
 from lrjax.models import objectives, positions
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.stats import Table
-from lrjax.training.programs import Measure, Program
-from lrjax.training.run import History, Run, model_columns
+from lrjax.training.programs import Measure
+from lrjax.training.run import Run, model_columns
 
 CAPTION_POSITIONS = ("first", "relation", "second", "EOT")  # the words of a caption of a pair
 
@@ -82,91 +82,6 @@ def _map_in_one_program(
     return devices.over_models(local, mesh, replicated=1)(hyper, params, step)
 
 
-def of_labels(run: Run, n_labels: Sequence[int] | None) -> Run:
-    """The part of a run whose models have one of these N (None: all). Raises InputError if no model has one."""
-    found = [model.n_labels for model in run.sweep.models]
-    for n in n_labels or ():
-        if n not in found:
-            expected = ", ".join(map(str, sorted(set(found))))
-            raise InputError(f"--labels={n}: no model has so many labels; expected some of {expected}")
-    return some_of(run, np.isin(found, n_labels or found))
-
-
-def where(run: Run, fields: Sequence[str]) -> Run:
-    """The part of a run whose models have these fields, each "name=value". Raises InputError if there is no such model."""
-    for text in fields:
-        name, is_given, value = (part.strip() for part in text.partition("="))
-        if name not in FIELDS or not is_given:
-            expected = "NAME=VALUE of a field of the models, such as n_layers_vision=2 or weight_decay=0.1"
-            raise InputError(f"--where={text}: is no such field{suggest(name, FIELDS)}; expected {expected}")
-        found = [getattr(model, name) for model in run.sweep.models]
-        wanted = FIELDS[name].parse(value)
-        if wanted not in found:
-            values = sorted(set(found))
-            expected = " or ".join(map(str, values[:8])) + (" or another" if len(values) > 8 else "")
-            raise InputError(f"--where={text}: no model has it; expected {name}={expected}")
-        run = some_of(run, [value == wanted for value in found])
-    return run
-
-
-def healthy(run: Run) -> Run:
-    """The part of a run whose models have not diverged: what is asked. Raises InputError if none is left."""
-    keep = np.ma.getmaskarray(run.diverged_at)
-    if not keep.any():
-        raise InputError(f"--ckpt: all {len(keep)} models have diverged: there is nothing to ask; train with a lower lr")
-    return some_of(run, keep)
-
-
-def fields_of(text: str) -> list[str]:
-    """The fields of a --where, in one order: `n_heads=4;gates=EP=0;text:EP=0` has two, as gates may hold a `;` too."""
-    fields: list[str] = []
-    for part in text.split(";"):
-        if fields and fields[-1].startswith("gates=") and part.partition("=")[0].strip() not in FIELDS:
-            fields[-1] += f";{part}"
-        else:
-            fields.append(part.strip())
-    return sorted(fields)
-
-
-def some_of(run: Run, keep: Sequence[bool] | np.ndarray) -> Run:
-    """The run of those of its models for which `keep` [M] is true: its sweep, programs, states and history have them alone.
-
-    Tables of a part have the rows that the whole's have of these models: the same columns, and their numbers in `model`, so that
-    they join. A part is there to be asked: what is to be trained on is a sweep of its own.
-    """
-    if all(keep):
-        return run
-    kept, programs, states, at, evaluated = np.flatnonzero(keep), [], [], [], []
-    for i, (program, state) in enumerate(zip(run.programs, run.states, strict=True)):
-        rows = np.flatnonzero(np.isin(program.rows, kept))
-        if not len(rows):
-            continue
-        padded = np.append(rows, rows[-1:].repeat(-len(rows) % jax.device_count()))
-        hyper = jax.tree.map(lambda x, rows=padded: x[rows], program.hyper)
-        programs.append(Program(program.static, np.searchsorted(kept, program.rows[rows]), hyper, program.evaluated_at))
-        states.append(jax.tree.map(lambda x, rows=rows: x[rows], state))
-        at.append(run.at[i])
-        evaluated.append(run.evaluated[i])
-    models, numbers = tuple(run.sweep.models[row] for row in kept), model_columns(run.sweep)["model"][kept].tolist()
-    part = dataclasses.replace(run.sweep, models=models, part_of=run.sweep.part_of or run.sweep, numbers=tuple(numbers))
-    of_kept = lambda arrays: [array[kept] for array in arrays]
-    history = History(run.history.metrics, of_kept(run.history.steps), of_kept(run.history.values))
-    return Run(part, run.slab, tuple(programs), states, at, evaluated, history)
-
-
-def by_shape(run: Run, *fields: str) -> list[Run]:
-    """The run in parts whose models agree in these fields: what is named by layer or head is asked of each by itself."""
-    keys = [tuple(getattr(model, name) for name in fields) for model in run.sweep.models]
-    return [some_of(run, [key == of_part for key in keys]) for of_part in sorted(set(keys))]
-
-
-def merged(parts: Sequence[Table]) -> Table:
-    """Tables of `by_shape`'s parts as one, in the order of models."""
-    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(table["model"], kind="stable")
-    return {name: column[order] for name, column in table.items()}
-
-
 def check_encoder(encoder: str) -> str:
     """`encoder` itself. Raises InputError if there is no such encoder."""
     if encoder not in ENCODERS:
@@ -180,13 +95,13 @@ def depth_of(static: Static, encoder: str) -> int:
 
 
 def layers_told(static: Static | Model, encoder: str) -> str:
-    """How messages give an encoder's depth."""
+    """An encoder's depth, as messages give it."""
     repeated = f", n_repeats={static.n_repeats}" if static.n_repeats > 1 else ""
     return f"n_layers_{encoder}={getattr(static, f'n_layers_{encoder}')}{repeated}"
 
 
 def traced(static: Static, encoder: str, who: str) -> int:
-    """`depth_of` an encoder, if all its blocks have terms. Raises InputError that names the analysis if they do not."""
+    """`depth_of` an encoder, if all its blocks have terms. Raises InputError that names the analysis if a block has none."""
     depth = depth_of(static, encoder)
     if static.mlp_ratio and depth > 1:
         raise InputError(

@@ -32,7 +32,8 @@ import xarray as xr
 
 from lrjax.analysis.gradient import readout_scores
 from lrjax.analysis.heads import object_attention, prefers
-from lrjax.analysis.models import label_names, map_models, row_of, some_of, tidy
+from lrjax.analysis.models import label_names, map_models, row_of, tidy
+from lrjax.analysis.selection import some_of
 from lrjax.config import Hyper, Static
 from lrjax.data.scenes import Scene
 from lrjax.data.splits import Splits

@@ -89,8 +89,8 @@ def norm_scale(residual: jax.Array) -> jax.Array:
 
 
 def normalise(norm: LayerNorm | None, residual: jax.Array, scale: jax.Array | None = None) -> jax.Array:
-    """LayerNorm of the residual [o, t, d], origin by origin; by `scale` [t] in place of their own where one is given. As they are
-    without a norm.
+    """LayerNorm of the residual stream [o, t, d], origin by origin. `scale` [t] takes the place of the stream's own scale, where it
+    is given. Without a norm the stream is returned as it is.
     """
     if norm is None:
         return residual
@@ -99,17 +99,9 @@ def normalise(norm: LayerNorm | None, residual: jax.Array, scale: jax.Array | No
     return (centred * scale[None, :, None] * norm.gamma[None, None]).at[-1].add(norm.beta)
 
 
-def apply_mlp(block: Block, x: jax.Array, scale: jax.Array | None = None) -> jax.Array:
-    """What a block's MLP writes to the stream x [t, d], after attention."""
-    mlp = block.mlp
-    assert mlp is not None
-    hidden = normalise(block.mlp_norm, x[None], scale)[0] @ mlp.W_in + mlp.b_in[None]
-    return jax.nn.gelu(hidden) @ mlp.W_out + mlp.b_out[None]
-
-
 def dropper(key: jax.Array, rate: float, sites: int, T: int, d: int) -> Callable[..., jax.Array]:
-    """Dropout of one sequence of T tokens at so many sites: drop(site, x [o, q, d], rows), where x are some rows of the T. A share
-    `rate` of the entries is 0, the same of every origin; the others are over 1 - rate.
+    """Dropout of one sequence of T tokens at a number of sites: drop(site, x [o, q, d], rows), where x is some rows of the T. A
+    share `rate` of the entries becomes 0, the same ones in every origin; the other entries are divided by 1 - rate.
     """
     kept = jax.random.bernoulli(key, 1 - rate, (sites, T, d))  # at once: to draw is most of what compiling a step of dropout costs
     return lambda site, x, query_slice=EVERY: jnp.where(kept[site, query_slice], x / (1 - rate), 0)
@@ -122,8 +114,8 @@ def project(residual: jax.Array, W: jax.Array, b: jax.Array | None = None) -> ja
 
 
 def term_logits(q: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
-    """All nine terms [9, h, q, t], over sqrt(d_head), of split queries [3, q, h, k] and keys [3, t, h, k]; they sum to QK^T, and to
-    the scores of `geometry` where it has some of its own.
+    """All nine terms [9, h, q, t], divided by sqrt(d_head), of split queries [3, q, h, k] and keys [3, t, h, k]. Their sum is QK^T,
+    plus the scores that `geometry` adds, if it adds any.
     """
     q, k = rotate(q, geometry.angles_q), rotate(k, geometry.angles_t)
     grid = jnp.einsum("oqhk,cthk->ochqt", q, k) / np.sqrt(q.shape[-1])
@@ -133,28 +125,62 @@ def term_logits(q: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def gated_queries(q: jax.Array, gates: jax.Array, n_keys: int) -> jax.Array:
-    """What each origin of the key is scored against: sum_o gate[h, o, c] q_o, for the first n_keys origins c.
-    [3, q, h, k] -> [c, q, h, k]. Already over sqrt(d_head).
+    """What each origin of the key is scored against: the sum over o of gate[h, o, c] q_o, for the first n_keys origins c. [3, q, h,
+    k] -> [c, q, h, k], divided by sqrt(d_head) already.
     """
     gate = gates[:, TERM_GRID[:, :n_keys]]  # [h, o, c]
     return jnp.einsum("hoc,oqhk->cqhk", gate, q) / np.sqrt(q.shape[-1])
 
 
 def key_origins(block: Block, geometry: Geometry) -> int:
-    """How many origins of keys make a difference: not B, where what it adds is constant along a row."""
+    """How many origins of keys make a difference. B makes none where what it adds is constant along a row."""
     return 2 if geometry.angles_t is None and block.norm is None and block.after is None else 3
 
 
 def key_bias(block: Block, geometry: Geometry) -> jax.Array | None:
-    """b_K where it makes a difference: where keys turn."""
+    """b_K where it makes a difference, which is where keys turn with their position; else None."""
     return None if geometry.angles_t is None else block.b_K
+
+
+def split_keys(block: Block, x: jax.Array, geometry: Geometry) -> jax.Array:
+    """Keys [c, t, h, k] of the first origins of a residual stream [c, t, d]; with b_K where it makes a difference."""
+    k = project(x, block.W_K)
+    bias = key_bias(block, geometry)
+    return k if bias is None else k.at[-1].add(bias)
+
+
+def merged_keys(block: Block, x: jax.Array, geometry: Geometry, precomputed_qkv: Sequence[jax.Array]) -> jax.Array:
+    """The same [1, t, h, k] of a merged stream [1, t, d], from `precomputed_qkv` where these are given."""
+    k = project(x, block.W_K) if not precomputed_qkv else precomputed_qkv[1]
+    bias = key_bias(block, geometry)
+    return k if bias is None else k + bias[None, None]
+
+
+def scores_of(scored: jax.Array, k: jax.Array, geometry: Geometry, bias: jax.Array | None) -> jax.Array:
+    """Scores [h, q, t] of keys k [c, t, h, k] and what their origins are scored against [c, q, h, k], with the bias of places."""
+    scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
+    return scores if bias is None else scores + bias
 
 
 def ungated_scores(q: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
     """The scores [h, q, t] of queries q [o, q, h, k] and keys k [c, t, h, k] by origin, as they are where all gates are 1."""
     whole = gated_queries(q, jnp.ones((q.shape[2], len(GATES)), q.dtype), len(k))
-    scores = jnp.einsum("cqhk,cthk->hqt", rotate(whole, geometry.angles_q), rotate(k, geometry.angles_t))
-    return scores if geometry.bias is None else scores + geometry.bias
+    return scores_of(whole, k, geometry, geometry.bias)
+
+
+def gated_scores(q: jax.Array, k: jax.Array, gates: jax.Array, geometry: Geometry) -> jax.Array:
+    """The same under gates [h, 12]; where `geometry.gate_mask` is false, as they are where all gates are 1."""
+    bias = None if geometry.bias is None else geometry.bias * gates[:, GATES.index("PP"), None, None]
+    scores = scores_of(gated_queries(q, gates, len(k)), k, geometry, bias)
+    if geometry.gate_mask is None:
+        return scores
+    return jnp.where(geometry.gate_mask, scores, ungated_scores(q, k, geometry))
+
+
+def gated_values(v: jax.Array, gates: jax.Array, gate_mask: jax.Array | None) -> jax.Array:
+    """Values [3, t, h, k] by origin under gates [h, 12]; with a mask [q, t], those of keys that no query reads under gates stay."""
+    of_values = gates[:, VALUE_GRID].T[:, None, :, None]
+    return v * (of_values if gate_mask is None else jnp.where(gate_mask.any(0)[:, None, None], of_values, 1))
 
 
 def attend(
@@ -185,25 +211,15 @@ def attend(
     split, x = len(residual) == 3, normalise(block.norm, residual, scale)
     q = project(x[:, query_slice], block.W_Q, block.b_Q) if not precomputed_qkv else precomputed_qkv[0][:, query_slice]
     if split:
-        k = project(x[: key_origins(block, geometry) if drop is None else len(ORIGINS)], block.W_K)
-        if (bias := key_bias(block, geometry)) is not None:
-            k = k.at[-1].add(bias)
-        bias = None if geometry.bias is None else geometry.bias * gates[:, GATES.index("PP"), None, None]
-        scored = gated_queries(q, gates, len(k))
+        k = split_keys(block, x[: key_origins(block, geometry) if drop is None else len(ORIGINS)], geometry)
+        scores = gated_scores(q, k, gates, geometry)
     else:
-        k = project(x, block.W_K) if not precomputed_qkv else precomputed_qkv[1]
-        k = k if (b_K := key_bias(block, geometry)) is None else k + b_K[None, None]
-        bias, scored = geometry.bias, q / np.sqrt(q.shape[-1])
-    scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
-    scores = scores if bias is None else scores + bias
-    if split and geometry.gate_mask is not None:
-        scores = jnp.where(geometry.gate_mask, scores, ungated_scores(q, k, geometry))
+        k = merged_keys(block, x, geometry, precomputed_qkv)
+        scores = scores_of(q / np.sqrt(q.shape[-1]), k, geometry, geometry.bias)
     scores = jnp.where(geometry.allowed, scores, -jnp.inf)
     pattern = jax.nn.softmax(scores, axis=-1)
     v = project(x, block.W_V, block.b_V) if not precomputed_qkv else precomputed_qkv[2]
-    if split:
-        of_values = gates[:, VALUE_GRID].T[:, None, :, None]
-        v = v * (of_values if geometry.gate_mask is None else jnp.where(geometry.gate_mask.any(0)[:, None, None], of_values, 1))
+    v = gated_values(v, gates, geometry.gate_mask) if split else v
     written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
     cache = None
     if split:

@@ -16,19 +16,8 @@ import numpy as np
 from flax import struct
 
 from lrjax.models import positions as places
-from lrjax.models.attention import (
-    EVERY,
-    MLP,
-    Block,
-    BlockCache,
-    LayerNorm,
-    apply_mlp,
-    attend,
-    dropper,
-    norm_scale,
-    normalise,
-    project,
-)
+from lrjax.models.attention import EVERY, MLP, Block, BlockCache, LayerNorm, dropper, normalise, project
+from lrjax.models.block import run_block, scale_of
 from lrjax.models.interventions import Interventions
 from lrjax.terms import GATES
 
@@ -240,11 +229,6 @@ def of_origin_E(tokens: jax.Array) -> jax.Array:
     return jnp.pad(tokens[None], [(0, 2), (0, 0), (0, 0)])
 
 
-def scale_of(norm: LayerNorm | None, residual: jax.Array, given: jax.Array | None) -> jax.Array | None:
-    """The scale [t] of a LayerNorm, if there is one: the one given, or the residual's own."""
-    return None if norm is None else norm_scale(residual) if given is None else given
-
-
 def given_scales(
     params: Encoder,
     interventions: Interventions,
@@ -260,11 +244,19 @@ def given_scales(
     return run_tokens(params, under, tokens, encoder_config, readout, query_slice=query_slice).scales
 
 
-def dropping(encoder_config: EncoderConfig, dropout_key: jax.Array | None, T: int) -> Callable[..., jax.Array]:
-    """`attention.dropper` for one sequence of T tokens. Where there is no dropout, a function that returns its input."""
+def dropping(encoder_config: EncoderConfig, dropout_key: jax.Array | None, T: int) -> Callable[..., jax.Array] | None:
+    """`attention.dropper` for one sequence of T tokens; None where there is no dropout."""
     if dropout_key is None or not encoder_config.drops(dropout_key):
-        return lambda site, x, query_slice=EVERY: x
+        return None
     return dropper(dropout_key, encoder_config.dropout, 1 + 2 * encoder_config.depth, T, encoder_config.d_model)
+
+
+def at_input(params: Encoder, tokens: jax.Array, split: bool, drop: Callable[..., jax.Array] | None) -> jax.Array:
+    """The residual stream in front of the first block, [3, T, d] or merged [1, T, d]: tokens [T, d] or [3, T, d], and positions."""
+    residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens
+    residual = residual.at[1].add(params.P[: tokens.shape[-2]])
+    residual = residual if split else residual.sum(0, keepdims=True)
+    return residual if drop is None else drop(0, residual)
 
 
 def run_tokens(
@@ -302,37 +294,28 @@ def run_tokens(
         raise ValueError("a row of scores can be shifted in a one-block encoder only")
     gates = encoder_config.unit_gates() if interventions.gates is None else interventions.gates
     frozen = given_scales(params, interventions, tokens, encoder_config, readout, query_slice)
-    dropout_key = interventions.dropout_key
-    T, last, drops = tokens.shape[-2], encoder_config.depth - 1, encoder_config.drops(dropout_key)
-    drop = dropping(encoder_config, dropout_key, T)
-    residual = of_origin_E(tokens) if tokens.ndim == 2 else tokens
-    residual = residual.at[1].add(params.P[:T])
-    residual = drop(0, residual if split else residual.sum(0, keepdims=True))
+    T, last = tokens.shape[-2], encoder_config.depth - 1
+    drop = dropping(encoder_config, interventions.dropout_key, T)
+    residual = at_input(params, tokens, split, drop)
     geometry = dataclasses.replace(encoder_config.geometry(jnp.arange(T), jnp.arange(T)), gate_mask=interventions.gate_mask)
-    caches, attention, mlps = [], [], []
+    caches, scales = [], []
     for layer, block in enumerate(passes(params, encoder_config)):
-        wanted, given = query_slice if layer == last else EVERY, precomputed_qkv if layer == 0 else ()
-        of_attention, of_mlp = (None, None) if frozen is None else (frozen.attention[layer], frozen.mlp[layer])
-        scale = scale_of(block.norm, residual, of_attention)
-        dropped = partial(drop, 1 + 2 * layer, query_slice=wanted) if drops else None
-        residual, cache = attend(block, gates[layer], residual, geometry.of_queries(wanted), wanted, scale, given, dropped)
-        attention.append(scale_of(block.after, residual, of_attention) if block.norm is None else scale)
-        residual = normalise(block.after, residual, attention[-1])
-        mlps.append(scale_of(block.mlp_norm, residual, of_mlp))
-        if block.mlp is not None:
-            written = drop(2 + 2 * layer, apply_mlp(block, residual.sum(0), mlps[-1]), wanted)
-            residual = residual.at[-1].add(written)
-            residual = residual if layer == last else residual.sum(0, keepdims=True)
-            mlps[-1] = scale_of(block.mlp_after, residual, of_mlp) if block.mlp_norm is None else mlps[-1]
-            residual = normalise(block.mlp_after, residual, mlps[-1])
-            cache = cache and dataclasses.replace(cache, mlp=written)
+        wanted, qkv = query_slice if layer == last else EVERY, precomputed_qkv if layer == 0 else ()
+        given = (None, None) if frozen is None else (frozen.attention[layer], frozen.mlp[layer])
+        drops = drop and [partial(drop, site + 2 * layer, query_slice=wanted) for site in (1, 2)]
+        residual, cache, used = run_block(block, gates[layer], residual, geometry, wanted, given, qkv, drops, merges=layer != last)
         caches.append(cache)
-    x = residual.sum(0)[None, readout - query_slice.indices(T)[0]]
-    at_readout = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
-    embedding = l2_normalize(projected(params, normalise(params.norm, x[None], at_readout)[0, 0]))
-    return EncoderOutput(
-        embedding, tuple(t for t in caches if t is not None), residual, Scales(tuple(attention), tuple(mlps), at_readout)
-    )
+        scales.append(used)
+    attention, mlps = zip(*scales, strict=True)
+    embedding, at_readout = read_out(params, residual, readout - query_slice.indices(T)[0], frozen)
+    return EncoderOutput(embedding, tuple(c for c in caches if c is not None), residual, Scales(attention, mlps, at_readout))
+
+
+def read_out(params: Encoder, residual: jax.Array, row: int, frozen: Scales | None) -> tuple[jax.Array, jax.Array | None]:
+    """The unit embedding [e] of one row of the residual stream [o, q, d], and LayerNorm's scale [1] at the readout."""
+    x = residual.sum(0)[None, row]
+    scale = scale_of(params.norm, x[None], None if frozen is None else frozen.readout)
+    return l2_normalize(projected(params, normalise(params.norm, x[None], scale)[0, 0])), scale
 
 
 def l2_normalize(x: jax.Array) -> jax.Array:

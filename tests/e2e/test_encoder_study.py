@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from experiments.studies import contrasts, encoder_answers, encoders, search
-from experiments.studies.claims import Verdict, judge, stated
 from experiments.studies.search import HOW
 from experiments.studies.study import ENCODERS, Study
 from experiments.studies.templating import render
+from experiments.studies.verdicts import Verdict, judge, stated
 from lrjax import config, stats
 from lrjax.analysis import one_head
 from lrjax.analysis import search as halving

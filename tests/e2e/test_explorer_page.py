@@ -10,7 +10,7 @@ import pytest
 
 import lrjax
 from conftest import command
-from lrjax.analysis.models import some_of
+from lrjax.analysis.selection import some_of
 from lrjax.explorer import page
 
 pytestmark = pytest.mark.slow

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, TINY
-from experiments.studies import build, claims, encoder_claims, study, task_claims
+from experiments.studies import build, claim_values, claims, encoder_claims, study, task_claims, verdicts
 from experiments.studies import tasks as build_tasks
-from experiments.studies.claims import Claim, Estimate, interval_of, judge, stated
 from experiments.studies.page import claims_grid, expected, notes
 from experiments.studies.study import Study
+from experiments.studies.verdicts import Claim, Estimate, interval_of, judge, stated
 from lrjax import config, stats
 from lrjax.analysis import gradient
 from lrjax.errors import InputError
@@ -56,7 +56,7 @@ def test_a_share_of_all_models_has_a_width(n, verdict):
 def test_an_accuracy_is_printed_cut_and_judged_uncut():
     """Its interval may pass 1, which is an end of the scale and no threshold; that of a contrast is printed as it is."""
     values = [1.0, 1.0, 1.0, 0.98]
-    of_accuracy, of_contrast = (judge(claim(values, 0.97, high), None, "default") for high in (1, claims.INF))
+    of_accuracy, of_contrast = (judge(claim(values, 0.97, high), None, "default") for high in (1, verdicts.INF))
     assert of_accuracy.high > 1 and of_accuracy.verdict == of_contrast.verdict == "agrees"
     assert stated(of_accuracy) == "0.99 [0.98, 1.00]" and interval_of(of_accuracy) == "0.995 [0.979, 1.000]"
     assert interval_of(of_contrast) == "0.995 [0.979, 1.011]"
@@ -148,16 +148,16 @@ def test_contrasts_are_paired_by_seed(tiny_study):
     models = tiny_study.models("default")
     table = {name: column[::-1] for name, column in models.items()}
     np.testing.assert_array_equal(
-        claims.of(table, "loss", n_labels=5),
-        claims.of(models, "loss", n_labels=5),
+        claim_values.of(table, "loss", n_labels=5),
+        claim_values.of(models, "loss", n_labels=5),
         err_msg="in the order of seeds, whatever the rows'",
     )
-    difference = claims.by_label_count("loss", 5, 25)(tiny_study, "default")
+    difference = claim_values.by_label_count("loss", 5, 25)(tiny_study, "default")
     for seed in (0, 1):
         at = lambda n, seed=seed: models["loss"][(models["n_labels"] == n) & (models["seed"] == seed)][0]
         np.testing.assert_allclose(difference[seed], at(25) - at(5), rtol=1e-6)
     with pytest.raises(InputError, match="no model with"):
-        claims.of(models, "loss", n_labels=99)
+        claim_values.of(models, "loss", n_labels=99)
 
 
 def test_half_dose_by_hand():
@@ -165,7 +165,7 @@ def test_half_dose_by_hand():
     doses = np.array([0, 0.25, 0.5, 1.0])
     table = {"seed": np.zeros(4, int), "n_labels": np.full(4, 15), "ablation": np.array([f"EP={d:g}" for d in doses])}
     table |= {"unseen_pair_order": np.array([0.5, 0.6, 0.8, 0.9])}
-    np.testing.assert_allclose(claims.half_dose(SimpleNamespace(answer=lambda part, name: table), "default"), [0.375])
+    np.testing.assert_allclose(claim_values.half_dose(SimpleNamespace(answer=lambda part, name: table), "default"), [0.375])
 
 
 def test_the_page_is_whole_and_needs_no_network(tiny_study, tmp_path):
@@ -187,7 +187,7 @@ def test_the_page_is_whole_and_needs_no_network(tiny_study, tmp_path):
 def test_a_claim_is_a_row_a_sweep():
     """The claim stands in the first of its rows; which sweep a row is of is said where there are several."""
     of = Claim(
-        "key", "|x| grows", "", "x, N = 15", 0.2, claims.INF, lambda study, part: [0.5, 0.52, 0.48, 0.5], note="Mind the scale."
+        "key", "|x| grows", "", "x, N = 15", 0.2, verdicts.INF, lambda study, part: [0.5, 0.52, 0.48, 0.5], note="Mind the scale."
     )
     one, other = judge(of, None, "default"), judge(of, None, "paper_like")
     alone, both = claims_grid([[one]]), claims_grid([[one, other]])
@@ -201,7 +201,7 @@ def test_a_claim_is_a_row_a_sweep():
 
 def test_what_is_expected_of_a_claim():
     of = lambda low, high: expected(claim(None, low, high))
-    assert [of(0.2, claims.INF), of(-claims.INF, -0.15), of(0, 1)] == ["at least 0.2", "at most -0.15", "0 to 1"]
+    assert [of(0.2, verdicts.INF), of(-verdicts.INF, -0.15), of(0, 1)] == ["at least 0.2", "at most -0.15", "0 to 1"]
 
 
 def test_a_claim_of_no_model_says_so():
@@ -209,12 +209,18 @@ def test_a_claim_of_no_model_says_so():
     nothing = judge(claim([np.nan, np.nan]), None, "default")
     absent = judge(Claim("key", "", "", "", 0, 1, None), None, "default")
     by_field = Claim(
-        "key", "", "", "", 0, 1, lambda study, part: claims.of({"seed": np.arange(2), "n_labels": np.full(2, 5)}, "x", n_labels=15)
+        "key",
+        "",
+        "",
+        "",
+        0,
+        1,
+        lambda study, part: claim_values.of({"seed": np.arange(2), "n_labels": np.full(2, 5)}, "x", n_labels=15),
     )
-    assert [stated(v) for v in (nothing, judge(by_field, None, "default"), absent)] == [f"({claims.NO_MODEL})"] * 2 + [
+    assert [stated(v) for v in (nothing, judge(by_field, None, "default"), absent)] == [f"({verdicts.NO_MODEL})"] * 2 + [
         "(not measured)"
     ]
-    assert nothing.verdict == absent.verdict == "not tested" and interval_of(nothing) == claims.NO_MODEL
+    assert nothing.verdict == absent.verdict == "not tested" and interval_of(nothing) == verdicts.NO_MODEL
 
 
 def test_a_quick_study_is_small_and_a_full_one_has_its_seeds():

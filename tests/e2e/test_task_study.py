@@ -8,9 +8,9 @@ import pytest
 
 from experiments.configs import autoregressive_wide
 from experiments.studies import task_claims, tasks
-from experiments.studies.claims import judge
 from experiments.studies.measures import rise
 from experiments.studies.study import TASKS, Study
+from experiments.studies.verdicts import judge
 from lrjax import stats
 from lrjax.analysis.ablate import GRID_ABLATIONS, TASK_ABLATIONS
 from lrjax.analysis.gradient import NAMES

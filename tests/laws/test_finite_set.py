@@ -16,7 +16,8 @@ from lrjax.errors import InputError
 from lrjax.models import clip
 from lrjax.training.step import batch_at
 
-permuted = jax.jit(finite_set.permuted)
+permuted, splits_of = jax.jit(finite_set.permuted), jax.jit(clip.model_splits, static_argnums=0)
+batch_items = jax.jit(finite_set.batch_items, static_argnums=3)
 KEY = jax.random.key(0)
 TASKS = (
     dict(),
@@ -31,7 +32,7 @@ TASKS = (
 def parts(**fields):
     model = tiny_model(**{"data": "fixed", "n_labels": 4, "n1": 3, "n2": 2, "n_heldout": 3} | fields)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    return model, static, hyper, clip.model_splits(static, hyper)
+    return model, static, hyper, splits_of(static, hyper)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 50, 257, 2200])
@@ -54,7 +55,8 @@ def test_orders_of_epochs_look_random():
 
 
 def test_draws_with_replacement_name_places_in_the_order_of_their_first_appearance():
-    ranks = np.asarray(jax.vmap(lambda key: finite_set.first_appearance_ranks(key, 6))(jax.random.split(KEY, 4000)))
+    of_keys = jax.jit(jax.vmap(lambda key: finite_set.first_appearance_ranks(key, 6)))
+    ranks = np.asarray(of_keys(jax.random.split(KEY, 4000)))
     seen = np.maximum.accumulate(ranks, 1)
     assert (ranks[:, 0] == 0).all() and (np.diff(seen, axis=1) <= 1).all()
     # six draws from six places show 6 (1 - (5/6)^6) = 3.99 of them on average; one run has deviation .81
@@ -66,12 +68,16 @@ def test_an_epoch_visits_every_item_once(fields):
     """Where the batch divides the set; every image is of the trained part, and no image of the evaluation's held-out part is."""
     model, static, hyper, splits = parts(**fields)
     task, n = static.task_object, int(static.task_object.n_items(model.n_labels, model.n1, model.n2))
-    number = jax.jit(partial(finite_set.batch_items, batch_size=n // 2 if n % 2 == 0 else n))
     per_epoch = 2 if n % 2 == 0 else 1
-    epochs = [np.concatenate([number(KEY, jnp.int32(e * per_epoch + k), n) for k in range(per_epoch)]) for e in range(2)]
+    number = lambda step: batch_items(KEY, np.int32(step), n, n // per_epoch)
+    epochs = [np.concatenate([number(e * per_epoch + k) for k in range(per_epoch)]) for e in range(2)]
     assert all(sorted(epoch.tolist()) == list(range(n)) for epoch in epochs) and (epochs[0] != epochs[1]).any()
 
-    items = jax.jit(partial(task.items, KEY, splits, hyper))(jnp.arange(n))
+    @jax.jit
+    def drawn():
+        return task.items(KEY, splits, hyper, jnp.arange(n)), task.eval_sets(KEY, splits, hyper, True)
+
+    items, asked = jax.device_get(drawn())
     singles = np.asarray(items.kind) == 0
     assert singles.sum() == (model.n_heldout + model.n_labels) * model.n1
     labels = np.asarray(items.images.tokens - task.n_first).T[:, : task.objects_per_scene]
@@ -80,34 +86,37 @@ def test_an_epoch_visits_every_item_once(fields):
     assert labels[~singles].min() >= model.n_heldout, "held-out labels stand in no training pair"
     counts = np.unique(labels[~singles], axis=0, return_counts=True)[1]
     assert set(counts.tolist()) == {model.n2 * task.captions_per_image}
-    asked = task.eval_sets(KEY, splits, hyper, True)
-    shown = {(*image[0], *image[1]) for image in zip(*(np.sort(np.asarray(x).T, 1).tolist() for x in _image(items)), strict=True)}
+    shown = {(*image[0], *image[1]) for image in zip(*(np.sort(x.T, 1).tolist() for x in _image(items)), strict=True)}
     for name in ("single", "seen_pair"):
         used = np.asarray(asked[name].weight) > 0
-        held_out = zip(*(np.sort(np.asarray(x).T, 1)[used].tolist() for x in _image(asked[name])), strict=True)
+        held_out = zip(*(np.sort(x.T, 1)[used].tolist() for x in _image(asked[name])), strict=True)
         assert not shown & {(*image[0], *image[1]) for image in held_out}, name
 
 
 def _image(items):
     """What tells images apart: which token stands at which place, without distractors."""
     tokens, positions = items.images.tokens[:3], items.images.positions[:3]
-    return jnp.where(tokens < 6, 0, 1000 * positions + tokens), jnp.where(tokens < 6, 0, positions)
+    return np.where(tokens < 6, 0, 1000 * positions + tokens), np.where(tokens < 6, 0, positions)
 
 
 def test_captions_of_items_are_true_and_those_of_an_item_never_change():
     _, static, hyper, splits = parts(relations="left+right", single_caption_length=4)
     task = static.task_object
     n = int(task.n_items(hyper.n_labels, hyper.n1, hyper.n2))
-    items = task.items(KEY, splits, hyper, jnp.arange(n))
-    words = np.asarray(batch_words(task, items))
-    left, right = np.asarray(items.images.tokens)
+
+    @jax.jit
+    def told(numbers):
+        items = task.items(KEY, splits, hyper, numbers)
+        return items, batch_words(task, items)
+
+    items, words = jax.device_get(told(np.arange(n)))
+    left, right = items.images.tokens
     for kind, said, a, b in zip(items.kind.tolist(), words.tolist(), left.tolist(), right.tolist(), strict=True):
         if kind == 0:
             assert said == [a, 1, 3, 2], "[label] [is] [in the image] [EOT]"
         else:
             assert said in ([a, 4, b, 2], [b, 5, a, 2])
-    half = task.items(KEY, splits, hyper, jnp.arange(n)[::-1])
-    np.testing.assert_array_equal(batch_words(task, half)[::-1], words)
+    np.testing.assert_array_equal(told(np.arange(n)[::-1])[1][::-1], words)
 
 
 def test_noise_is_of_items():
@@ -115,10 +124,10 @@ def test_noise_is_of_items():
     model, static, hyper, splits = parts(caption_noise=0.5, batch_size=12)
     n = int(static.task_object.n_items(model.n_labels, model.n1, model.n2))
     told = {}
-    at = jax.jit(partial(batch_at, static, hyper, splits))
+    at, key = jax.jit(partial(batch_at, static, hyper, splits)), clip.rng_stream(hyper.seed, "batches")
     for step in range(3 * (n // 12)):
         batch = at(jnp.int32(step))
-        number = finite_set.batch_items(clip.rng_stream(hyper.seed, "batches"), jnp.int32(step), n, 12)
+        number = batch_items(key, np.int32(step), n, 12)
         for item, word in zip(number.tolist(), np.asarray(batch.captions[0].tokens).T.tolist(), strict=True):
             assert told.setdefault(item, word) == word
     assert len(told) > n / 2
@@ -128,9 +137,9 @@ def test_draws_are_of_the_model_and_not_of_how_many_there_are():
     """The same images for n2 = 2 as the first two of n2 = 5; padding to more labels changes none."""
     _, _, hyper, splits = parts(n2=5)
     wide = config.make_static([tiny_model(data="fixed", n_labels=n, n_heldout=3) for n in (4, 7)])
-    padded = clip.model_splits(wide, hyper)
+    padded = splits_of(wide, hyper)
     for x, y in ((0, 1), (3, 2)):
-        places = [at_draw(s.pairs, s.pair_draws, (x, y), jnp.arange(5)).tolist() for s in (splits, padded)]
+        places = [at_draw(s.pairs, s.pair_draws, (x, y), np.arange(5)).tolist() for s in (splits, padded)]
         assert places[0] == places[1]
 
 

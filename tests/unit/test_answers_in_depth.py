@@ -10,7 +10,7 @@ import pytest
 from conftest import tiny_model
 from experiments.studies.answers import ANSWERS
 from lrjax import config
-from lrjax.analysis import depth, models
+from lrjax.analysis import depth, models, selection
 from lrjax.analysis.ablate import ablate
 from lrjax.errors import InputError
 from lrjax.metrics import METRICS
@@ -85,7 +85,7 @@ def test_a_layer_that_runs_twice_is_deep_and_one_that_runs_once_is_not():
     run = loop.start(config.Sweep((tiny_model(), tiny_model(n_repeats=2)), steps=1, eval_every=1))
     assert depth.deep(run, "vision").sweep.numbers == (1,)
     with pytest.raises(InputError, match="paths: n_layers_text=1, n_repeats=1 in every model"):
-        depth.paths(depth.deep(models.where(run, ["n_repeats=1"]), "text"), "text")
+        depth.paths(depth.deep(selection.where(run, ["n_repeats=1"]), "text"), "text")
 
 
 def test_images_that_a_task_does_not_have_are_named():

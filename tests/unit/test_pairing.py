@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments.studies import claims, contrasts, paper_values
+from experiments.studies import claim_values, contrasts, paper_values
 from lrjax.stats import select
 
-N = claims.N
+N = claim_values.N
 MODELS = {  # model 1 of 0..3 diverged, and model 6 of 4..7, which are at N = 25: of seeds 0..3 both label counts have 0 and 3
     "model": np.arange(8),
     "seed": np.tile(np.arange(4), 2),
@@ -34,22 +34,22 @@ def tables():
 
 
 def test_a_ratio_stands_beside_the_accuracy_of_its_model(tables):
-    ratio, models = claims.ratios(tables, "default")
+    ratio, models = claim_values.ratios(tables, "default")
     assert ratio.tolist() == [1, 3, 4, 5, 6, 8] * 2
     np.testing.assert_array_equal(models["unseen_pair"], MODELS["unseen_pair"][ratio.astype(int) - 1])
     assert models["n_labels"].tolist() == [N, N, N, 25, 25, 25] * 2
-    assert claims.predicts("unseen_pair")(tables, "default").n == 12
+    assert claim_values.predicts("unseen_pair")(tables, "default").n == 12
 
 
 def test_a_difference_is_of_the_seeds_that_both_have(tables):
-    many, few = (lambda study, part, n=n: claims.of(study.answer(part, "x"), "unseen_pair", n_labels=n) for n in (25, N))
+    many, few = (lambda study, part, n=n: claim_values.of(study.answer(part, "x"), "unseen_pair", n_labels=n) for n in (25, N))
     for values in (paper_values.difference(many, few), lambda s, p: contrasts.at("unseen_pair", 25)(s, p) - few(s, p)):
         found = values(tables, "default").dropna("seed")
         assert found.seed.values.tolist() == [0, 3]
         np.testing.assert_allclose(found, [0.8 - 0.9, 0.6 - 0.4])
     size = contrasts.differs_in_size(many, few)(tables, "default")
     assert size.n == 2 and size.value == pytest.approx(0.05)
-    per_model = [claims.per_model(STRONGEST, "ratio", np.max, n_labels=n) for n in (25, N)]
+    per_model = [claim_values.per_model(STRONGEST, "ratio", np.max, n_labels=n) for n in (25, N)]
     np.testing.assert_allclose(per_model[0] - per_model[1], [5 - 1, 8 - 4])
 
 
@@ -69,11 +69,11 @@ def test_phases_are_of_the_models_that_have_not_diverged():
     curves |= dict(unseen_pair=[[0, 0, 1, 1], [0, 0, nan, nan], [0, 0, 0.1, 0.1]])
     curves |= dict(unseen_pair_order=curves["unseen_pair"], position_gradient_h0=[[0, 1, 1, 1], [0, 1, nan, nan], [0, 0, 1, 1]])
     study = of_steps([0, 10, 20, 30], ["none"] * 3, **curves)
-    assert claims.phases_in_order(study, "phases").tolist() == [True, False]
-    assert claims.gradient_before_skill(study, "phases").tolist() == [True, False]
+    assert claim_values.phases_in_order(study, "phases").tolist() == [True, False]
+    assert claim_values.gradient_before_skill(study, "phases").tolist() == [True, False]
     gone = {name: np.full((3, 4), nan) for name in curves}
     study = of_steps([0, 10, 20, 30], ["none"] * 3, **gone)
-    for values in (claims.phases_in_order, claims.gradient_before_skill):
+    for values in (claim_values.phases_in_order, claim_values.gradient_before_skill):
         assert values(study, "phases").tolist() == [] and values(study, "phases").dtype == bool
 
 

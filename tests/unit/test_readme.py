@@ -7,7 +7,7 @@ import pytest
 
 from conftest import ROOT
 from experiments.studies import readme
-from experiments.studies.claims import Claim, stated
+from experiments.studies.verdicts import Claim, stated
 from lrjax.stats import write_csv
 
 RESULTS = ROOT / "docs/results"
