@@ -39,17 +39,8 @@ flags.DEFINE_integer("exact", 8, "heads whose gates are measured exactly: those 
 flags.DEFINE_integer("averaged", 8, "drawn pictures over which scores are averaged and effects measured", lower_bound=2)
 flags.DEFINE_integer("image_size", None, "pixels of a side of an image, where it is not the config's", lower_bound=1)
 flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
-ARGUMENTS = (
-    "images",
-    "pairs",
-    "columns",
-    "things",
-    "background",
-    "scale",
-    "exact",
-    "averaged",
-    "image_size",
-)  # what results depend on
+# Flags that results depend on.
+ARGUMENTS = tuple("images pairs columns things background scale exact averaged image_size".split())
 POSITION = "EP+PP+MP+BP"  # all that is scored by the position of a key
 
 
@@ -58,11 +49,12 @@ class Writer:
 
     def __init__(self, folder: Path, checkpoint: str):
         self.folder, self.checkpoint = folder, checkpoint
+        self.code = results.code_of_modules((__spec__.name,))  # type: ignore[union-attr]
 
     def place(self, inside: str, name: str, suffix: str) -> tuple[Path, results.Record]:
-        """Where an answer goes, and its record."""
+        """Where a result goes, and its record."""
         arguments = {key: flags.FLAGS[key].value for key in ARGUMENTS}
-        record = results.Record(self.checkpoint, f"pretrained: {name}", arguments, results.code_of_modules((__spec__.name,)))  # type: ignore[union-attr]
+        record = results.Record(self.checkpoint, f"pretrained: {name}", arguments, self.code)
         return results.place(self.folder / inside / f"{name}.{suffix}", record), record
 
     def table(self, name: str, table: Table) -> None:
