@@ -67,23 +67,25 @@ printed-tasks: $(SETUP)  ## the same under the recipe that the paper prints: day
 regime: $(SETUP)  ## search initial scales and hyper-parameters for the paper's joint finding
 	$(PYTHON) -m experiments.regime $(ARGS)
 
-test: lint  ## lint, then all tests on the newest packages
+test: style  ## formatting, lint and types, then all tests on the newest packages
 	$(PYTHON) -m pytest $(WORKERS) $(ARGS)
 
 test-fast: $(SETUP)  ## laws and units on tiny models, without what is marked slow, commands, faults, studies: for daily work
 	$(PYTHON) -m pytest $(WORKERS) -m "not slow" tests/laws tests/unit $(ARGS)
 
 # tests/conftest.py turns XLA's optimisations off, and this leaves them on.
-test-optimised: $(SETUP)  ## the laws with XLA's optimisations on, as users run: weekly, and before a release
-	LRJAX_TEST_OPTIMISED=1 $(PYTHON) -m pytest $(WORKERS) tests/laws $(ARGS)
+test-optimised: $(SETUP)  ## the laws, and faults, with XLA's optimisations on, as users run: weekly, and before a release
+	LRJAX_TEST_OPTIMISED=1 $(PYTHON) -m pytest $(WORKERS) tests/laws tests/reliability/test_faults.py $(ARGS)
 
 test-long: $(SETUP)  ## what `make test` leaves out: programs lower for every platform, a dry check of an accelerator (minutes)
 	LRJAX_TEST_LONG=1 $(PYTHON) -m pytest $(WORKERS) tests/unit/test_compile_for.py tests/unit/test_accelerator_check.py $(ARGS)
 
-lint: $(SETUP)  ## ruff: formatting and lint; pyright: types; pytest: every test can be imported
+style: $(SETUP)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m pyright --pythonpath "$(PYTHON)"
+
+lint: style  ## ruff: formatting and lint; pyright: types; pytest: every test can be imported
 	$(PYTHON) -m pytest --collect-only -qq > /dev/null
 
 docs: $(SETUP) $(DOCS)  ## the documentation as a site in .site, strictly: a broken link or reference fails
@@ -119,5 +121,5 @@ $(FLOOR)/.ready: pyproject.toml tests/floor.txt
 	touch $@
 
 comma := ,
-.PHONY: given help sweep benchmark accelerator-check paper reproduce encoders tasks printed-tasks regime test test-fast test-optimised test-long lint docs \
-  test-floor clean
+.PHONY: given help sweep benchmark accelerator-check paper reproduce encoders tasks printed-tasks regime test test-fast test-optimised \
+  test-long style lint docs test-floor clean

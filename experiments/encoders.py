@@ -6,15 +6,13 @@ python -m experiments.encoders [--seeds=8] [--quick] [--study=runs/encoders] [--
 (or: make encoders). What is there is not made again: a second call goes on where the first was stopped.
 """
 
-from typing import Any
-
 from experiments import reproduce
 from experiments.studies import encoders
-from experiments.studies.search import search
+from experiments.studies.search import Budget, search_for_one_head
 from experiments.studies.study import ENCODERS
 from lrjax import cli
 
-QUICK_SEARCH: dict[str, Any] = dict(configurations=9, keep=2, confirmed=1, screen_steps=10, steps=20, every=10)
+QUICK_SEARCH = Budget(configurations=9, keep=2, confirmed=1, screen_steps=10, steps=20, every=10)
 
 
 def main() -> None:
@@ -22,7 +20,7 @@ def main() -> None:
     reproduce.make(study, reproduce.SEEDS.value or 8)
     if "one_head" in (reproduce.ONLY.value or ["one_head"]):
         with study.clock("one_head"):
-            search(study.folder / "one_head", **(QUICK_SEARCH if reproduce.QUICK.value else {}))
+            search_for_one_head(study.folder / "one_head", QUICK_SEARCH if reproduce.QUICK.value else Budget())
     reproduce.tell(encoders.build(study, reproduce.report_of(study), study.times(), study.folder / "one_head"))
 
 

@@ -1,19 +1,20 @@
 """The console script `lrjax`: the commands of `experiments` by short names, in any folder.
 
 lrjax sweep --config=FILE --workdir=DIR        lrjax analyze NAME --ckpt=DIR
-lrjax ablate --ckpt=DIR --ablations=EP         lrjax report paper|reproduce|encoders|tasks
+lrjax ablate --ckpt=DIR --ablations=EP         lrjax report paper|reproduce|encoders|tasks|printed_tasks
 lrjax explorer --ckpt=DIR --out=FILE           lrjax pretrained --weights=DIR
+lrjax search --config=FILE --workdir=DIR       lrjax benchmark
 """
 
 import runpy
 import sys
 
-SHORT = {name: name for name in ("sweep", "explorer", "benchmark", "pretrained")} | {"ablate": "ablate_ep"}
+SHORT = {name: name for name in ("sweep", "search", "explorer", "benchmark", "pretrained")} | {"ablate": "ablate_ep"}
 ANALYSES = (
     *("align", "decompose", "depth", "factors", "gauge", "gradient", "grid", "heads", "left_right", "ratio", "reader"),
     *("relational", "text", "training_ablation", "values", "variants"),
 )
-REPORTS = ("paper", "reproduce", "encoders", "tasks")
+REPORTS = ("paper", "reproduce", "encoders", "tasks", "printed_tasks")
 GROUPS = {"analyze": ANALYSES, "report": REPORTS}
 
 

@@ -1,11 +1,11 @@
 """The terms and gates of lrjax in a pretrained model: CLIP, SigLIP, OpenCLIP or DINOv2.
 
 python -m experiments.pretrained --weights=FOLDER [--images=FOLDER] [--out=FOLDER] [--pairs=4] [--columns=5] [--exact=8]
-    [--background=white] [--image_size=N] [--format=png|svg|pdf]
+    [--things=shapes|digits] [--background=white,coffee] [--scale=0.8,0.4] [--image_size=N] [--format=png|svg|pdf]
 
 FOLDER is a folder of weights as the hub lays it out, the name of a model on the hub (huggingface_hub downloads it), or an ONNX file
-of a DINOv2-like encoder. --images is a folder of pictures with captions, in the layout of What's Up or a CSV
-(docs/guides/pretrained.md).
+of a DINOv2-like encoder. Pictures are drawn on each background in each size (scale). --images is a folder of pictures with
+captions, in the layout of What's Up or a CSV (docs/guides/pretrained.md).
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from absl import flags
 
 from experiments.common import FORMATS
 from lrjax import cli
-from lrjax.errors import InputError
+from lrjax.errors import InputError, on_command_line
 from lrjax.plotting import pretrained as figures
-from lrjax.pretrained import decompose, effects, gradient, model, onnx_file, probe, scenes
+from lrjax.pretrained import decompose, effects, gradient, model, onnx_file, probe, scenes, statistical
 from lrjax.pretrained.result import Result, table
 from lrjax.pretrained.terms import GATES
 from lrjax.stats import Table, format_table
@@ -32,11 +32,24 @@ cli.define_path("images", None, "a folder of pictures with captions, to ask besi
 cli.define_path("out", None, "folder for tables and figures (default: runs/pretrained/NAME)")
 flags.DEFINE_integer("pairs", 4, "pairs of things that are drawn", lower_bound=1)
 flags.DEFINE_integer("columns", 5, "columns of a drawn picture", lower_bound=2)
-flags.DEFINE_string("background", "white", "white, grey, or a picture of scikit-image, such as coffee")
+flags.DEFINE_enum("things", "shapes", scenes.KINDS, "what is drawn")
+flags.DEFINE_list("background", ["white"], "white, grey, or pictures of scikit-image: astronaut, chelsea, coffee, rocket")
+flags.DEFINE_list("scale", ["0.8"], "widths of a thing over the width of a column")
 flags.DEFINE_integer("exact", 8, "heads whose gates are measured exactly: those of the greatest first-order effect", lower_bound=0)
 flags.DEFINE_integer("averaged", 8, "drawn pictures over which scores are averaged and effects measured", lower_bound=2)
 flags.DEFINE_integer("image_size", None, "pixels of a side of an image, where it is not the config's", lower_bound=1)
 flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
+ARGUMENTS = (
+    "images",
+    "pairs",
+    "columns",
+    "things",
+    "background",
+    "scale",
+    "exact",
+    "averaged",
+    "image_size",
+)  # what results depend on
 POSITION = "EP+PP+MP+BP"  # all that is scored by the position of a key
 
 
@@ -48,10 +61,8 @@ class Writer:
 
     def place(self, inside: str, name: str, suffix: str) -> tuple[Path, results.Record]:
         """Where an answer goes, and its record."""
-        asked = {
-            key: flags.FLAGS[key].value for key in ("images", "pairs", "columns", "background", "exact", "averaged", "image_size")
-        }
-        record = results.Record(self.checkpoint, f"pretrained: {name}", asked, results.code_of_modules((__spec__.name,)))  # type: ignore[union-attr]
+        arguments = {key: flags.FLAGS[key].value for key in ARGUMENTS}
+        record = results.Record(self.checkpoint, f"pretrained: {name}", arguments, results.code_of_modules((__spec__.name,)))  # type: ignore[union-attr]
         return results.place(self.folder / inside / f"{name}.{suffix}", record), record
 
     def table(self, name: str, table: Table) -> None:
@@ -71,39 +82,76 @@ class Writer:
 def identity(weights: str) -> str:
     """A digest of the files of a model; of a name on the hub, the name."""
     path, digest = Path(weights).expanduser(), hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix in (".json", ".safetensors", ".txt"))
+    files = (
+        [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix in (".json", ".safetensors", ".txt", ".model"))
+    )
     for file in files:
         with open(file, "rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest() if files else weights
 
 
+def read_weights(weights: str, image_size: int | None) -> model.Model:
+    """The model of --weights. Raises InputError, one line, that names the flag, and the tensor or the file that does not fit."""
+    read = onnx_file.load_onnx if weights.endswith(".onnx") else model.load
+    try:
+        with on_command_line(folder="weights", image_size="image_size"):
+            return read(weights, image_size)
+    except InputError as error:
+        message = str(error)
+        if message.startswith("--"):
+            raise
+        within = message.removeprefix(weights).removeprefix(": ").removeprefix("/")  # a file is named by its place in the folder
+        raise InputError(f"--weights={weights}: {within}") from error
+
+
+def drawn_scenes() -> list[scenes.Scene]:
+    """The scenes of the flags."""
+    scales = flags.FLAGS.scale
+    try:
+        sizes = [float(text) for text in scales]
+    except ValueError as error:
+        raise InputError(f"--scale={','.join(scales)}: expected numbers joined by commas, such as --scale=0.8,0.4") from error
+    with on_command_line(background="background", scale="scale", n_pairs="pairs"):
+        found = scenes.scenes(flags.FLAGS.pairs, flags.FLAGS.columns, flags.FLAGS.background, sizes, flags.FLAGS.things)
+        for name in flags.FLAGS.background:
+            scenes.background(name, 8)  # what does not exist fails before any work
+    return found
+
+
 def main() -> None:
     given, started = flags.FLAGS.weights, time.time()
     name = Path(given).stem if given.endswith(".onnx") else Path(given).name
     out = Path(flags.FLAGS.out or f"runs/pretrained/{name}")
-    workdir.output(out, str(out))  # what cannot be written is said before any work
-    read = onnx_file.load_onnx if given.endswith(".onnx") else model.load
-    found = read(given, flags.FLAGS.image_size)
-    if flags.FLAGS.images and found.words is None:
-        raise InputError(f"--images={flags.FLAGS.images}: {found.name} has no text encoder; expected a CLIP or a SigLIP")
+    drawn = drawn_scenes()
+    workdir.output(out, str(out))  # what cannot be written fails before any work
+    found = read_weights(given, flags.FLAGS.image_size)
+    if flags.FLAGS.images:
+        check_images(found, flags.FLAGS.images)
     print(found)
     writer = Writer(out, identity(given))
-    drawn = scenes.scenes(flags.FLAGS.pairs, flags.FLAGS.columns, (flags.FLAGS.background,))
     few = [drawn[i] for i in np.random.default_rng(0).permutation(len(drawn))[: flags.FLAGS.averaged]]
     pixels = found.pixels([scene.draw(found.config.vision.image_size) for scene in few])
     vision = found.config.vision
     summary: dict[str, object] = dict(kind=found.config.kind, layers=vision.n_layers, heads=vision.n_heads, grid=vision.grid)
-    summary |= tell_terms(writer, found, pixels) | tell_gradient(writer, found, pixels)
+    summary |= analyze_terms(writer, found, pixels) | analyze_gradient(writer, found, pixels)
     if found.words is not None:
-        summary |= tell_probe(writer, found, drawn)
-        tell_effects(writer, found, few)
+        summary |= analyze_probe(writer, found, drawn)
+        analyze_effects(writer, found, few)
     if flags.FLAGS.images:
         of_images = probe.of_folder(found, flags.FLAGS.images)
-        tell(writer, "images", of_images, "pictures of --images")
-        summary |= {"images_correct": of_images.table["correct"].mean()}
+        print_summary(writer, "images", of_images, "pictures of --images")
+        summary |= {"images_correct": of_images.table["correct"].mean(), "images_chance": of_images.table["chance"].mean()}
     summary |= cost(started)
     writer.table("summary", table(found.name, **{name: [value] for name, value in summary.items()}))
+
+
+def check_images(found: model.Model, folder: str) -> None:
+    """Raise InputError that names --images if the model has no text encoder, or the folder no list that can be read."""
+    if found.words is None:
+        raise InputError(f"--images={folder}: {found.name} has no text encoder; expected a CLIP or a SigLIP")
+    with on_command_line(folder="images"):
+        probe.read_items(Path(folder).expanduser())
 
 
 def cost(started: float) -> dict[str, object]:
@@ -118,14 +166,14 @@ def cost(started: float) -> dict[str, object]:
     return found
 
 
-def tell(writer: Writer, name: str, found: Result, title: str, by=None) -> None:
+def print_summary(writer: Writer, name: str, found: Result, title: str, by=None) -> None:
     """Print the summary of a result and write its table."""
     print(f"\n{title}")
     print(found.summary(by)[list(found.measures)].round(4).to_string())
     writer.table(name, found.table)
 
 
-def tell_terms(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
+def analyze_terms(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
     """Shares of terms, and how far they are from summing to the scores."""
     errors = decompose.sum_errors(found, pixels[:2])
     worst = max(errors.table[name].max() for name in errors.measures)
@@ -135,13 +183,15 @@ def tell_terms(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[s
     writer.table("terms", shares.table)
     wide = shares.to_dataframe().pivot_table("share", "layer", "term", sort=False).round(2)
     print(f"\nshares of the terms in the variance of the readout's scores, means over heads\n{wide.to_string()}")
+    of_places = statistical.statistical(found, pixels)
+    print_summary(writer, "statistical", of_places, "statistical origins, shares of keys and of scores, means over heads")
     return {"sum_error": worst}
 
 
-def tell_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
+def analyze_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
     """Position gradients, their odd shares, the heads that lean most, the gauge, and the same with shuffled position rows."""
     own = gradient.gradient(found, pixels)
-    tell(writer, "gradient", own, "position gradient by layer, means over heads")
+    print_summary(writer, "gradient", own, "position gradient by layer, means over heads")
     shuffled = gradient.gradient(gradient.exchanged(found, "shuffled"), pixels)
     writer.table("gradient_shuffled", shuffled.table)
     summary: dict[str, object] = {}
@@ -149,6 +199,7 @@ def tell_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> dic
         summary[f"slope_{axis}"] = abs(own.table[f"slope_{axis}"]).mean()
         summary[f"slope_{axis}_shuffled"] = abs(shuffled.table[f"slope_{axis}"]).mean()
         summary[f"odd_{axis}"] = np.nanmean(own.table[f"odd_{axis}"])
+        summary[f"odd_size_{axis}"] = own.table[f"odd_size_{axis}"].mean()
         summary[f"net_{axis}"] = gradient.net_lean(own, axis)
     summary |= {"odd_shuffled": own.table["odd_shuffled"][0], "cls_difference": gradient.class_token_difference(found)}
     print("means over heads: " + ", ".join(f"{name} {value:.3f}" for name, value in summary.items()))
@@ -165,28 +216,33 @@ def tell_gradient(writer: Writer, found: model.Model, pixels: np.ndarray) -> dic
     names = [f"layer {table['layer'][i]} head {table['head'][i]}" for i in strongest]
     writer.figure("maps", figures.maps, maps.reshape(-1, *maps.shape[2:])[strongest], names)
     if found.config.vision.has_cls:
-        tell(writer, "gauge", gradient.gauge(found, pixels), "the same for three divisions of class token + its position row")
+        print_summary(
+            writer, "gauge", gradient.gauge(found, pixels), "the same for three divisions of class token + its position row"
+        )
     return summary
 
 
-def tell_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene]) -> dict[str, object]:
+def analyze_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene]) -> dict[str, object]:
     """The drawn probe, with position rows as they are and exchanged."""
     tables = [probe.drawn(found, drawn, positions="own")]
     tables += [probe.drawn(gradient.exchanged(found, how), drawn, positions=how) for how in ("columns", "rows", "shuffled")]
     whole = {name: np.concatenate([t.table[name] for t in tables]) for name in tables[0].table}
     joined = Result("probe", whole, tables[0].measures, tables[0].row_keys, by=("positions", "relation"))
-    tell(
+    print_summary(
         writer, "probe", joined, f"{len(drawn)} drawn pictures; position rows as they are, or exchanged between columns, rows, all"
     )
-    print(tables[0].summary(("relation", "distance"))[["order", "label_set"]].round(3).to_string())
+    axes = ["model", "positions", "template", *(name for name in ("background", "scale") if len(set(whole[name])) > 1), "distance"]
+    by_distance = joined.summary(axes).reset_index()
+    writer.table("probe_by_distance", {name: by_distance[name].to_numpy() for name in by_distance})
+    print(tables[0].summary(axes[3:])[list(joined.measures)].round(3).to_string())
     own, columns = tables[0].table, tables[1].table
     return {"order": own["order"].mean(), "label_set": own["label_set"].mean(), "order_exchanged": columns["order"].mean()}
 
 
-def tell_effects(writer: Writer, found: model.Model, few: list[scenes.Scene]) -> None:
+def analyze_effects(writer: Writer, found: model.Model, few: list[scenes.Scene]) -> None:
     """What gates do to the margin: all at first order, the strongest exactly, recomputed and frozen."""
-    asked = probe.question(found, few)
-    first = effects.first_order(found, asked)
+    eval_set = probe.eval_set(found, few)
+    first = effects.first_order(found, eval_set)
     writer.table("first_order", first.table)
     n_heads = found.config.vision.n_heads
     effect = first.table["effect"].reshape(-1, n_heads, len(GATES))
@@ -197,10 +253,12 @@ def tell_effects(writer: Writer, found: model.Model, few: list[scenes.Scene]) ->
         return
     places = [divmod(int(i), n_heads) for i in strongest]
     for frozen in (False, True):
-        exact = effects.single_gates(found, asked, (POSITION,), places=places, frozen=frozen)
+        exact = effects.single_gates(found, eval_set, (POSITION,), places=places, frozen=frozen)
         kind = "frozen" if frozen else "recomputed"
         exact.table["first_order"] = of_position.ravel()[strongest]
-        tell(writer, f"gates_{kind}", exact, f"the {len(places)} strongest heads, {POSITION} at zero, {kind}", ("layer", "head"))
+        print_summary(
+            writer, f"gates_{kind}", exact, f"the {len(places)} strongest heads, {POSITION} at zero, {kind}", ("layer", "head")
+        )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from lrjax.storage.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reference/commands.md"
-TRAIN = ("sweep", "one_head", "regime")
+TRAIN = ("sweep", "search", "one_head", "regime")
 OTHER = ("benchmark", "compile_for", "accelerator_check", "torture")
 GROUPS = {
     "Train": TRAIN,
@@ -32,9 +32,9 @@ HEAD = """\
 # Commands
 
 Every command is `python -m experiments.NAME`, with the Python of `.venv` or one that has lrjax. Where lrjax is installed there are
-short forms, which work in any folder: `lrjax sweep`, `lrjax ablate`, `lrjax explorer`, `lrjax pretrained`, `lrjax benchmark`,
-`lrjax analyze NAME` and `lrjax report NAME`. Bad input ends in one line and exit code 2. `--help` prints the flags. A flag of yes
-or no is turned off as `--noNAME`. The targets of `make` are listed by `make` alone.
+short forms, which work in any folder: `lrjax sweep`, `lrjax search`, `lrjax ablate`, `lrjax explorer`, `lrjax pretrained`,
+`lrjax benchmark`, `lrjax analyze NAME` and `lrjax report NAME`. Bad input ends in one line and exit code 2. `--help` prints the
+flags. A flag of yes or no is turned off as `--noNAME`. The targets of `make` are listed by `make` alone.
 """
 
 

@@ -69,7 +69,7 @@ class StaticFields:
     data: str = field("resampled", "data law: batches drawn anew, or epochs of a fixed, finite set", choices=DATA)
     distinct: bool = field(False, "whether all images of a label or pair differ in the fixed set")
     single_caption_length: int = field(3, "tokens of the caption of one object", choices=(3, 4))
-    task: str = field("row", "the task and its options, such as grid:height=4,width=6")
+    task: str = field("row", "the task and its options, such as grid:height=4,width=6; docs/guides/tasks.md lists all tasks")
     L: int = field(10, "pixels of the row; other tasks have options of their own", low=3, high=23)
     n_heldout: int = field(5, "number of labels that training shows alone, never in a pair", low=2, high=50)
     relations: str = field("left", "relation words of the captions: left, left+right, or others of the task")

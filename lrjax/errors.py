@@ -63,3 +63,20 @@ def in_python() -> Iterator[None]:
             # a flag stands at the beginning or after a space: what a user gave may hold what looks like one
             error.args = tuple(re.sub(rf"(?<!\S){flag}", argument, text) for text in error.args)
         raise
+
+
+@contextlib.contextmanager
+def on_command_line(**flags: str) -> Iterator[None]:
+    """Have an InputError from inside that begins with an argument of Python speak of a flag of the command line.
+
+    Args:
+        **flags: The flag of each argument: with folder="weights", `folder='x': no such folder` is `--weights=x: no such folder`.
+    """
+    try:
+        yield
+    except InputError as error:
+        for argument, flag in flags.items():
+            told = re.sub(rf"^{argument}=(?:'([^']*)'|([^:]*)):", rf"--{flag}=\1\2:", str(error))
+            if told != str(error):
+                raise InputError(told) from error
+        raise

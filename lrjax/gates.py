@@ -109,14 +109,20 @@ def schedule_of(found: Sequence[Clause], n_layers: dict[str, int], n_heads: int,
 
     schedule = {"g0": full(1), "g1": full(1), "s0": full(0), "s1": full(1)}
     for clause in found:
-        depth = n_layers[clause.encoder]
-        if bad := [layer for layer in clause.layers if layer >= depth]:
-            raise InputError(f"{field}: layer {bad[0]} is out of range; expected 0..{depth - 1} in {clause.encoder}")
-        heads = check_heads(clause.heads or range(n_heads), n_heads, field)
-        at = np.ix_(clause.layers or range(depth), heads, clause.terms)
+        layers, heads = places_of(clause, n_layers[clause.encoder], n_heads, field)
+        at = np.ix_(layers, heads, clause.terms)
         for name, value in zip(schedule, clause.values, strict=True):
             schedule[name][clause.encoder][at] = value
     return GateSchedule(**{name: Gates(**arrays) for name, arrays in schedule.items()})
+
+
+def places_of(clause: Clause, depth: int, n_heads: int, field: str) -> tuple[Sequence[int], Sequence[int]]:
+    """The layers and the heads that a clause acts on, in an encoder of `depth` layers. Raises InputError that names `field` if one
+    of them does not exist.
+    """
+    if bad := [layer for layer in clause.layers if layer >= depth]:
+        raise InputError(f"{field}: layer {bad[0]} is out of range; expected 0..{depth - 1} in {clause.encoder}")
+    return clause.layers or range(depth), check_heads(clause.heads or range(n_heads), n_heads, field)
 
 
 def clauses(text: str, names: Sequence[str] = GATES) -> list[Clause]:

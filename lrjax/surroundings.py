@@ -38,9 +38,15 @@ _CONTEXTS = {name: jax.config._value_holders[name] for name in PINNED if name in
 
 
 @contextlib.contextmanager
-def pinned() -> Iterator[None]:
-    """Run what is inside under the settings PINNED; as a decorator, the function. Nothing outside changes."""
+def pinned(transfers: bool = False) -> Iterator[None]:
+    """Run a block, or the decorated function, under the settings PINNED. Settings outside it do not change.
+
+    Args:
+        transfers: whether arrays of NumPy and numbers move to a device unasked, whatever jax_transfer_guard says.
+    """
     with contextlib.ExitStack() as stack:
+        if transfers:
+            stack.enter_context(jax.transfer_guard("allow"))
         for name, setting in _CONTEXTS.items():
             stack.enter_context(setting(PINNED[name]))  # pyright: ignore[reportCallIssue]  # jax declares its own settings less
         yield

@@ -34,9 +34,9 @@ def import_jax() -> None:
 
 
 def knows(flag: str) -> bool:
-    """Whether this jaxlib has a flag: it ends the process at one that it does not know, and has no list of those that it does.
+    """Whether this jaxlib has a flag. XLA ends the process at a flag that it does not know, and has no list of those that it knows.
 
-    A flag is a whole string of the library; a name that is no flag any more still stands in longer ones.
+    A flag is a whole string of the library; the name of a former flag may still stand in longer strings.
     """
     found = importlib.util.find_spec("jaxlib")
     for library in Path(str(found and found.origin)).parent.glob("libjax_common.*"):
@@ -46,7 +46,7 @@ def knows(flag: str) -> bool:
 
 
 def turn_off_ynn() -> None:
-    """Without YNNPACK from here on. Raises ImportError if jax runs on a CPU already, with it."""
+    """Turn YNNPACK off for this process. Raises ImportError if jax already runs on a CPU with it."""
     if YNN in flags() or not knows(YNN):
         return
     bridge = sys.modules.get("jax._src.xla_bridge")

@@ -66,7 +66,8 @@ def tiny_sweep(n_labels=(4, 6), seeds=2, **fields) -> config.Sweep:
     return config.make_sweep(config.get_config(n_labels=n_labels, seeds=seeds, **{"steps": 20, "eval_every": 10, **TINY, **fields}))
 
 
-LONGEST = "diverged faults report docs training notebooks commands devices paper_study task_study encoder_study resume".split()
+LONGEST = "faults report docs notebooks diverged training printed_model devices commands".split()
+LONGEST += "paper_study task_study encoder_study resume".split()
 
 
 def pytest_collection_modifyitems(items):
@@ -94,7 +95,8 @@ def tiny():
     """static, hyper, params, splits of one model with every parameter away from 0."""
     model = tiny_model(e_scale=1.0, p_scale=0.7)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    return static, hyper, shake(init_clip(static, hyper)), model_splits(static, hyper)
+    params, splits = jax.jit(lambda hyper: (init_clip(static, hyper), model_splits(static, hyper)))(hyper)
+    return static, hyper, shake(params), splits
 
 
 def shake(params, seed=1, models=0):

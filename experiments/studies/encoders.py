@@ -17,7 +17,7 @@ from experiments.studies.templating import Grid
 from experiments.studies.verdicts import Verdict
 from lrjax.ablations import described
 from lrjax.analysis import depth, one_head
-from lrjax.analysis.gradient import carried
+from lrjax.analysis.gradient import GENERALISES, carried
 from lrjax.config import AXIS_COLUMNS, STATIC, Model
 from lrjax.gates import NONE
 from lrjax.models.clip import n_parameters, param_shapes
@@ -65,7 +65,7 @@ def build(study: Study, folder: Path, seconds: Table | None, searched: Path) -> 
     values |= {
         "command": "make encoders",
         "sections": sections(study, TITLES, shown_of),
-        "generalises": one_head.GENERALISES,
+        "generalises": GENERALISES,
         "search": one_head_search(searched, folder),
     }
     write_csv(folder / "encoders.csv", verdict_table(verdicts))
@@ -93,7 +93,7 @@ def smallest(models: Table) -> dict[str, Any] | None:
     at_n = select(models, models["n_labels"] == N)
     found = []
     for (d_model, d_head), rows in groups(at_n, ("d_model", "d_head")).items():
-        if mean_interval(at_n[TOP1][rows])[1] > one_head.GENERALISES:
+        if mean_interval(at_n[TOP1][rows])[1] > GENERALISES:
             size = n_parameters(param_shapes(Model(n_labels=N, d_model=d_model, d_head=d_head)))
             found.append((size, d_model, d_head, format_interval(at_n[TOP1][rows], within=ACCURACY, digits=2)))
     return dict(zip(("parameters", "d_model", "d_head", "top1"), min(found), strict=True)) if found else None
@@ -154,7 +154,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, title = study.models(part), TITLES[part]
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"encoders_{name}.png")
-    caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
+    caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `{study.parts[part].command}`"
     yield draw(part, figures.accuracies, models, AXES[part], title), caption
     if part == "training_ablation":
         yield draw("order_in_training", figures.order_in_training, study.history(part)), "The same in training: how fast."
@@ -179,8 +179,8 @@ def one_head_search(found_in: Path, report: Path) -> dict[str, Any] | None:
     screen, full, confirm = tables["screen"], tables["full"], tables.get("confirm")
     screened, trained = len(screen["model"]), len(full["model"])
     caption = f"{screened} configurations screened, the best {trained} trained in full. `python -m experiments.one_head`"
-    figure = shrink(figures.search(screen, full, one_head.RANGES), report / "figures" / "encoders_one_head.png")
-    succeed = lambda column: int((full[column] > one_head.GENERALISES).sum())
+    figure = shrink(figures.search(screen, full, dict(one_head.SPACE.ranges)), report / "figures" / "encoders_one_head.png")
+    succeed = lambda column: int((full[column] > GENERALISES).sum())
     small = screen["e_scale"] < 0.5
     return {
         "figure": (figure, caption),

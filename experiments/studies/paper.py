@@ -36,6 +36,8 @@ from lrjax.stats import (
 
 TITLES = {
     "paper_mechanism": "The mechanism model, as printed",
+    "paper_mechanism_10": "The mechanism model with 10 labels",
+    "paper_mechanism_20": "The mechanism model with 20 labels",
     "initial_values": "Initial values and labels",
     "forgetting": "Weight decay at large initial values",
     "forgetting_scales": "Initial values at the paper's weight decay",
@@ -132,13 +134,13 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """(path, caption) of the figures of a sweep."""
     models, curves, title = study.models(part), study.answer(part, "curves"), TITLES[part]
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"printed_{part}{name}.png")
-    command = f"`make sweep CONFIG=experiments/configs/{part}.py`"
+    command = f"`{study.parts[part].command}`"
     if part == "initial_values":
         caption = f"Is label diversity a driver, or a remedy? Top-1 on unseen pairs by the number of labels. {command}"
         yield draw("_labels", own_figures.label_diversity, models), caption
         yield draw("", own_figures.phase_diagram, models), "The same for all initial values, with order and label set"
     elif part in ("paper_mechanism", "paper"):
-        yield draw("", training.fig3, models), f"Fig 3, as printed. {command}"
+        yield draw("", training.fig3, with_other_labels(study, part)), f"Fig 3, as printed. {command}"
     else:
         axes = varying(models, CONDITIONS) or ("n_labels",)
         yield (
@@ -166,6 +168,12 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     if part == "multiplier":
         tables = study.answer(part, "strongest"), study.answer(part, "ratio")
         yield draw("_terms", own_figures.multiplier, *tables), "Which term carries the gradient?"
+
+
+def with_other_labels(study: Study, part: str) -> Table:
+    """The models of a sweep, and of those that train the same with other numbers of labels, where they are trained."""
+    tables = [study.models(name) for name in (part, *(f"{part}_{n}" for n in (10, 20))) if name in study.parts and study.has(name)]
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0] if all(name in t for t in tables)}
 
 
 def of_many(table: Table) -> Table:

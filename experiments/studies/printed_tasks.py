@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.claims import rows_with
+from experiments.studies.claim_values import rows_with
 from experiments.studies.page import Section, Verdicts, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.paper_values import SETTLED, moved
 from experiments.studies.printed_claims import (
@@ -48,6 +48,7 @@ QUICK: dict[str, tuple[str, dict[str, Any]]] = {
     "reader_raw": ("tasks/autoregressive", {"objective": "autoregressive_raw"}),
 }
 
+QUICK_COLUMNS = ("quick recipe: top-1", "quick recipe: order")
 TERMS = {"EP at zero": "EP", "EP + PP + BP at zero": POSITION, "VP at zero": "VP"}
 
 
@@ -139,14 +140,17 @@ def quick(part: str, report: Path) -> dict[str, str]:
     MANY there, and give their most.
     """
     name, where = QUICK[variant_of(part)]
-    found = read_csv(report / f"{name}.csv")
+    path = report / f"{name}.csv"
+    if not path.is_file():  # another report than the committed one
+        return dict.fromkeys(QUICK_COLUMNS, "not there")
+    found = read_csv(path)
     for field, value in where.items():
         found = select(found, found[field] == value)
     top1, order = metrics_of(part)
     most = MANY if MANY in found["n_labels"] else int(found["n_labels"].max())
     of = lambda n, column: float(found[column][found["n_labels"] == n][0])
     told = f"{of(FEW, top1):.2f} at N = {FEW}, {of(most, top1):.2f} at N = {most}"
-    return {"quick recipe: top-1": told, "quick recipe: order": f"{of(most, order):.2f}"}
+    return dict(zip(QUICK_COLUMNS, (told, f"{of(most, order):.2f}"), strict=True))
 
 
 def minutes(study: Study, part: str) -> str:
@@ -172,4 +176,4 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     curves, top1 = study.answer(part, "curves"), metrics_of(part)[0]
     measure = "top-1, unseen pairs" if top1 == "unseen_pair" else "top-1, chains"
     path = shrink(figures.in_training(curves, metric=top1, measure=measure), folder / f"printed_tasks_{part}.png")
-    yield path, f"{title_of(part)}: top-1 in training. `make sweep CONFIG=experiments/configs/printed_tasks.py:{part}`"
+    yield path, f"{title_of(part)}: top-1 in training. `{study.parts[part].command}`"

@@ -4,7 +4,8 @@ python -m experiments.studies.readme      # fills README.md and docs/ in from do
 
 A block of README stands between two lines, `<!-- NAME: filled in by ... -->` and `<!-- end of NAME -->`; its prose is in
 templates/readme.md. One value stands in a sentence, between `<!-- TABLE CLAIM -->` and `<!-- / -->`; where a claim has several
-sweeps the first marker is `<!-- TABLE CLAIM SWEEP -->`. A table is a file of docs/results: claims, paper, encoders or tasks.
+sweeps the first marker is `<!-- TABLE CLAIM SWEEP -->`. A table is a file of docs/results: claims, paper, encoders, tasks or
+printed_tasks.
 """
 
 import re
@@ -29,7 +30,7 @@ README, DOCS, REPORT = Path("README.md"), Path("docs"), Path("docs/results")
 MARKER = "<!-- {name}: filled in by `python -m experiments.studies.readme` -->"
 WIDTH = 130  # of a line of README
 END = "<!-- end of {name} -->"
-VALUE = re.compile(r"<!-- (claims|paper|encoders|tasks) (\w+)(?: (\w+))? -->(.*?)<!-- / -->", re.S)
+VALUE = re.compile(r"<!-- (claims|paper|encoders|tasks|printed_tasks) (\w+)(?: (\w+))? -->(.*?)<!-- / -->", re.S)
 # A number and its interval, `.87 [.86, .89]` or `12 % [8, 16]`, or a number and its error, `.87 +- .01`.
 INTERVAL = re.compile(r"(?<![\w.])[-+]?\d*\.?\d+\s*%?\s*(?:\[[-+]?[\d.]+,\s*[-+]?[\d.]+\]|(?:±|\+-)\s*[\d.]+)")
 

@@ -1,52 +1,107 @@
-"""The search for one head (`analysis.one_head`), stage by stage in a folder: sweeps that are there are not trained again."""
+"""A search (`analysis.search`), stage by stage in a folder: sweeps that are there are not trained again."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
-from experiments.studies.stages import ONE_HEAD
+from absl import flags
+
+from experiments.studies.stages import ONE_HEAD, SEARCH, Search
 from lrjax import cli
 from lrjax.analysis import gradient, heads, one_head
 from lrjax.analysis.models import tidy
+from lrjax.analysis.search import FRESH, Space, best, chosen, confirmed, draw
 from lrjax.analysis.selection import healthy
-from lrjax.config import Sweep
+from lrjax.config import Model, Sweep
 from lrjax.metrics import ends
 from lrjax.plotting import encoders as figures
 from lrjax.stats import Table, format_interval, format_table, groups, interval_text, joined, share_interval
+from lrjax.storage import workdir
 from lrjax.training.run import Run, history_table, models_table
 
 SLAB = 64  # models that train at a time
 HOW = ("position_gradient", "label_spread", "ratio", "share_EP", "share_PP", "share_BP", "lean", "unseen_pair_order")
 
 
-def search(
-    folder: Path, configurations=512, keep=64, confirmed=3, screen_steps=1000, steps=3000, every=250, suffix: str = "png"
-) -> None:
-    """Screen, train the best in full, confirm the best of these with fresh seeds; print and write what each stage found."""
-    screened, screen = stage(folder, "screen", one_head.draw(configurations), screen_steps, every)
-    trained, full = stage(folder, "full", one_head.chosen(screened.sweep, screen, keep), steps, every)
-    succeed = lambda top1: int((top1 > gradient.GENERALISES).sum())
-    print(f"\nsucceed (top-1 above {gradient.GENERALISES}) while screened: {said(screen['unseen_pair'])} of {len(screen['model'])}")
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How much a search trains.
+
+    Attributes:
+      configurations: how many are screened.
+      keep: how many of the best are trained in full.
+      confirmed: how many of the best of these are trained with fresh seeds.
+      screen_steps, steps: training steps of the screening, and in full.
+      every: training steps between evaluations.
+    """
+
+    configurations: int = 512
+    keep: int = 64
+    confirmed: int = 3
+    screen_steps: int = 1000
+    steps: int = 3000
+    every: int = 250
+
+
+def define_budget(**defaults: int) -> Callable[[], Budget]:
+    """The flags of a `Budget`; call what it returns once they are parsed."""
+    default = Budget(**defaults)
+    whole = lambda name, value, meaning, least=1: flags.DEFINE_integer(name, value, meaning, lower_bound=least)
+    holders = {
+        "configurations": whole("configurations", default.configurations, "how many are drawn"),
+        "keep": whole("keep", default.keep, "how many of them are trained in full"),
+        "confirmed": whole("confirm", default.confirmed, "how many of these are confirmed with fresh seeds", 0),
+        "screen_steps": whole("screen_steps", default.screen_steps, "steps of the screening"),
+        "steps": whole("steps", default.steps, "steps in full"),
+        "every": whole("eval_every", default.every, "steps between evaluations"),
+    }
+    return lambda: Budget(**{name: int(holder.value or 0) for name, holder in holders.items()})
+
+
+def search(folder: Path, space: Space, budget: Budget, records: Search = SEARCH) -> tuple[Table, Table]:
+    """Screen, train the best in full, confirm the best of these with fresh seeds; print and write what each stage found.
+
+    Returns:
+      The tables of the screening and of the full training (`analysis.search.best`).
+    """
+    told = lambda name, table: tell(folder, name, table, records)
+
+    def stage(name: str, models: list[Model], steps: int) -> tuple[Run, Table]:
+        run = cli.train_in(folder / name, Sweep(tuple(models), steps, budget.every, SLAB), (gradient.columns,))
+        told(name, table := best(space, history_table(run), run.sweep))
+        return run, table
+
+    screened, screen = stage("screen", draw(space, budget.configurations), budget.screen_steps)
+    trained, full = stage("full", chosen(screened.sweep, screen, budget.keep), budget.steps)
+    succeed = lambda accuracy: int((accuracy > gradient.GENERALISES).sum())
     print(
-        f"of the best {len(full['model'])}, trained in full: {succeed(full['unseen_pair'])} at their best step, "
+        f"\nsucceed ({space.metric} above {gradient.GENERALISES}) while screened: {said(screen[space.metric])} of "
+        f"{len(screen['model'])}"
+    )
+    print(
+        f"of the best {len(full['model'])}, trained in full: {succeed(full[space.metric])} at their best step, "
         f"{succeed(full['at_the_end'])} at the last"
     )
-    if confirmed:
-        confirm(folder, trained.sweep, full, confirmed, every)
-    print(figures.search(screen, full, one_head.RANGES, folder / f"one_head.{suffix}"))
+    if budget.confirmed:
+        models, steps = chosen(trained.sweep, full, budget.confirmed, FRESH), full["step"][: budget.confirmed]
+        wanted = Sweep(tuple(models), int(steps.max()), budget.every, SLAB)
+        run = cli.train_in(folder / "confirm", wanted, (gradient.columns,))
+        told("confirm", confirmed(space, history_table(run), steps, len(FRESH)))
+    return screen, full
 
 
-def stage(folder: Path, name: str, models, steps: int, every: int) -> tuple[Run, Table]:
-    """Train configurations; the run, and `best` of its history, written and printed."""
-    run = cli.train_in(folder / name, Sweep(tuple(models), steps, every, SLAB), (gradient.columns,))
-    table = one_head.best(history_table(run), run.sweep)
-    tell(folder, name, table)
-    return run, table
+def search_for_one_head(folder: Path, budget: Budget, suffix: str = "png") -> None:
+    """The search for one head, how those that succeed do it, and its figure."""
+    space = one_head.SPACE
+    screen, full = search(folder, space, budget, ONE_HEAD)
+    if budget.confirmed:
+        explain(folder)
+    print(figures.search(screen, full, dict(space.ranges), folder / f"one_head.{suffix}"))
 
 
-def confirm(folder: Path, trained: Sweep, full: Table, n: int, every: int) -> None:
-    """The best n configurations with fresh seeds; and how those that succeed do it."""
-    models, steps = one_head.chosen(trained, full, n, one_head.FRESH), full["step"][:n]
-    run = cli.train_in(folder / "confirm", Sweep(tuple(models), int(steps.max()), every, SLAB), (gradient.columns,))
-    tell(folder, "confirm", one_head.confirmed(history_table(run), steps, len(one_head.FRESH)))
+def explain(folder: Path) -> None:
+    """How the confirmed models of one head that succeed do it, against those that fail; printed and written."""
+    run = workdir.restore(folder / "confirm")
     asked = healthy(run)
     found = gradient.carried(tidy(gradient.strongest(gradient.gradient(asked))))
     found = joined(found, tidy(heads.heads(asked)[["head_bias"]]), ["head_bias"])
@@ -63,23 +118,25 @@ def how(table: Table) -> tuple[list[str], list[list[str]]]:
     direction here: `lean` is how far from one half the share of images is in which the head prefers the right object.
     """
     table = table | {"position_gradient": abs(table["position_gradient"]), "lean": abs(table["head_bias"] - 0.5)}
-    configurations, lines = groups(table, tuple(one_head.RANGES)), []
+    configurations, lines = groups(table, tuple(one_head.SPACE.ranges)), []
     for i, rows in enumerate(sorted(configurations.values(), key=min)):
         succeeds = table["unseen_pair"][rows] > gradient.GENERALISES
-        for name, chosen in (("succeed", rows[succeeds]), ("fail", rows[~succeeds])):
-            if len(chosen):
-                lines.append([str(i), name, str(len(chosen)), *(format_interval(table[c][chosen], within=ends(c)) for c in HOW)])
+        for name, of_kind in (("succeed", rows[succeeds]), ("fail", rows[~succeeds])):
+            if len(of_kind):
+                lines.append([str(i), name, str(len(of_kind)), *(format_interval(table[c][of_kind], within=ends(c)) for c in HOW)])
     return ["configuration", "", "seeds", *HOW], lines
 
 
-def tell(folder: Path, name: str, table: Table) -> None:
+def tell(folder: Path, name: str, table: Table, records: Search) -> None:
     """Write and print a stage's table."""
-    path = ONE_HEAD.write(folder, name, table)
+    path = records.write(folder, name, table)
     print(f"\n{name}: best first")
-    print(format_table([*table], [[f"{column[i]:.3g}" for column in table.values()] for i in range(min(10, len(table["step"])))]))
+    cell = lambda value: f"{value:.3g}" if isinstance(value, float) else str(value)
+    rows = [[cell(column[i].item()) for column in table.values()] for i in range(min(10, len(table["step"])))]
+    print(format_table([*table], rows))
     print(path)
 
 
-def said(top1) -> str:
+def said(accuracy) -> str:
     """The share of models that succeed, with its interval, for people."""
-    return interval_text(*share_interval(top1 > gradient.GENERALISES), digits=2)
+    return interval_text(*share_interval(accuracy > gradient.GENERALISES), digits=2)

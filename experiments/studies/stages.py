@@ -53,7 +53,9 @@ class Search:
 
 
 REGIME = Search({"screen": "", "long": "screen", "confirm": "long"}, ("lrjax.analysis.regime",))
+HALVING = {"screen": "", "full": "screen", "confirm": "full"}
+SEARCH = Search(HALVING, ("lrjax.analysis.search",))
 ONE_HEAD = Search(
-    {"screen": "", "full": "screen", "confirm": "full", "how": "confirm"},
-    ("lrjax.analysis.gradient", "lrjax.analysis.heads", "lrjax.analysis.one_head"),
+    HALVING | {"how": "confirm"},
+    ("lrjax.analysis.gradient", "lrjax.analysis.heads", "lrjax.analysis.one_head", "lrjax.analysis.search"),
 )

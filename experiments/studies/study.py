@@ -43,6 +43,12 @@ class Part:
     answers: tuple[str, ...] = ()
     most_seeds: int = 100_000
 
+    @property
+    def command(self) -> str:
+        """The command that trains the sweep alone."""
+        file, colon, argument = self.config.partition(":")
+        return f"make sweep CONFIG=experiments/configs/{file}.py{colon}{argument}"
+
 
 WHOLE = ("ablate", "each", "controls", "doses", "text_ablate", "gauge", "law", "monotone", "shares", "gradient", "strongest")
 WHOLE += ("heads", "pruning", "text", "swap", "align", "values")
@@ -107,8 +113,11 @@ PRINTED_TASKS: dict[str, Part] = {
 # The paper as printed.
 PRINTED = ("curves", "ablate", "routes", "gauge", "law", "gauge_ratio", "query_law", "monotone", "shares", "strongest")
 PRINTED += ("heads", "pruning", "text", "align", "relational", "std_shares", "binding", "routes_over_time", "binding_over_time")
+BETWEEN = ("curves", "ablate", "routes", "strongest", "law", "gauge_ratio")
 PAPER: dict[str, Part] = {
-    "paper_mechanism": Part("paper_mechanism", PRINTED, 16),
+    "paper_mechanism": Part("paper_mechanism:5,15", PRINTED, 16),
+    "paper_mechanism_10": Part("paper_mechanism:10", BETWEEN, 8),
+    "paper_mechanism_20": Part("paper_mechanism:20", (*BETWEEN, "align"), 8),
     "initial_values": Part("initial_values", ("curves", "routes", "strongest", "query_law", "binding"), 4),
     "forgetting": Part("forgetting", ("curves",), 4),
     "forgetting_scales": Part("forgetting_scales", ("curves",), 4),

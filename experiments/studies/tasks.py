@@ -196,7 +196,7 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
     models, title = study.models(part), TITLES[part]
     axes = varying(models, CONDITIONS) or ("n_labels",)
     draw = lambda name, figure, *args: shrink(figure(*args), folder / f"tasks_{part}{name}.png")
-    caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `make sweep CONFIG=experiments/configs/{part}.py`"
+    caption = f"{title}: mean over seeds, 95 % interval, seeds as dots. `{study.parts[part].command}`"
     shown = MEASURED.get(part, SHOWN)
     yield draw("", figures.conditions, models, axes, f"{title}: unseen", shown, "accuracy, unseen"), caption
     answers = study.parts[part].answers

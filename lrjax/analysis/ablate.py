@@ -74,7 +74,7 @@ class Ablate:
 
     @functools.cached_property
     def records(self) -> dict[str, Ablation]:
-        """The ablations by label. Raises InputError if a text is none."""
+        """The ablations by their labels. Raises InputError if a text describes no ablation."""
         return labelled(self.ablations, self.encoder, self.heads)
 
     def __call__(self, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
@@ -210,8 +210,8 @@ def existing(static: Static, encoder: str) -> tuple[str, ...]:
 
 
 def of_position(static: Static) -> tuple[str, ...]:
-    """The terms with which a score depends on the key's position, whatever token it is; those of a trained P, which are 0, if there
-    are none.
+    """The terms with which a score depends on the position of the key whatever its token is. Without such terms: those of a trained
+    P, which are then 0.
     """
     return tuple(positions.find(static.positions).position_terms or POSITION_TERMS)
 

@@ -168,8 +168,8 @@ _TABLES = {encoder: partial(block_tables, encoder) for encoder in ("vision", "te
 
 
 def examples(top1: np.ndarray, generalises: float, fails: float) -> tuple[int | None, int | None]:
-    """The models to put side by side, by their unseen-pair accuracy [M] and not by hand: the best if it is above `generalises`, the
-    worst if it is below `fails`. None where there is none.
+    """The two models that are drawn side by side, chosen by their unseen-pair accuracy [M]: the best one if it is above
+    `generalises`, and the worst one if it is below `fails`. None where there is no such model.
     """
     best, worst = int(np.nanargmax(top1)), int(np.nanargmin(top1))
     return best if top1[best] > generalises else None, worst if top1[worst] < fails else None

@@ -52,7 +52,7 @@ OPPOSITE = {"labels": lambda x, y, word: (y, x, word), "word": lambda x, y, word
 def in_layers(
     encoder: str, alone: bool, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates
 ) -> dict[str, jax.Array]:
-    """The question: gradient [l, term, h], its sum over terms position_gradient [l, h], and steadiness [l, h]."""
+    """The question: gradient [l, term, h]; its sum over terms, position_gradient [l, h]; and steadiness [l, h]."""
     encoder_params, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder).readout
     if alone:
         gate = gate.at[0, :, [GATES.index(term) for term in of_position(static)]].set(0)
@@ -134,7 +134,7 @@ def patched(
 
 
 def exchanged(static: Static, encoder: str) -> tuple[str, ...]:
-    """In what a counterpart differs."""
+    """How a counterpart differs from its scene or caption."""
     return ("labels", "word") if encoder == "text" and static.n_relations == 2 else ("labels",)
 
 
@@ -218,8 +218,9 @@ _LAYERS = {(encoder, alone): partial(in_layers, encoder, alone) for encoder in E
 
 
 def causal(table: Table, encoder: str = "vision", by: tuple[str, ...] = ("n_labels",)) -> Table:
-    """Of `ablate_each`'s table: a row per model, layer and term (`pruned`: all a head writes), with the model's columns `by`: the
-    greatest loss of order that a single head makes, and what this ablation does to the label set.
+    """From the table of `ablate_each`, a row per model, layer and term (`pruned`: all that a head writes), with the model's columns
+    `by`. It holds the greatest loss of order that the ablation of a single head makes, and what this ablation does to the label
+    set.
     """
     table, lines = described(table), []
     of_one_head = (table["encoder"] == encoder) & ~np.isnan(table["head"])

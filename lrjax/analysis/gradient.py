@@ -42,7 +42,7 @@ def readout_template(static: Static, encoder: str) -> SequenceTemplate:
 
 
 def edits_of(static: Static, encoder: str) -> np.ndarray:
-    """Positions where labels stand, from left to right."""
+    """The positions at which labels stand, from left to right."""
     return np.arange(1, static.L + 1) if encoder == "vision" else np.array([0, 2])
 
 
@@ -120,9 +120,8 @@ def gradient(run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
 
 
 def strongest(answer: xr.Dataset) -> xr.Dataset:
-    """A model's best head by `ratio`: what decides, since one head that attends by position suffices to know the order. [model].
-
-    A pruned head, which writes nothing, is none.
+    """The best head of each model by `ratio`, [model]: one head that attends by position suffices to know the order. A pruned head,
+    which writes nothing, is never the best.
     """
     return answer.isel(head=best_head(answer)).drop_vars("head")
 

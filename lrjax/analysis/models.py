@@ -95,13 +95,13 @@ def depth_of(static: Static, encoder: str) -> int:
 
 
 def layers_told(static: Static | Model, encoder: str) -> str:
-    """How messages give an encoder's depth."""
+    """An encoder's depth, as messages give it."""
     repeated = f", n_repeats={static.n_repeats}" if static.n_repeats > 1 else ""
     return f"n_layers_{encoder}={getattr(static, f'n_layers_{encoder}')}{repeated}"
 
 
 def traced(static: Static, encoder: str, who: str) -> int:
-    """`depth_of` an encoder, if all its blocks have terms. Raises InputError that names the analysis if they do not."""
+    """`depth_of` an encoder, if all its blocks have terms. Raises InputError that names the analysis if a block has none."""
     depth = depth_of(static, encoder)
     if static.mlp_ratio and depth > 1:
         raise InputError(

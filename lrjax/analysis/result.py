@@ -1,6 +1,7 @@
 """What an analysis found, as people want it: a DataFrame, an xarray Dataset, a summary with intervals, or a figure."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +15,16 @@ from lrjax.metrics import ends
 from lrjax.stats import Table, groups, mean_interval, select, varying
 
 MODEL_COLUMNS = ("model", "seed", *AXIS_COLUMNS, *STATIC)
+
+
+class Summary(pd.DataFrame):
+    """A DataFrame that is printed whole: columns for which a terminal is too narrow follow below the others."""
+
+    def __repr__(self) -> str:
+        return self.to_string(line_width=shutil.get_terminal_size().columns)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -79,7 +90,7 @@ class Result:
 
         Returns:
           A DataFrame indexed by `by`: how many models, and for each measure its mean and the ends of its interval, `_low` and
-          `_high` (Student's t, cut at the ends of the scale; NaN for one model).
+          `_high` (Student's t, cut at the ends of the scale; NaN for one model). It is printed whole, however wide it is.
         """
         table = self.table
         axes = [name for name in varying(table, MODEL_COLUMNS) if name not in ("model", "seed", "n_labels")]
@@ -95,7 +106,7 @@ class Result:
                 limits = mean_interval(values, within=None if self.signed else ends(name))
                 row |= dict(zip((name, f"{name}_low", f"{name}_high"), limits, strict=True))
             rows.append(row)
-        return pd.DataFrame(rows).set_index(list(keys))
+        return Summary(pd.DataFrame(rows).set_index(list(keys)))
 
     def differences(self) -> pd.DataFrame:
         """Means of paired differences to the baseline of the same model, with 95 % intervals.

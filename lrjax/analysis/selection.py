@@ -110,7 +110,7 @@ def fields_of(text: str) -> list[str]:
 
 
 def of_labels(run: Run, n_labels: Sequence[int] | None) -> Run:
-    """The part of a run whose models have one of these N (None: all). Raises InputError if no model has one."""
+    """The part of a run whose models have one of these N (None: all models). Raises InputError if no model has one of them."""
     found = [model.n_labels for model in run.sweep.models]
     for n in n_labels or ():
         if n not in found:
@@ -120,7 +120,7 @@ def of_labels(run: Run, n_labels: Sequence[int] | None) -> Run:
 
 
 def healthy(run: Run) -> Run:
-    """The part of a run whose models have not diverged: what is asked. Raises InputError if none is left."""
+    """The part of a run whose models have not diverged: analyses ask these models alone. Raises InputError if there is none."""
     keep = np.ma.getmaskarray(run.diverged_at)
     if not keep.any():
         raise InputError(f"--ckpt: all {len(keep)} models have diverged: there is nothing to ask; train with a lower lr")
@@ -154,7 +154,7 @@ def some_of(run: Run, keep: Sequence[bool] | np.ndarray) -> Run:
 
 
 def by_shape(run: Run, *fields: str) -> list[Run]:
-    """The run in parts whose models agree in these fields: what is named by layer or head is asked of each by itself."""
+    """The run in parts whose models agree in these fields. Results that are named by layer or head need one shape at a time."""
     keys = [tuple(getattr(model, name) for name in fields) for model in run.sweep.models]
     return [some_of(run, [key == of_part for key in keys]) for of_part in sorted(set(keys))]
 

@@ -44,7 +44,9 @@ def read_scene(task: Task, text: str, n_labels: int) -> tuple[tuple[int, ...], t
     for number, cell in enumerate(cell for line in cells for cell in line):
         if cell != NOTHING and cell not in labels:
             names = f"h1..h{task.n_heldout} (held out) or 1..{n_labels} (trained)"
-            raise InputError(f"scene={text!r}: {cell!r} is no label{suggest(cell, labels)}; expected {names}, or {NOTHING!r}")
+            is_held_out = cell.lower().startswith("h")
+            alike = [label for label in labels if label.startswith("h") == is_held_out]
+            raise InputError(f"scene={text!r}: {cell!r} is no label{suggest(cell, alike)}; expected {names}, or {NOTHING!r}")
         if cell != NOTHING:
             shown.setdefault(cell, set()).add(number)
     if len(shown) not in (1, task.objects_per_scene):

@@ -89,8 +89,8 @@ def norm_scale(residual: jax.Array) -> jax.Array:
 
 
 def normalise(norm: LayerNorm | None, residual: jax.Array, scale: jax.Array | None = None) -> jax.Array:
-    """LayerNorm of the residual [o, t, d], origin by origin; by `scale` [t] in place of their own where one is given. As they are
-    without a norm.
+    """LayerNorm of the residual stream [o, t, d], origin by origin. `scale` [t] takes the place of the stream's own scale, where it
+    is given. Without a norm the stream is returned as it is.
     """
     if norm is None:
         return residual
@@ -100,8 +100,8 @@ def normalise(norm: LayerNorm | None, residual: jax.Array, scale: jax.Array | No
 
 
 def dropper(key: jax.Array, rate: float, sites: int, T: int, d: int) -> Callable[..., jax.Array]:
-    """Dropout of one sequence of T tokens at so many sites: drop(site, x [o, q, d], rows), where x are some rows of the T. A share
-    `rate` of the entries is 0, the same of every origin; the others are over 1 - rate.
+    """Dropout of one sequence of T tokens at a number of sites: drop(site, x [o, q, d], rows), where x is some rows of the T. A
+    share `rate` of the entries becomes 0, the same ones in every origin; the other entries are divided by 1 - rate.
     """
     kept = jax.random.bernoulli(key, 1 - rate, (sites, T, d))  # at once: to draw is most of what compiling a step of dropout costs
     return lambda site, x, query_slice=EVERY: jnp.where(kept[site, query_slice], x / (1 - rate), 0)
@@ -114,8 +114,8 @@ def project(residual: jax.Array, W: jax.Array, b: jax.Array | None = None) -> ja
 
 
 def term_logits(q: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
-    """All nine terms [9, h, q, t], over sqrt(d_head), of split queries [3, q, h, k] and keys [3, t, h, k]; they sum to QK^T, and to
-    the scores of `geometry` where it has some of its own.
+    """All nine terms [9, h, q, t], divided by sqrt(d_head), of split queries [3, q, h, k] and keys [3, t, h, k]. Their sum is QK^T,
+    plus the scores that `geometry` adds, if it adds any.
     """
     q, k = rotate(q, geometry.angles_q), rotate(k, geometry.angles_t)
     grid = jnp.einsum("oqhk,cthk->ochqt", q, k) / np.sqrt(q.shape[-1])
@@ -125,20 +125,20 @@ def term_logits(q: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def gated_queries(q: jax.Array, gates: jax.Array, n_keys: int) -> jax.Array:
-    """What each origin of the key is scored against: sum_o gate[h, o, c] q_o, for the first n_keys origins c.
-    [3, q, h, k] -> [c, q, h, k]. Already over sqrt(d_head).
+    """What each origin of the key is scored against: the sum over o of gate[h, o, c] q_o, for the first n_keys origins c. [3, q, h,
+    k] -> [c, q, h, k], divided by sqrt(d_head) already.
     """
     gate = gates[:, TERM_GRID[:, :n_keys]]  # [h, o, c]
     return jnp.einsum("hoc,oqhk->cqhk", gate, q) / np.sqrt(q.shape[-1])
 
 
 def key_origins(block: Block, geometry: Geometry) -> int:
-    """How many origins of keys make a difference: not B, where what it adds is constant along a row."""
+    """How many origins of keys make a difference. B makes none where what it adds is constant along a row."""
     return 2 if geometry.angles_t is None and block.norm is None and block.after is None else 3
 
 
 def key_bias(block: Block, geometry: Geometry) -> jax.Array | None:
-    """b_K where it makes a difference: where keys turn."""
+    """b_K where it makes a difference, which is where keys turn with their position; else None."""
     return None if geometry.angles_t is None else block.b_K
 
 

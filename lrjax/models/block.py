@@ -49,7 +49,7 @@ def run_block(
     """
     scale = scale_of(block.norm, residual, given[0])
     residual, cache = attend(
-        block, gates, residual, geometry.of_queries(query_slice), query_slice, scale, precomputed_qkv, drops and drops[0]
+        block, gates, residual, geometry.of_queries(query_slice), query_slice, scale, precomputed_qkv, drops[0] if drops else None
     )
     scale = scale_of(block.after, residual, given[0]) if block.norm is None else scale
     residual = normalise(block.after, residual, scale)

@@ -28,8 +28,8 @@ RNG_STREAMS = ("init", "splits", "batches", "evaluation", "noise", "items", "dro
 
 @struct.dataclass
 class CLIP:
-    """Parameters of one model; log_scale is the learnable log logit scale [], bias that of the sigmoid loss [], places the head of
-    `supervision`; None where a model has none.
+    """Parameters of one model. log_scale is the learnable log of the logit scale, []; bias is that of the sigmoid loss, []; places
+    is the head of `supervision`. bias and places are None where a model has none.
     """
 
     vision: Encoder

@@ -56,7 +56,7 @@ def prefix(static: Static, params: CLIP, interventions: Interventions, images: T
 
 
 def keys_of(interventions: Interventions, n: int) -> jax.Array | None:
-    """The keys [n] that the dropout of n sequences is drawn from; None if there is none."""
+    """The keys [n] from which the dropout of n sequences is drawn; None if there is no dropout."""
     return None if interventions.dropout_key is None else jax.random.split(interventions.dropout_key, n)
 
 
@@ -91,7 +91,7 @@ def read(
 
 
 def sayable(static: Static, hyper: Hyper) -> jax.Array:
-    """Which tokens [v] a model may say: those of labels that it does not have do not exist."""
+    """Which tokens [v] a model may say: all but the labels that it does not have."""
     return jnp.arange(encoder_configs(static)["text"].d_embed) < static.task_object.n_first + static.n_heldout + hyper.n_labels
 
 
@@ -159,8 +159,9 @@ def evaluate(
 
 
 def others(task: Task, hyper: Hyper, labels: jax.Array) -> jax.Array:
-    """For each of an image's labels [k] the next and the one before [2, k] that are not seen, in the circle of those held out or of
-    those trained: so over all images of a blind reader as many captions rise by the exchange as fall. Itself where there is none.
+    """Two other labels for each of an image's labels [k]: the next one and the previous one that the image does not show, [2, k].
+    Held-out labels form one circle and trained labels another. Over all images of a blind decoder the exchange therefore raises as
+    many captions as it lowers. A label stands for itself where there is no other one.
     """
     h = task.n_heldout
 

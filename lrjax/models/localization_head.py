@@ -57,9 +57,9 @@ def loss(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits) -> j
 
 
 def head_metrics(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits, weight: jax.Array) -> dict[str, jax.Array]:
-    """What the head knows of images [S, n], of weight [n], that show all S objects: `place`, the share of objects whose likeliest
-    place is right, and `order_told`, the share of pairs of objects whose likeliest places are in the right order (a tie counts
-    1/2).
+    """What the head knows of images [S, n] with weights [n], all of which show S objects. `place` is the share of objects whose
+    likeliest place is right. `order_told` is the share of pairs of objects whose likeliest places are in the right order; a tie
+    counts 1/2.
     """
     S = len(images.tokens)
     label, place = images.tokens - task.n_first, images.positions - 1

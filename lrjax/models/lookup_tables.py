@@ -43,7 +43,9 @@ class Tables:
 
 
 def first_rows(params: Encoder) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-    """What the first block reads: rows E [v, d], P [p, d], B [d], and the scale [v, p] of a token at a position (None: 1)."""
+    """What the first block reads: the rows E [v, d], P [p, d] and B [d], and LayerNorm's scale [v, p] of a token at a position
+    (None: 1).
+    """
     E, P, norm = params.E, params.P, params.blocks[0].norm
     if norm is None:
         return E, P, jnp.zeros_like(P[0]), None
@@ -108,7 +110,7 @@ def by_one_hot(v: int):
 
 
 def by_number(v: int):
-    """The same where tokens and edits are many."""
+    """The same by gather and scatter, for many tokens and edits."""
 
     def take(table, tokens):
         return jnp.take(table, tokens, 1, mode="fill", fill_value=0).transpose(0, 3, 1, 2)

@@ -74,9 +74,8 @@ def _mean(credit: jax.Array, weight: jax.Array, counts: jax.Array, of: list[bool
 
 
 def _share(similarity: jax.Array, counted: jax.Array, least: jax.Array, ties: jax.Array) -> jax.Array:
-    """Of the best captions of each image the share that has one of these similarities, of those that are counted.
-
-    similarity, counted: [R, n], or [F, R, n]. least, ties [n]: see `_compare`. Returns [n], or [R, n].
+    """Of the best captions of each image the share that has one of these similarities, among those that are counted. similarity,
+    counted: [R, n], or [F, R, n]. least, ties [n]: see `_compare`. Returns [n], or [R, n].
     """
     of_rank = lambda x, rank: x.reshape((1,) * (rank - 1) + x.shape)
     hits = ((similarity >= of_rank(least, similarity.ndim)) & counted).sum(0)
@@ -84,7 +83,7 @@ def _share(similarity: jax.Array, counted: jax.Array, least: jax.Array, ties: ja
 
 
 def _order(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Whether a is above b: 1, 0, or 1/2 at a tie."""
+    """1 where a is above b, 0 where it is below, 1/2 at a tie."""
     return jnp.where(abs(a - b) <= TIE, 0.5, jnp.where(a > b, 1.0, 0.0))
 
 

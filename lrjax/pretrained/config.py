@@ -20,6 +20,7 @@ ACTIVATIONS = {
 }
 # model_type of config.json -> the kind of model; `layouts.LAYOUTS` reads the tensors of each
 KINDS = {"clip": "clip", "siglip": "siglip", "dinov2": "dinov2"}
+TEXT_ALONE = ("clip_text_model", "siglip_text_model")
 HF_CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 
 
@@ -127,6 +128,8 @@ def read_config(folder: Path, image_size: int | None = None) -> ModelConfig:
     """
     if (path := folder / HF_CONFIG).is_file() and (values := read_json(path)).get("model_type"):
         kind = values["model_type"]
+        if kind in TEXT_ALONE:
+            raise InputError(f"{path}: model_type={kind!r}: is a text encoder alone; expected a model with an image encoder")
         if kind not in KINDS:
             known = ", ".join(KINDS)
             raise InputError(f"{path}: model_type={kind!r}: is not known here; expected one of {known}, or an OpenCLIP folder")

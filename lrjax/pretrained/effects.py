@@ -23,11 +23,11 @@ from lrjax.pretrained.result import Result, grid_table, table
 from lrjax.pretrained.terms import GATES
 from lrjax.pretrained.transformer import Transformer, unit_gates
 
-PICTURES_AT_ONCE = 4  # of a backward pass, which keeps what every layer computed
-WORLDS_AT_ONCE = 4  # gates that are computed side by side; more run after one another in the same program
+PICTURES_PER_PASS = 4  # of a backward pass, which keeps what every layer computed
+GATES_PER_PASS = 4  # gates that are computed side by side; more run after one another in the same program
 
 
-class Question(NamedTuple):
+class EvalSet(NamedTuple):
     """Pictures with the captions that are true of them and those with the objects swapped.
 
     Attributes:
@@ -39,23 +39,25 @@ class Question(NamedTuple):
     true: Sequence[str]
     swapped: Sequence[str]
 
+    @surroundings.pinned(transfers=True)
     def direction(self, model: Model) -> np.ndarray:
         """What an image's unit embedding is multiplied with to give its margin [n, e]."""
         if not len(self.pixels) == len(self.true) == len(self.swapped):
-            told = f"{len(self.pixels)} pictures, {len(self.true)} true and {len(self.swapped)} swapped captions"
-            raise InputError(f"question: has {told}; expected as many of each")
+            sizes = f"{len(self.pixels)} pictures, {len(self.true)} true and {len(self.swapped)} swapped captions"
+            raise InputError(f"eval_set: has {sizes}; expected as many of each")
         texts = model.embed_texts([*self.true, *self.swapped])
         assert model.params.logit_scale is not None  # a model with a text encoder has one
         n = len(self.true)
         return np.exp(float(model.params.logit_scale)) * (texts[:n] - texts[n:])
 
 
-def margins(model: Model, question: Question) -> np.ndarray:
-    """The margins [n] of a question under a model's gates."""
-    return (model.embed_images(question.pixels) * question.direction(model)).sum(-1)
+def margins(model: Model, eval_set: EvalSet) -> np.ndarray:
+    """The margins [n] of an evaluation set under a model's gates."""
+    return (model.embed_images(eval_set.pixels) * eval_set.direction(model)).sum(-1)
 
 
-def first_order(model: Model, question: Question) -> Result:
+@surroundings.pinned(transfers=True)
+def first_order(model: Model, eval_set: EvalSet) -> Result:
     """What every gate of the image encoder at zero would change in the mean margin, at first order: minus its derivative.
 
     One backward pass gives all of them. It is exact for small changes alone: `single_gates` says what a gate really does.
@@ -63,16 +65,15 @@ def first_order(model: Model, question: Question) -> Result:
     Returns:
         A row a layer, head and gate (sixteen terms, four parts of values): `effect`, the change of the mean margin.
     """
-    pixels, directions = model._checked(question.pixels), question.direction(model)
+    pixels, directions = model._checked(eval_set.pixels), eval_set.direction(model)
     config, params, gates = model._encoder("vision")
     gates = unit_gates(config) if gates is None else gates
     total, n = np.zeros(gates.shape), len(pixels)
-    with surroundings.pinned():
-        for i in range(0, n, PICTURES_AT_ONCE):
-            rows = np.arange(i, i + PICTURES_AT_ONCE)
-            weights = (rows < n).astype(np.float32)  # one shape, so one program
-            rows = np.minimum(rows, n - 1)
-            total += np.asarray(_slopes(config, params, gates, pixels[rows], directions[rows] * weights[:, None]))
+    for i in range(0, n, PICTURES_PER_PASS):
+        rows = np.arange(i, i + PICTURES_PER_PASS)
+        weights = (rows < n).astype(np.float32)  # one shape, so one program
+        rows = np.minimum(rows, n - 1)
+        total += np.asarray(_slopes(config, params, gates, pixels[rows], directions[rows] * weights[:, None]))
     axes = {"layer": layer_names(config), "head": range(config.n_heads), "term": GATES}
     found = grid_table(model.name, axes, {"effect": -total / n})
     return Result("first_order", found, ("effect",), ("layer", "head", "term"), by=("model", "layer", "term"), signed=True)
@@ -90,9 +91,10 @@ def _margins(config, params, gates, frozen: bool, pixels, directions) -> jax.Arr
     return (jax.vmap(embed)(pixels) * directions).sum(-1)
 
 
+@surroundings.pinned(transfers=True)
 def single_gates(
     model: Model,
-    question: Question,
+    eval_set: EvalSet,
     terms: Sequence[str] = ("EP+PP+MP+BP",),
     doses: Sequence[float] = (0.0,),
     layers: Sequence[int] | None = None,
@@ -104,10 +106,10 @@ def single_gates(
 
     Args:
         model: The model; its own gates stay in force.
-        question: Pictures and captions.
+        eval_set: Pictures and captions.
         terms: What a gate is set on, each such as "EP" or "EP+PP+MP+BP".
         doses: The values of the gate; 0 takes the terms away.
-        layers, heads: Which are asked; None: all. SigLIP's readout is the last layer.
+        layers, heads: Which are gated; None: all. SigLIP's readout is the last layer.
         places: Pairs (layer, head) in place of `layers` and `heads`.
         frozen: Keep LayerNorm's scales, what MLPs wrote and other heads' patterns as they are without any gate.
 
@@ -120,20 +122,19 @@ def single_gates(
     if places is None:
         every = _known(layers, config.depth, "layers"), _known(heads, config.n_heads, "heads")
         places = list(itertools.product(*every))
-    asked = [(place, text, dose) for place in places for text in terms for dose in doses]
-    worlds = np.stack([own, *(_gated(own, place, text, dose) for place, text, dose in asked)])
-    pixels, directions = model._checked(question.pixels), question.direction(model)
-    parts = [slice(i, i + PICTURES_AT_ONCE) for i in range(0, len(pixels), PICTURES_AT_ONCE)]
-    with surroundings.pinned():
-        found = [np.asarray(_worlds(config, frozen, params, worlds, pixels[part], directions[part])) for part in parts]
-    of_worlds = np.concatenate(found, 1)
-    margin, order = of_worlds.mean(1), (np.sign(of_worlds) * 0.5 + 0.5).mean(1)
+    wanted = [(place, text, dose) for place in places for text in terms for dose in doses]
+    gates_of_each = np.stack([own, *(_gated(own, place, text, dose) for place, text, dose in wanted)])
+    pixels, directions = model._checked(eval_set.pixels), eval_set.direction(model)
+    parts = [slice(i, i + PICTURES_PER_PASS) for i in range(0, len(pixels), PICTURES_PER_PASS)]
+    found = [np.asarray(_margins_of_gates(config, frozen, params, gates_of_each, pixels[part], directions[part])) for part in parts]
+    found_margins = np.concatenate(found, 1)
+    margin, order = found_margins.mean(1), (np.sign(found_margins) * 0.5 + 0.5).mean(1)
     names = layer_names(config)
     columns = {
-        "layer": [names[layer] for (layer, _), _, _ in asked],
-        "head": [head for (_, head), _, _ in asked],
-        "term": [text for _, text, _ in asked],
-        "dose": [float(dose) for _, _, dose in asked],
+        "layer": [names[layer] for (layer, _), _, _ in wanted],
+        "head": [head for (_, head), _, _ in wanted],
+        "term": [text for _, text, _ in wanted],
+        "dose": [float(dose) for _, _, dose in wanted],
     }
     rows = table(model.name, **columns, change=margin[1:] - margin[0], margin=margin[1:], order=order[1:], frozen=frozen)
     by = ("model", "layer", "term", "dose")
@@ -156,7 +157,9 @@ def _gated(own: np.ndarray, place: tuple[int, int], text: str, dose: float) -> n
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _worlds(config: EncoderConfig, frozen: bool, params: Transformer, worlds: jax.Array, pixels, directions) -> jax.Array:
+def _margins_of_gates(
+    config: EncoderConfig, frozen: bool, params: Transformer, gates_of_each: jax.Array, pixels, directions
+) -> jax.Array:
     """Margins [w, n] under so many gates."""
     one = lambda gates: _margins(config, params, gates, frozen, pixels, directions)
-    return jax.lax.map(one, worlds, batch_size=WORLDS_AT_ONCE)
+    return jax.lax.map(one, gates_of_each, batch_size=GATES_PER_PASS)

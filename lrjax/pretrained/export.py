@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from lrjax.errors import InputError
@@ -89,9 +90,7 @@ def _encoder(prefix: str, params: Transformer, n_layers: int) -> dict[str, Any]:
 
 
 def _layer(blocks: Block, i: int) -> Block:
-    import jax
-
-    return jax.tree.map(lambda array: np.asarray(array[i]), blocks)
+    return jax.tree.map(lambda array: np.asarray(array)[i], blocks)
 
 
 def _norm(name: str, norm: LayerNorm) -> dict[str, Any]:

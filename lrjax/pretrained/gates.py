@@ -9,7 +9,7 @@ L3.h1:EP              the same; several parts are joined by `;`
 import numpy as np
 
 from lrjax.errors import InputError
-from lrjax.gates import ENCODERS, Gates, clauses, once
+from lrjax.gates import ENCODERS, Gates, clauses, once, places_of
 from lrjax.pretrained.config import EncoderConfig, ModelConfig
 from lrjax.pretrained.terms import GATES
 
@@ -43,14 +43,10 @@ def parse(text: str, config: ModelConfig, encoder: str = ENCODERS[0]) -> Gates:
         of_encoder = getattr(config, clause.encoder)
         if of_encoder is None:
             raise InputError(f"terms={text!r}: this model has no {clause.encoder} encoder; expected terms of vision")
-        sizes = {"layer": of_encoder.depth, "head": of_encoder.n_heads}
-        for name, size in sizes.items():
-            if bad := [i for i in getattr(clause, f"{name}s") if i >= size]:
-                raise InputError(f"terms={text!r}: {name} {bad[0]} is out of range; expected 0..{size - 1} in {clause.encoder}")
+        layers, heads = places_of(clause, of_encoder.depth, of_encoder.n_heads, f"terms={text!r}")
         g0, g1, *_ = clause.values
         if g0 != g1:
             raise InputError(f"terms={text!r}: changes in time, which only training has; expected one value")
-        layers, heads = clause.layers or range(sizes["layer"]), clause.heads or range(sizes["head"])
         getattr(gates, clause.encoder)[np.ix_(layers, heads, clause.terms)] = g0
     return gates
 

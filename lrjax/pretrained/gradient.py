@@ -40,6 +40,7 @@ def gradient(model: Model, pixels: np.ndarray) -> Result:
         A row a layer and head, for `columns` (left to right) and `rows` (top to bottom):
         `slope_columns`: from the left edge to the right one, in units of scores; positive leans right.
         `odd_columns`: the share of the map's variance that changes sign under a left-right mirror.
+        `odd_size_columns`: the standard deviation of that part, in units of scores.
         `slope_columns_z`: the slope over the standard deviation that it has when the map's values are shuffled among patches.
         `slope_columns_EP` and the like: the slope of each term.
         `statistical_...`: the same of the statistical position part.
@@ -87,6 +88,7 @@ def measures_of(maps: np.ndarray) -> dict[str, np.ndarray]:
         found[f"slope_{name}"] = slope(maps, axis)
         found[f"slope_{name}_z"] = found[f"slope_{name}"] / slope_when_shuffled(maps, axis)
         found[f"odd_{name}"] = odd_share(maps, axis)
+        found[f"odd_size_{name}"] = odd_part(maps, axis).std((-2, -1))
     return found
 
 
@@ -109,9 +111,13 @@ def slope_when_shuffled(maps: np.ndarray, axis: int) -> np.ndarray:
 
 def odd_share(maps: np.ndarray, axis: int) -> np.ndarray:
     """The share of the variance of maps [..., row, column] that changes sign when an axis is mirrored; NaN of a constant map."""
-    odd = (maps - np.flip(maps, axis)) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (odd * odd).mean((-2, -1)) / maps.var((-2, -1))
+        return odd_part(maps, axis).var((-2, -1)) / maps.var((-2, -1))
+
+
+def odd_part(maps: np.ndarray, axis: int) -> np.ndarray:
+    """The part of maps [..., row, column] that changes sign when an axis is mirrored; its mean is 0."""
+    return (maps - np.flip(maps, axis)) / 2
 
 
 def odd_when_shuffled(n: int) -> float:
@@ -141,7 +147,8 @@ def class_token_difference(model: Model) -> float:
     vision = model.params.vision
     if vision.cls is None:
         return float("nan")
-    return float(np.linalg.norm(vision.cls - vision.P[0]) / np.linalg.norm(vision.cls + vision.P[0]))
+    cls, P = jax.device_get((vision.cls, vision.P))
+    return float(np.linalg.norm(cls - P[0]) / np.linalg.norm(cls + P[0]))
 
 
 def leaning(found: Result, n: int = 5) -> Table:

@@ -31,6 +31,7 @@ BATCH = 16  # sequences of one program; more of them run after one another
 NO_TEXT = "this model has no text encoder; expected a CLIP or a SigLIP"
 
 
+@surroundings.pinned(transfers=True)
 def load(folder: str | Path, image_size: int | None = None) -> "Model":
     """A pretrained model from a folder of weights.
 
@@ -47,20 +48,20 @@ def load(folder: str | Path, image_size: int | None = None) -> "Model":
     Raises:
       InputError: The folder is not one of a CLIP, SigLIP, OpenCLIP or DINOv2, or a tensor does not fit the config.
     """
-    with surroundings.pinned():
-        where = _folder(folder)
-        config = read_config(where)
-        preprocessing = pictures.read_preprocessing(where, config.kind, config.vision.image_size)
-        if image_size is not None:
-            preprocessing = preprocessing.resized(image_size)
-        height, width = preprocessing.size
-        if height != width:
-            raise InputError(f"{where}: images are {height} x {width} pixels; expected square ones")
-        params = read_params(read_tensors(where, FILES[::-1] if config.kind == "open_clip" else FILES), config)
-        words = None if config.text is None else read_words(where, config.kind, config.text)
-        return build(where.name, read_config(where, height), params, preprocessing, words)
+    where = _folder(folder)
+    config = read_config(where)
+    preprocessing = pictures.read_preprocessing(where, config.kind, config.vision.image_size)
+    if image_size is not None:
+        preprocessing = preprocessing.resized(image_size)
+    height, width = preprocessing.size
+    if height != width:
+        raise InputError(f"{where}: images are {height} x {width} pixels; expected square ones")
+    params = read_params(read_tensors(where, FILES[::-1] if config.kind == "open_clip" else FILES), config)
+    words = None if config.text is None else read_words(where, config.kind, config.text)
+    return build(where.name, read_config(where, height), params, preprocessing, words)
 
 
+@surroundings.pinned(transfers=True)
 def build(name: str, config: ModelConfig, params: Params, preprocessing: Preprocessing, words: Words | None = None) -> "Model":
     """A model from its parts; position rows are interpolated to the image size of the config."""
     vision = config.vision
@@ -96,11 +97,11 @@ def _downloaded(name: str) -> Path:
     except InputError as error:
         raise InputError(f"folder={name!r}: no such folder; to read it as a name of the hub, install huggingface_hub") from error
     try:
-        return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
     except Exception as error:  # the client has many
-        told = " ".join(str(error).split())[:200]
+        text = " ".join(str(error).split())[:200]
         raise InputError(
-            f"folder={name!r}: no such folder, and the hub did not give it ({type(error).__name__}: {told})"
+            f"folder={name!r}: no such folder, and the hub did not give it ({type(error).__name__}: {text})"
         ) from error
 
 
@@ -153,6 +154,7 @@ class Model:
         ids = self._words(texts)
         return self._embedded("text", ids, self.readouts(ids))
 
+    @surroundings.pinned(transfers=True)
     def similarities(self, images: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """The logits [n, m] of embeddings of images [n, d_embed] and texts [m, d_embed], with the model's scale and bias."""
         if self.params.logit_scale is None:
@@ -176,6 +178,7 @@ class Model:
         gates = jax.tree.map(np.multiply, self.gates, gating.parse(terms, self.config, encoder))
         return dataclasses.replace(self, gates=gates, frozen=frozen, ablated=(*self.ablated, terms))
 
+    @surroundings.pinned(transfers=True)
     def with_positions(self, P: np.ndarray) -> "Model":
         """The same model with other position rows [p, d] of images. Raises InputError if their shape is another."""
         own = self.params.vision.P.shape
@@ -183,6 +186,7 @@ class Model:
             raise InputError(f"P: has shape {list(np.shape(P))}; expected {list(own)}")
         return dataclasses.replace(self, params=_with_vision(self.params, P=jnp.asarray(P)))
 
+    @surroundings.pinned(transfers=True)
     def regauge(self, share: float) -> "Model":
         """The same model with the sum of the class token and its position row divided otherwise: this share of it is E, the rest P.
 
@@ -195,6 +199,7 @@ class Model:
         changed = dict(cls=share * whole, P=vision.P.at[0].set((1 - share) * whole))
         return dataclasses.replace(self, params=_with_vision(self.params, **changed))
 
+    @surroundings.pinned(transfers=True)
     def run_with_cache(self, given: np.ndarray | str) -> tuple[xr.DataArray, AttentionCache]:
         """The embedding of one picture's pixels [3, H, W] or of one caption, and all that the encoder held on the way.
 
@@ -204,16 +209,15 @@ class Model:
           d_model] before the layer. `vision.parts` [origin, d_embed] sum to the embedding before it is made a unit vector.
           SigLIP's readout is `vision.pool`.
         """
-        with surroundings.pinned():
-            if isinstance(given, str):
-                name, array = "text", self._words([given])
-                readout = self.readouts(array)
-                labels = [f"{i} {word}" for i, word in enumerate(self.words.names(array[0]))]  # pyright: ignore[reportOptionalMemberAccess]
-            else:
-                name, array, readout = "vision", self._checked(np.asarray(given)[None]), np.zeros(1, np.int32)
-                labels = position_names(self.config.vision)
-            config, params, gates = self._encoder(name)
-            found = jax.device_get(_cached(config, params, gates, self.frozen, array[0], readout[0]))
+        if isinstance(given, str):
+            name, array = "text", self._words([given])
+            readout = self.readouts(array)
+            labels = [f"{i} {word}" for i, word in enumerate(self.words.names(array[0]))]  # pyright: ignore[reportOptionalMemberAccess]
+        else:
+            name, array, readout = "vision", self._checked(np.asarray(given)[None]), np.zeros(1, np.int32)
+            labels = position_names(self.config.vision)
+        config, params, gates = self._encoder(name)
+        found = jax.device_get(_cached(config, params, gates, self.frozen, array[0], readout[0]))
         return _named(name, config, labels, found)
 
     def readouts(self, ids: np.ndarray) -> np.ndarray:
@@ -239,26 +243,27 @@ class Model:
             )
         return pixels.astype(np.float32)
 
+    @surroundings.pinned(transfers=True)
     def _encoder(self, name: str) -> tuple[EncoderConfig, Transformer, jax.Array | None]:
         """The config, the parameters and the gates of an encoder; None where all gates are 1."""
         gates = np.asarray(getattr(self.gates, name))
         return getattr(self.config, name), getattr(self.params, name), None if (gates == 1).all() else jnp.asarray(gates)
 
+    @surroundings.pinned(transfers=True)
     def _embedded(self, name: str, sequences: np.ndarray, readouts: np.ndarray) -> np.ndarray:
         config, params, gates = self._encoder(name)
         found, size = [], min(BATCH, len(sequences))
-        with surroundings.pinned():
-            for i in range(0, len(sequences), size):
-                rows = np.minimum(np.arange(i, i + size), len(sequences) - 1)  # one shape, so one program
-                found.append(np.asarray(_embed(config, params, gates, self.frozen, sequences[rows], readouts[rows])))
+        for i in range(0, len(sequences), size):
+            rows = np.minimum(np.arange(i, i + size), len(sequences) - 1)  # one shape, so one program
+            found.append(np.asarray(_embed(config, params, gates, self.frozen, sequences[rows], readouts[rows])))
         return np.concatenate(found)[: len(sequences)]
 
     def __repr__(self) -> str:
         vision, text = self.config.vision, self.config.text
-        told = f"vision {vision.n_layers} layers x {vision.n_heads} heads, {vision.grid} x {vision.grid} patches"
-        told += "; no text" if text is None else f"; text {text.n_layers} layers x {text.n_heads} heads"
+        shown = f"vision {vision.n_layers} layers x {vision.n_heads} heads, {vision.grid} x {vision.grid} patches"
+        shown += "; no text" if text is None else f"; text {text.n_layers} layers x {text.n_heads} heads"
         more = f"; ablated: {', then '.join(self.ablated)}" if self.ablated else ""
-        return f"lrjax.pretrained.Model({self.name}, {self.config.kind}: {told}){more}"
+        return f"lrjax.pretrained.Model({self.name}, {self.config.kind}: {shown}){more}"
 
 
 def position_names(config: EncoderConfig) -> list[str]:

@@ -71,8 +71,8 @@ def opened(picture: Picture) -> Image.Image:
     """A picture in RGB: a Pillow image, an array [H, W, 3] or [H, W] of bytes, or a path. Raises InputError if it is none."""
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] != 3):
-            told = f"{picture.dtype} {list(picture.shape)}"
-            raise InputError(f"picture: is an array {told}; expected bytes (uint8) [height, width, 3]")
+            kind = f"{picture.dtype} {list(picture.shape)}"
+            raise InputError(f"picture: is an array {kind}; expected bytes (uint8) [height, width, 3]")
         return Image.fromarray(picture).convert("RGB")
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")

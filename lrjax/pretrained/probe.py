@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrjax.errors import InputError
-from lrjax.pretrained.effects import Question
+from lrjax.pretrained.effects import EvalSet
 from lrjax.pretrained.model import BATCH, Model
 from lrjax.pretrained.result import Result, table
 from lrjax.pretrained.scenes import TEMPLATES, Scene
@@ -32,7 +32,8 @@ def drawn(model: Model, scenes: Sequence[Scene], templates: Sequence[str] = TEMP
         **columns: Further columns of the table, one value each, such as positions="exchanged".
 
     Returns:
-        A row a scene and template: `relation` (left or right), `distance` in columns, `background`; `order`, whether the true
+        A row a scene and template: `relation` (left or right), `distance` in columns, `background`, `scale`, the things `left` and
+        `right`; `order`, whether the true
         caption is above the swapped one (a tie counts half); `margin`, the difference of their logits; `label_set`, whether the
         best of the template's captions of all pairs of things here names the right things.
     """
@@ -54,8 +55,7 @@ def drawn(model: Model, scenes: Sequence[Scene], templates: Sequence[str] = TEMP
                 template=template,
                 relation="left" if left_first else "right",
                 scene=rows,
-                distance=[s.distance for s in scenes],
-                background=[s.background for s in scenes],
+                **_axes(scenes),
                 order=np.where(abs(margin) < TIE, 0.5, margin > 0),
                 margin=margin,
                 label_set=((best == true) | (best == swapped)).astype(float),
@@ -67,6 +67,13 @@ def drawn(model: Model, scenes: Sequence[Scene], templates: Sequence[str] = TEMP
     return Result("drawn", whole, ("order", "margin", "label_set"), (*columns, "template", "scene"), by=by)
 
 
+def _axes(scenes: Sequence[Scene]) -> dict[str, list]:
+    """What a table says of each scene."""
+    names = ("distance", "background", "scale")
+    of_things = {side: [str(getattr(scene, side)) for scene in scenes] for side in ("left", "right")}
+    return {name: [getattr(scene, name) for scene in scenes] for name in names} | of_things
+
+
 def embed(model: Model, scenes: Sequence[Scene]) -> np.ndarray:
     """Unit embeddings of drawn scenes [n, e], a few pictures at a time."""
     if not len(scenes):
@@ -76,11 +83,11 @@ def embed(model: Model, scenes: Sequence[Scene]) -> np.ndarray:
     return np.concatenate([model.embed_images(model.pixels([s.draw(size) for s in part])) for part in parts])
 
 
-def question(model: Model, scenes: Sequence[Scene], template: str = TEMPLATES[0]) -> Question:
+def eval_set(model: Model, scenes: Sequence[Scene], template: str = TEMPLATES[0]) -> EvalSet:
     """Scenes with their true and swapped captions, for `effects`."""
     size = model.config.vision.image_size
     pixels = model.pixels([scene.draw(size) for scene in scenes])
-    return Question(pixels, [s.caption(template) for s in scenes], [s.caption(template, swapped=True) for s in scenes])
+    return EvalSet(pixels, [s.caption(template) for s in scenes], [s.caption(template, swapped=True) for s in scenes])
 
 
 class Item(NamedTuple):
@@ -121,14 +128,16 @@ def of_folder(model: Model, folder: str | Path) -> Result:
 def read_items(folder: Path) -> list[Item]:
     """The pictures and captions of a folder: of every JSON file in What's Up's layout and every CSV in it."""
     if not folder.is_dir():
-        raise InputError(f"--images={folder}: no such folder; expected one with a JSON or CSV list of pictures")
+        raise InputError(f"folder={str(folder)!r}: no such folder; expected one with a JSON or CSV list of pictures")
     items = []
     for path in sorted(folder.glob("*.json")):
         items += _of_json(path)
     for path in sorted(folder.glob("*.csv")):
         items += _of_csv(path)
     if not items:
-        raise InputError(f"--images={folder}: has no JSON with image_path and caption_options, and no CSV with image and caption")
+        raise InputError(
+            f"folder={str(folder)!r}: has no JSON with image_path and caption_options, and no CSV with image and caption"
+        )
     return items
 
 

@@ -35,6 +35,7 @@ def layer_names(config: EncoderConfig) -> list[str]:
     return [*map(str, range(config.n_layers)), *(["pool"] if config.has_pool else [])]
 
 
+@surroundings.pinned(transfers=True)
 def observed_of(model: Model, pixels: np.ndarray, observe: Observe) -> list[Any]:
     """What `observe` takes of every layer of the image encoder, a picture at a time: for each picture a pytree of arrays
     [depth, ...] over layers, SigLIP's readout last.
@@ -42,8 +43,7 @@ def observed_of(model: Model, pixels: np.ndarray, observe: Observe) -> list[Any]
     pixels = model._checked(pixels)
     config, params, gates = model._encoder("vision")
     gates = unit_gates(config) if gates is None else gates
-    with surroundings.pinned():
-        return [jax.device_get(_observed(config, observe, model.frozen, params, gates, image)) for image in pixels]
+    return [jax.device_get(_observed(config, observe, model.frozen, params, gates, image)) for image in pixels]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -1,6 +1,6 @@
-"""Pictures drawn here: two coloured shapes beside each other, with captions that are true of them.
+"""Pictures drawn here: two coloured shapes or digits beside each other, with captions that are true of them.
 
-They need no download. Shapes, colours, columns, size and background are axes, so that a probe can hold all but one of them still.
+They need no download. Things, columns, size and background are axes, so that a probe can hold all but one of them still.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from lrjax.errors import InputError, suggest
 
@@ -28,6 +28,8 @@ SHAPES: dict[str, tuple[tuple[float, float], ...]] = {
     "triangle": ((0, -1), (1, 0.85), (-1, 0.85)),
     "diamond": ((0, -1), (0.8, 0), (0, 1), (-0.8, 0)),
 }
+DIGITS = tuple("0123456789")  # drawn in the typeface that Pillow brings along
+KINDS: dict[str, tuple[str, ...]] = {"shapes": tuple(SHAPES), "digits": DIGITS}
 BACKGROUNDS = {"white": (255, 255, 255), "grey": (128, 128, 128)}
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")  # scikit-image's own pictures
 TEMPLATES = (
@@ -43,13 +45,13 @@ FINER = 4  # a picture is drawn so many times larger, then made smaller: edges a
 
 @dataclasses.dataclass(frozen=True)
 class Thing:
-    """A coloured shape. Raises InputError if there is no such shape or colour."""
+    """A coloured shape or digit. Raises InputError if there is no such shape, digit or colour."""
 
     colour: str
     shape: str
 
     def __post_init__(self):
-        for name, known in (("colour", COLOURS), ("shape", SHAPES)):
+        for name, known in (("colour", COLOURS), ("shape", (*SHAPES, *DIGITS))):
             if (value := getattr(self, name)) not in known:
                 raise InputError(
                     f"{name}={value!r}: does not exist{suggest(str(value), known)}; expected one of {', '.join(known)}"
@@ -83,6 +85,8 @@ class Scene:
     def __post_init__(self):
         if not 0 <= self.at[0] < self.at[1] < self.columns:
             raise InputError(f"at={self.at}: expected two columns of 0..{self.columns - 1}, the left one first")
+        if not 0 < self.scale <= 1:
+            raise InputError(f"scale={self.scale}: expected a share of a column's width, above 0 and at most 1")
 
     @property
     def distance(self) -> int:
@@ -110,12 +114,23 @@ def draw(
     radius = scale * width / 2
     for thing, column in placed:
         x, y = (column + 0.5) * width, radius + height * (size * FINER - 2 * radius)
-        corners = [(x + radius * u, y + radius * v) for u, v in SHAPES[thing.shape]]
-        if corners:
-            canvas.polygon(corners, fill=COLOURS[thing.colour])
-        else:
-            canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLOURS[thing.colour])
+        _draw_thing(canvas, thing, x, y, radius)
     return np.asarray(picture.resize((size, size), Image.Resampling.BOX))
+
+
+def _draw_thing(canvas: ImageDraw.ImageDraw, thing: Thing, x: float, y: float, radius: float) -> None:
+    """One thing around a place x, y, in pixels. A digit is as high as a circle."""
+    colour = COLOURS[thing.colour]
+    if thing.shape in DIGITS:
+        font = ImageFont.load_default(size=2 * radius)
+        left, top, right, bottom = font.getbbox(thing.shape)
+        font = ImageFont.load_default(size=4 * radius * radius / (bottom - top))
+        left, top, right, bottom = font.getbbox(thing.shape)
+        canvas.text((x - (left + right) / 2, y - (top + bottom) / 2), thing.shape, fill=colour, font=font)
+    elif corners := SHAPES[thing.shape]:
+        canvas.polygon([(x + radius * u, y + radius * v) for u, v in corners], fill=colour)
+    else:
+        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
 
 def background(name: str, size: int) -> Image.Image:
@@ -142,27 +157,37 @@ def _photo(name: str) -> Image.Image:
     return photo.crop((left, top, left + side, top + side))
 
 
-def things() -> list[Thing]:
-    """All coloured shapes."""
-    return [Thing(colour, shape) for colour in COLOURS for shape in SHAPES]
+def things(kind: str = "shapes") -> list[Thing]:
+    """All coloured shapes, or all coloured digits. Raises InputError if the kind is neither."""
+    if kind not in KINDS:
+        raise InputError(f"things={kind!r}: does not exist{suggest(kind, KINDS)}; expected one of {', '.join(KINDS)}")
+    return [Thing(colour, shape) for colour in COLOURS for shape in KINDS[kind]]
 
 
-def scenes(n_pairs: int = 4, columns: int = 5, backgrounds: Sequence[str] = ("white",), seed: int = 0, **more) -> list[Scene]:
+def scenes(
+    n_pairs: int = 4,
+    columns: int = 5,
+    backgrounds: Sequence[str] = ("white",),
+    scales: Sequence[float] = (0.8,),
+    kind: str = "shapes",
+    seed: int = 0,
+) -> list[Scene]:
     """Scenes of so many pairs of things that differ in colour and in shape, at all pairs of columns, each pair both ways round.
 
     Args:
         n_pairs: Unordered pairs of things, drawn from a seed.
         columns: Columns of a picture.
-        backgrounds: Each scene is drawn on each.
+        backgrounds, scales: Each scene is drawn on each background in each size, as of Scene.
+        kind: "shapes" or "digits".
         seed: Of the pairs.
-        **more: Fields of Scene, such as scale.
     """
     if n_pairs < 1 or columns < 2:
         raise InputError(f"n_pairs={n_pairs}, columns={columns}: expected at least one pair and two columns")
-    pairs = [(a, b) for a, b in itertools.combinations(things(), 2) if a.colour != b.colour and a.shape != b.shape]
+    pairs = [(a, b) for a, b in itertools.combinations(things(kind), 2) if a.colour != b.colour and a.shape != b.shape]
     if n_pairs > len(pairs):
         raise InputError(f"n_pairs={n_pairs}: there are {len(pairs)} pairs of things that differ in both")
     chosen = [pairs[i] for i in np.random.default_rng(seed).permutation(len(pairs))[:n_pairs]]
     ordered = [order for a, b in chosen for order in ((a, b), (b, a))]
     layouts = list(itertools.combinations(range(columns), 2))
-    return [Scene(a, b, at, columns, background=name, **more) for name in backgrounds for a, b in ordered for at in layouts]
+    drawn = itertools.product(backgrounds, scales, ordered, layouts)
+    return [Scene(a, b, at, columns, scale, background=name) for name, scale, (a, b), at in drawn]

@@ -65,6 +65,11 @@ class Recipe:
     columns: int = 4
     seed: int = 0
 
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return f"drawn_{self.n_labels}{'_mirrored' if self.mirrored else ''}_seed{self.seed}"
+
     def things(self) -> tuple[list[scenes.Thing], list[scenes.Thing]]:
         """The things of training pairs, and those that are held out, in an order drawn from the seed."""
         every = scenes.things()
@@ -113,43 +118,55 @@ def bank(recipe: Recipe, model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return model.pixels(pictures), ids, np.arange(len(captions)) < len(pairs)
 
 
-def initial(recipe: Recipe, config: ModelConfig, key: jax.Array) -> Params:
-    """Parameters before training: matrices normal with deviation 1 / sqrt(rows), rows of E and P as OpenAI's CLIP has them."""
-    d, h, m, n = recipe.d_model, recipe.n_heads, recipe.d_mlp, recipe.n_layers
-    keys = iter(jax.random.split(key, 32))
-    normal = lambda scale, *shape: scale * jax.random.normal(next(keys), shape)
-    norm = lambda *shape: LayerNorm(jnp.ones((*shape, d)), jnp.zeros((*shape, d)))
-
-    def blocks() -> Block:
-        heads, bias, k = (n, d, h, d // h), jnp.zeros((n, h, d // h)), d**-0.5
-        mlp = MLP(normal(k, n, d, m), jnp.zeros((n, m)), normal(m**-0.5, n, m, d), jnp.zeros((n, d)))
-        Q, K, V = (normal(k, *heads) for _ in range(3))
-        out = normal(k, n, h, d // h, d)
-        return Block(Q, K, V, out, bias, bias, bias, jnp.zeros((n, d)), norm=norm(n), mlp=mlp, mlp_norm=norm(n))
-
+def initial(config: ModelConfig, key: jax.Array) -> Params:
+    """Parameters of a CLIP before training: matrices normal with deviation 1 / sqrt(rows), rows of E and P as OpenAI's CLIP has
+    them.
+    """
     assert config.text is not None
-    patch, k = 3 * recipe.patch_size**2, d**-0.5
+    vision, text, keys = config.vision, config.text, iter(jax.random.split(key, 32))
+    normal = lambda scale, *shape: scale * jax.random.normal(next(keys), shape)
+    patch, d = 3 * vision.patch_size**2, vision.d_model
     images = Transformer(
         E=normal(patch**-0.5, patch, d),
-        P=normal(k, config.vision.n_positions, d),
-        cls=normal(k, d),
-        norm_in=norm(),
-        blocks=blocks(),
-        norm_out=norm(),
-        W_proj=normal(k, d, d),
+        P=normal(d**-0.5, vision.n_positions, d),
+        cls=normal(d**-0.5, d),
+        norm_in=_initial_norm(d),
+        blocks=_initial_blocks(vision, normal),
+        norm_out=_initial_norm(d),
+        W_proj=normal(d**-0.5, d, vision.d_embed),
     )
+    d = text.d_model
     words = Transformer(
-        E=normal(0.02, config.text.n_words, d), P=normal(0.01, LENGTH, d), blocks=blocks(), norm_out=norm(), W_proj=normal(k, d, d)
+        E=normal(0.02, text.n_words, d),
+        P=normal(0.01, text.n_positions, d),
+        blocks=_initial_blocks(text, normal),
+        norm_out=_initial_norm(d),
+        W_proj=normal(d**-0.5, d, text.d_embed),
     )
     return Params(images, words, jnp.float32(np.log(1 / 0.07)))  # a number of Python's own type would compile twice
 
 
-def train(recipe: Recipe, tell: Callable[[str], None] = lambda line: None, every: int = 100) -> Model:
+def _initial_blocks(config: EncoderConfig, normal: Callable[..., jax.Array]) -> Block:
+    """Blocks with normal matrices and no biases. The order in which matrices are drawn is part of what a seed means."""
+    n, d, m, h = config.n_layers, config.d_model, config.d_mlp, config.n_heads
+    mlp = MLP(normal(d**-0.5, n, d, m), jnp.zeros((n, m)), normal(m**-0.5, n, m, d), jnp.zeros((n, d)))
+    Q, K, V = (normal(d**-0.5, n, d, h, d // h) for _ in range(3))
+    out, bias = normal(d**-0.5, n, h, d // h, d), jnp.zeros((n, h, d // h))
+    norm = _initial_norm(n, d)
+    return Block(Q, K, V, out, bias, bias, bias, jnp.zeros((n, d)), norm=norm, mlp=mlp, mlp_norm=norm)
+
+
+def _initial_norm(*shape: int) -> LayerNorm:
+    return LayerNorm(jnp.ones(shape), jnp.zeros(shape))
+
+
+@surroundings.pinned(transfers=True)
+def train(recipe: Recipe, report: Callable[[str], None] = lambda line: None, every: int = 100) -> Model:
     """Train a model to its end.
 
     Args:
         recipe: What is trained.
-        tell: Called with a line every so many steps.
+        report: Called with a line every so many steps.
         every: Steps of one program.
     """
     cut = tokenizer()
@@ -158,15 +175,13 @@ def train(recipe: Recipe, tell: Callable[[str], None] = lambda line: None, every
     words = Words(lambda texts: [found.ids for found in cut.encode_batch(texts)], cut.id_to_token, LENGTH, eos)
     size = recipe.image_size
     key = jax.random.key(recipe.seed)
-    with surroundings.pinned():
-        params = initial(recipe, config, key)
-        name = f"drawn_{recipe.n_labels}{'_mirrored' if recipe.mirrored else ''}_seed{recipe.seed}"
-        model = build(name, config, params, Preprocessing(0, (size, size)), words)
-        items = jax.tree.map(jnp.asarray, bank(recipe, model))
-        state = optimiser(recipe).init(params)  # pyright: ignore[reportArgumentType]  # optax's types know no dataclasses
-        for start in range(0, recipe.steps, every):
-            params, state, loss = _steps(recipe, config, min(every, recipe.steps - start), params, state, items, key, start)
-            tell(f"step {start + every:5d}  loss {float(loss):.3f}")
+    params = initial(config, key)
+    model = build(recipe.name, config, params, Preprocessing(0, (size, size)), words)
+    items = jax.tree.map(jnp.asarray, bank(recipe, model))
+    state = optimiser(recipe).init(params)  # pyright: ignore[reportArgumentType]  # optax's types know no dataclasses
+    for start in range(0, recipe.steps, every):
+        params, state, loss = _steps(recipe, config, min(every, recipe.steps - start), params, state, items, key, start)
+        report(f"step {min(start + every, recipe.steps):5d}  loss {float(loss):.3f}")
     return dataclasses.replace(model, params=params)
 
 

@@ -126,7 +126,7 @@ def _readers(path: Path) -> dict[str, Callable[[], np.ndarray]]:
         with safetensors.safe_open(path, framework="flax") as file:
             names = list(file.keys())
     except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as safetensors ({error}){_told_size(path)}; download the file again") from error
+        raise InputError(f"{path}: cannot be read as safetensors ({error}){_truncation(path)}; download the file again") from error
 
     def reader(name: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
@@ -138,7 +138,7 @@ def _readers(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     return {name: reader(name) for name in names}
 
 
-def _told_size(path: Path) -> str:
+def _truncation(path: Path) -> str:
     """What a file's size says of its end, if its header can be read."""
     try:
         with open(path, "rb") as file:

@@ -72,8 +72,8 @@ def read_words(folder: Path, kind: str, config: EncoderConfig) -> Words:
 
 def _check_size(path: Path, n_words: int, config: EncoderConfig) -> None:
     if n_words > config.n_words:
-        told = f"{n_words} words, more than the {config.n_words} of the text encoder"
-        raise InputError(f"{path}: has {told}; expected the tokenizer of these weights")
+        sizes = f"{n_words} words, more than the {config.n_words} of the text encoder"
+        raise InputError(f"{path}: has {sizes}; expected the tokenizer of these weights")
 
 
 def canonical(text: str) -> str:

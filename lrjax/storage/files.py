@@ -38,7 +38,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, such as that of a file that was renamed. Some file systems need no such thing, and
+    """Write the names in a folder to the disk, such as the name of a file that was renamed. Some file systems do not need this, and
     refuse it.
     """
     with contextlib.suppress(OSError):

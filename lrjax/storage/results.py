@@ -81,7 +81,7 @@ def read(path: Path, record: Record) -> Table:
 
 
 def holds(path: Path, record: Record) -> bool:
-    """Whether `read` finds a table."""
+    """Whether `read` would find the table."""
     return not _look(path, record)[1]
 
 
@@ -135,7 +135,7 @@ def remove(workdir: Path) -> list[Path]:
 
 
 def _look(path: Path, record: Record) -> tuple[bytes, str]:
-    """The content of a file, and why it is not what `record` describes ("" if it is)."""
+    """The content of a file, and why the file is not what `record` describes ("" if it is)."""
     try:
         content, there = _pair(path)
     except OSError as error:
@@ -179,7 +179,7 @@ def _digest(content: bytes) -> str:
 
 
 def _plain(value):
-    """A value as it comes back from JSON."""
+    """A value as JSON gives it back."""
     return json.loads(json.dumps(value))
 
 

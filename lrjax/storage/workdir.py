@@ -137,7 +137,9 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
 
 
 def _as_wanted(run: Run, wanted: Sweep) -> Run:
-    """How long the run is, how often checkpoints are made, and how many stay, is as this command says; slabs stay as they were."""
+    """The run with the length, the frequency of checkpoints and the number of checkpoints that stay as this command gives them;
+    slabs stay as they were.
+    """
     run = loop.lengthened(run, wanted)
     asked = {name: getattr(wanted, name) for name in ("checkpoint_every", "keep_checkpoints")}
     run.sweep = dataclasses.replace(run.sweep, **asked)
@@ -213,7 +215,7 @@ def restore_identified(path: str | Path) -> tuple[Run, str]:
 
 
 def identity(path: Path) -> str:
-    """The `checkpoint.identity` of what `restore` would restore. A step is read once, unless it is written again."""
+    """The `checkpoint.identity` of what `restore` would restore. A step is read again only if it has been written again."""
     for step in reversed(steps := _evaluations(path)):
         if known := _identities.get(_stamp(step)):
             return known

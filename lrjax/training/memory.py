@@ -37,8 +37,9 @@ def flops_of_model(static: Static) -> int:
 
 
 def chunk_steps(program: Program, mesh: Mesh | None = None) -> int:
-    """Steps between two looks of the host: few enough to be over soon on a slow machine, since a stop waits for them. Counted, not
-    timed, so that a sweep compiles once; no result depends on it. mesh: as of `models_that_fit`.
+    """How many steps are made before the host looks again: so few that they are soon over on a slow machine, since a stop waits for
+    them. The number is computed from shapes and not from measured times, so a sweep compiles once. No result depends on it. mesh:
+    as of `models_that_fit`.
     """
     flops_of_step = flops_of_model(program.static) * len(program.hyper.seed)
     return int(min(CHUNK, max(1, CHUNK_SECONDS * devices.slow_flops(mesh) // flops_of_step)))

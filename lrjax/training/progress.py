@@ -62,6 +62,6 @@ class Progress:
 
 
 def mean(values: np.ndarray) -> float:
-    """Of those that are numbers: models that have diverged have none."""
+    """The mean of those values that are numbers: models that have diverged have none."""
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else float("nan")

@@ -86,7 +86,7 @@ class Run:
 
     @property
     def place(self) -> tuple[int, int]:
-        """(step, steps that programs have made since, together): what a checkpoint is named by."""
+        """(step, steps that programs have made since, summed over programs): a checkpoint is named by it."""
         last = max(self.evaluations - 1, 0)
         return self.step, sum(at - p.evaluated_at[last] for p, at in zip(self.programs, self.at, strict=True))
 
@@ -117,9 +117,8 @@ class Run:
 
 
 def models_table(run: Run) -> Table:
-    """A row per model: its place on every axis, the step at which it diverged (masked if it has not), and its metrics once trained.
-
-    Static fields are columns where they differ.
+    """A row per model: its fields, the step at which it diverged (masked if it has not), and its metrics once it is trained. A
+    static field is a column if models differ in it.
     """
     return model_columns(run.sweep) | {"diverged_at": run.diverged_at} | (run.final() if run.finished else {})
 

@@ -49,7 +49,9 @@ def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
 
 
 def weight_decay(hyper: Hyper, params: CLIP) -> CLIP:
-    """What decays of every parameter, over the learning rate: of vision's E_cls nothing where `decay_cls` is False."""
+    """What weight decay takes from every parameter in a step, divided by the learning rate: nothing from vision's E_cls where
+    `decay_cls` is False.
+    """
     decay = jax.tree.map(lambda p: hyper.weight_decay * p, params)
     E = decay.vision.E
     is_cls = (jnp.arange(len(E)) == CLS)[:, None]
@@ -71,10 +73,11 @@ def batch_loss(
 
 
 def train_step(static: Static, hyper: Hyper, splits: Splits, state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
-    """One step: draw the batch of (seed, step), descend its gradient. Returns the state and the loss.
+    """One step: draw the batch of (seed, step) and descend its gradient. Returns the state and the loss.
 
-    A model whose loss is not finite has diverged: its parameters are frozen as they were before that step, and its neighbours never
-    know. (Freezing the optimiser's moments too, which nothing reads any more, would cost 5 % of a step; this costs nothing.)
+    A model whose loss is not finite has diverged: its parameters stay as they were before that step, and the other models of the
+    program are not affected. (To freeze the optimiser's moments too, which nothing reads any more, would cost 5 % of a step; this
+    costs nothing.)
     """
     batch = batch_at(static, hyper, splits, step)
     gates = hyper.gates.at(step)
@@ -105,7 +108,7 @@ def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> B
 
 
 def keep_positions(static: Static, updates: CLIP) -> CLIP:
-    """`updates` without those of rows of P that are fixed, or that the kind of position does not have."""
+    """`updates` without those of rows of P that are fixed, or that this kind of position does not have."""
     configs = encoder_configs(static)
     trained = {name: encoder_config.trained_positions()[:, None] for name, encoder_config in configs.items()}
     one_a_position = not any(encoder_config.position_rows for encoder_config in configs.values())

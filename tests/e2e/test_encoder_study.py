@@ -13,8 +13,9 @@ from experiments.studies.templating import render
 from experiments.studies.verdicts import Verdict, judge, stated
 from lrjax import config, stats
 from lrjax.analysis import one_head
+from lrjax.analysis import search as halving
 from lrjax.analysis.ablate import VARIANT_ABLATIONS
-from lrjax.analysis.gradient import NAMES
+from lrjax.analysis.gradient import GENERALISES, NAMES
 from lrjax.config import Sweep
 from studies_by_hand import ACCURACIES, drawn, measured
 
@@ -190,27 +191,27 @@ def test_a_summary_counts_who_generalises():
 
 
 def test_the_search_draws_ranks_and_confirms():
-    models = one_head.draw(18)
+    models = halving.draw(one_head.SPACE, 18)
     assert len({(m.d_head, m.batch_size) for m in models}) == 9
-    for name, (low, high) in one_head.RANGES.items():
+    for name, (low, high) in one_head.SPACE.ranges.items():
         assert all(low * 0.999 <= getattr(m, name) <= high * 1.001 for m in models)
     config.validate(Sweep(tuple(models), steps=10, eval_every=10))
-    assert models == one_head.draw(18)
+    assert models == halving.draw(one_head.SPACE, 18)
 
     searched = Sweep(tuple(models[:3]), steps=20, eval_every=10)
     history = {"model": np.tile([0, 1, 2], 3), "step": np.repeat([0, 10, 20], 3)}
     top1 = np.array([0.95, 0, 0, 0.3, 0.9, np.nan, 0.5, 0.4, np.nan])
     history |= dict.fromkeys(("unseen_pair", "unseen_pair_order", "unseen_pair_label_set"), top1)
-    table = one_head.best(history, searched)
+    table = halving.best(one_head.SPACE, history, searched)
     np.testing.assert_array_equal(table["model"], [1, 0, 2])
     np.testing.assert_array_equal(table["step"][:2], [10, 20])
     np.testing.assert_array_equal(table["at_the_end"][:2], [0.4, 0.5])
-    assert one_head.chosen(searched, table, 1) == [models[1]]
-    assert [m.seed for m in one_head.chosen(searched, table, 2, (7, 8))] == [7, 8, 7, 8]
+    assert halving.chosen(searched, table, 1) == [models[1]]
+    assert [m.seed for m in halving.chosen(searched, table, 2, (7, 8))] == [7, 8, 7, 8]
 
     history = {"model": np.tile(np.arange(4), 2), "step": np.repeat([10, 20], 4)}
     history |= {"unseen_pair": np.array([0.9, 0.9, 0.1, 0.2, 0, 0, 0.85, 0.7]), "unseen_pair_order": np.full(8, 0.5)}
-    found = one_head.confirmed(history, np.array([10, 20]), 2)
+    found = halving.confirmed(one_head.SPACE, history, np.array([10, 20]), 2)
     np.testing.assert_allclose(found["succeed"], [1, 0.5])
     np.testing.assert_allclose(found["top1"], [0.9, 0.775])
 
@@ -224,7 +225,7 @@ def test_the_smallest_model_is_of_those_whose_whole_interval_generalises():
 
 def test_the_search_for_one_head_is_told_with_its_rate_and_how(tmp_path):
     rng, n = np.random.default_rng(0), 8
-    drawn = {name: rng.uniform(low, high, n) for name, (low, high) in one_head.RANGES.items()}
+    drawn = {name: rng.uniform(low, high, n) for name, (low, high) in one_head.SPACE.ranges.items()}
     top1 = np.array([0.9, 0.85, *[0.2] * 6])
     found = drawn | {"model": np.arange(n), "step": np.full(n, 500), "unseen_pair": top1, "at_the_end": top1 - 0.1}
     stats.write_csv(tmp_path / "screen.csv", found)
@@ -235,8 +236,8 @@ def test_the_search_for_one_head_is_told_with_its_rate_and_how(tmp_path):
         "model": np.arange(4),
         "head_bias": np.full(4, 0.1),
     }
-    stats.write_csv(tmp_path / "how.csv", how | {name: np.array([1.0, 1, 2, 2]) for name in one_head.RANGES})
-    values = {"search": encoders.one_head_search(tmp_path, tmp_path / "report"), "generalises": one_head.GENERALISES}
+    stats.write_csv(tmp_path / "how.csv", how | {name: np.array([1.0, 1, 2, 2]) for name in one_head.SPACE.ranges})
+    values = {"search": encoders.one_head_search(tmp_path, tmp_path / "report"), "generalises": GENERALISES}
     told = render("encoders.md", values, "one_head")
     assert "Of 8 configurations drawn at random, 0.25 [0.07, 0.59]" in told, "Wilson's interval of 2 of 8"
     assert "The best 4" in told and "2 of them have it at their best step of a full training, 0 at the last" in told

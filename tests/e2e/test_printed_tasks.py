@@ -8,9 +8,9 @@ import pytest
 from experiments.configs import printed_tasks as configs
 from experiments.studies import length, printed_claims, printed_tasks
 from experiments.studies.answers import ROUTES
-from experiments.studies.claims import judge
 from experiments.studies.paper_values import SETTLED
 from experiments.studies.study import PRINTED_TASKS, Study, config_of, sweep_of
+from experiments.studies.verdicts import judge
 from lrjax.analysis.gradient import NAMES
 from studies_by_hand import crossed, drawn, measured
 

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrjax.models.attention import Block, attend, project
+from lrjax.models import attention
+from lrjax.models.attention import Block, project
 from lrjax.models.positions import LEARNED
 from lrjax.terms import GATES, ROW_CONSTANT, TERMS
 
+attend = jax.jit(attention.attend)
 T, D, H, K = 7, 24, 3, 8
 ONES = jnp.ones((H, len(GATES)))
 PLACES = jnp.arange(T)
@@ -59,10 +61,16 @@ def test_gates_at_one_equal_plain_attention_in_value_and_gradient(block, residua
     def theirs(block, residual):
         return reference(block, residual.sum(0), MASKS[mask].allowed)
 
+    def value_and_gradient(f):
+        def weighed(*arguments):
+            found = f(*arguments)
+            return (found * weight).sum(), found
+
+        return jax.jit(jax.grad(weighed, argnums=(0, 1), has_aux=True))(block, residual)
+
+    ((ours_block, ours_x), found), ((theirs_block, theirs_x), expected) = map(value_and_gradient, (ours, theirs))
     # float32: sums of a few hundred products of order 1
-    np.testing.assert_allclose(ours(block, residual), theirs(block, residual), rtol=1e-5, atol=2e-5)
-    grads = [jax.grad(lambda *a, f=f: (f(*a) * weight).sum(), argnums=(0, 1))(block, residual) for f in (ours, theirs)]
-    (ours_block, ours_x), (theirs_block, theirs_x) = grads
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)
     chex.assert_trees_all_close(ours_block.replace(b_K=0), theirs_block.replace(b_K=0), rtol=1e-4, atol=2e-4)
     np.testing.assert_allclose(ours_x[:2], theirs_x[:2], rtol=1e-4, atol=5e-4)
     # The bias stream is the same at every token: only the sum over tokens is a gradient of anything.

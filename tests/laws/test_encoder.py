@@ -1,5 +1,7 @@
 """The tables of a one-block encoder are a contraction of its definition; the stream's origins add up in any depth."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from lrjax.models import encoder, lookup_tables
 from lrjax.models.interventions import Interventions
 from lrjax.terms import GATES
 
+init = jax.jit(encoder.init, static_argnums=1)
 ROW = Row(n_heldout=5, n_labels_max=9, L=10, relations="left")
 
 FORMS = {
@@ -22,6 +25,7 @@ FORMS = {
 }
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def edits_of(name, n=12):
     keys = jax.random.split(jax.random.key(4), 5)
     left, right = (jax.random.randint(k, (n,), 0, 9) for k in keys[:2])
@@ -37,7 +41,7 @@ def edits_of(name, n=12):
 
 def make(n_layers, template, causal, **variant):
     shape = encoder.EncoderConfig(15, len(template.tokens), n_layers, n_heads=2, d_model=16, d_embed=12, causal=causal, **variant)
-    params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
+    params = shake(init(jax.random.key(0), shape, 1.0, 0.8))
     gates = jax.random.uniform(jax.random.key(5), (n_layers, 2, len(GATES)))
     return shape, params, gates
 
@@ -106,11 +110,10 @@ def test_depth_uses_gates_in_every_layer():
     template, causal = FORMS["pair caption"]
     shape, params, _ = make(2, template, causal)
     edits, ones = edits_of("pair caption"), shape.unit_gates()
-    base = lookup_tables.encode(params, Interventions(ones), ((template, edits),), shape)[0]
+    encode = jax.jit(lambda gates: lookup_tables.encode(params, Interventions(gates), ((template, edits),), shape)[0])
+    base = encode(ones)
     for layer in range(2):
-        gated = lookup_tables.encode(
-            params, Interventions(ones.at[layer, :, GATES.index("EP")].set(0)), ((template, edits),), shape
-        )[0]
+        gated = encode(ones.at[layer, :, GATES.index("EP")].set(0))
         assert np.abs(gated - base).max() > 1e-3
 
 
@@ -118,7 +121,7 @@ def test_trace_has_every_block():
     template, causal = FORMS["image"]
     shape, params, gates = make(2, template, causal)
     ids = scenes.render(template, edits_of("image"))[0]
-    caches = encoder.run(params, Interventions(gates), ids, shape, 0).caches
+    caches = jax.jit(lambda: encoder.run(params, Interventions(gates), ids, shape, 0).caches)()
     assert [t.terms.shape for t in caches] == [(9, 2, 11, 11)] * 2
     for cache in caches:
         np.testing.assert_allclose(cache.pattern.sum(-1), 1, atol=1e-6)
@@ -129,14 +132,14 @@ def test_encode_keeps_batch_axes_and_unit_norm():
     shape, params, gates = make(1, template, causal)
     flat = edits_of("image")
     shaped = jax.tree.map(lambda x: x.reshape(2, 4, 3, -1), flat)
-    out = lookup_tables.encode(params, Interventions(gates), ((template, shaped),), shape)[0]
+    out = jax.jit(lambda: lookup_tables.encode(params, Interventions(gates), ((template, shaped),), shape)[0])()
     assert out.shape == (4, 3, 2, 12)
-    np.testing.assert_allclose(jnp.linalg.norm(out, axis=-1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(out, axis=-1), 1, atol=1e-6)
 
 
 def test_initial_values_follow_the_contract():
     shape = encoder.EncoderConfig(2000, 11, 1, n_heads=4, d_model=128, d_embed=128, causal=False)
-    params = encoder.init(jax.random.key(0), shape, 0.3, 0.02)
+    params = jax.device_get(init(jax.random.key(0), shape, 0.3, 0.02))
     block = params.blocks[0]
     assert abs(params.E.std() - 0.3) < 0.005 and abs(params.P.std() - 0.02) < 0.002
     for W in (block.W_Q, block.W_K, block.W_V, block.W_O):
@@ -147,7 +150,7 @@ def test_initial_values_follow_the_contract():
 
 
 def test_initial_rows_are_drawn_per_id():
-    small, large = (encoder.init(jax.random.key(0), encoder.EncoderConfig(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20))
+    small, large = (init(jax.random.key(0), encoder.EncoderConfig(n, 11, 1, 2, 16, 16, False), 0.3, 0.02) for n in (8, 20))
     np.testing.assert_array_equal(small.E, large.E[:8])
     np.testing.assert_array_equal(small.blocks[0].W_Q, large.blocks[0].W_Q)
 
@@ -165,5 +168,7 @@ def test_tokens_are_looked_up_by_number_as_by_one_hot():
 
     for ask in (both, lambda way, *given: jax.grad(lambda *x: sum((y**3).sum() for y in both(way, *x)), (0, 1))(*given)):
         chex.assert_trees_all_close(
-            ask(lookup_tables.by_number, *given), ask(lookup_tables.by_one_hot, *given), rtol=1e-5, atol=1e-5
+            *(jax.jit(partial(ask, way))(*given) for way in (lookup_tables.by_number, lookup_tables.by_one_hot)),
+            rtol=1e-5,
+            atol=1e-5,
         )

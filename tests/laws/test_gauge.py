@@ -20,16 +20,18 @@ from lrjax.terms import GATES
 from lrjax.training import loop
 from lrjax.training.step import init_state, train_steps
 
+splits_of, state_of = (jax.jit(f, static_argnums=0) for f in (model_splits, init_state))
+
 
 def test_e_cls_minus_p_0_shrinks_as_a_product():
     model = tiny_model(lr=0.01, weight_decay=0.7, warmup_steps=10, e_scale=0.3, p_scale=0.3)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    state = init_state(static, hyper)
+    state = state_of(static, hyper)
     difference = lambda state: np.asarray(state.params.vision.E[CLS] - state.params.vision.P[0])
     total = lambda state: np.asarray(state.params.vision.E[CLS] + state.params.vision.P[0])
     before, before_sum = difference(state), total(state)
     steps = 30
-    state, _ = train_steps(static, hyper, model_splits(static, hyper), state, 0, steps)
+    state, _ = train_steps(static, hyper, splits_of(static, hyper), state, 0, steps)
     lr = 0.01 * np.minimum(1, (np.arange(steps) + 1) / 10)
     shrink = np.prod(1 - lr * 0.7)
     assert shrink < 0.9
@@ -41,16 +43,21 @@ def test_e_cls_minus_p_0_shrinks_as_a_product():
 def test_the_split_is_a_gauge(tiny):
     """The same function with its CLS vector moved into E_cls or into P_0: same embeddings, opposite answers to zeroing EP."""
     static, _, params, _ = tiny
-    images = static.task_object.image_edits(static.task_object.unseen())
     vision = params.vision
     total = vision.E[CLS] + vision.P[0]
     in_token = params.replace(vision=vision.replace(E=vision.E.at[CLS].set(total), P=vision.P.at[0].set(0)))
     in_position = params.replace(vision=vision.replace(E=vision.E.at[CLS].set(0), P=vision.P.at[0].set(total)))
     gates = unit_gates(static)
 
+    @jax.jit
+    def under(params, vision_gates):
+        return embed_images(
+            static, params, Interventions(vision_gates), static.task_object.image_edits(static.task_object.unseen())
+        )
+
     def embed(params, *zero):
         vision_gates = gates.vision.at[:, :, [GATES.index(term) for term in zero]].set(0) if zero else gates.vision
-        return embed_images(static, params, Interventions(vision_gates), images)
+        return under(params, vision_gates)
 
     for moved in (in_token, in_position):
         np.testing.assert_allclose(embed(moved), embed(params), atol=2e-5)
@@ -62,10 +69,10 @@ def test_eot_is_not_a_gauge():
     """EOT stands at two positions: its difference to either moves with the data."""
     model = tiny_model(lr=0.01, weight_decay=0.0)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    state = init_state(static, hyper)
+    state = state_of(static, hyper)
     state = state.replace(params=shake(state.params))
     before = state.params.text
-    after = train_steps(static, hyper, model_splits(static, hyper), state, 0, 10)[0].params.text
+    after = train_steps(static, hyper, splits_of(static, hyper), state, 0, 10)[0].params.text
     from lrjax.data.scenes import EOT
 
     for position in (2, 3):
@@ -74,7 +81,7 @@ def test_eot_is_not_a_gauge():
 
 def test_initial_values_of_text_and_vision_differ():
     static, hyper = config.make_static([tiny_model()]), config.make_hyper(tiny_model())
-    params = jax.tree.map(np.asarray, init_clip(static, hyper))
+    params = jax.device_get(jax.jit(init_clip, static_argnums=0)(static, hyper))
     assert not np.array_equal(params.vision.E, params.text.E)
 
 

@@ -12,7 +12,8 @@ from lrjax.models.clip import model_splits
 def test_who_is_named_first_is_nearer_to_the_middle():
     model = tiny_model(task="nearer", relations="nearer", batch_size=400)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    batch = static.task_object.batch(jax.random.key(0), model_splits(static, hyper), hyper, 400)
+    draw = jax.jit(lambda hyper: static.task_object.batch(jax.random.key(0), model_splits(static, hyper), hyper, 400))
+    batch = jax.device_get(draw(hyper))
     tokens, places = batch.images.tokens[:, 200:], batch.images.positions[:, 200:] - 1
     first, _, second = batch.captions[0].tokens
     place = lambda token: np.where(tokens[0] == token, *places)

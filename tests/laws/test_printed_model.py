@@ -29,15 +29,21 @@ IDS = jax.random.randint(jax.random.key(1), (11,), 0, 15)
 def make(**variant):
     """A perturbed vision encoder and its shape."""
     shape = EncoderConfig(15, 11, n_heads=2, d_model=16, causal=False, **{"n_layers": 1, "d_embed": 12} | variant)
-    return shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), shape
+    return shake(jax.jit(encoder.init, static_argnums=1)(jax.random.key(0), shape, 1.0, 0.8)), shape
 
 
 def one(**fields):
     """Static, hyper, shaken parameters and a batch of one tiny model."""
     model = tiny_model(e_scale=1.0, p_scale=0.7, **fields)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    batch = static.task_object.batch(jax.random.key(2), model_splits(static, hyper), hyper, static.batch_size)
-    return static, hyper, shake(init_clip(static, hyper)), batch
+
+    @jax.jit
+    def drawn(hyper):
+        batch = static.task_object.batch(jax.random.key(2), model_splits(static, hyper), hyper, static.batch_size)
+        return init_clip(static, hyper), batch
+
+    params, batch = drawn(hyper)
+    return static, hyper, shake(params), batch
 
 
 # ---- repeats ----
@@ -134,11 +140,14 @@ def test_dropout_of_rate_0_adds_no_operation():
     )[0]
     with_key, without = (str(jax.make_jaxpr(partial(embed, key))(encoder_params)) for key in (jax.random.key(0), None))
     assert with_key == without
-    static, hyper, *_ = one()
-    step = jax.make_jaxpr(partial(train_step, static))(hyper, model_splits(static, hyper), init_state(static, hyper), 0)
-    other = config.make_static([tiny_model(dropout=RATE)])
-    dropped = jax.make_jaxpr(partial(train_step, other))(hyper, model_splits(other, hyper), init_state(other, hyper), 0)
-    assert str(step).count("random_bits") < str(dropped).count("random_bits")
+    hyper = config.make_hyper(tiny_model())
+
+    def random_bits(rate):
+        static = config.make_static([tiny_model(dropout=rate)])
+        made = jax.eval_shape(lambda hyper: (model_splits(static, hyper), init_state(static, hyper)), hyper)
+        return str(jax.make_jaxpr(partial(train_step, static))(hyper, *made, 0)).count("random_bits")
+
+    assert random_bits(0.0) < random_bits(RATE)
 
 
 def test_dropout_is_inverted_and_its_mean_is_the_value():
@@ -164,7 +173,7 @@ def test_dropout_is_inverted_and_its_mean_is_the_value():
 def test_origins_are_dropped_together_and_rows_are_the_same_when_computed_alone():
     encoder_params, shape = make(n_layers=2, dropout=RATE)
     dropped = Interventions(dropout_key=jax.random.key(3))
-    run = lambda **more: encoder.run(encoder_params, dropped, IDS, shape, 0, **more)
+    run = lambda done=dropped, **more: jax.jit(lambda: encoder.run(encoder_params, done, IDS, shape, 0, **more))()
     split, merged, alone = (
         run(),
         run(split=False),
@@ -172,9 +181,10 @@ def test_origins_are_dropped_together_and_rows_are_the_same_when_computed_alone(
     )  # a dropped bias is not the same along a row of scores
     np.testing.assert_allclose(split.residual_by_origin.sum(0), merged.residual_by_origin[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(alone.embedding, merged.embedding, atol=1e-5)
-    assert np.abs(encoder.run(encoder_params, Interventions(), IDS, shape, 0).embedding - merged.embedding).max() > 1e-2
+    assert np.abs(run(Interventions()).embedding - merged.embedding).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_mask_is_of_seed_step_and_sequence(layers):
     """Whatever models are beside it; each image and caption has its own; there is none in evaluation."""
@@ -189,23 +199,24 @@ def test_a_mask_is_of_seed_step_and_sequence(layers):
     assert min(np.abs(found - other).max() for other in (embed(0, 8), embed(1, 7))) > 1e-2
     many = jax.jit(jax.vmap(lambda seed: embed_images(static, params, in_step(seed, 7).vision, images, False)))
     np.testing.assert_allclose(many(jnp.array([5, 0, 3]))[1], found, atol=1e-6)
-    evaluated = (embed_images(of, params, Interventions(), images) for of in (static, plain))
+    evaluated = (jax.jit(lambda of=of: embed_images(of, params, Interventions(), images))() for of in (static, plain))
     np.testing.assert_array_equal(*evaluated)
     draws = [jax.random.bernoulli(done.dropout_key, 0.5, (1000,)) for done in (in_step(0, 7).vision, in_step(0, 7).text)]
     assert 400 < (draws[0] == draws[1]).sum() < 600
     captions = (scenes.SINGLE_CAPTION, scenes.single_caption_edits(jnp.zeros(3, int)))
-    (said,) = embed_captions(static, params, in_step(0, 7).text, (captions,), False)
+    (said,) = jax.jit(lambda: embed_captions(static, params, in_step(0, 7).text, (captions,), False))()
     assert np.abs(said[0] - said[1]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["contrastive", "autoregressive"])
 def test_training_has_dropout(objective):
     """The same at the same step, another at another, and another than without; gates and their gradients too."""
     static, hyper, params, batch = one(dropout=RATE, objective=objective)
-    loss = jax.jit(lambda key: batch_loss(static, hyper, params, unit_gates(static), batch, key))
+    loss = jax.jit(lambda key=None: batch_loss(static, hyper, params, unit_gates(static), batch, key))
     key = jax.random.key(4)
     assert loss(key) == loss(key)
-    found = [float(x) for x in (loss(key), loss(jax.random.key(5)), batch_loss(static, hyper, params, unit_gates(static), batch))]
+    found = [float(x) for x in (loss(key), loss(jax.random.key(5)), loss())]
     assert np.isfinite(found).all() and len(set(found)) == 3
 
 
@@ -234,7 +245,7 @@ def test_layer_norm_after_is_the_original_transformers(variant):
     encoder_params, shape = make(layer_norm=True, norm="post", **variant)
     assert encoder_params.norm is None and all(block.norm is None and block.mlp_norm is None for block in encoder_params.blocks)
     for split in (True, False):
-        found = encoder.run(encoder_params, Interventions(), IDS, shape, 0, split=split)
+        found = jax.jit(lambda split=split: encoder.run(encoder_params, Interventions(), IDS, shape, 0, split=split))()
         np.testing.assert_allclose(found.embedding, by_hand(encoder_params, shape), atol=2e-5)
 
 
@@ -242,7 +253,11 @@ def test_layer_norm_after_by_frozen_scales():
     """At the gates in force nothing changes; under an ablation the scales stay, and the origins still add up."""
     encoder_params, shape = make(layer_norm=True, norm="post", n_layers=2)
     gates = shape.unit_gates().at[0, :, GATES.index("EP")].set(0)
-    run = lambda gates, frozen=None: encoder.run(encoder_params, Interventions(gates, frozen_norm_scale=frozen), IDS, shape, 0)
+
+    @jax.jit
+    def run(gates, frozen=None):
+        return encoder.run(encoder_params, Interventions(gates, frozen_norm_scale=frozen), IDS, shape, 0)
+
     own, whole = run(gates), run(shape.unit_gates())
     np.testing.assert_allclose(run(gates, own.scales).embedding, own.embedding, atol=1e-6)
     frozen = run(gates, whole.scales)
@@ -255,8 +270,8 @@ def test_layer_norm_after_by_frozen_scales():
 
 
 def test_without_its_projection_vision_is_the_same_encoder():
-    both, text = (init_clip(*(of([tiny_model(projection=p)]) if of is config.make_static else of(tiny_model(projection=p))
-                              for of in (config.make_static, config.make_hyper))) for p in ("both", "text"))  # fmt: skip
+    hyper, init = config.make_hyper(tiny_model()), jax.jit(init_clip, static_argnums=0)
+    both, text = (init(config.make_static([tiny_model(projection=ends)]), hyper) for ends in ("both", "text"))
     assert text.vision.W_proj is None
     jax.tree.map(np.testing.assert_array_equal, text, both.replace(vision=both.vision.replace(W_proj=None)))
     with pytest.raises(InputError, match=r"config.d_embed: 12 is not possible; expected d_model = 16"):
@@ -268,11 +283,12 @@ def test_tables_and_definition_agree_without_a_projection(variant):
     encoder_params, shape = make(projects=False, d_embed=16, **variant)
     edits = scenes.TokenEdits(jnp.array([[7, 8], [9, 7]]), jnp.array([[1, 2], [5, 6]]))
     template, gates = scenes.image_template(10), jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
-    found = lookup_tables.encode(encoder_params, Interventions(gates), ((template, edits),), shape)[0]
-    runs = [encoder.run(encoder_params, Interventions(gates), ids, shape, 0) for ids in scenes.render(template, edits)]
-    np.testing.assert_allclose(found, [run.embedding for run in runs], atol=2e-6)
+    ids = scenes.render(template, edits)
+    found = jax.jit(lambda: lookup_tables.encode(encoder_params, Interventions(gates), ((template, edits),), shape)[0])()
+    runs = jax.jit(jax.vmap(lambda ids: encoder.run(encoder_params, Interventions(gates), ids, shape, 0)))(ids)
+    np.testing.assert_allclose(found, runs.embedding, atol=2e-6)
     if not variant:
-        np.testing.assert_allclose(found, [encoder.l2_normalize(run.residual_by_origin.sum(0)[0]) for run in runs], atol=2e-6)
+        np.testing.assert_allclose(found, encoder.l2_normalize(runs.residual_by_origin.sum(1)[:, 0]), atol=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -281,10 +297,11 @@ def test_tables_and_definition_agree_without_a_projection(variant):
 def test_parameters_are_counted(fields):
     model = tiny_model(**fields)
     static = config.make_static([model])
-    assert flops.n_parameters(static) == n_parameters(init_clip(static, config.make_hyper(model)))
+    assert flops.n_parameters(static) == n_parameters(jax.eval_shape(partial(init_clip, static), config.make_hyper(model)))
     assert flops.total(flops.lrjax_counts(static)).flops > 0
 
 
+@pytest.mark.slow
 def test_analyses_work_without_a_projection_of_images():
     run = untrained(tiny_model(projection="text", n_layers_vision=2))
     order = ablate(run, ("none",), sets=("unseen_pair",))["unseen_pair_order"]
@@ -301,5 +318,5 @@ def test_contributions_sum_with_layer_norm_after(variant):
     encoder_params, shape = make(layer_norm=True, norm="post", n_layers=layers, **variant)
     of = lambda d: values.contributions(encoder_params, shape.unit_gates(), IDS, d, shape, 0)
     fixed, of_heads, norm = jax.jit(jax.vmap(of))(jnp.eye(12))
-    embedding = encoder.run(encoder_params, Interventions(), IDS, shape, 0).embedding
+    embedding = jax.jit(lambda: encoder.run(encoder_params, Interventions(), IDS, shape, 0).embedding)()
     np.testing.assert_allclose((fixed.sum(1) + of_heads.sum((1, 2, 3, 4))) / norm[0], embedding, atol=2e-5)

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compiled import init_clip, init_state, model_splits
 from conftest import tiny_model
 from lrjax import config
 from lrjax.analysis import gauge, gradient
 from lrjax.data.scenes import CLS
 from lrjax.errors import InputError
-from lrjax.models.clip import as_read, init_clip, model_splits, unit_gates
+from lrjax.models.clip import as_read, unit_gates
 from lrjax.terms import POSITION_TERMS
 from lrjax.training import loop
 from lrjax.training import step as training
-from lrjax.training.step import init_state
 
 STEPS, LR, DECAY = 60, 0.01, 0.7
 MODEL = dict(lr=LR, weight_decay=DECAY, warmup_steps=10, e_scale=0.5, p_scale=0.3, token_multiplier=2.0)
@@ -119,6 +119,7 @@ def test_w_q_is_what_adamw_makes_of_x_times_the_gradient_of_b_q(moving):
     np.testing.assert_allclose(params.vision.blocks[0].W_Q, W, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_where_x_moves_little_the_law_is_off_by_little():
     """With x_d off its first value by a share r at most, Adam's step is off by 2 C r / (1 - r), where C bounds |m| / sqrt(v)."""
     static, hyper, params, (x, b_Q, *_) = train(held=False, lr=LR / 10, e_scale=1.0)
@@ -151,6 +152,7 @@ def test_a_sign_that_changes_is_remembered(moving):
     assert answer(static, hyper, params)["signs_kept"] < 1
 
 
+@pytest.mark.slow
 def test_an_optimiser_that_feels_the_size_of_a_gradient_has_another_law():
     """With eps far above every gradient AdamW is gradient descent: W_Q[d] learns x_d b_Q, and b_Q has 1 / (1 + |x|^2)."""
     static, hyper, params, (x, *_) = train(held=True, eps=1.0)
@@ -159,6 +161,7 @@ def test_an_optimiser_that_feels_the_size_of_a_gradient_has_another_law():
     np.testing.assert_allclose(found["share"], 1 / (1 + (x[-1] ** 2).sum()), rtol=0.02)
 
 
+@pytest.mark.slow
 def test_parameters_that_decay_in_another_way_have_no_law(monkeypatch):
     def without_b_Q(hyper, params):
         decay = weight_decay(hyper, params)

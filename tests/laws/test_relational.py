@@ -19,15 +19,16 @@ from lrjax.models.interventions import Interventions
 from lrjax.plotting import relational as figures
 from lrjax.terms import GATES
 
+in_images = jax.jit(relational.in_images, static_argnums=0)
 NO_PLACE, NO_LABEL = "EP+PP+BP=0", "EE+PE+BE=0"
 
 
 def by_hand(tiny, by_pixel, by_label):
     """`in_images` of one head whose CLS scores pixels (EP) and held-out labels (EE) so: arrays [m] and numbers."""
     static, hyper, params, splits = tiny
-    gates = unit_gates(static).replace(vision=jnp.ones((1, 1, len(GATES))))
+    gates = unit_gates(static).replace(vision=np.ones((1, 1, len(GATES)), np.float32))
     params = params.replace(vision=encoder_with(static, by_pixel, by_label))
-    found = jax.jit(relational.in_images, static_argnums=0)(static, hyper, splits, params, gates)
+    found = in_images(static, hyper, splits, params, gates)
     return {name: np.asarray(value)[..., 0] for name, value in found.items()}
 
 
@@ -116,10 +117,12 @@ def test_deltas_sum_to_what_attention_adds(variant):
         ).at(0),
     )
     label, place = jax.jit(relational.deltas, static_argnums=0)(static, params, gates)
-    scenes, ids = static.task_object.unseen(), decompose.unseen_sequences(static, "vision")
+    scenes, ids = jax.device_get(jax.jit(lambda: (static.task_object.unseen(), decompose.unseen_sequences(static, "vision")))())
+    run_one = jax.jit(
+        lambda ids: encoders.run(params.vision, Interventions(gates.vision), ids, encoder_configs(static)["vision"], 0).caches[0]
+    )
     for n in (0, 333, 899):
-        cache = encoders.run(params.vision, Interventions(gates.vision), ids[n], encoder_configs(static)["vision"], 0).caches[0]
-        row = cache.attn_scores[:, 0]
+        row = np.asarray(run_one(ids[n]).attn_scores[:, 0])
         expected = row[:, scenes.j[n] + 1] - row[:, scenes.i[n] + 1]
         # float32 sums of 16 products in another order
         np.testing.assert_allclose((label + place)[1, :, n], expected, rtol=1e-3, atol=1e-3)
@@ -164,7 +167,7 @@ def test_who_cannot_be_asked_is_named():
 def test_a_model_that_is_not_a_number_has_no_shares(tiny):
     static, hyper, params, splits = tiny
     broken = params.replace(vision=params.vision.replace(P=params.vision.P * jnp.nan))
-    found = relational.in_images(static, hyper, splits, broken, unit_gates(static))
+    found = in_images(static, hyper, splits, broken, unit_gates(static))
     assert all(np.isnan(value).all() for name, value in found.items() if name != "size_delta_label")
 
 

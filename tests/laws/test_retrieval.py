@@ -1,5 +1,7 @@
 """Retrieval against a brute-force reference, and on embeddings whose answer is known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +52,7 @@ def noisy(captions, scale, word=0):
     return embed
 
 
+@partial(jax.jit, static_argnames="embed")
 def retrieve(captions, valid, s, weight, embed):
     """`evaluate.retrieve` of scenes and captions [R, A, A, e], of which (0, x, x) is "x is in the image"."""
     task = Row(n_heldout=2, n_labels_max=A - 2, L=10, relations="left+right" if len(captions) > 1 else "left")
@@ -67,7 +70,8 @@ def retrieve(captions, valid, s, weight, embed):
 def brute_force(captions, valid, s, weight, embed):
     """The definitions of SPEC, by loops and argmax."""
     R = len(captions)
-    images, swapped = np.asarray(embed(s)), np.asarray(embed(scenes.swapped(s)))
+    images, swapped = jax.device_get(jax.jit(lambda s: (embed(s), embed(scenes.swapped(s))))(s))
+    s = jax.device_get(s)
     names = [(r, x, y) for r in range(R) for x in range(A) for y in range(A) if valid[r, x, y]]
     table = np.stack([captions[n] for n in names])
     used = [b for b in range(len(weight)) if weight[b] > 0]
@@ -153,6 +157,7 @@ SIMILARITIES = np.array(
 TRUE = np.array([2, 2, 3, 3, 2])
 
 
+@jax.jit
 def retrieve_known(similarities):
     """`evaluate.retrieve` of images whose similarities to six captions are known."""
     number = jnp.arange(len(TRUE))
@@ -225,7 +230,8 @@ def test_a_model_that_is_not_a_number_has_no_accuracy():
 @pytest.mark.parametrize("exhaustive", [True, False])
 def test_image_sets_hold_only_what_was_not_trained(tiny, exhaustive):
     static, hyper, _, splits = tiny
-    sets = static.task_object.eval_sets(jax.random.key(0), splits, hyper, exhaustive)
+    draw = jax.jit(lambda splits, hyper: static.task_object.eval_sets(jax.random.key(0), splits, hyper, exhaustive))
+    splits, sets = jax.device_get((splits, draw(splits, hyper)))
     objects = {name: np.concatenate([q.images.tokens - FIRST_LABEL, q.images.positions - 1]).T for name, q in sets.items()}
     for (label, _, place, _), w in zip(objects["single"], sets["single"].weight, strict=True):
         trained = splits.positions[label, : int(hyper.n1)]
@@ -240,6 +246,7 @@ def test_image_sets_hold_only_what_was_not_trained(tiny, exhaustive):
         assert x != y and layout not in splits.pairs[x, y, : int(hyper.n2)].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relations", ["left", "left+right"])
 def test_an_untrained_model_is_at_chance(relations):
     """64 untrained models: order 1/2 within 5 standard errors, top-1 near 1 in the number of captions."""

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compiled import init_clip, model_splits
 from conftest import shake, tiny_model, untrained
 from lrjax import config
 from lrjax.analysis import routes as module
 from lrjax.analysis.routes import measure, of_strongest, routes
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
-from lrjax.models.clip import init_clip, model_splits
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.training.retrieval import evaluate
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compiled import draw_batch
 from conftest import tiny_sweep
 from lrjax.data import scenes
 from lrjax.data.scenes import FIRST_LABEL
@@ -71,9 +72,9 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
 def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_heads):
     """So at weight 0 the head probes an encoder that never feels it."""
     (program,), (state,) = trained_heads.programs, trained_heads.states
-    static, task = program.static, program.static.task_object
+    static = program.static
     hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
-    batch = task.batch(KEY, clip.model_splits(static, hyper), hyper, 32)
+    batch = draw_batch(static, hyper, KEY, 32)
 
     @jax.jit
     def learned(weight):

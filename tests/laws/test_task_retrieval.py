@@ -111,7 +111,12 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
             error = values.std() / 24**0.5 + 1e-3
             assert abs(values.mean() - 0.5) < 5 * error, name
     hyper = config.make_hyper(model)
-    asked = static.task_object.eval_sets(jax.random.key(0), clip.model_splits(static, hyper), hyper, False)["unseen_pair"]
+
+    @jax.jit
+    def drawn(hyper):
+        return static.task_object.eval_sets(jax.random.key(0), clip.model_splits(static, hyper), hyper, False)["unseen_pair"]
+
+    asked = jax.device_get(drawn(hyper))
     true, counts = np.asarray(asked.true), np.asarray(asked.is_true & (asked.weight > 0)[None])
     of_images, n = np.bincount(true[counts]), int((asked.weight > 0).sum())
     n_captions = len(static.task_object.words) * 6 * 5  # of 3 + 3 labels

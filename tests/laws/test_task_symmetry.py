@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from compiled import init_encoder
 from conftest import shake
 from lrjax.data import scenes
 from lrjax.data.scenes import Scene
@@ -112,7 +113,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(kind):
     world = world_of(kind)
     template, n_tokens = world.task.image, world.task.n_tokens
     shape = encoder.EncoderConfig(n_tokens, len(template.tokens), 1, n_heads=2, d_model=16, d_embed=12, causal=False)
-    params = shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8))
+    params = shake(init_encoder(jax.random.key(0), shape, 1.0, 0.8))
     gates = jax.random.uniform(jax.random.key(5), (1, 2, len(GATES)))
     images = jax.tree.map(lambda x: x[:, ::4], world.batch.images)  # of one object and of two
     weight = jax.random.normal(jax.random.key(6), (BATCH // 4, 12))

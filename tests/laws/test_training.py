@@ -44,6 +44,7 @@ def losses(models, padded_to=LARGEST, chunks=1):
     return np.concatenate(told, axis=1)
 
 
+@pytest.mark.slow
 def test_padding_is_inert():
     """Equal initial values and splits to the bit, losses to 1e-5 (sums are taken in another order) over 20 steps."""
     model = tiny_model(n_labels=4)
@@ -59,6 +60,7 @@ def test_padding_is_inert():
     np.testing.assert_allclose(losses([model], padded_to=None), losses([model]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_does_not_depend_on_its_batch_of_models():
     models = [tiny_model(seed=s, n_labels=3 + s) for s in range(8)]
     assert models[-1].n_labels == LARGEST
@@ -67,6 +69,7 @@ def test_a_model_does_not_depend_on_its_batch_of_models():
         np.testing.assert_allclose(together[i : i + 1], losses(models[i : i + 1]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vmapped_equals_one_by_one():
     model = tiny_model(seed=5)
     static, hyper = config.make_static([model, tiny_model(n_labels=LARGEST)]), config.make_hyper(model)
@@ -111,17 +114,18 @@ def test_a_flag_is_known_by_its_whole_name():
 
 def test_all_seeds_start_different_and_are_paired_across_conditions():
     statics = config.make_static([tiny_model()])
-    init = {
-        (seed, n2): init_clip(statics, config.make_hyper(tiny_model(seed=seed, n2=n2, lr=0.01 * n2)))
+    found = {
+        (seed, n2): init(statics, config.make_hyper(tiny_model(seed=seed, n2=n2, lr=0.01 * n2)))
         for seed in (0, 1, 2**32 - 1)
         for n2 in (3, 7)
     }
     for seed in (0, 1, 2**32 - 1):
-        chex.assert_trees_all_equal(init[seed, 3], init[seed, 7])
-    distinct = {np.asarray(p.vision.E).tobytes() for p in init.values()} | {np.asarray(p.text.E).tobytes() for p in init.values()}
+        chex.assert_trees_all_equal(found[seed, 3], found[seed, 7])
+    distinct = {np.asarray(p.vision.E).tobytes() for p in found.values()} | {np.asarray(p.text.E).tobytes() for p in found.values()}
     assert len(distinct) == 6, "two encoders of three seeds"
 
 
+@pytest.mark.slow
 def test_chunks_are_the_same_as_one_run():
     static, hyper, splits, _ = started([tiny_model()])
     run = lambda state, start, made: train_chunk(static, hyper, splits, state, jnp.int32(start), STEPS, None, jnp.int32(made))
@@ -157,6 +161,7 @@ def test_a_step_is_optax_adamw_with_warm_up_on_every_parameter():
     chex.assert_trees_all_close(ours.params, params, atol=1e-5)  # Adam's first steps divide by rounding-sized gradients
 
 
+@pytest.mark.slow
 def test_logit_scale_is_clipped_at_100():
     static, hyper, splits, state = started([tiny_model()])
     state = state.replace(params=state.params.replace(log_scale=jnp.float32([MAX_LOG_SCALE + 1])))
@@ -172,6 +177,7 @@ def test_any_depth_learns(layers):
     assert trained[-10:].mean() < trained[:5].mean() - 0.3
 
 
+@pytest.mark.slow
 def test_a_gate_in_training_is_felt_from_its_step_on():
     models = [tiny_model(gates=g, e_scale=1.0, p_scale=1.0) for g in ("none", "EP=0", "EP=1>0@5-6", "EB=0;PB=0;BB=0")]
     none, off, later, row_constant = losses(models)

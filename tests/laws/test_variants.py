@@ -8,20 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compiled import attend, evaluate, init_clip, init_encoder, init_state, model_splits, run_encoder
 from conftest import shake, tiny_model, untrained
 from lrjax import config
 from lrjax.analysis.ablate import ablate, existing
 from lrjax.errors import InputError
 from lrjax.kinds import POSITIONS
 from lrjax.models import encoder, positions
-from lrjax.models.attention import NORM_EPS, attend
-from lrjax.models.clip import encoder_configs, init_clip, model_splits
+from lrjax.models.attention import NORM_EPS
+from lrjax.models.clip import encoder_configs
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.storage import workdir
 from lrjax.terms import GATES, TERMS
-from lrjax.training.retrieval import evaluate
 from lrjax.training.run import History
-from lrjax.training.step import init_state, keep_positions, train_steps
+from lrjax.training.step import keep_positions, train_steps
 
 FULL = {"layer_norm": True, "mlp_ratio": 4}
 
@@ -29,7 +29,7 @@ FULL = {"layer_norm": True, "mlp_ratio": 4}
 def make(**variant):
     """A perturbed vision encoder, its shape, a sequence."""
     shape = encoder.EncoderConfig(15, 11, n_heads=2, d_model=16, d_embed=12, causal=False, **{"n_layers": 1} | variant)
-    return shake(encoder.init(jax.random.key(0), shape, 1.0, 0.8)), shape, jax.random.randint(jax.random.key(1), (11,), 0, 15)
+    return shake(init_encoder(jax.random.key(0), shape, 1.0, 0.8)), shape, jax.random.randint(jax.random.key(1), (11,), 0, 15)
 
 
 def flax_encoder(encoder_params, shape, ids):
@@ -62,8 +62,16 @@ def test_the_full_block_is_flaxs_own_in_value_and_gradient(variant, split):
     d = jax.random.normal(jax.random.key(2), (12,))
     ours = lambda encoder_params: encoder.run(encoder_params, Interventions(), ids, shape, 0, split=split).embedding
     theirs = lambda encoder_params: flax_encoder(encoder_params, shape, ids)
-    np.testing.assert_allclose(ours(encoder_params), theirs(encoder_params), atol=5e-6)
-    one, other = (jax.grad(lambda t, f=f: f(t) @ d)(encoder_params) for f in (ours, theirs))
+
+    def value_and_gradient(f):
+        def along_d(encoder_params):
+            found = f(encoder_params)
+            return found @ d, found
+
+        return jax.jit(jax.grad(along_d, has_aux=True))(encoder_params)
+
+    (one, found), (other, expected) = map(value_and_gradient, (ours, theirs))
+    np.testing.assert_allclose(found, expected, atol=5e-6)
     without_b_K = lambda tree: tree.replace(blocks=tuple(b.replace(b_K=jnp.zeros_like(b.b_K)) for b in tree.blocks))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=5e-5), without_b_K(one), without_b_K(other))
 
@@ -76,7 +84,7 @@ OF_A_ROW = [kind for kind in POSITIONS if positions.find(kind).layout((2, 2)) is
 def test_terms_sum_to_the_scores_in_every_layer_and_origins_to_the_stream(variant):
     """What is added to the scores and what is not (row-constant terms) differ by one number a row. Depth 3."""
     encoder_params, shape, ids = make(n_layers=3, **variant)
-    split, merged = (encoder.run(encoder_params, Interventions(), ids, shape, 0, split=s) for s in (True, False))
+    split, merged = (run_encoder(encoder_params, Interventions(), ids, shape, 0, split=s) for s in (True, False))
     np.testing.assert_allclose(
         split.residual_by_origin.sum(0), merged.residual_by_origin[0], rtol=1e-4, atol=2e-4
     )  # some 40 in size
@@ -109,12 +117,12 @@ def test_rotary_angles_are_those_of_the_paper():
 def test_alibi_stands_in_pp_and_its_gate_takes_it_away():
     encoder_params, shape, ids = make(positions="alibi")
     encoder_params = encoder_params.replace(P=jnp.zeros_like(encoder_params.P))
-    (cache,) = encoder.run(encoder_params, Interventions(), ids, shape, 0).caches
+    (cache,) = run_encoder(encoder_params, Interventions(), ids, shape, 0).caches
     distance = np.abs(np.subtract.outer(np.arange(11), np.arange(11)))
     np.testing.assert_allclose(cache.terms[TERMS.index("PP")], -np.array([2**-4, 2**-8])[:, None, None] * distance, atol=1e-6)
     gates = shape.unit_gates().at[:, :, GATES.index("PP")].set(0)
-    without = encoder.run(encoder_params, Interventions(gates), ids, shape, 0).embedding
-    plain = encoder.run(
+    without = run_encoder(encoder_params, Interventions(gates), ids, shape, 0).embedding
+    plain = run_encoder(
         encoder_params, Interventions(), ids, encoder.EncoderConfig(**vars(shape) | {"positions": "none"}), 0
     ).embedding
     np.testing.assert_allclose(without, plain, atol=1e-6)
@@ -124,7 +132,7 @@ def test_without_positions_an_image_is_its_mirror_and_order_is_a_tie():
     model = tiny_model(positions="none", e_scale=1.0)
     static, hyper = config.make_static([model]), config.make_hyper(model)
     params = init_clip(static, hyper)
-    found = jax.jit(partial(evaluate, static, exhaustive=True))(hyper, model_splits(static, hyper), params, ModelInterventions())
+    found = evaluate(static, hyper, model_splits(static, hyper), params, ModelInterventions(), True)
     for metric in ("seen_pair_order", "unseen_pair_order", "seen_pair_order_t2i", "unseen_pair_order_t2i"):
         assert found[metric] == 0.5, metric
 
@@ -155,7 +163,7 @@ def test_fixed_rows_stay_through_steps_with_decay():
 
 
 def test_sinusoids_are_as_large_as_tokens():
-    encoder_params = encoder.init(
+    encoder_params = init_encoder(
         jax.random.key(0), encoder.EncoderConfig(15, 11, 1, 2, 128, 16, False, positions="sinusoidal"), 0.5, 0.3
     )
     np.testing.assert_allclose(np.sqrt((encoder_params.P**2).mean(-1)), 0.5, rtol=1e-6)  # sin^2 + cos^2 in every pair
@@ -165,12 +173,12 @@ def test_frozen_scales_are_those_of_other_gates():
     """Frozen at the gates in force nothing changes; at gates 1 the readout's scale is that of the whole stream."""
     encoder_params, shape, ids = make(layer_norm=True, n_layers=2)
     gates = shape.unit_gates().at[0, :, GATES.index("EP")].set(0)
-    run = lambda gates, frozen=None: encoder.run(encoder_params, Interventions(gates, frozen_norm_scale=frozen), ids, shape, 0)
+    run = lambda gates, frozen=None: run_encoder(encoder_params, Interventions(gates, frozen_norm_scale=frozen), ids, shape, 0)
     own = run(gates)
     np.testing.assert_allclose(run(gates, own.scales).embedding, own.embedding, atol=1e-6)
     frozen = run(gates, run(shape.unit_gates()).scales)
     assert np.abs(frozen.embedding - own.embedding).max() > 1e-4
-    by_gates = encoder.run(encoder_params, Interventions(gates, norm_gates=shape.unit_gates()), ids, shape, 0)
+    by_gates = run_encoder(encoder_params, Interventions(gates, norm_gates=shape.unit_gates()), ids, shape, 0)
     np.testing.assert_array_equal(by_gates.embedding, frozen.embedding)
     np.testing.assert_array_equal(frozen.scales.readout, run(shape.unit_gates()).scales.readout)
 
@@ -195,7 +203,7 @@ def test_terms_that_exist_are_those_that_change_something():
             kind = variant.get("positions", "learned")
             encoder_params = encoder_params.replace(P=encoder_params.P * positions.find(kind).has_P)  # which `shake` moves too
             encoder_params = encoder_params.replace(P=encoder_params.P.at[0].multiply(kind != "learned_no_cls"))
-            embed = lambda gates, encoder_params=encoder_params, shape=shape, ids=ids: encoder.run(
+            embed = lambda gates, encoder_params=encoder_params, shape=shape, ids=ids: run_encoder(
                 encoder_params, Interventions(gates), ids, shape, 0
             ).embedding
             whole, gates = embed(shape.unit_gates()), shape.unit_gates()

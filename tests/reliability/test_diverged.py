@@ -1,26 +1,21 @@
 """Commands, and the answers of studies, on sweeps in which half of the models have diverged: these are left out."""
 
-import dataclasses
 import re
-from functools import partial
 
-import jax
 import numpy as np
 import pytest
 
-from conftest import many_commands, shake_run, tiny_model, tiny_sweep
+from conftest import many_commands, tiny_model, tiny_sweep
+from drawn_runs import drawn
 from experiments.studies import answers
 from experiments.studies.answers import ANSWERS
 from experiments.studies.study import Study
 from lrjax import config
-from lrjax.analysis import gradient
 from lrjax.analysis.selection import healthy, where
 from lrjax.errors import InputError
 from lrjax.stats import read_csv
 from lrjax.storage import workdir
 from lrjax.training import loop
-from lrjax.training.programs import init_program, split_program
-from lrjax.training.retrieval import metric_names
 from lrjax.training.run import divergences, model_columns, models_table
 
 pytestmark = pytest.mark.slow
@@ -41,42 +36,12 @@ OF_SWEEP |= dict.fromkeys(("looks", "reading", "reader_ablate", "printed_reader_
 COMMANDS = {"factors": ["--axes=n_labels,e_scale"], "decompose": [], "gradient": [], "reader": []}
 
 
-def half_diverged(wanted):
-    """A sweep at its end, of drawn parameters and accuracies; those of models with a large learning rate are not finite."""
-    run, rng = loop.start(wanted), np.random.default_rng(0)
-    for i, p in enumerate(run.programs):
-        gone = p.hyper.lr[: len(p.rows)] > 1
-        state = jax.device_get(init_program(p.static, p.hyper))
-        run.states[i] = dataclasses.replace(state, diverged_at=np.where(gone, 3, -1).astype(np.int32))
-        own = ["loss", *metric_names(p.static, p.static.task_object.SETS), *measured_by_head(p)]
-        for evaluation, step in enumerate(p.evaluated_at):
-            drawn = {name: np.where(gone & (step > 2), np.nan, rng.uniform(size=len(gone))) for name in own}
-            run.history.record(evaluation, p.rows, step, drawn)
-        run.at[i], run.evaluated[i] = p.evaluated_at[-1], len(p.evaluated_at)
-    run = shake_run(run)
-    for i, state in enumerate(run.states):
-        lost = lambda x, gone=state.diverged_at >= 0: np.where(gone.reshape(-1, *[1] * (np.ndim(x) - 1)), np.nan, x)
-        run.states[i] = dataclasses.replace(state, params=jax.tree.map(lambda x: np.asarray(lost(x), np.float32), state.params))
-    return run
-
-
-def measured_by_head(p):
-    """The names of what `gradient.columns` measures."""
-
-    def of_first(hyper, splits, params):
-        first = lambda tree: jax.tree.map(lambda x: x[0], tree)
-        return gradient.columns(p.static, first(hyper), first(splits), first(params), first(hyper).gates.at(0))
-
-    split, state = partial(split_program, p.static), partial(init_program, p.static)
-    return jax.eval_shape(lambda hyper: of_first(hyper, split(hyper), state(hyper).params), p.hyper)
-
-
 @pytest.fixture(scope="module")
 def half_gone(tmp_path_factory):
     """A folder of SWEEPS, half of whose models have diverged."""
     folder = tmp_path_factory.mktemp("diverged")
     for name, fields in SWEEPS.items():
-        run = half_diverged(tiny_sweep(**SHORT | fields))
+        run = drawn(tiny_sweep(**SHORT | fields))
         assert workdir.open_run(folder / name, run.sweep).step == 0
         workdir.save(folder / name, run)
         assert sorted(run.diverged_at.mask.tolist()) == [False] * (n := len(run.sweep.models) // 2) + [True] * n
@@ -88,7 +53,7 @@ def test_commands_leave_them_out_and_say_so(half_gone, tmp_path):
     commands = [(name, [*of_sweep("reader" if name == "reader" else "row"), *more]) for name, more in COMMANDS.items()]
     for (name, _), done in zip(commands, many_commands(commands), strict=True):
         assert (done.returncode, done.stderr) == (0, ""), f"{name}: {done.stderr}"
-        assert re.match(r"diverged, frozen and left out: (4 of 8|1 of 2) \(model \d at step 3", done.stdout), name
+        assert re.match(r"diverged, frozen and left out: (4 of 8|1 of 2) \(model \d at step 1", done.stdout), name
     tables = [read_csv(path) for path in tmp_path.glob("row/analysis/*.csv")]
     models = {model for table in tables if "model" in table for model in table["model"].tolist()}
     assert models == {0, 1, 4, 5}, "healthy ones, by their numbers"

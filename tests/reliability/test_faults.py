@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ENVIRONMENT, LIMIT, OPTIMISED, QUICK, ROOT, SMALL, command, many_commands, tiny_sweep
+from conftest import ENVIRONMENT, LIMIT, QUICK, ROOT, SMALL, command, many_commands, tiny_sweep
 from lrjax import cli, devices, output
 from lrjax.errors import InputError
 from lrjax.storage import checkpoint, workdir
@@ -36,10 +36,11 @@ def heeded():
 
 
 def test_kills_at_random_moments_leave_an_undisturbed_run():
-    """One at any moment, one in a save, with all optimisations of XLA. Models of the fixed set have epochs, so that they end at
-    different steps; those of the resampled one, which end together, are stopped at every chunk in test_resume.
+    """One at any moment, one in a save; with all optimisations of XLA in `make test-optimised`. Models of the fixed set have
+    epochs, so that they end at different steps; those of the resampled one, which end together, are stopped at every chunk in
+    test_resume.
     """
-    done = command("torture", "--data=fixed", "--kills=2", env=OPTIMISED)
+    done = command("torture", "--data=fixed", "--kills=2")
     assert done.returncode == 0 and "2 of 2 kills identical" in done.stdout, done.stdout + done.stderr
 
 

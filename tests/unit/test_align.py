@@ -10,13 +10,14 @@ import pytest
 import scipy.linalg
 
 import figures_read
+from compiled import init_clip
 from conftest import shake, tiny_model
 from lrjax import config
 from lrjax.analysis.align import MEASURES, align, permutations, procrustes, rows, spaces, written
 from lrjax.analysis.models import tidy
 from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
-from lrjax.models.clip import init_clip, unit_gates
+from lrjax.models.clip import unit_gates
 from lrjax.plotting.align import FITS, PANELS, SPACES, alignment
 from lrjax.terms import GATES
 from lrjax.training import loop

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import figures_read
+from compiled import embed_images
 from conftest import one_command, tiny_model, untrained
 from lrjax.analysis import text
 from lrjax.data.scenes import FIRST_LABEL, captions_of
 from lrjax.gates import parse_gates
-from lrjax.models.clip import embed_captions, embed_images, unit_gates
+from lrjax.models.clip import embed_captions, unit_gates
 from lrjax.models.interventions import Interventions
 from lrjax.plotting import text as figures
 
@@ -84,8 +85,9 @@ def test_cosines_are_means_over_all_twos_of_embeddings(tiny):
     static = dataclasses.replace(static, relations="left+right")
     gates, n_layouts = unit_gates(static), 45
     found = of_facts(static, hyper, splits, params, gates)["cosine"]
-    scenes = static.task_object.unseen()
-    images = np.array(embed_images(static, params, Interventions(gates.vision), static.task_object.image_edits(scenes)), np.float64)
+    row = static.task_object
+    scenes, edits = jax.device_get(jax.jit(lambda: (row.unseen(), row.image_edits(row.unseen())))())
+    images = np.array(embed_images(static, params, Interventions(gates.vision), edits), np.float64)
     share = text.facts_share(np.array(scenes.left), np.array(scenes.right))
     layout = np.arange(len(images)) % n_layouts
     one_layout = layout[:, None] == layout
@@ -95,7 +97,7 @@ def test_cosines_are_means_over_all_twos_of_embeddings(tiny):
 
     x, y = (np.tile(np.array(labels[::n_layouts]), 2) for labels in (scenes.left, scenes.right))
     word = np.repeat([0, 1], len(x) // 2)
-    _, captions = embed_captions(static, params, Interventions(gates.text), captions_of(x, x, y, word))
+    _, captions = jax.jit(lambda: embed_captions(static, params, Interventions(gates.text), captions_of(x, x, y, word)))()
     gram, share = np.array(captions, np.float64) @ np.array(captions, np.float64).T, text.facts_share(x, y)
     expected = [gram[(share == f) & ~np.eye(len(x), dtype=bool)].mean() for f in range(5)]
     np.testing.assert_allclose(found[0], expected, atol=1e-5)

@@ -11,6 +11,7 @@ from conftest import tiny_model, tiny_sweep, untrained
 from experiments.studies.measures import over_time
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import gradient
+from lrjax.analysis.result import Result
 from lrjax.errors import InputError, in_python
 from lrjax.models.clip import embed_images
 from lrjax.models.interventions import Interventions
@@ -270,6 +271,16 @@ def test_differences_of_an_analysis_with_a_baseline(run):
     assert "none" not in each.index.get_level_values("ablation") and len(each) > 10
     moved = run.analyze("gauge").differences()
     assert set(moved.index.names) == {"n_labels", "ablation", "cls"}
+
+
+def test_a_summary_is_printed_whole_in_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    names = [f"accuracy_{i}" for i in range(12)]
+    columns = {"model": np.arange(2), "n_labels": np.full(2, 5), "seed": np.arange(2)}
+    summary = Result("test", columns | {name: np.array([0.25, 0.75]) for name in names}, tuple(names)).summary()
+    printed = repr(summary)
+    assert all(name in printed for name in summary.columns) and "..." not in printed
+    assert all(f"{name}_low" in summary._repr_html_() for name in names)
 
 
 def test_what_a_user_gave_is_not_rewritten():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from compiled import decode, draw_batch, init_clip, log_likelihood, model_splits, prefix, read
 from conftest import TINY, shake, tiny_model, tiny_sweep, untrained
 from lrjax import config
 from lrjax.analysis import ablate
@@ -27,15 +28,15 @@ def spoken(request):
     """static, hyper, params, gates, a batch of one reader with every parameter moved."""
     model = tiny_model(objective=request.param)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    params = shake(clip.init_clip(static, hyper))
-    batch = static.task_object.batch(jax.random.key(0), clip.model_splits(static, hyper), hyper, 16)
+    params = shake(init_clip(static, hyper))
+    batch = draw_batch(static, hyper, jax.random.key(0), 16)
     return static, hyper, params, clip.unit_gates(static), batch
 
 
 def logits_of(spoken, words, image=0):
     static, _, params, gates, batch = spoken
-    seen = decoder.prefix(static, params, Interventions(gates.vision), batch.images)[image]
-    return np.asarray(decoder.read(static, params, Interventions(gates.text), seen, words))
+    seen = prefix(static, params, Interventions(gates.vision), batch.images)[image]
+    return np.asarray(read(static, params, Interventions(gates.text), seen, words))
 
 
 def test_a_word_is_predicted_from_the_words_before_it_alone(spoken):
@@ -50,10 +51,10 @@ def test_all_captions_of_all_labels_have_probability_at_most_one(spoken):
     static, hyper, params, gates, batch = spoken
     task = static.task_object
     asked = task.captions(hyper)
-    words = words_of(task, all_captions(task, asked))[asked.exists]
-    seen = decoder.prefix(static, params, Interventions(gates.vision), batch.images)[:1]
+    words = jax.jit(lambda: words_of(task, all_captions(task, asked)))()[asked.exists]
+    seen = prefix(static, params, Interventions(gates.vision), batch.images)[:1]
     repeated = jnp.repeat(seen, len(words), 0)
-    total = jnp.exp(decoder.log_likelihood(static, hyper, params, Interventions(gates.text), repeated, words).sum(-1)).sum()
+    total = jnp.exp(log_likelihood(static, hyper, params, Interventions(gates.text), repeated, words).sum(-1)).sum()
     assert 0 < total < 1
     wide = config.make_static([tiny_model(objective=static.objective), tiny_model(objective=static.objective, n_labels=9)])
     assert decoder.sayable(wide, hyper).sum() == decoder.sayable(static, hyper).sum() < len(decoder.sayable(wide, hyper))
@@ -61,8 +62,8 @@ def test_all_captions_of_all_labels_have_probability_at_most_one(spoken):
 
 def test_greedy_words_are_the_likeliest_one_by_one(spoken):
     static, hyper, params, gates, batch = spoken
-    seen = decoder.prefix(static, params, Interventions(gates.vision), batch.images)
-    said = np.asarray(decoder.decode(static, hyper, params, Interventions(gates.text), seen, 4))
+    seen = prefix(static, params, Interventions(gates.vision), batch.images)
+    said = np.asarray(decode(static, hyper, params, Interventions(gates.text), seen, 4))
     for image in (0, 9):
         logits = logits_of(spoken, jnp.array(said[image]), image)
         end = np.flatnonzero(said[image] == EOT)[0] + 1 if (said[image] == EOT).any() else 4
@@ -88,12 +89,10 @@ def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
     rounding of float32 means. What it says of one image it says of all.
     """
     static, hyper, params, gates, _ = spoken
-    splits = clip.model_splits(static, hyper)
+    splits = model_splits(static, hyper)
     blind = gates.replace(text=gates.text.at[..., -3:].set(0))  # values
-    found = {
-        name: decoder.evaluate(static, hyper, splits, params, ModelInterventions.of_gates(of), ("unseen_pair",))
-        for name, of in (("sees", gates), ("blind", blind))
-    }
+    evaluate = jax.jit(lambda done: decoder.evaluate(static, hyper, splits, params, done, ("unseen_pair",)))
+    found = {name: evaluate(ModelInterventions.of_gates(of)) for name, of in (("sees", gates), ("blind", blind))}
     np.testing.assert_allclose(found["blind"]["unseen_pair_named"], 0.5, atol=1e-6)
     np.testing.assert_allclose(found["blind"]["unseen_pair_order"], 0.5, atol=1e-6)
     assert abs(found["sees"]["unseen_pair_named"] - 0.5) > 1e-3
@@ -107,8 +106,8 @@ def test_what_is_said_of_one_object_alone_is_counted(spoken, monkeypatch):
     label = static.task_object.n_first + 2
     said = jnp.array([label, IN_IMAGE, EOT, BACKGROUND])
     monkeypatch.setattr(decoder, "decode", lambda *args: said[None])
-    splits, done = clip.model_splits(static, hyper), ModelInterventions.of_gates(gates)
-    found = decoder.evaluate(static, hyper, splits, params, done, ("single", "unseen_pair"))
+    splits, done = model_splits(static, hyper), ModelInterventions.of_gates(gates)
+    found = jax.jit(lambda: decoder.evaluate(static, hyper, splits, params, done, ("single", "unseen_pair")))()
     np.testing.assert_allclose(found["unseen_pair_alone"], 0.4, atol=1e-6)
     assert found["unseen_pair"] == found["unseen_pair_label_set"] == 0
     assert 0 < found["single"] < 0.2
@@ -121,10 +120,10 @@ def test_a_reader_is_the_same_whether_its_streams_are_split_or_not(layers):
     """
     model = tiny_model(objective="autoregressive_raw", n_layers_text=layers, d_model=32)
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    params, gates = shake(clip.init_clip(static, hyper)), clip.unit_gates(static)
+    params, gates = shake(init_clip(static, hyper)), clip.unit_gates(static)
     residual, words = shake(jnp.zeros((3, static.L, static.d_model))).at[2].set(0), jnp.array([8, LEFT_OF, 9, EOT])
     for seen in (residual, jnp.zeros(static.L, int).at[1].set(9).at[4].set(8)):
-        split, merged = (decoder.read(static, params, Interventions(gates.text), seen, words, split) for split in (True, False))
+        split, merged = (read(static, params, Interventions(gates.text), seen, words, split) for split in (True, False))
         np.testing.assert_allclose(split, merged, atol=2e-4)
 
 
@@ -132,25 +131,25 @@ def test_what_image_tokens_know_of_their_place_is_of_origin_P():
     """By origin they sum to what the vision encoder gives; without P in the vision encoder nothing is P's."""
     model = tiny_model(objective="autoregressive")
     static, hyper = config.make_static([model]), config.make_hyper(model)
-    params, gates = shake(clip.init_clip(static, hyper)), clip.unit_gates(static)
-    images = static.task_object.batch(jax.random.key(0), clip.model_splits(static, hyper), hyper, 4).images
-    split, merged = (decoder.prefix(static, params, Interventions(gates.vision), images, split) for split in (True, False))
+    params, gates = shake(init_clip(static, hyper)), clip.unit_gates(static)
+    images = draw_batch(static, hyper, jax.random.key(0), 4).images
+    split, merged = (prefix(static, params, Interventions(gates.vision), images, split) for split in (True, False))
     np.testing.assert_allclose(split.sum(1), merged.sum(1), atol=1e-4)  # float32, sums of order 10
     assert split[:, 1].std(1).min() > 0 and not split[:, 2].any() and not merged[:, 1:].any()
     nowhere = params.replace(vision=params.vision.replace(P=0 * params.vision.P))
-    assert not decoder.prefix(static, nowhere, Interventions(gates.vision), images)[:, 1].any()
+    assert not prefix(static, nowhere, Interventions(gates.vision), images)[:, 1].any()
 
 
 def test_gates_of_a_reader_act_where_words_look_at_the_image(spoken):
     """A gate changes what is said; but not what the first layer passes between words alone: with image tokens masked it is idle."""
     static, _, params, gates, batch = spoken
     words = jnp.array([8, LEFT_OF, 9, EOT])
-    seen = decoder.prefix(static, params, Interventions(gates.vision), batch.images)[0]
+    seen = prefix(static, params, Interventions(gates.vision), batch.images)[0]
     zero = gates.replace(text=gates.text.at[..., :9].set(0))
-    read = lambda gates, seen: np.asarray(decoder.read(static, params, Interventions(gates.text), seen, words))
-    assert abs(read(zero, seen) - read(gates, seen)).max() > 1e-3
+    told = lambda gates, seen: np.asarray(read(static, params, Interventions(gates.text), seen, words))
+    assert abs(told(zero, seen) - told(gates, seen)).max() > 1e-3
     nothing = seen[:, :0] if seen.ndim == 3 else seen[:0]
-    np.testing.assert_allclose(read(zero, nothing), read(gates, nothing), atol=1e-6)
+    np.testing.assert_allclose(told(zero, nothing), told(gates, nothing), atol=1e-6)
 
 
 @pytest.mark.slow

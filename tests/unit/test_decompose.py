@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import figures_read
+from compiled import caches
 from conftest import shake, tiny_model
 from lrjax import config
 from lrjax.analysis import decompose, gradient
@@ -37,7 +38,7 @@ def test_ratios_of_standard_deviations_are_those_of_the_scores(shaken, encoder):
     static = shaken.programs[0].static
     params = jax.tree.map(lambda x: x[1], getattr(shaken.states[0].params, encoder))
     gates = np.ones((1, static.n_heads, 12), np.float32)
-    (cache,) = decompose.caches(params, gates, static, encoder, decompose.unseen_sequences(static, encoder))
+    (cache,) = caches(params, gates, static, encoder, decompose.unseen_sequences(static, encoder))
     terms, T = np.asarray(cache.terms, np.float64), cache.terms.shape[-1]  # [n, term, h, q, t]
     readout = T - 1 if encoder == "text" else 0
     for which, queries in (("readout", [readout]), ("all", range(T))):
@@ -74,7 +75,7 @@ def test_tables_hold_the_scores_of_every_scene(shaken, encoder):
     ids = np.asarray(decompose.unseen_sequences(static, encoder))[7]
     params = jax.tree.map(lambda x: x[2], getattr(shaken.states[0].params, encoder))
     gates = np.ones((1, static.n_heads, 12), np.float32)
-    (cache,) = decompose.caches(params, gates, static, encoder, ids[None])
+    (cache,) = caches(params, gates, static, encoder, ids[None])
     place = np.arange(len(ids))
     index = {"E": ids, "P": place}
     for term in ("EE", "EP", "PE", "PP"):

@@ -1,26 +1,24 @@
 """Layers and paths: one block's gradient is `gradient`'s, and a patched path is what telling a head of another scene does."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import figures_read
+from compiled import attend, caches, init_encoder, patched, run_encoder
 from conftest import one_command, shake, tiny_model, tiny_sweep, untrained
+from drawn_runs import drawn
 from experiments import common
 from lrjax.analysis import depth, gradient, selection
 from lrjax.analysis.ablate import ablate, of_position
-from lrjax.analysis.decompose import caches, unseen_sequences
+from lrjax.analysis.decompose import unseen_sequences
 from lrjax.errors import InputError
 from lrjax.models import encoder as encoders
-from lrjax.models.attention import attend
 from lrjax.models.clip import unit_gates
 from lrjax.models.interventions import Interventions
 from lrjax.storage import workdir
 from lrjax.terms import POSITION_TERMS
-from lrjax.training import loop
 
 
 def test_with_one_block_the_gradient_in_scenes_is_the_position_gradient():
@@ -61,10 +59,10 @@ def test_a_counterpart_of_a_caption_says_the_opposite():
 def test_a_patched_path_is_what_one_head_reads_from_another_scene():
     """With one head a layer, by hand: the second block reads what the first wrote in the other scene, and adds to this scene's."""
     shape = encoders.EncoderConfig(15, 11, 2, n_heads=1, d_model=16, d_embed=12, causal=False)
-    encoder_params = shake(encoders.init(jax.random.key(0), shape, 1.0, 0.8))
+    encoder_params = shake(init_encoder(jax.random.key(0), shape, 1.0, 0.8))
     (ids, other), gates = jax.random.randint(jax.random.key(1), (2, 11), 0, 15), shape.unit_gates()
-    clean, found = depth.patched(encoder_params, gates, ids, other, shape, 0)
-    np.testing.assert_allclose(clean, encoders.run(encoder_params, Interventions(gates), ids, shape, 0).embedding, atol=2e-6)
+    clean, found = patched(encoder_params, gates, ids, other, shape, 0)
+    np.testing.assert_allclose(clean, run_encoder(encoder_params, Interventions(gates), ids, shape, 0).embedding, atol=2e-6)
     geometry = shape.geometry(jnp.arange(11), jnp.arange(11))
     start, there = (jnp.stack([encoder_params.E[i], encoder_params.P, jnp.zeros_like(encoder_params.P)]) for i in (ids, other))
     first = lambda x: attend(encoder_params.blocks[0], gates[0], x, geometry)[0]
@@ -80,9 +78,9 @@ def test_a_patched_path_is_what_one_head_reads_from_another_scene():
 def test_a_path_is_from_its_sender_to_its_receiver():
     """Two heads a layer: of the second block head 0 alone reads what of the first head 1 alone wrote in the other scene."""
     shape = encoders.EncoderConfig(15, 11, 2, n_heads=2, d_model=16, d_embed=12, causal=False)
-    encoder_params = shake(encoders.init(jax.random.key(0), shape, 1.0, 0.8))
+    encoder_params = shake(init_encoder(jax.random.key(0), shape, 1.0, 0.8))
     (ids, other), gates = jax.random.randint(jax.random.key(1), (2, 11), 0, 15), shape.unit_gates()
-    _, found = depth.patched(encoder_params, gates, ids, other, shape, 0)
+    _, found = patched(encoder_params, gates, ids, other, shape, 0)
     geometry = shape.geometry(jnp.arange(11), jnp.arange(11))
     start, there = (jnp.stack([encoder_params.E[i], encoder_params.P, jnp.zeros_like(encoder_params.P)]) for i in (ids, other))
 
@@ -110,13 +108,14 @@ def test_a_later_layer_alone_is_what_it_is_under_gates():
 
 def test_a_path_from_the_same_scene_changes_nothing():
     shape = encoders.EncoderConfig(15, 11, 3, n_heads=2, d_model=16, d_embed=12, causal=False)
-    encoder_params = shake(encoders.init(jax.random.key(0), shape, 1.0, 0.8))
+    encoder_params = shake(init_encoder(jax.random.key(0), shape, 1.0, 0.8))
     ids = jax.random.randint(jax.random.key(1), (11,), 0, 15)
-    clean, found = depth.patched(encoder_params, shape.unit_gates(), ids, ids, shape, 0)
+    clean, found = patched(encoder_params, shape.unit_gates(), ids, ids, shape, 0)
     np.testing.assert_allclose(found, np.broadcast_to(clean, found.shape), atol=2e-5)
     assert found.shape == (2, 2, 2, 3, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["vision", "text"])
 def test_paths_of_a_run_start_from_its_order(encoder):
     run = untrained(tiny_model(**{f"n_layers_{encoder}": 2}, relations="left+right"))
@@ -133,6 +132,7 @@ def test_where_there_are_no_paths_is_said():
         depth.paths(untrained(tiny_model()))
 
 
+@pytest.mark.slow
 def test_zeroing_every_layer_is_zeroing_all():
     run = untrained(tiny_model(n_layers_vision=2), tiny_model(seed=1))
     table = depth.by_layer(run)
@@ -159,6 +159,7 @@ def test_layers_of_other_positions_are_ablated_by_their_own_terms(positions):
     assert (alone == 0).all() and (whole != 0).any()
 
 
+@pytest.mark.slow
 def test_a_mixed_sweep_is_asked_of_one_shape():
     run = untrained(tiny_model(), tiny_model(n_layers_vision=2, seed=1), tiny_model(n_layers_vision=2, n_labels=9))
     deeper = selection.where(run, ["n_layers_vision=2"])
@@ -210,6 +211,6 @@ def deep(tmp_path_factory):
     """A workdir of two models of two layers in both encoders, with both words."""
     folder = tmp_path_factory.mktemp("deep")
     wanted = tiny_sweep((4,), n_layers_vision=2, n_layers_text=2, relations="left+right", steps=2, eval_every=2)
-    run = workdir.open_run(folder, wanted)
-    loop.advance(run, on_evaluation=partial(workdir.save, folder))
+    workdir.open_run(folder, wanted)
+    workdir.save(folder, drawn(wanted))
     return folder

@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 
 from conftest import tiny_model
+from drawn_runs import drawn
 from lrjax import config
-from lrjax.analysis.gradient import columns, gradient
+from lrjax.analysis.gradient import gradient
 from lrjax.analysis.selection import by_shape, fields_of, of_labels, some_of, where
 from lrjax.errors import InputError
 from lrjax.stats import select
 from lrjax.training import loop
 from lrjax.training.run import divergences, history_table, models_table
-
-pytestmark = pytest.mark.slow
 
 KINDS = (
     dict(n_labels=4),
@@ -25,9 +24,9 @@ KINDS = (
 
 @pytest.fixture(scope="module")
 def mixed():
-    """Two seeds of KINDS, seeds outermost, trained 2 steps: three programs, models of one kind diverged."""
+    """Two seeds of KINDS, seeds outermost: three programs, models of one kind diverged."""
     models = [tiny_model(seed=seed, d_model=8, **{"n_heads": 2} | kind) for seed in (3, 5) for kind in KINDS]
-    return loop.advance(loop.start(config.Sweep(tuple(models), steps=2, eval_every=1)), measures=(columns,))
+    return drawn(config.Sweep(tuple(models), steps=2, eval_every=1))
 
 
 def same(found, expected):

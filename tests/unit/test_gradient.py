@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compiled import init_clip, run_encoder
 from conftest import shake, tiny_model, untrained
 from encoders_by_hand import encoder_with
 from lrjax import config, stats
@@ -12,8 +13,7 @@ from lrjax.analysis import gradient
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.models import tidy
 from lrjax.errors import InputError
-from lrjax.models import encoder as encoders
-from lrjax.models.clip import encoder_configs, init_clip, unit_gates
+from lrjax.models.clip import encoder_configs, unit_gates
 from lrjax.models.interventions import Interventions
 from lrjax.terms import POSITION_TERMS, ROW_CONSTANT, TERMS
 
@@ -28,11 +28,13 @@ def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
         encoder_configs(static)[encoder],
     )
     gates = jax.random.uniform(jax.random.key(3), shape.unit_gates().shape)
-    template, ids = gradient.readout_template(static, encoder), unseen_sequences(static, encoder)[7]
-    (cache,) = encoders.run(encoder_params, Interventions(gates), ids, shape, template.readout).caches
-    found = gradient.readout_scores(encoder_params, gates, shape, template)
+    template = gradient.readout_template(static, encoder)
+    ids = np.asarray(jax.jit(lambda: unseen_sequences(static, encoder)[7])())
+    (cache,) = jax.device_get(run_encoder(encoder_params, Interventions(gates), ids, shape, template.readout).caches)
+    gates = np.asarray(gates)
+    found = jax.device_get(jax.jit(lambda: gradient.readout_scores(encoder_params, gates, shape, template))())
     for i, term in enumerate(TERMS):
-        own, expected = found[term][:, ids, jnp.arange(len(ids))], gates[0][:, i, None] * cache.terms[i, :, template.readout]
+        own, expected = found[term][:, ids, np.arange(len(ids))], gates[0][:, i, None] * cache.terms[i, :, template.readout]
         if term in ROW_CONSTANT and shape.positions != "rotary":
             expected = expected - expected.mean(-1, keepdims=True)
         # float32 sums of 16 products in another order
@@ -44,12 +46,13 @@ def test_the_gradient_of_a_ramp_is_its_slope_times_the_mean_distance(tiny):
     static, hyper, params, splits = tiny
     encoder_params = encoder_with(static, 0.5 * np.arange(static.L), 0.1 * np.arange(5))
     gates = unit_gates(static).replace(vision=jnp.ones((1, 1, 12)))
-    found = gradient.first_block("vision", static, hyper, splits, params.replace(vision=encoder_params), gates)
+    ask = jax.jit(lambda vision: gradient.first_block("vision", static, hyper, splits, params.replace(vision=vision), gates))
+    found = ask(encoder_params)
     expected = {"position_gradient": 0.5 * 11 / 3, "slope": 0.5, "range": 4.5, "label_spread": 0.2, "ratio": 0.5 * 11 / 3 / 0.2}
     for name, value in (expected | {"gradient_EP": 0.5 * 11 / 3, "gradient_PP": 0, "gradient_BP": 0}).items():
         np.testing.assert_allclose(found[name], [value], rtol=1e-5, atol=1e-6, err_msg=name)
     swapped = encoder_with(static, -0.5 * np.arange(static.L), 0.1 * np.arange(5))
-    lean_left = gradient.first_block("vision", static, hyper, splits, params.replace(vision=swapped), gates)
+    lean_left = ask(swapped)
     np.testing.assert_allclose(lean_left["position_gradient"], -found["position_gradient"], rtol=1e-6)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from compiled import embed_images, evaluate, model_splits
 from conftest import tiny_model, untrained
 from lrjax.analysis import ablate, grid
 from lrjax.analysis import reader as reading
@@ -13,7 +14,6 @@ from lrjax.errors import InputError
 from lrjax.models import clip
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.plotting import tasks as task_figures
-from lrjax.training import retrieval
 from lrjax.training.run import model_columns
 
 
@@ -90,19 +90,20 @@ def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_a
     question = ablate.Ablate(("across EP+PP+BP", "down EP+PP+BP"), sets=("unseen_pair",))
     program, state = grids.programs[1], grids.states[1]
     static, hyper, params = program.static, *(jax.tree.map(lambda x: x[0], tree) for tree in (program.hyper, state.params))
-    gates, images = clip.unit_gates(static), static.task_object.image_edits(static.task_object.unseen())
+    gates, task = clip.unit_gates(static), static.task_object
+    images = jax.jit(lambda: task.image_edits(task.unseen()))()
     weights = {name: question.factors_and_weights(static)[1][name].sum(0) for name in ("across", "down")}
     assert np.array_equal(
         ablate.Ablate(("down EP+PP+BP=0.25",)).factors_and_weights(static)[1]["down"][0], 0.75 * weights["down"]
     ), "a dose"
-    embed = lambda shift: clip.embed_images(static, params, Interventions(gates.vision, score_shift=shift), images)
-    row = sum(grid.position_rows(static, params, gates)[0].values())
+    embed = lambda shift: embed_images(static, params, Interventions(gates.vision, score_shift=shift), images)
+    row = jax.jit(lambda: sum(grid.position_rows(static, params, gates)[0].values()))()
     flat = jnp.pad(row.mean(-1, keepdims=True) - row, [(0, 0), (1, 0)])
-    taken = {name: ablate.controls(static, hyper, params, gates, {name: weights[name]}) for name in weights}
-    both = ablate.controls(static, hyper, params, gates, weights)
+    shift = jax.jit(lambda weights: ablate.controls(static, hyper, params, gates, weights))
+    taken, both = {name: shift({name: weights[name]}) for name in weights}, shift(weights)
     np.testing.assert_allclose(both, flat, atol=1e-5)  # float32, scores of order 1
     np.testing.assert_allclose(both, taken["across"] + taken["down"], atol=1e-5)
-    assert all(abs(embed(shift) - embed(both)).max() > 0.01 for shift in (0 * both, *taken.values()))
+    assert all(abs(embed(other) - embed(both)).max() > 0.01 for other in (0 * both, *taken.values()))
 
 
 @pytest.mark.slow
@@ -115,13 +116,13 @@ def test_a_direction_at_zero_is_that_of_columns_or_rows_all_alike():
     table = ablate.ablate(run, ("none", "across EP+PP+BP", "down EP+PP+BP"), sets=("unseen_pair",))
     program, state = run.programs[0], run.states[0]
     static, hyper, params = program.static, *(jax.tree.map(lambda x: x[0], tree) for tree in (program.hyper, state.params))
-    splits, P, columns = clip.model_splits(static, hyper), params.vision.P, slice(1 + 3, None)  # of P: CLS, 3 rows, 4 columns
+    splits, P, columns = model_splits(static, hyper), params.vision.P, slice(1 + 3, None)  # of P: CLS, 3 rows, 4 columns
     flat = {"none": P, "across": P.at[columns].set(P[columns].mean(0)), "down": P.at[1:4].set(P[1:4].mean(0))}
     found = {}
     for row, (name, P) in enumerate(flat.items()):
         alike = params.replace(vision=params.vision.replace(P=P))
         own = ModelInterventions.of_gates(hyper.gates.at(0))
-        asked = retrieval.evaluate(static, hyper, splits, alike, own, True, ("unseen_pair",))
+        asked = evaluate(static, hyper, splits, alike, own, True, ("unseen_pair",))
         found[name] = {metric: table[metric][row] for metric in asked}
         for metric, value in asked.items():
             np.testing.assert_allclose(found[name][metric], value, atol=1e-3, err_msg=f"{name}: {metric}")

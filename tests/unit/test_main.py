@@ -47,6 +47,15 @@ def test_what_is_no_command_is_refused(words, told):
     assert told in str(error.value) and str(error.value).startswith("error:")
 
 
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.module_of(["help"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert all(f"lrjax {name}" in printed for name in (*main.SHORT, *main.GROUPS))
+    assert all(name in printed for names in main.GROUPS.values() for name in names)
+
+
 def test_the_script_is_the_projects():
     module, name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["lrjax"].split(":")
     assert getattr(importlib.import_module(module), name) is main.main

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compiled import init_clip
 from conftest import tiny_model, tiny_sweep
 from lrjax import config, kinds
 from lrjax.analysis.models import check_objective
 from lrjax.errors import InputError
 from lrjax.metrics import METRICS
 from lrjax.models import objectives
-from lrjax.models.clip import encoder_configs, init_clip, model_splits
+from lrjax.models.clip import encoder_configs, model_splits
 from lrjax.models.contrastive import Contrastive
 from lrjax.models.interventions import ModelInterventions
 from lrjax.models.losses import PAIR_LOSSES, PairLoss

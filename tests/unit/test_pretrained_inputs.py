@@ -1,7 +1,10 @@
 """Tokens and pixels are those of the peers' processors; drawn pictures and folders of pictures are what they say."""
 
 import csv
+import dataclasses
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -93,6 +96,28 @@ def test_pixels_are_the_peers(tmp_path, pictures, name, kind, settings):
         np.testing.assert_allclose(ours(picture), expected, atol=2e-6)
 
 
+def test_open_clips_tokens_are_the_peers(tmp_path):
+    """With CLIP's own vocabulary, which OpenCLIP brings along. Its two marks have other names in the hub's files."""
+    tokenizer = pytest.importorskip("open_clip.tokenizer", reason=NO_PEER)
+    peer = tokenizer.SimpleTokenizer()
+    marks = {"<start_of_text>": words.BOS, "<end_of_text>": words.EOS}
+    vocabulary = {marks.get(word, word): i for word, i in peer.encoder.items()}
+    (tmp_path / words.VOCABULARY).write_text(json.dumps(vocabulary))
+    merges = sorted(peer.bpe_ranks, key=peer.bpe_ranks.get)
+    (tmp_path / words.MERGES).write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]))
+    of_text = dataclasses.replace(TEXT, n_positions=77, n_words=len(vocabulary))
+    np.testing.assert_array_equal(words.read_words(tmp_path, "open_clip", of_text)(CAPTIONS), peer(CAPTIONS).numpy())
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+def test_open_clips_pixels_are_the_peers(tmp_path, pictures, mode):
+    transform = pytest.importorskip("open_clip.transform", reason=NO_PEER)
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"resize_mode": mode}}))
+    ours, peer = pixels.read_preprocessing(tmp_path, "open_clip", 56), transform.image_transform(56, False, resize_mode=mode)
+    for picture in pictures:
+        np.testing.assert_allclose(ours(picture), peer(Image.fromarray(picture)).numpy(), atol=2e-6)
+
+
 def test_interpolated_position_rows_are_torchs():
     torch = pytest.importorskip("torch", reason=NO_PEER)
     P = np.random.default_rng(0).normal(size=(1 + 49, 6)).astype(np.float32)
@@ -133,18 +158,66 @@ def test_scenes_are_balanced():
         scenes.Thing("rad", "circle")
 
 
+def test_a_digit_stands_in_its_column_as_high_as_a_circle():
+    scene = scenes.Scene(scenes.Thing("red", "7"), scenes.Thing("blue", "circle"), (0, 2), columns=3)
+    assert scene.caption("{a} left of {b}") == "a red 7 left of a blue circle"
+    coloured = scene.draw(90) != 255
+    digit, circle = (coloured[:, columns].any(-1) for columns in (slice(0, 30), slice(60, 90)))
+    assert coloured[:, 30:60].sum() == 0 and abs(int(digit.any(1).sum()) - int(circle.any(1).sum())) <= 2
+    middle = np.flatnonzero(digit.any(0))
+    assert abs((middle[0] + middle[-1]) / 2 - 14.5) <= 1
+    pictures = {scenes.draw([(scenes.Thing("red", digit), 0)], 1, 40).tobytes() for digit in scenes.DIGITS}
+    assert len(pictures) == len(scenes.DIGITS)
+    assert all(s.left.shape in scenes.DIGITS and s.left.shape != s.right.shape for s in scenes.scenes(2, 2, kind="digits"))
+    with pytest.raises(InputError, match=r"things='digit': does not exist .did you mean 'digits'"):
+        scenes.scenes(kind="digit")
+
+
+def test_sizes_and_backgrounds_are_axes(model):
+    found = scenes.scenes(1, 2, ("white", "grey"), (0.8, 0.4))
+    assert {(s.background, s.scale) for s in found} == {(b, s) for b in ("white", "grey") for s in (0.8, 0.4)} and len(found) == 8
+    table = probe.drawn(model, found, scenes.TEMPLATES[:1]).to_dataframe()
+    assert (table.groupby(["background", "scale"]).size() == 2).all()
+    assert list(table["left"]) == [str(scene.left) for scene in found]
+    with pytest.raises(InputError, match=r"scale=1\.5: expected a share of a column's width"):
+        scenes.scenes(1, 2, scales=(1.5,))
+
+
+def test_a_photographic_background_is_behind_the_things(monkeypatch):
+    """With scikit-image, its own pictures; without, the error says that it is needed."""
+    scene = scenes.Scene(scenes.Thing("red", "square"), scenes.Thing("blue", "square"), (0, 2), 3, background="coffee")
+    monkeypatch.setitem(sys.modules, "skimage", None)  # as if it were not installed
+    scenes._photo.cache_clear()
+    with pytest.raises(InputError, match="background='coffee': is a picture of scikit-image, which is not installed"):
+        scene.draw(60)
+    photo = np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8)
+    package = types.SimpleNamespace(data=types.SimpleNamespace(coffee=lambda: photo))
+    monkeypatch.setitem(sys.modules, "skimage", package)
+    picture = scene.draw(60)
+    scenes._photo.cache_clear()
+    assert tuple(picture[30, 10]) == scenes.COLOURS["red"] and tuple(picture[30, 50]) == scenes.COLOURS["blue"]
+    middle = np.asarray(Image.fromarray(photo[:, 15:65]).resize((240, 240)).resize((60, 60), Image.Resampling.BOX))
+    np.testing.assert_array_equal(picture[:, 22:38], middle[:, 22:38])
+
+
+def test_every_picture_of_scikit_image_can_be_a_background():
+    pytest.importorskip("skimage", reason=NO_PEER)
+    for name in scenes.PHOTOS:
+        assert np.asarray(scenes.background(name, 16)).shape == (16, 16, 3)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return pretrained.load(by_hand.folder_of(tmp_path_factory.mktemp("weights") / "clip", "clip"))
 
 
 def test_the_probe_says_what_similarities_say(model):
-    found = scenes.scenes(1, 3, scale=0.9)
+    found = scenes.scenes(1, 3, scales=(0.9,))
     table = probe.drawn(model, found, scenes.TEMPLATES[:1]).to_dataframe()
-    question = probe.question(model, found)
-    images = model.embed_images(question.pixels)
-    margin = np.diag(model.similarities(images, model.embed_texts(question.true)))
-    margin = margin - np.diag(model.similarities(images, model.embed_texts(question.swapped)))
+    eval_set = probe.eval_set(model, found)
+    images = model.embed_images(eval_set.pixels)
+    margin = np.diag(model.similarities(images, model.embed_texts(eval_set.true)))
+    margin = margin - np.diag(model.similarities(images, model.embed_texts(eval_set.swapped)))
     np.testing.assert_allclose(table["margin"], margin, atol=1e-4)
     assert set(table["label_set"]) == {1.0}  # one pair of things, so every caption names them
     assert set(table["distance"]) == {1, 2} and len(table) == 6

@@ -1,7 +1,18 @@
 """The page of pretrained models comes from committed tables."""
 
+import shutil
+
+import jax
+import pytest
+
+pytest.importorskip("safetensors", reason="the extra `pretrained` is not installed")
+pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installed")
+
 from conftest import ROOT
-from experiments.studies import pretrained
+from experiments.studies import pretrained, pretrained_tables
+from lrjax import InputError
+from lrjax.pretrained import train
+from lrjax.stats import read_csv
 
 
 def test_the_page_has_the_numbers_of_the_committed_tables():
@@ -15,6 +26,41 @@ def test_a_model_that_was_not_run_has_an_empty_row_and_its_command():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| {title}: not run")]
         assert not set(row.partition("not run")[2]) - {"|", " "}
         assert f"python -m experiments.pretrained --weights={hub} " in page
+
+
+def test_a_model_that_was_run_has_its_row_filled(tmp_path):
+    """Its tables are put there by `pretrained_tables --take`."""
+    shutil.copytree(pretrained.RESULTS / pretrained.FOLDER, tmp_path / pretrained.FOLDER)
+    out = tmp_path / "clip-vit-base-patch32"
+    shutil.copytree(pretrained.RESULTS / pretrained.FOLDER / pretrained.RANDOM, out / "analysis")
+    pretrained_tables.take(out, tmp_path)
+    page = pretrained.page(tmp_path)
+    assert "OpenAI CLIP ViT-B/32: not run" not in page and "\n| OpenAI CLIP ViT-B/32 | 0." in page
+    with pytest.raises(InputError, match=r"has no analysis/summary\.csv"):
+        pretrained_tables.take(tmp_path / "none", tmp_path)
+
+
+def test_every_table_of_the_page_is_written_by_the_command(tmp_path, monkeypatch):
+    """The trained controls from their training on; the analysis is of a test of its own."""
+    monkeypatch.setattr(pretrained_tables, "analyse", lambda weights, out, *more: None)
+    monkeypatch.setattr(pretrained_tables, "take", lambda out, results: None)
+    (tmp_path / pretrained.FOLDER).mkdir()
+    sizes = dict(n_heldout=2, steps=0, batch_size=8, n_layers=1, n_heads=2, d_model=16, d_mlp=16, image_size=16, columns=3)
+    pretrained_tables.make_trained(tmp_path / "study", tmp_path, [3], 1, **sizes)
+    found, committed = (read_csv(folder / pretrained.FOLDER / pretrained.TRAINED) for folder in (tmp_path, pretrained.RESULTS))
+    assert list(found) == list(committed)
+    assert found["model"].tolist() == ["drawn_3_seed0"] * 2 + ["drawn_3_mirrored_seed0"] * 2
+    assert found["things"].tolist() == ["trained", "held out"] * 2 and found["mirrored"].tolist() == [False, False, True, True]
+    again = train.Recipe(n_labels=3, **(pretrained_tables.SMALL | sizes | dict(steps=3)))
+    with pytest.raises(InputError, match="drawn_3_seed0: was trained otherwise"):
+        pretrained_tables.trained(again, tmp_path / "study/weights")
+
+
+def test_the_random_control_has_the_parameters_of_vit_b32():
+    """151,277,313, as OpenAI's has."""
+    config = pretrained_tables.vit_b32()
+    params = jax.eval_shape(lambda: train.initial(config, jax.random.key(0)))
+    assert sum(array.size for array in jax.tree.leaves(params)) == 151_277_313
 
 
 def test_numbers_that_are_not_there_are_empty():

@@ -12,7 +12,7 @@ pytest.importorskip("safetensors", reason="the extra `pretrained` is not install
 pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installed")
 
 from lrjax import pretrained
-from lrjax.pretrained import decompose, effects, gradient
+from lrjax.pretrained import decompose, effects, gradient, readout, statistical
 
 CAPTIONS = ["a red circle left of a blue square", "a cat above a dog", "a green triangle right of a dog"]
 EXACT = dict(atol=2e-5, rtol=2e-5)  # float32 sums of the same numbers in another order
@@ -34,8 +34,8 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def question(images):
-    return effects.Question(images, CAPTIONS, CAPTIONS[1:] + CAPTIONS[:1])
+def eval_set(images):
+    return effects.EvalSet(images, CAPTIONS, CAPTIONS[1:] + CAPTIONS[:1])
 
 
 def layers(cache, encoder="vision"):
@@ -109,22 +109,22 @@ def test_the_class_token_and_its_position_enter_as_their_sum(model, images):
     np.testing.assert_allclose(as_E["slope_columns"], as_P["slope_columns"], **EXACT)
 
 
-def test_first_order_is_the_slope_of_the_exact_effect(with_text, question):
-    found = effects.first_order(with_text, question).to_dataframe().set_index(["layer", "head", "term"])["effect"]
+def test_first_order_is_the_slope_of_the_exact_effect(with_text, eval_set):
+    found = effects.first_order(with_text, eval_set).to_dataframe().set_index(["layer", "head", "term"])["effect"]
     step = 0.02
     for layer, head, term in (("0", 1, "EP"), ("1", 0, "VM"), ("1", 1, "MM")):
-        exact = [effects.margins(with_text.ablate(f"L{layer}.h{head}:{term}={1 + s}"), question).mean() for s in (-step, step)]
+        exact = [effects.margins(with_text.ablate(f"L{layer}.h{head}:{term}={1 + s}"), eval_set).mean() for s in (-step, step)]
         assert found[layer, head, term] == pytest.approx((exact[0] - exact[1]) / (2 * step), rel=0.05, abs=1e-3)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_gates_as_one_program_are_gates_one_by_one(with_text, question, frozen):
-    found = effects.single_gates(with_text, question, ("EP", "VE"), (0.0, 0.5), layers=[1], frozen=frozen).to_dataframe()
+def test_gates_as_one_program_are_gates_one_by_one(with_text, eval_set, frozen):
+    found = effects.single_gates(with_text, eval_set, ("EP", "VE"), (0.0, 0.5), layers=[1], frozen=frozen).to_dataframe()
     assert len(found) == 2 * 2 * 2
-    untouched = effects.margins(with_text, question)
+    untouched = effects.margins(with_text, eval_set)
     for row in found.itertuples():
         changed = with_text.ablate(f"L{row.layer}.h{row.head}:{row.term}={row.dose}", frozen=frozen)
-        margin = effects.margins(changed, question)
+        margin = effects.margins(changed, eval_set)
         assert row.margin == pytest.approx(margin.mean(), abs=1e-4)
         assert row.change == pytest.approx((margin - untouched).mean(), abs=1e-4)
         assert row.order == pytest.approx((margin > 0).mean())
@@ -134,6 +134,8 @@ def test_slopes_and_odd_shares_of_known_maps():
     across = np.tile(np.arange(5.0), (5, 1))
     np.testing.assert_allclose([gradient.slope(across, -1), gradient.slope(across, -2)], [4, 0], atol=1e-12)
     np.testing.assert_allclose([gradient.odd_share(across, -1), gradient.odd_share(across, -2)], [1, 0], atol=1e-12)
+    both = gradient.measures_of(across + np.abs(across - 2))  # the odd part is across alone, about its mean
+    assert both["odd_size_columns"] == pytest.approx(across.std()) and both["odd_size_rows"] == pytest.approx(0, abs=1e-12)
     hill = -((across - 2) ** 2)
     np.testing.assert_allclose([gradient.slope(hill, -1), gradient.odd_share(hill, -1)], [0, 0], atol=1e-12)
 
@@ -174,6 +176,47 @@ def test_the_statistical_part_is_the_position_part_where_pictures_are_blank(mode
     grid = model.config.vision.grid
     statistical = found.arrays["statistical_maps"][0].reshape(len(row), grid * grid)
     np.testing.assert_allclose(statistical, row - row.mean(1, keepdims=True), **EXACT)
+
+
+def test_exchanged_position_rows_are_exchanged_patches(with_text, images):
+    """The causal test: no patch knows its place but by its position row. So a picture with the rows of left and right exchanged is
+    the picture whose patches are exchanged, each patch as it is: left becomes right.
+    """
+    size = with_text.config.vision.patch_size
+    patches = images.reshape(*images.shape[:3], -1, size)[:, :, :, ::-1].reshape(images.shape)
+    found = gradient.exchanged(with_text, "columns").embed_images(images)
+    np.testing.assert_allclose(found, with_text.embed_images(np.ascontiguousarray(patches)), **EXACT)
+    assert abs(found - with_text.embed_images(images)).max() > 1e-3
+
+
+def test_statistical_parts_sum_to_keys_and_their_shares_to_one(model, images):
+    query, keys = (np.stack(a) for a in zip(*readout.observed_of(model, images, statistical._query_and_keys), strict=True))
+    parts = statistical.key_parts(keys)
+    whole = sum(np.broadcast_to(part, keys.shape) for part in parts.values())
+    np.testing.assert_allclose(whole, keys - keys.mean((0, 2), keepdims=True), atol=1e-5)
+    table = statistical.statistical(model, images).table
+    for names in ([f"keys_{name}" for name in statistical.KEYS], [f"scores_{name}" for name in statistical.SCORES]):
+        np.testing.assert_allclose(sum(table[name] for name in names), 1, atol=1e-5)
+    scores = np.einsum("nlhk,nlthk->nlht", query, keys)  # the definition of a share: Cov(part, score) / Var(score), over places
+    scores -= scores.mean(-1, keepdims=True)
+    part = np.einsum("lhk,lthk->lht", query.mean(0), parts["position"][0])
+    share = (scores * part).mean((0, 3)) / (scores**2).mean((0, 3))
+    np.testing.assert_allclose(table["scores_mean_position"], share.ravel(), atol=1e-4)
+    with pytest.raises(InputError, match="expected two or more"):
+        statistical.statistical(model, images[:1])
+
+
+def test_statistical_parts_of_known_keys():
+    """Keys that depend on the place alone, on the picture alone, or on both as independent noise."""
+    rng = np.random.default_rng(0)
+    of_place, of_picture = rng.normal(size=(1, 1, 6, 1, 2)), rng.normal(size=(5, 1, 1, 1, 2))
+    for keys, name in ((np.repeat(of_place, 5, 0), "position"), (np.repeat(of_picture, 6, 2), "image")):
+        parts = statistical.key_parts(keys)
+        assert all((abs(part).max() > 0.1) == (key == name) for key, part in parts.items())
+    parts = statistical.key_parts(of_place + of_picture)
+    np.testing.assert_allclose(parts["position"], of_place - of_place.mean(2, keepdims=True), atol=1e-12)
+    np.testing.assert_allclose(parts["image"], of_picture - of_picture.mean(0, keepdims=True), atol=1e-12)
+    np.testing.assert_allclose(parts["rest"], 0, atol=1e-12)
 
 
 def test_results_are_tables_summaries_and_figures(model, images):

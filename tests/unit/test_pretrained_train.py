@@ -32,7 +32,7 @@ def folder(trained, tmp_path_factory):
 
 def test_training_moves_every_parameter_and_says_its_loss(trained):
     model, lines = trained
-    first = train.initial(RECIPE, model.config, jax.random.key(RECIPE.seed))
+    first = train.initial(model.config, jax.random.key(RECIPE.seed))
     moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), first, model.params)
     assert all(jax.tree.leaves(moved)) and len(lines) == 2 and "loss" in lines[0]
 

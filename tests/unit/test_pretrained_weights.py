@@ -2,6 +2,8 @@
 
 import json
 import struct
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -104,10 +106,30 @@ def test_a_folder_that_is_none_is_refused_in_one_line(tmp_path, folder):
     refused(folder, "pytorch_model.bin is of torch")
 
 
+def test_a_name_on_the_hub_is_downloaded_by_the_hubs_own_client(folder, monkeypatch):
+    """There is no other use of the network: without the package nothing is asked."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as if it were not installed
+    refused("openai/clip", "folder='openai/clip'", "install huggingface_hub")
+    asked = []
+
+    def snapshot_download(name, allow_patterns):
+        asked.append(name)
+        assert {"*.json", "*.safetensors", "*.txt", "*.model"} == set(allow_patterns)  # spiece.model is SigLIP's tokenizer
+        if name != "openai/clip":
+            raise OSError("404\nno such repository")
+        return str(folder)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
+    assert pretrained.load("openai/clip").config.kind == "clip"
+    refused("openai/clop", "folder='openai/clop'", "the hub did not give it (OSError: 404 no such repository)")
+    assert asked == ["openai/clip", "openai/clop"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (dict(model_type="bert"), ("model_type='bert'", "clip, siglip, dinov2")),
+        (dict(model_type="siglip_text_model"), ("'siglip_text_model'", "a text encoder alone", "an image encoder")),
         (dict(projection_dim="8"), ("projection_dim='8'", "int")),
         (dict(vision_config=by_hand.VISION | dict(patch_size=99)), ("patch_size=99",)),
         (dict(vision_config=by_hand.VISION | dict(hidden_act="relu6")), ("hidden_act='relu6'", "quick_gelu")),

@@ -88,7 +88,7 @@ def test_a_caption_of_four_tokens_reads_as_one_of_three():
     ("scene", "told"),
     [
         ("h1 . h2", ["3 cells", "10 cells"]),
-        ("h1 . . h9 . . . . . .", ["'h9'", "h1..h5"]),
+        ("h1 . . h9 . . . . . .", ["'h9' is no label; expected h1..h5 (held out)"]),
         ("h1 . . 7 . . . . . .", ["'7'", "1..6"]),
         (". . . . . . . . . .", ["0 labels"]),
         ("1 2 3 . . . . . . .", ["3 labels"]),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import figures_read
+from compiled import init_clip, model_splits
 from conftest import shake, tiny_model
 from lrjax import config
 from lrjax.analysis.models import tidy
@@ -16,7 +17,7 @@ from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
 from lrjax.models import encoder as encoders
-from lrjax.models.clip import encoder_configs, init_clip, model_splits
+from lrjax.models.clip import encoder_configs
 from lrjax.models.interventions import Interventions, ModelInterventions
 from lrjax.plotting.values import attribution
 from lrjax.terms import GATES, VALUES
@@ -56,11 +57,12 @@ def test_contributions_sum_to_the_embedding_before_the_norm(encoder, layers):
 def test_contributions_sum_with_layer_norm_and_mlp(variant):
     """To the margin itself, for real directions: cosine with the caption less cosine with the swapped one."""
     static, _, _, params, gates = make("vision", **variant)
-    ids, d, _ = samples("vision", static, params, gates)
-    shape = encoder_configs(static)["vision"]
-    fixed, heads, norm = jax.vmap(lambda i, d: contributions(params.vision, gates.vision, i, d, shape, 0))(ids[:20], d[:20])
-    y = jax.vmap(lambda i: encoders.run(params.vision, Interventions(gates.vision), i, shape, 0).embedding)(ids[:20])
-    np.testing.assert_allclose((fixed.sum(1) + heads.sum((1, 2, 3, 4))) / norm, (y * d[:20]).sum(1), atol=1e-5)
+    ids, d, _ = jax.jit(samples, static_argnums=(0, 1))("vision", static, params, gates)
+    ids, d, shape = ids[:20], d[:20], encoder_configs(static)["vision"]
+    of = jax.jit(jax.vmap(lambda i, d: contributions(params.vision, gates.vision, i, d, shape, 0)))
+    run = jax.jit(jax.vmap(lambda i: encoders.run(params.vision, Interventions(gates.vision), i, shape, 0).embedding))
+    (fixed, heads, norm), y = of(ids, d), run(ids)
+    np.testing.assert_allclose((fixed.sum(1) + heads.sum((1, 2, 3, 4))) / norm, (y * d).sum(1), atol=1e-5)
     assert fixed.shape[1] == len(fixed_parts("vision", static))
 
 

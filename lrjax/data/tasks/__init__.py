@@ -29,7 +29,7 @@ def names() -> list[str]:
 
 @functools.cache
 def make(text: str, **facts) -> Task:
-    """The task that `text` names, made with the `facts` that all have. Raises InputError if it or an option is none."""
+    """The task that `text` names, with the `facts` that all tasks have. Raises InputError if there is no such task or option."""
     name, _, options = text.partition(":")
     if name not in names():
         expected = f"{suggest(name, names())}; expected one of {', '.join(names())}"

@@ -262,7 +262,7 @@ class Task:
         return (heldout if name.startswith("unseen") else ~heldout).all(0) & ~of_one
 
     def eval_sets(self, key: jax.Array, splits: Any, hyper: Any, exhaustive: bool) -> dict[str, EvalSet]:
-        """The evaluation sets, SETS. Not `exhaustive`: a fixed sample, drawn with `key`, where all are many."""
+        """The evaluation sets, SETS. If not `exhaustive`, a set of many images is a fixed sample of them, drawn with `key`."""
         raise NotImplementedError
 
     # ---- for people ----
@@ -321,7 +321,7 @@ def batch_words(task: Task, batch: Batch) -> jax.Array:
 
 
 def of_kind(kind: jax.Array | None, parts: list[jax.Array]) -> jax.Array:
-    """Arrays [B, ...] of every kind of caption as one: each row from the array of its `kind` [B]; side by side without kinds."""
+    """Arrays [B, ...] of every kind as one array: each row is that of its `kind` [B]. Without kinds they stand side by side."""
     if kind is None:
         return jnp.concatenate(parts)
     chosen = parts[0]
@@ -346,5 +346,5 @@ def combinations(*sizes: int) -> tuple[jax.Array, ...]:
 
 
 def token_of(task: Task, label: jax.Array) -> jax.Array:
-    """The token of a label, none of an absent one (below 0)."""
+    """The token of a label; EMPTY for an absent label (below 0)."""
     return jnp.where(label < 0, EMPTY, label + task.n_first)

@@ -63,7 +63,7 @@ class Pairs(Task):
         raise NotImplementedError
 
     def with_distractors(self, key: jax.Array, edits: TokenEdits) -> TokenEdits:
-        """Images [S, n] with what else is seen in them."""
+        """Images [S, n] with the distractors that they show."""
         return edits
 
     def splits(self, key: jax.Array) -> Splits:
@@ -181,7 +181,7 @@ class Pairs(Task):
         }
 
     def eval_set(self, scene: Scene, weight: jax.Array, with_distractors=lambda edits: edits) -> EvalSet:
-        """What is asked of scenes [n], with what else is seen in them."""
+        """The evaluation set of scenes [n], with the distractors that their images show."""
         second = jnp.where(scene.right < 0, scene.left, scene.right)
         first, second, is_true = self.relations_of(dataclasses.replace(scene, right=second))
         word = jnp.arange(len(first))[:, None]

@@ -76,14 +76,18 @@ class Three(Task):
 
     @property
     def eval_layouts(self) -> np.ndarray:
-        """The layouts of unseen triples, [k, 3]: some of all, as many as of their mirror images, lest one side be harder."""
+        """The layouts of unseen triples, [k, 3]: a sample of all layouts that has as many layouts as mirror images of them, so that
+        neither side is harder.
+        """
         mirror = lambda layout: tuple(self.L - 1 - place for place in layout[::-1])
         every = [tuple(layout) for layout in self.layouts.tolist()]
         some = [layout for layout in every if layout <= mirror(layout)][::SPACED]
         return np.array(list(dict.fromkeys(turned for layout in some for turned in (layout, mirror(layout)))))
 
     def splits(self, key: jax.Array) -> Splits:
-        """Of triples there are too many to keep: `pairs` is the key from which a triple's order is drawn when asked."""
+        """There are too many triples to store their layouts: `pairs` is the key from which the order of a triple's layouts is drawn
+        when it is needed.
+        """
         of_labels = make_splits(key, self.n_labels_max, self.n_heldout, self.L, 1, self.repeated)
         return dataclasses.replace(of_labels, pairs=jax.random.key_data(jax.random.fold_in(key, 3)), pair_draws=None)
 
