@@ -69,9 +69,10 @@ def panels(n: int, height: float = 2.9, **shared):
 
 
 def name_left(axes) -> None:
-    """Names of y axes at the left edge alone, of `panels` that share their y axis."""
-    for axis in axes[1::2]:
-        axis.set_ylabel("")
+    """Of two `panels` beside each other that share their y axis and its name, the left one alone has the name."""
+    for left, right in zip(axes[::2], axes[1::2], strict=False):
+        if right.get_ylabel() == left.get_ylabel():
+            right.set_ylabel("")
 
 
 def headline(figure: Figure, text: str) -> None:

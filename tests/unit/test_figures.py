@@ -6,12 +6,14 @@ import pkgutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import figures_read
 import lrjax.plotting
 from conftest import ENVIRONMENT, ROOT
-from lrjax.plotting import style, training
+from lrjax import stats
+from lrjax.plotting import paper, style, training
 
 DRAWS = """
 import importlib, pkgutil, sys
@@ -84,3 +86,48 @@ def test_every_figure_is_drawn_in_one_style():
     draws = {f"{f.__module__}.{f.__name__}": f for f in own if "path" in inspect.signature(f).parameters}
     assert len(draws) > 25 and [name for name, draw in draws.items() if not hasattr(draw, "__wrapped__")] == []
     assert not any("pyplot as" in inspect.getsource(module) or "plt" in vars(module) for module in modules)
+
+
+def test_top1_by_labels_has_a_series_a_kind_of_initial_values():
+    """Means at every N, a dot a model; other initial values of the sweep are left out."""
+    models = stats.read_csv(ROOT / "docs/results/paper/initial_values/models.csv")
+    (axis,) = paper.label_diversity(models).axes
+    series, dots = figures_read.series(axis), figures_read.dots(axis)
+    assert list(series) == list(paper.KINDS) and figures_read.tick_labels(axis) == ["2", "3", "5", "10", "15"]
+    drawn = set()
+    for points, (e_scale, p_scale) in zip(series.values(), paper.KINDS.values(), strict=True):
+        own = stats.select(models, (models["e_scale"] == e_scale) & (models["p_scale"] == p_scale))
+        by_n = [own["unseen_pair"][rows] for rows in stats.groups(own, ("n_labels",)).values()]
+        np.testing.assert_allclose(points[:, 1], [values.mean() for values in by_n])
+        drawn |= {float(value) for values in by_n for value in values}
+    assert {y for _, y in dots} == drawn
+
+
+@pytest.mark.parametrize(("n", "rows"), [(1, 1), (2, 1), (5, 3), (6, 3)])
+def test_panels_stand_two_beside_each_other_so_that_a_phone_shows_them(n, rows):
+    figure, axes = style.panels(n)
+    assert len(axes) == len(figure.axes) == n and axes[0].get_gridspec().nrows == rows
+    wide = figure.get_figwidth()
+    letters = style.STYLE["font.size"] / 72 / wide * 390
+    assert letters >= 8, "pixels of a letter's height where the figure is 390 pixels wide"
+
+
+def test_the_first_panel_of_fig3_is_as_wide_as_the_figure():
+    figure, axes = training.first_and_small(len(training.PANELS))
+    assert axes[0].get_subplotspec().colspan == range(2) and next(iter(training.PANELS)).column == "unseen_pair"
+    assert all(len(axis.get_subplotspec().colspan) == 1 for axis in axes[1:]) and figure.get_figwidth() == 2 * style.PANEL
+
+
+def test_a_legend_has_as_many_columns_as_fit():
+    figure, axes = style.panels(2)
+    for name in ("a", "a name of a condition that is long", "b"):
+        axes[0].plot([0, 1], label=name)
+    style.legend_below(figure, *axes[0].get_legend_handles_labels())
+    assert figure.legends[0]._ncols == 2
+
+
+def test_the_committed_figures_of_the_paper_are_no_wider_than_two_panels():
+    from PIL import Image
+
+    wide = {path.name: Image.open(path).width for path in (ROOT / "docs/results/figures").glob("printed_*.png")}
+    assert len(wide) > 15 and max(wide.values()) <= 1.06 * 2 * style.PANEL * style.STYLE["figure.dpi"], wide
