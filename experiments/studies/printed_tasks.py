@@ -122,7 +122,9 @@ def table(study: Study, verdicts: Verdicts, report: Path) -> list[dict[str, str]
             f"order, N = {MANY}": format_interval(of(MANY, order), within=ACCURACY, digits=2),
         }
         row |= {f"{said}: order": left(study, part, terms) for said, terms in TERMS.items()}
-        row["replicates"] = verdicts[f"{part}_many"][0].verdict if variant_of(part) in THE_PAPER else "(not a claim of the paper)"
+        finished = all(abs(change) < SETTLED for change in late.values())
+        verdict = verdicts[f"{part}_many"][0].verdict if variant_of(part) in THE_PAPER else "no claim of the paper"
+        row["replicates"] = verdict if finished else f"{verdict} (not finished)"
         rows.append(row | quick(part, report) | {"minutes": minutes(study, part)})
     return rows
 
