@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compiled import init_clip, model_splits
+from compiled import evaluate, init_clip, model_splits
 from conftest import shake, tiny_model, untrained
 from lrjax import config
 from lrjax.analysis import routes as module
@@ -13,7 +13,6 @@ from lrjax.analysis.routes import measure, of_strongest, routes
 from lrjax.errors import InputError
 from lrjax.gates import parse_gates
 from lrjax.models.interventions import Interventions, ModelInterventions
-from lrjax.training.retrieval import evaluate
 
 NO_POSITION = "vision:EP=0;vision:PP=0;vision:BP=0"
 NO_LABEL = "vision:EE=0;vision:PE=0;vision:BE=0"

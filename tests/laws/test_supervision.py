@@ -69,6 +69,7 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
     assert all(np.isnan(x) for x in asked(spelled(place).at[0, 0].set(jnp.nan)).values())
 
 
+@pytest.mark.slow
 def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_heads):
     """So at weight 0 the head probes an encoder that never feels it."""
     (program,), (state,) = trained_heads.programs, trained_heads.states
@@ -88,6 +89,7 @@ def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_heads):
     chex.assert_trees_all_close(weighed.vision, jax.tree.map(lambda x: 0.3 * x, full.vision), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_model_with_a_head_is_asked_what_it_knows(trained_heads):
     history = history_table(trained_heads)
     for name in ("seen_pair", "unseen_pair"):

@@ -194,6 +194,7 @@ def test_ablations_with_frozen_scales_are_others_where_layernorm_reads_what_was_
         assert (free != frozen).any() == layer_norm
 
 
+@pytest.mark.slow
 def test_terms_that_exist_are_those_that_change_something():
     """Every term that `each` asks of changes the embedding in some layer, and no other term does."""
     for variant in ({}, *NORMS, {"n_repeats": 2}, *({"positions": kind} for kind in OF_A_ROW)):

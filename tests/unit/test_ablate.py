@@ -21,6 +21,7 @@ from lrjax.training import retrieval
 from lrjax.training.run import history_table, models_table
 
 
+@pytest.mark.slow
 def test_each_row_is_an_evaluation_under_its_gates(shaken):
     """The batched program against one evaluation at a time, gates written as text."""
     table = ablate(shaken, sets=SETS)
@@ -38,6 +39,7 @@ def test_each_row_is_an_evaluation_under_its_gates(shaken):
                 np.testing.assert_allclose(mine[metric], [alone[metric]], atol=2e-3, err_msg=f"{ablation} {metric}")
 
 
+@pytest.mark.slow
 def test_ablations_matter_where_they_should(shaken):
     vision, text = ablate(shaken), ablate(shaken, encoder="text")
     none = vision["unseen_pair_order"][vision["ablation"] == "none"]
@@ -53,6 +55,7 @@ def test_without_any_position_term_and_value_vision_is_blind_to_order(shaken):
     np.testing.assert_allclose(table["unseen_pair_order_t2i"], 0.5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_heads_and_labels_select(shaken):
     both, one, other = (ablate(shaken, ("EP",), heads=h)["unseen_pair_order"] for h in ((0, 1), (0,), (1,)))
     np.testing.assert_array_equal(both, ablate(shaken, ("EP",))["unseen_pair_order"])
@@ -61,6 +64,7 @@ def test_heads_and_labels_select(shaken):
     assert set(some["n_labels"].tolist()) == {6} and some["model"].tolist() == [2, 2, 3, 3]
 
 
+@pytest.mark.slow
 def test_depth_and_training_gates_are_ablated_too():
     models = [tiny_model(n_layers_vision=2, gates=gates) for gates in ("PP=0", "none")]
     table = ablate(untrained(*models), ("none", "PP", "EP"))

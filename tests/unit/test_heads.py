@@ -87,6 +87,7 @@ def test_what_heads_are_together(answer):
     np.testing.assert_allclose(together.strongest_lean[:, 0], [0.4, 0.3, 1 / 6, 0.45])
 
 
+@pytest.mark.slow
 def test_pruning_a_head_is_taking_its_output_away(run, answer):
     """Gates on the values against the same parameters with W_O of the pruned head at zero."""
     table = heads.pruning(run, answer)

@@ -35,6 +35,7 @@ def test_history_has_every_model_at_every_evaluation(trained):
     assert ((table["unseen_pair_order"] >= 0) & (table["unseen_pair_order"] <= 1)).all()
 
 
+@pytest.mark.slow
 def test_reported_figures_are_the_mean_of_the_last_three_evaluations():
     run = loop.advance(loop.start(tiny_sweep(steps=50)))
     k = run.history.metrics.index("unseen_pair_order")
@@ -42,6 +43,7 @@ def test_reported_figures_are_the_mean_of_the_last_three_evaluations():
     np.testing.assert_allclose(models_table(run)["unseen_pair_order"], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_last_evaluation_is_of_all_images_under_the_gates_in_force_and_training_takes_its_state():
     models = [tiny_model(n_labels=4, seed=seed, gates="EP+PP=1>0@0-1", lr=0.0) for seed in range(2)]
     run = loop.advance(untrained(*models))

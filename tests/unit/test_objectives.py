@@ -54,6 +54,7 @@ def toy(monkeypatch):
     monkeypatch.setitem(kinds.OBJECTIVES, "toy", Toy())
 
 
+@pytest.mark.slow
 def test_an_objective_is_added_by_one_line_and_trains(toy):
     """Two steps of a tiny sweep: the loss is the toy's, metrics have CLIP's names, and what the loss does not read stays."""
     run = loop.advance(
