@@ -80,7 +80,7 @@ def table(own: Iterable[flags.Flag]) -> str:
     for flag in own:
         value = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
         default = "" if value is None else f"`{value}`"
-        meaning = (flag.help or "").replace(f"{ROOT}/", "").replace("|", "\\|")
+        meaning = " ".join((flag.help or "").replace(f"{ROOT}/", "").split()).replace("|", "\\|").replace("<", "&lt;")
         rows.append(f"| `--{flag.name}` | {default} | {meaning} |")
     return "\n".join(rows) + "\n" if len(rows) > 2 else ""
 

@@ -7,13 +7,19 @@ from experiments.studies.paper_values import SETTLED, moved
 from experiments.studies.printed_claims import metrics_of
 from experiments.studies.study import Study
 from lrjax.config import Sweep
+from lrjax.errors import InputError
 
 
 def train_on(study: Study, part: str, sweep: Sweep, most_steps: int) -> None:
     """Train a sweep for its `steps`, and on by half as many at a time while it has not `settled`, up to `most_steps`.
 
-    The rule is fixed before the runs.
+    The rule is fixed before the runs. A folder that has more steps keeps them.
+
+    Raises:
+      InputError: `most_steps` are fewer than those of the sweep.
     """
+    if most_steps < sweep.steps:
+        raise InputError(f"--steps={most_steps}: is less than the {sweep.steps} that {part} trains at least; give that or more")
     steps = max(sweep.steps, steps_in(study, part))
     while True:
         study.train(part, dataclasses.replace(sweep, steps=steps))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from experiments.studies import encoder_claims, printed_claims, task_claims
 from experiments.studies.claim_values import ORDER, TOP1
 from experiments.studies.paper_claims import CLAIMS, CLIPS, SHARED
 from experiments.studies.templating import Grid, render, table
@@ -25,7 +26,8 @@ from lrjax.stats import Table, interval_text, read_csv, select
 from lrjax.storage.files import write_atomically
 
 BLOCKS = {"label diversity": "label_diversity", "which term": "which_term"}  # name of a block in README -> in templates/readme.md
-KNOWN = SHARED | {claim.key: claim for claim in CLAIMS}
+OF_PAGES = (*CLAIMS, *encoder_claims.CLAIMS, *task_claims.CLAIMS, *printed_claims.CLAIMS)
+KNOWN = {claim.key: claim for claim in OF_PAGES} | SHARED
 README, DOCS, REPORT = Path("README.md"), Path("docs"), Path("docs/results")
 MARKER = "<!-- {name}: filled in by `python -m experiments.studies.readme` -->"
 WIDTH = 130  # of a line of README

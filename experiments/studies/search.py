@@ -82,6 +82,8 @@ def search(folder: Path, space: Space, budget: Budget, records: Search = SEARCH)
         f"of the best {len(full['model'])}, trained in full: {succeed(full[space.metric])} at their best step, "
         f"{succeed(full['at_the_end'])} at the last"
     )
+    found = "found" if len(full["model"]) and (full[space.metric] > gradient.GENERALISES).any() else "not found"
+    print(f"{found} in {budget.configurations} configurations")
     if budget.confirmed:
         models, steps = chosen(trained.sweep, full, budget.confirmed, FRESH), full["step"][: budget.confirmed]
         wanted = Sweep(tuple(models), int(steps.max()), budget.every, SLAB)

@@ -38,8 +38,9 @@ def start(sweep: Sweep) -> Run:
 def goes_on_to(shorter: Sweep, longer: Sweep) -> bool:
     """Whether a run of the first sweep can be trained on to become one of the second: they are equal, or it has fewer `steps`.
 
-    No field of a model depends on how long it trains, so the longer run has the same bits as if it had been asked for at once. A
-    length in epochs is one of a sweep's own: its evaluations stand at shares of it.
+    No field of a model depends on how long it trains, so the parameters have the same bits as if all steps had been asked for at
+    once. The shorter run's last evaluations stay in the history as they were made: over all images, where others are over a sample.
+    A length in epochs is a sweep's own: its evaluations stand at shares of it.
     """
     if shorter == longer:
         return True

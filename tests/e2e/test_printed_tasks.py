@@ -12,6 +12,7 @@ from experiments.studies.paper_values import SETTLED
 from experiments.studies.study import PRINTED_TASKS, Study, config_of, sweep_of
 from experiments.studies.verdicts import judge
 from lrjax.analysis.gradient import NAMES
+from lrjax.errors import InputError
 from studies_by_hand import crossed, drawn, measured
 
 SOME = {name: PRINTED_TASKS[name] for name in ("row", "three", "three_large", "reader", "siglip_large")}
@@ -63,6 +64,8 @@ def test_a_sweep_is_trained_on_by_half_of_its_steps_while_it_moves(tmp_path):
     never.folder.mkdir()
     length.train_on(never, "row", sweep, most_steps=30_000)  # pyright: ignore[reportArgumentType]
     assert never.asked == [16_000, 24_000], "--steps is not passed"
+    with pytest.raises(InputError, match="--steps=8000: is less than the 16000 steps that row trains at least"):
+        length.train_on(never, "row", sweep, most_steps=8_000)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture(scope="module")

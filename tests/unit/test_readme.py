@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from experiments.studies import encoder_claims, paper_claims, readme, task_claims
+from experiments.studies import encoder_claims, paper_claims, printed_claims, readme, task_claims
 from experiments.studies.verdicts import Claim, interval_of, stated
 from lrjax.stats import write_csv
 
 RESULTS = ROOT / "docs/results"
 GENERATED = {"paper": paper_claims.CLAIMS, "encoders": encoder_claims.CLAIMS, "tasks": task_claims.CLAIMS}
+GENERATED |= {"printed_tasks": printed_claims.CLAIMS}
 PAGES = readme.pages(ROOT)
 TYPED = [*PAGES, *ROOT.glob("*.md"), ROOT / "colab/README.md", *sorted((ROOT / "colab").glob("*.ipynb"))]
 
@@ -64,16 +65,16 @@ def test_what_is_no_interval_is_let_be(text):
 
 
 def a_table(folder, **changed):
-    columns = {"claim": ["a", "a"], "sweep": ["x", "y"], "mean": [0.5, 0.1], "low": [0.25, 0.0], "high": [0.75, 0.2]}
+    columns = {"claim": ["other", "other"], "sweep": ["x", "y"], "mean": [0.5, 0.1], "low": [0.25, 0.0], "high": [0.75, 0.2]}
     columns |= {"verdict": ["agrees", "not tested"], **changed}
     write_csv(folder / "paper.csv", {name: np.array(values) for name, values in columns.items()})
 
 
 def test_a_value_in_a_sentence_is_filled_in(tmp_path):
     a_table(tmp_path)
-    page = "It is <!-- paper a y -->old<!-- / -->, and <!-- paper a -->older<!-- / -->."
+    page = "It is <!-- paper other y -->old<!-- / -->, and <!-- paper other -->older<!-- / -->."
     filled = readme.filled_values(page, tmp_path)
-    assert filled == "It is <!-- paper a y -->0.10 [0.00, 0.20]<!-- / -->, and <!-- paper a -->0.50 [0.25, 0.75]<!-- / -->."
+    assert filled == "It is <!-- paper other y -->0.10 [0.00, 0.20]<!-- / -->, and <!-- paper other -->0.50 [0.25, 0.75]<!-- / -->."
     assert readme.typed_intervals(filled) == [] and readme.filled_values(filled, tmp_path) == filled
     with pytest.raises(ValueError, match="b : is no claim of"):
         readme.filled_values("<!-- paper b -->?<!-- / -->", tmp_path)
