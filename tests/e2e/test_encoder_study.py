@@ -158,8 +158,8 @@ def test_a_head_that_turns_prefers_first_with_one_word_and_second_with_the_other
     assert encoder_answers.turning(study_of(text=table)) == "1 of 3 (0.333 [0.061, 0.792])"
     found = encoder_answers.telling(study_of(text_paths=paths))
     assert found["models"] == "1 of 2 (0.500 [0.095, 0.905])"
-    through = found["through_pattern"].split()[0], found["through_values"].split()[0]
-    assert through == ("-0.225", "-0.045"), "pattern and values of the path that is strongest through both"
+    through = found["through_pattern"], found["through_values"]
+    assert through == ("-0.400 and -0.050", "-0.100 and +0.010"), "of the path that is strongest through both, a model each"
 
 
 def test_order_of_rotary_models_is_ranked_against_text_and_vision_of_the_same_seeds():
@@ -244,4 +244,4 @@ def test_the_search_for_one_head_is_told_with_its_rate_and_how(tmp_path):
     assert all(name in told for name in HOW)
     rows = [row[:3] for row in search.how(stats.read_csv(tmp_path / "how.csv"))[1]]
     assert rows == [["0", "succeed", "2"], ["1", "fail", "2"]], "a configuration is not pooled with another"
-    assert search.how(stats.read_csv(tmp_path / "how.csv"))[1][0][-2] == "0.400 [0.400, 0.400]", "prefers left in .9"
+    assert search.how(stats.read_csv(tmp_path / "how.csv"))[1][0][-2] == "0.400 and 0.400", "prefers left in .9"

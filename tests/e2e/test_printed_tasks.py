@@ -64,7 +64,7 @@ def test_a_sweep_is_trained_on_by_half_of_its_steps_while_it_moves(tmp_path):
     never.folder.mkdir()
     length.train_on(never, "row", sweep, most_steps=30_000)  # pyright: ignore[reportArgumentType]
     assert never.asked == [16_000, 24_000], "--steps is not passed"
-    with pytest.raises(InputError, match="--steps=8000: is less than the 16000 steps that row trains at least"):
+    with pytest.raises(InputError, match="--steps=8000: is less than the 16000 that row trains at least"):
         length.train_on(never, "row", sweep, most_steps=8_000)  # pyright: ignore[reportArgumentType]
 
 

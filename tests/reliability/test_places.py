@@ -39,7 +39,8 @@ for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGPIPE", "SIGXCPU", "SIGKILL"):
 
 import lrjax
 for module in pkgutil.walk_packages(lrjax.__path__, "lrjax."):
-    importlib.import_module(module.name)
+    if module.name != "lrjax.explorer.widget":  # it needs the extra `widget`
+        importlib.import_module(module.name)
 from lrjax import devices
 devices.use_all_cores()
 assert devices.memory() == devices.UNTOLD and devices.machine()["threads"] == os.cpu_count()

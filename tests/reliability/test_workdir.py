@@ -1,5 +1,6 @@
 """A workdir is its sweep's: nothing else is overwritten, and nothing of others is touched."""
 
+import dataclasses
 import shutil
 from functools import partial
 
@@ -18,7 +19,8 @@ def test_another_sweep_is_refused_by_its_first_difference(trained):
     before = sorted(p.relative_to(folder) for p in folder.rglob("*"))
     for other, difference in (
         (tiny_sweep(lr=(0.01,)), "lr is 0.001 there, 0.01 here"),
-        (tiny_sweep(steps=30), "steps is 20 there, 30 here"),
+        (tiny_sweep(steps=10), "steps is 20 there, 10 here"),
+        (dataclasses.replace(tiny_sweep(), eval_every=5), "eval_every is 10 there, 5 here"),
         (tiny_sweep(seeds=1), "seed is \\(0, 1\\) there, 0 here"),
     ):
         with pytest.raises(InputError, match=difference):

@@ -108,7 +108,7 @@ def test_the_search_trains_reads_and_draws():
     figure = regime_map(dict(best), best)  # what was screened has no names of its own
     places = set(zip(best["p_scale"].tolist(), best["e_scale"].tolist(), strict=True))
     for axis, (name, (text, *_)) in zip(figure.axes, regime.ROWS.items(), strict=False):
-        assert axis.get_title() == text and axis.get_xscale() == axis.get_yscale() == "log"
+        assert " ".join(axis.get_title().split()) == text and axis.get_xscale() == axis.get_yscale() == "log"
         series = figures_read.series(axis)
         holds = {tuple(place) for place in series["holds"].tolist()}
         assert holds == {
