@@ -36,7 +36,9 @@ _WAY_IN = {
     "get_config": "config",
     "CLS": "data.scenes",
     "InputError": "errors",
+    "export": "pretrained.export",
 }
+_MODULES = ("pretrained",)  # modules that are read as attributes, imported when first asked for too
 __all__ = ["CLS", "REPO_URL", "Ablation", "InputError", "Model", "Run", "__version__", "analyses", "get_config", "load", "train"]
 
 xla.import_jax()
@@ -44,13 +46,13 @@ xla.turn_off_ynn()
 
 
 def __getattr__(name: str):
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"lrjax.{name}")
     if name not in _WAY_IN:
         raise AttributeError(f"module 'lrjax' has no attribute {name!r}")
-    import sys
-
-    module = f"lrjax.{_WAY_IN[name]}"
-    __import__(module)
-    return getattr(sys.modules[module], name)
+    return getattr(importlib.import_module(f"lrjax.{_WAY_IN[name]}"), name)
 
 
 def __dir__() -> list[str]:

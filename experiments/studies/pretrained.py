@@ -167,6 +167,30 @@ def trained(results: Path = RESULTS) -> Grid | None:
     return Grid(["model", "seeds", *OWN.values(), *MEASURES.values()], rows) if rows else None
 
 
+CONTRASTED = {
+    "slope_columns": "size of slope, columns",
+    "odd_size_columns": "size of odd part, columns",
+    "odd_columns": "odd share, columns",
+    "net_columns": "net lean, columns",
+}
+
+
+def contrasts(results: Path = RESULTS) -> Grid | None:
+    """Plain less mirrored, paired by seed, of the models that were trained here: which measure tells the two kinds apart?"""
+    by_n: dict[str, list[list[str]]] = {}
+    for title, names in kinds(results).items():
+        by_n.setdefault(title.split(", ")[1], []).append(names)
+    rows = []
+    for key, said in CONTRASTED.items():
+        row = [said]
+        for pair in by_n.values():
+            values = [of_summaries(names, key, results) for names in pair]
+            whole = len(values) == 2 and len(values[0]) == len(values[1]) > 0
+            row.append(format_interval(values[0] - values[1], signed=True) if whole else "")
+        rows.append(row)
+    return Grid(["plain less mirrored", *by_n], rows) if len(by_n) else None
+
+
 def by_seed(results: Path = RESULTS) -> Grid | None:
     """The same, one row a model."""
     rows = []
@@ -236,6 +260,7 @@ def page(results: Path = RESULTS) -> str:
         "leaning": leaning(FOCUS, results),
         "figures": f"{FOLDER}/{FOCUS}",
         "trained": trained(results),
+        "contrasts": contrasts(results),
         "by_seed": by_seed(results),
         "by_distance": by_distance(results),
         "plain": _means(plain, results),

@@ -125,9 +125,22 @@ def graph_difference(path: Path, image_size: int = 224) -> float:
 
 
 def analyse(weights: Path, out: Path, *more: str) -> None:
-    """`experiments.pretrained` in a process of its own, whose time and memory are the analysis's alone; not if it is there."""
-    if not (out / "analysis/summary.csv").is_file():
-        command = [sys.executable, "-m", "experiments.pretrained", f"--weights={weights}", f"--out={out}", *more]
+    """`experiments.pretrained` in a process of its own, whose time and memory are the analysis's alone, compiling included.
+
+    It is not made again if it is there and the weights are no newer.
+    """
+    summary = out / "analysis/summary.csv"
+    files = [weights] if weights.is_file() else [path for path in weights.rglob("*") if path.is_file()]
+    if not summary.is_file() or any(path.stat().st_mtime > summary.stat().st_mtime for path in files):
+        command = [
+            sys.executable,
+            "-m",
+            "experiments.pretrained",
+            f"--weights={weights}",
+            f"--out={out}",
+            "--nocompilation_cache",
+            *more,
+        ]
         if subprocess.run(command).returncode:
             raise InputError(f"{weights}: experiments.pretrained did not end well; see above")
 

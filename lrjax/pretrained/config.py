@@ -235,10 +235,24 @@ def _dinov2(fields: Fields) -> ModelConfig:
     return ModelConfig("dinov2", EncoderConfig(**sizes, **_patches(fields, 224, 16, 1), d_embed=width, has_cls=True))
 
 
+# Fields of OpenCLIP that change what an encoder computes, and the one value that is known here.
+ONLY = (
+    *(("text_cfg", name, None) for name in ("no_causal_mask", "norm_kwargs", "act_kwargs", "ls_init_value", "embed_cls")),
+    ("text_cfg", "pool_type", "argmax"),
+    ("vision_cfg", "pool_type", "tok"),
+    *(("vision_cfg", name, None) for name in ("global_average_pool", "attentional_pool", "final_ln_after_pool", "no_ln_pre")),
+    *(("vision_cfg", name, None) for name in ("norm_kwargs", "act_kwargs", "ls_init_value", "input_patchnorm")),
+)
+
+
 def _open_clip(fields: Fields) -> ModelConfig:
     vision, text, d_embed = fields.part("vision_cfg"), fields.part("text_cfg"), fields("embed_dim", 512)
     if odd := [name for name in ("timm_model_name", "hf_model_name") if name in vision.values or name in text.values]:
         raise InputError(f"{fields.where}: {odd[0]}: is not known here; expected OpenCLIP's own transformers")
+    for part, name, only in ONLY:
+        value = (vision if part == "vision_cfg" else text).values.get(name, only)
+        if value != only and value:
+            raise InputError(f"{fields.where}: {part}.{name}: {value!r} is not known here; expected {only!r}")
     activation, width = "quick_gelu" if fields("quick_gelu", False, bool) else "gelu", vision("width", 768)
     shared: dict[str, Any] = dict(activation=activation, norm_eps=1e-5, d_embed=d_embed)
     patches = _patches(vision, 224, 16, 1)

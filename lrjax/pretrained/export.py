@@ -29,11 +29,13 @@ def export(model: Model, folder: str | Path, tokenizer: Any) -> Path:
         tokenizer: A `tokenizers.Tokenizer`.
 
     Raises:
-        InputError: The model is no CLIP, or the folder holds something.
+        InputError: The model is no CLIP or has gates, for which the layout has no place, or the folder holds something.
     """
     folder = Path(folder).expanduser()
     if model.config.text is None or model.config.vision.has_pool:
         raise InputError(f"export: {model.name} is a {model.config.kind}; expected a CLIP")
+    if any(np.any(np.asarray(gates) != 1) for gates in jax.tree.leaves(model.gates)):
+        raise InputError(f"export: {model.name} has gates, for which the layout has no place; export the model without them")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"folder={str(folder)!r}: holds something; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,8 @@ def _config(model: Model) -> dict[str, Any]:
         )
 
     images = shared(vision) | dict(image_size=vision.image_size, patch_size=vision.patch_size)
-    words = shared(text) | dict(max_position_embeddings=text.n_positions, vocab_size=text.n_words, eos_token_id=text.eos)
+    words = shared(text) | dict(max_position_embeddings=text.n_positions, vocab_size=text.n_words)
+    words |= dict(eos_token_id=2 if text.readout == "largest" else text.eos)  # 2: the readout is the largest token
     return dict(
         model_type="clip", architectures=["CLIPModel"], projection_dim=vision.d_embed, vision_config=images, text_config=words
     )

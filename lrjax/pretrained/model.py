@@ -168,7 +168,8 @@ class Model:
         Args:
           terms: Such as "EP", "EP+PP+BP+MP=0.5", "L3.h1:EP" (`pretrained.gates`).
           encoder: "vision" or "text", of parts that name none.
-          frozen: Keep LayerNorm's scales, what MLPs wrote and the patterns of other heads as they are without any gate.
+          frozen: Keep LayerNorm's scales, what MLPs wrote and the patterns of other heads as they are without any gate. What is
+            frozen stays so in further ablations.
 
         Raises:
           InputError: There is no such term, layer, head or encoder.
@@ -176,7 +177,7 @@ class Model:
         if encoder not in ENCODERS:
             raise InputError(f"encoder={encoder!r}: does not exist{suggest(str(encoder), ENCODERS)}; expected vision or text")
         gates = jax.tree.map(np.multiply, self.gates, gating.parse(terms, self.config, encoder))
-        return dataclasses.replace(self, gates=gates, frozen=frozen, ablated=(*self.ablated, terms))
+        return dataclasses.replace(self, gates=gates, frozen=frozen or self.frozen, ablated=(*self.ablated, terms))
 
     @surroundings.pinned(transfers=True)
     def with_positions(self, P: np.ndarray) -> "Model":

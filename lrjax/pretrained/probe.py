@@ -157,8 +157,11 @@ def _of_json(path: Path) -> list[Item]:
 
 
 def _of_csv(path: Path) -> list[Item]:
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it too
+            rows = list(csv.DictReader(file))
+    except (ValueError, OSError, csv.Error) as error:
+        raise InputError(f"--images: {path}: is no CSV in UTF-8 ({error})") from error
     if rows and not {"image", "caption"} <= set(rows[0]):
         raise InputError(f"{path}: has the columns {', '.join(map(str, rows[0]))}; expected image, caption and wrong captions")
     wrong = [name for name in (rows[0] if rows else ()) if name not in ("image", "caption")]

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from lrjax import surroundings
+from lrjax.errors import InputError
 from lrjax.models.attention import MLP, Block, LayerNorm
 from lrjax.models.clip import MAX_LOG_SCALE
 from lrjax.models.encoder import l2_normalize
@@ -64,6 +65,23 @@ class Recipe:
     image_size: int = 48
     columns: int = 4
     seed: int = 0
+
+    def __post_init__(self):
+        there = len(scenes.things()) - self.n_heldout
+        for field, value, possible, expected in (
+            ("n_labels", self.n_labels, 2 <= self.n_labels <= there, f"2..{there}"),
+            ("steps", self.steps, self.steps >= 0, "0 or more"),
+            ("columns", self.columns, self.columns >= 2, "2 or more"),
+            (
+                "n_heads",
+                self.n_heads,
+                self.n_heads >= 1 and self.d_model % max(1, self.n_heads) == 0,
+                f"a divisor of {self.d_model}",
+            ),
+            ("patch_size", self.patch_size, 1 <= self.patch_size <= self.image_size, f"1..{self.image_size}"),
+        ):
+            if not possible:
+                raise InputError(f"Recipe.{field}: {value!r} is not possible; expected {expected}")
 
     @property
     def name(self) -> str:

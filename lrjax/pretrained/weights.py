@@ -17,7 +17,7 @@ from lrjax.pretrained.config import read_json
 
 FILES = ("model.safetensors", "open_clip_model.safetensors")
 INDEX = ".index.json"  # after a file's name: which shard holds which tensor
-EXTRA = "install lrjax[pretrained]"
+APART = {"onnx": "pip install onnx", "skimage": "pip install scikit-image"}  # what few ask for, and no extra of users has
 BUFFERS = (
     "position_ids",
     "mask_token",
@@ -33,7 +33,8 @@ def library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"the package {name!r} is not installed; {EXTRA} (pip install -e '.[pretrained]')") from error
+        how = APART.get(name.split(".")[0], "install lrjax[pretrained] (pip install -e '.[pretrained]')")
+        raise InputError(f"the package {name!r} is not installed; {how}") from error
 
 
 class Tensors:

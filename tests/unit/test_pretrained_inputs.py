@@ -270,3 +270,8 @@ def test_an_entry_that_cannot_be_used_is_named(model, whats_up, tmp_path_factory
     (whats_up / "more.csv").write_text("picture,caption\nx,y\n")
     with pytest.raises(InputError, match="expected image, caption"):
         probe.read_items(whats_up)
+    (whats_up / "more.csv").write_bytes("image,caption\nimages/2.png,caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"--images: .*more\.csv: is no CSV in UTF-8"):
+        probe.read_items(whats_up)
+    (whats_up / "more.csv").write_text("image,caption,wrong\nimages/2.png,a dog,a cat\n", encoding="utf-8-sig")
+    assert [item.captions for item in probe.read_items(whats_up)] == [("a dog", "a cat")], "as a spreadsheet writes it"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lrjax
 from lrjax import InputError
 
 pytest.importorskip("safetensors", reason="the extra `pretrained` is not installed")
@@ -68,6 +69,27 @@ def test_an_export_overwrites_nothing_and_takes_a_clip_alone(trained, folder, tm
     of_images = dataclasses.replace(trained[0], config=dataclasses.replace(trained[0].config, text=None))
     with pytest.raises(InputError, match="expected a CLIP"):
         export.export(of_images, tmp_path / "new", train.tokenizer())
+
+
+def test_a_model_with_gates_is_not_exported_as_one_without(trained, tmp_path):
+    with pytest.raises(InputError, match="has gates, for which the layout has no place"):
+        export.export(trained[0].ablate("EP"), tmp_path / "new", train.tokenizer())
+    assert not (tmp_path / "new").exists()
+    assert lrjax.export is export.export and lrjax.pretrained is pretrained
+
+
+def test_what_is_frozen_stays_so_in_further_ablations(trained):
+    once = trained[0].ablate("EP", frozen=True)
+    assert once.frozen and once.ablate("PP").frozen and not trained[0].ablate("EP").frozen
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n_labels", 1), ("n_labels", 30), ("steps", -1), ("columns", 1), ("n_heads", 3), ("patch_size", 17)],
+)
+def test_a_recipe_that_cannot_be_trained_is_refused_by_its_field(field, value):
+    with pytest.raises(InputError, match=rf"Recipe\.{field}: {value} is not possible; expected"):
+        dataclasses.replace(RECIPE, **{field: value})
 
 
 def test_held_out_things_are_seen_alone(trained):

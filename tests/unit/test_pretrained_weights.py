@@ -96,6 +96,21 @@ def test_a_truncated_file_says_how_much_is_there(folder):
     refused(folder, WEIGHTS, "cannot be read as safetensors")
 
 
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [("text_cfg", {"no_causal_mask": True}), ("text_cfg", {"pool_type": "last"}), ("vision_cfg", {"pool_type": "avg"})],
+    ids=str,
+)
+def test_an_open_clip_that_computes_something_else_is_refused_by_its_field(tmp_path, part, change):
+    by_hand.folder_of(tmp_path, "open_clip")
+    path = tmp_path / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"][part] |= change
+    path.write_text(json.dumps(config))
+    (name,) = change
+    refused(tmp_path, f"{part}.{name}: {change[name]!r} is not known here")
+
+
 def test_a_folder_that_is_none_is_refused_in_one_line(tmp_path, folder):
     refused(tmp_path / "nothing", "no such folder")
     refused(folder / WEIGHTS, "is a file")
