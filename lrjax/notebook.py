@@ -73,6 +73,5 @@ def slider(look: Callable, name: str, values: Sequence[float], at: float) -> Non
         display(look(at))
         return
     options = [(f"{v:g}", v) for v in values]
-    ipywidgets.interact(
-        look, value=ipywidgets.SelectionSlider(options=options, value=at, description=name, continuous_update=False)
-    )
+    chosen = ipywidgets.SelectionSlider(options=options, value=at, description=name, continuous_update=False)
+    ipywidgets.interact(lambda value: look(value), value=chosen)  # whatever look calls its argument

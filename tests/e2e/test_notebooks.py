@@ -235,8 +235,19 @@ def test_slider_with_widgets_offers_all_values(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", Widgets)
     seen = []
 
-    def look(value):
-        seen.append(value)
+    def look(gate):
+        seen.append(gate)
 
     notebook.slider(look, "gate", (0.0, 0.5, 1.0), at=0.5)
-    assert seen == [0.0, 0.5, 1.0]
+    assert seen == [0.0, 0.5, 1.0], "whatever look calls its argument"
+
+
+def test_slider_of_ipywidgets_itself_shows_its_first_value():
+    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
+    seen = []
+
+    def look(gate):
+        seen.append(gate)
+
+    notebook.slider(look, "gate", (0.0, 0.5, 1.0), at=0.5)
+    assert seen == [0.5]
