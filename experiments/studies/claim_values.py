@@ -25,7 +25,7 @@ TOP1, ORDER, SET = "unseen_pair", "unseen_pair_order", "unseen_pair_label_set"
 
 def rows_with(table: Table, **where) -> Table:
     """The rows where the columns have these values. Raises NoModel if there is none."""
-    rows = np.ones(len(table["seed"]), bool)
+    rows = np.ones(len(next(iter(table.values()))), bool)
     for name, value in where.items():
         rows &= table[name] == value if name in table else False
     if not rows.any():

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from experiments.studies.paper_values import SETTLED, moved
+from experiments.studies.paper_values import settled
 from experiments.studies.printed_claims import metrics_of
 from experiments.studies.study import Study
 from lrjax.config import Sweep
@@ -11,7 +11,7 @@ from lrjax.errors import InputError
 
 
 def train_on(study: Study, part: str, sweep: Sweep, most_steps: int) -> None:
-    """Train a sweep for its `steps`, and on by half as many at a time while it has not `settled`, up to `most_steps`.
+    """Train a sweep for its `steps`, and on by half as many at a time until it has `settled`, up to `most_steps`.
 
     The rule is fixed before the runs. A folder that has more steps keeps them.
 
@@ -23,7 +23,7 @@ def train_on(study: Study, part: str, sweep: Sweep, most_steps: int) -> None:
     steps = max(sweep.steps, steps_in(study, part))
     while True:
         study.train(part, dataclasses.replace(sweep, steps=steps))
-        if steps + sweep.steps // 2 > most_steps or settled(study, part):
+        if steps + sweep.steps // 2 > most_steps or settled(study.history(part), metrics_of(part)[0]):
             return
         steps += sweep.steps // 2
 
@@ -32,9 +32,3 @@ def steps_in(study: Study, part: str) -> int:
     """The steps of the sweep that the folder of a part holds already; 0 if there is none."""
     config = study.path(part) / "config.json"
     return json.loads(config.read_text())["steps"] if config.is_file() else 0
-
-
-def settled(study: Study, part: str) -> bool:
-    """Whether mean top-1 moved by less than SETTLED in the last third of training, at every number of labels."""
-    changes = moved(study.history(part), ("n_labels",), metrics_of(part)[0])
-    return all(abs(change) < SETTLED for change in changes.values())

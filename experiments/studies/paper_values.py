@@ -282,6 +282,11 @@ def moved(curves: Table, axes: tuple[str, ...], metric: str = TOP1) -> dict[tupl
     return {key: float(np.mean(at_end[metric][rows]) - np.mean(before[metric][rows])) for key, rows in groups(at_end, axes).items()}
 
 
+def settled(curves: Table, metric: str = TOP1) -> bool:
+    """Whether the mean of an accuracy moved by less than SETTLED in the last third of training, at every number of labels."""
+    return all(abs(change) < SETTLED for change in moved(curves, ("n_labels",), metric).values())
+
+
 def order_left(ablation: str, n: int = N, answer: str = "routes", **where) -> Values:
     """The order on unseen pairs that an ablation leaves."""
     return lambda study, part: of(study.answer(part, answer), ORDER, n_labels=n, ablation=ablation, **where)

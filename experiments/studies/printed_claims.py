@@ -33,9 +33,14 @@ def variant_of(part: str) -> str:
     return part.removesuffix("_large")
 
 
+def is_large(part: str) -> bool:
+    """Whether the models of a sweep begin from N(0, 1)."""
+    return part != variant_of(part)
+
+
 def title_of(part: str) -> str:
     """The name of a sweep for people."""
-    return TITLES[variant_of(part)] + (", large initial values" if part.endswith("_large") else "")
+    return TITLES[variant_of(part)] + (", large initial values" if is_large(part) else "")
 
 
 def metrics_of(part: str) -> tuple[str, str]:
@@ -59,7 +64,7 @@ def of_part(part: str) -> tuple[Claim, ...]:
         ("many", "generalises at 15 labels so far", paper, "top-1, N = 15", 0.8, 1, at(top1, MANY)),
         ("order", "the order is known at 15 labels so far", paper, "order, N = 15", 0.8, 1, at(order, MANY)),
         ("few", "5 labels are enough so far", "", "top-1, N = 5", 0.8, 1, at(top1, FEW)),
-        ("labels", "15 labels are ahead of 5 so far", "", "top-1, N = 15 less N = 5, at the last step", 0.1, INF, grown),
+        ("labels", "15 labels are ahead of 5 so far", "", "top-1, N = 15 less N = 5", 0.1, INF, grown),
         ("ep", "EP at zero takes order away", paper, "change of order, N = 15", -INF, -0.15,
          taken("EP", change=True)),
         ("zero", "without attention by position the order is chance", "", "order with EP + PP + BP at zero, N = 15", 0.45, 0.6,

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.claim_values import rows_with
+from experiments.studies.contrasts import LEARNED, zeroed
 from experiments.studies.page import Section, Verdicts, judged, sections, values_of, verdict_table, write_page
-from experiments.studies.paper_values import SETTLED, moved
+from experiments.studies.paper_values import SETTLED, moved, settled
 from experiments.studies.printed_claims import (
     CLAIMS,
     FEW,
@@ -18,6 +19,7 @@ from experiments.studies.printed_claims import (
     TITLES,
     WITHOUT_P,
     answer_of,
+    is_large,
     metrics_of,
     title_of,
     variant_of,
@@ -26,11 +28,10 @@ from experiments.studies.sections import shown, summary
 from experiments.studies.study import PRINTED_TASKS, Study
 from experiments.studies.templating import Grid
 from lrjax.analysis.gradient import GENERALISES
-from lrjax.gates import NONE
 from lrjax.plotting import paper as figures
 from lrjax.plotting import tasks as task_figures
 from lrjax.plotting.style import CONDITIONS, shrink
-from lrjax.stats import ACCURACY, Table, conditions, format_interval, groups, read_csv, select, write_csv
+from lrjax.stats import ACCURACY, Table, conditions, format_interval, groups, read_csv, write_csv
 
 # Variant -> the table of accuracies of the same models under the quick recipe, and their place in it.
 BASELINE: dict[str, Any] = {"supervision": 0.0}
@@ -113,10 +114,10 @@ def table(study: Study, verdicts: Verdicts, report: Path) -> list[dict[str, str]
         means = {n: np.mean(of(n, top1)) for n in (FEW, MANY)}
         generalises = [n for n, mean in means.items() if mean >= GENERALISES and means[MANY] >= GENERALISES]
         curves = study.answer(part, "curves")
-        late = moved(curves, ("n_labels",), top1)
+        late, epochs = moved(curves, ("n_labels",), top1), rows_with(curves, n_labels=MANY)["epoch"].max()
         row = {
             "task": TITLES[variant_of(part)],
-            "initial values": "N(0, 1)" if part.endswith("_large") else "small",
+            "initial values": "N(0, 1)" if is_large(part) else "small",
             "steps": f"{curves['step'].max():,.0f}",
             **{f"top-1, N = {n}": format_interval(of(n, top1), within=ACCURACY, digits=2) for n in (FEW, MANY)},
             "moved": ", ".join(f"{late[n,]:+.2f}" for n in (FEW, MANY)),
@@ -124,8 +125,7 @@ def table(study: Study, verdicts: Verdicts, report: Path) -> list[dict[str, str]
             f"order, N = {MANY}": format_interval(of(MANY, order), within=ACCURACY, digits=2),
         }
         row |= {f"{said}: order": left(study, part, terms) for said, terms in TERMS.items()}
-        epochs = rows_with(curves, n_labels=MANY)["epoch"].max()
-        finished = all(abs(change) < SETTLED for change in late.values()) and epochs >= PRINTED_EPOCHS
+        finished = settled(curves, top1) and epochs >= PRINTED_EPOCHS
         verdict = verdicts[f"{part}_many"][0].verdict if variant_of(part) in THE_PAPER else "no claim of the paper"
         row["replicates"] = f"not yet, after {epochs:,.0f} epochs" if verdict == "differs" and not finished else verdict
         rows.append(row | quick(part, report) | {"minutes": minutes(study, part)})
@@ -136,10 +136,9 @@ def left(study: Study, part: str, terms: str) -> str:
     """What an ablation leaves of the order at MANY labels, over the models that know it in .8 of cases or more."""
     if variant_of(part) in WITHOUT_P:
         return "no P"
-    found, order = rows_with(study.answer(part, answer_of(part)), n_labels=MANY), metrics_of(part)[1]
-    known = set(found["seed"][(found["ablation"] == NONE) & (found[order] >= GENERALISES)].tolist())
-    own = select(found, (found["ablation"] == terms) & np.isin(found["seed"], list(known)))
-    return format_interval(own[order], within=ACCURACY, digits=2) + f" ({len(known)})" if known else "not learned"
+    order = zeroed(terms, metrics_of(part)[1], MANY, answer_of(part), change=False, least=LEARNED)(study, part)
+    known = order[~np.isnan(order)]
+    return f"{format_interval(known, within=ACCURACY, digits=2)} ({len(known)})" if len(known) else "not learned"
 
 
 def quick(part: str, report: Path) -> dict[str, str]:
@@ -150,9 +149,7 @@ def quick(part: str, report: Path) -> dict[str, str]:
     path = report / f"{name}.csv"
     if not path.is_file():  # another report than the committed one
         return dict.fromkeys(QUICK_COLUMNS, "not there")
-    found = read_csv(path)
-    for field, value in where.items():
-        found = select(found, found[field] == value)
+    found = rows_with(read_csv(path), **where)
     top1, order = metrics_of(part)
     most = MANY if MANY in found["n_labels"] else int(found["n_labels"].max())
     of = lambda n, column: float(found[column][found["n_labels"] == n][0])
@@ -173,7 +170,7 @@ def figure_of_all(study: Study, folder: Path) -> tuple[Path, str]:
     for part in filter(study.has, PRINTED_TASKS):
         models = study.models(part)
         for n in (FEW, MANY):
-            found[TITLES[variant_of(part)], part.endswith("_large"), n] = rows_with(models, n_labels=n)[metrics_of(part)[0]]
+            found[TITLES[variant_of(part)], is_large(part), n] = rows_with(models, n_labels=n)[metrics_of(part)[0]]
     path = shrink(task_figures.by_recipe(found), folder / "printed_tasks.png")
     return path, "Top-1 by task, each at its last step (see the table): mean over seeds, seeds as dots."
 

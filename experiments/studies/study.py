@@ -300,7 +300,9 @@ def _columns(times: dict[str, float]) -> Table:
 
 def _read(path: Path) -> Table:
     if not path.is_file():
-        raise InputError(f"{path}: is not there; run `make reproduce` (or `make paper`, `make encoders`, `make tasks`) first")
+        raise InputError(
+            f"{path}: is not there; run the study that makes it first, such as `make reproduce` or `make printed-tasks`"
+        )
     return stats.read_csv(path)
 
 

@@ -123,7 +123,7 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
     run, meta = _newest(steps) if steps else (loop.start(wanted), {})
     if not loop.goes_on_to(run.sweep, wanted):
         raise InputError(f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder")
-    run = loop.lengthened(run, wanted)
+    run = _as_wanted(run, wanted)
     if not run.finished and not resume:
         at = f"step {run.step} of {wanted.longest}" if steps else "no checkpoint yet"
         raise InputError(
@@ -133,7 +133,7 @@ def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
         warn(f"resumed with {other}")
     if found != wanted:
         _write_config(workdir, wanted)  # before a longer checkpoint is there: a shorter one than config.json says can go on
-    return _as_wanted(run, wanted)
+    return run
 
 
 def _as_wanted(run: Run, wanted: Sweep) -> Run:
