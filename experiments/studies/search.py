@@ -132,7 +132,7 @@ def how(table: Table) -> tuple[list[str], list[list[str]]]:
 def tell(folder: Path, name: str, table: Table, records: Search) -> None:
     """Write and print a stage's table."""
     path = records.write(folder, name, table)
-    print(f"\n{name}: best first")
+    print(f"\n{name}" + (", best first:" if "at_the_end" in table else ", as chosen:"))
     cell = lambda value: f"{value:.3g}" if isinstance(value, float) else str(value)
     rows = [[cell(column[i].item()) for column in table.values()] for i in range(min(10, len(table["step"])))]
     print(format_table([*table], rows))
