@@ -75,7 +75,7 @@ def test_what_was_not_measured_is_not_tested(tmp_path):
     nothing = Study(tmp_path)
     for of in (*claims.CLAIMS, *claims.OURS):
         assert judge(of, nothing, of.part or "default").verdict == "not tested"
-    with pytest.raises(InputError, match="run `make reproduce`"):
+    with pytest.raises(InputError, match="such as `make reproduce`"):
         nothing.models("default")
 
 
