@@ -31,12 +31,12 @@ def main() -> None:
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     common.tell_by(models, by, tabled(models))
-    found = tidy(in_layers[["position_gradient", "steadiness"]])
+    found = tidy(in_layers[["position_gradient", "label_invariance"]])
     common.write_table("depth_layers", found)
     # a value a model: heads and paths of one model are no sample
     size = abs(found["position_gradient"])
     best = least(found | {"size": size, "-size": -size}, ("model", "layer"), "-size")
-    common.tell_by(best, (*by, "layer"), {"size": "|gradient| of the best head", "steadiness": "its steadiness"})
+    common.tell_by(best, (*by, "layer"), {"size": "|gradient| of the best head", "label_invariance": "its label_invariance"})
     common.draw("depth_layers", figures.layers, found)
     if encoder == "vision":
         zeroed = depth.by_layer(run, frozen=frozen)

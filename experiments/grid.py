@@ -1,4 +1,4 @@
-"""Restore a sweep of grids: is there a gradient across and one down, in which heads, and what is lost without either?
+"""Restore a sweep of grids: is there a horizontal gradient and a vertical one, in which heads, and what is lost without either?
 
 python -m experiments.grid --ckpt=runs/grid [--labels=25] [--where=n_heads=4] [--format=png|svg|pdf]
 """
@@ -23,11 +23,11 @@ def main() -> None:
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     heads = tidy(grid.best_heads(found))
-    common.write_table("grid", joined(models, heads, ("ratio_across", "ratio_down", "apart")))
-    common.write_table("grid_heads", by_head := tidy(found[["gradient_across", "gradient_down", "label_spread"]]))
+    common.write_table("grid", joined(models, heads, ("ratio_horizontal", "ratio_vertical", "apart")))
+    common.write_table("grid_heads", by_head := tidy(found[["gradient_horizontal", "gradient_vertical", "label_spread"]]))
     by_word = {metric.column: metric.name for metric in of_words(models)}
     common.tell_by(models, by, tabled(models) | by_word)
-    common.tell_by(heads, by, {"ratio_across": "across / spread", "ratio_down": "down / spread", "apart": "apart"})
+    common.tell_by(heads, by, {"ratio_horizontal": "horizontal / spread", "ratio_vertical": "vertical / spread", "apart": "apart"})
     table = ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",))
     common.write_table("grid_ablate", table)
     common.tell_by(table, (*by, "ablation"), tabled(table) | by_word)

@@ -77,7 +77,7 @@ def print_prediction(together, accuracy: Table) -> None:
 
 def print_pruning(grouped: Table, by: tuple[str, ...]) -> None:
     lines, shown = [], tabled(grouped)
-    for key, rows in groups(grouped, (*by, "n_kept", "directions")).items():
+    for key, rows in groups(grouped, (*by, "n_heads_kept", "directions")).items():
         part = select(grouped, rows)
         accuracies = (format_interval(part[name], within=ACCURACY) for name in shown)
         lines.append([*key, len(rows), int(np.sum(part["subsets"])), *accuracies])

@@ -1,4 +1,4 @@
-"""Restore a sweep of autoregressive readers: where do they look while they speak, and what is lost without a term? (App O)
+"""Restore a sweep of autoregressive readers: to which object do they attend at each word, and what is lost without a term? (App O)
 
 python -m experiments.reader --ckpt=runs/autoregressive [--labels=25] [--where=n_heads=4] [--format=png|svg|pdf]
 """
@@ -14,8 +14,8 @@ from lrjax.stats import conditions
 from lrjax.training.run import model_columns
 
 common.define_flags(encoder=False)
-LEANS = {"looks_left": "first: looks left", "looks_right": "second: looks right", "turns": "turns"}
-LEANS |= {"gradient_first": "first: gradient", "gradient_second": "second: gradient"}
+SHOWN_OF_HEAD = {"attends_to_left": "first: attends left", "attends_to_right": "second: attends right", "bias_shift": "shift"}
+SHOWN_OF_HEAD |= {"gradient_first": "first: gradient", "gradient_second": "second: gradient"}
 
 
 def main() -> None:
@@ -27,8 +27,8 @@ def main() -> None:
     table = tidy(found[["prefers_right", "attention_left", "attention_right"]])
     common.write_table("reader", table)
     common.write_table("reader_gradient", tidy(found[["gradient"]]))
-    common.tell_by(tidy(reader.leans(found)), by, LEANS)
-    common.draw("reader", figures.looks, table)
+    common.tell_by(tidy(reader.attends_to(found)), by, SHOWN_OF_HEAD)
+    common.draw("reader", figures.attends_to, table)
     zeroed = ablate(run, TASK_ABLATIONS, encoder="text", sets=("unseen_pair",))
     common.write_table("reader_ablate", zeroed)
     common.tell_by(zeroed, (*by, "ablation"), {metric.column: metric.name for metric in of_decoding("unseen_pair")})

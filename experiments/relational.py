@@ -18,8 +18,8 @@ SHOWN = {
     "gap_printed": ("less it", None),
     "relational_sums": ("P(relational), sums", ACCURACY),
     "gap_sums": ("less it", None),
-    "leans_differ_printed": ("leans differ, printed", ACCURACY),
-    "leans_differ_sums": ("sums", ACCURACY),
+    "directions_differ_printed": ("leans differ, printed", ACCURACY),
+    "directions_differ_sums": ("sums", ACCURACY),
 }
 MEANING = """Images of unseen pairs, CLS's row of the first block. all: mean over a model's heads; leans most: its head of the
 greatest |P(right) - P(left)|. printed: from EE and EP alone; sums: from EE + PE + BE and EP + PP + BP. less it: the paired

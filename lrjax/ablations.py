@@ -24,7 +24,7 @@ from lrjax.stats import Table
 from lrjax.terms import GATES
 
 Place = tuple[str, tuple[int, ...], tuple[int, ...]]  # an encoder, layers and heads
-DIRECTIONS = ("across", "down")  # controls of a grid
+DIRECTIONS = ("horizontal", "vertical")  # controls of a grid
 CONTROL_KINDS = ("mean", "random", *DIRECTIONS)
 COLUMNS = ("terms", "scale", "control", "encoder", "layer", "head", "heads")  # of a table of ablations, beside `ablation`
 _TEXT = re.compile(r"(?:(?P<place>[^:]*):)?\s*(?:(?P<control>\w+)\s+(?=\w))?(?P<terms>[^:=]*)(?:=(?P<scale>[^:=]+))?")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from experiments.studies.measures import binding, curves, monotone, pruned_of, rise
+from experiments.studies.measures import binding, curves, late_gain, monotone, pruned_of
 from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, relational, text, values
 from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, ablate, ablate_each, ablate_terms
 from lrjax.analysis.models import tidy
@@ -38,7 +38,7 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     # of other encoders
     "variant": ablate_terms,
     "variant_frozen": lambda run: ablate_terms(run, frozen=True),
-    "layers": lambda run: tidy(depth.layers(run)[["position_gradient", "steadiness"]]),
+    "layers": lambda run: tidy(depth.layers(run)[["position_gradient", "label_invariance"]]),
     "layers_alone": lambda run: tidy(depth.layers(run, alone=True)[["position_gradient"]]),
     "layer_terms": lambda run: tidy(depth.layers(run)[["gradient"]]),
     "by_layer": depth.by_layer,
@@ -47,7 +47,7 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "paths": lambda run: tidy(depth.paths(depth.deep(run, "vision"))),
     "text_each": lambda run: ablate_each(run, "text"),
     # of other tasks
-    "rise": rise,
+    "late_gain": late_gain,
     "task_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair",)),
     "grid_ablate": lambda run: ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",)),
     "chain_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair", "unseen_chain")),
@@ -55,13 +55,13 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "chain_routes": lambda run: ablate(run, ROUTES, sets=("unseen_pair", "unseen_chain")),
     "reader_routes": lambda run: ablate(run, ROUTES, encoder="text", sets=("unseen_pair",)),
     "directions": lambda run: tidy(grid.best_heads(grid.directions(run))),
-    "grid_heads": lambda run: tidy(grid.directions(run)[["gradient_across", "gradient_down", "label_spread"]]),
+    "grid_heads": lambda run: tidy(grid.directions(run)[["gradient_horizontal", "gradient_vertical", "label_spread"]]),
     "grid_maps": lambda run: grid.best_maps(grid.directions(run), models_table(run)),
-    "looks": lambda run: tidy(reader.reading(run)[["prefers_right", "attention_left", "attention_right"]]),
-    "reading": lambda run: tidy(reader.leans(reader.reading(run))),
+    "attends_to": lambda run: tidy(reader.reading(run)[["prefers_right", "attention_left", "attention_right"]]),
+    "reading": lambda run: tidy(reader.attends_to(reader.reading(run))),
     "text_paths": lambda run: tidy(depth.paths(depth.deep(run, "text"), "text")),
     "text_variant": lambda run: ablate_terms(run, "text"),
-    "text_layers": lambda run: tidy(depth.layers(run, "text")[["position_gradient", "steadiness"]]),
+    "text_layers": lambda run: tidy(depth.layers(run, "text")[["position_gradient", "label_invariance"]]),
     "rows": lambda run: tidy(gradient.rows_of_best(run)),
     # of the paper as printed
     "curves": curves,

@@ -115,8 +115,8 @@ def per_model(table: Table, column: str, measure: Callable[[np.ndarray], float |
 
 def leaning(study: Study, part: str) -> xr.DataArray:
     """Whether a model has heads that lean left and heads that lean right (thresholds of `analysis.heads`)."""
-    both = lambda leans: {"left", "right"} <= set(leans)
-    return per_model(study.answer(part, "heads"), "leans", both, n_labels=N, layer=0)
+    both = lambda directions: {"left", "right"} <= set(directions)
+    return per_model(study.answer(part, "heads"), "bias_direction", both, n_labels=N, layer=0)
 
 
 def kept_heads(best_of: Callable[[Table], np.ndarray]):
@@ -126,14 +126,14 @@ def kept_heads(best_of: Callable[[Table], np.ndarray]):
         table = study.answer(part, "pruning")
         table = select(table, table["n_labels"] == N)
         best = per_model(select(table, best_of(table)), "unseen_pair", np.max)
-        return best - of(table, "unseen_pair", n_kept=table["n_kept"].max(initial=0))
+        return best - of(table, "unseen_pair", n_heads_kept=table["n_heads_kept"].max(initial=0))
 
     return values
 
 
 def single_head_top1(study: Study, part: str) -> xr.DataArray:
     """Top-1 with one head kept, the mean over the heads of each model."""
-    return per_model(study.answer(part, "pruning"), "unseen_pair", np.mean, n_labels=N, n_kept=1)
+    return per_model(study.answer(part, "pruning"), "unseen_pair", np.mean, n_labels=N, n_heads_kept=1)
 
 
 def reads_first(study: Study, part: str) -> xr.DataArray:

@@ -172,7 +172,7 @@ CLAIMS = (
         "top-1 of the best pair of heads that lean both ways, less all heads, N = 15",
         -0.1,
         INF,
-        kept_heads(lambda t: (t["n_kept"] == 2) & (t["directions"] == "both")),
+        kept_heads(lambda t: (t["n_heads_kept"] == 2) & (t["directions"] == "both")),
     ),
     Claim(
         "decay",

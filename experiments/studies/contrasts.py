@@ -72,9 +72,9 @@ def kept_alone(best: bool) -> Values:
     return values
 
 
-def best_kept(n_kept: int) -> Values:
+def best_kept(n_heads_kept: int) -> Values:
     """Top-1 of the best of the subsets of so many of four heads that are kept after training, by seed."""
-    return lambda study, part: per_model(study.answer(part, "pruning_of_four"), TOP1, np.max, n_kept=n_kept, d_head=0)
+    return lambda study, part: per_model(study.answer(part, "pruning_of_four"), TOP1, np.max, n_heads_kept=n_heads_kept, d_head=0)
 
 
 def steadier(depth: int, n: int = 25) -> Values:
@@ -82,7 +82,7 @@ def steadier(depth: int, n: int = 25) -> Values:
 
     def values(study, part):
         table = rows_with(study.answer(part, "layers"), n_labels=n, n_layers_vision=depth)
-        most = lambda layer: per_model(table, "steadiness", np.max, layer=layer)
+        most = lambda layer: per_model(table, "label_invariance", np.max, layer=layer)
         return most(depth - 1) - most(0)
 
     return values

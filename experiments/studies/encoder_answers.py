@@ -90,7 +90,7 @@ def transfer(study: Study) -> dict[str, Any]:
         where = {"n_labels": n, "positions": "rotary"}
         order, steady, ratio = xr.align(  # answers lack models that diverged
             of(study.models("positions"), ORDER, **where),
-            per_model(study.answer("positions", "text_layers"), "steadiness", np.max, **where),
+            per_model(study.answer("positions", "text_layers"), "label_invariance", np.max, **where),
             of(study.answer("positions", "strongest"), "ratio", **where),
         )
         of_text, of_vision = (f"{spearmanr(order, other)[0]:.2f}" for other in (steady, ratio))

@@ -94,7 +94,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("l3", "Gradients compound in three layers (App L)", "left open",
              "share of layer 2's gradient that is gone without that of layer 0, N = 25", 0.2, INF, compounds(3)),
             ("l_steady", "Two layers: the second's gradient is the steadier over labels", "",
-             "steadiness |mean| / sd over labels of s_j - s_i, best head of layer 1 less layer 0, N = 25", 0.1, INF, steadier(2)),
+             "|mean| / sd over labels of s_j - s_i, best head of layer 1 less layer 0, N = 25", 0.1, INF, steadier(2)),
             ("l_top1", "Two layers generalise at 25 labels", "", "top-1, N = 25", 0.8, 1, at(TOP1, 25, n_layers_vision=2)),
             ("l_few", "Depth helps at 5 labels", "", "top-1 at N = 5, two layers less one", 0.05, INF,
              at(TOP1, 5, n_layers_vision=2, less={"n_layers_vision": 1})),

@@ -33,7 +33,7 @@ def monotone(run: Run) -> Table:
     return table | {"monotone": np.array(rank), "unseen_pair": models_table(run)["unseen_pair"]}
 
 
-def rise(run: Run) -> Table:
+def late_gain(run: Run) -> Table:
     """By how much each metric rose in the last 30 % of training: a row per model."""
     history = history_table(run)
     last = int(history["evaluation"].max())

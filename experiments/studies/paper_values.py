@@ -147,9 +147,11 @@ def gradient_above_spread(generalises: bool, **where) -> Values:
     return values
 
 
-def of_subsets(n_kept: int, measure, **where) -> Values:
+def of_subsets(n_heads_kept: int, measure, **where) -> Values:
     """`measure` of the top-1 of all subsets of so many heads, by model."""
-    return lambda study, part: per_model(study.answer(part, "pruning"), TOP1, measure, n_labels=N, n_kept=n_kept, **where)
+    return lambda study, part: per_model(
+        study.answer(part, "pruning"), TOP1, measure, n_labels=N, n_heads_kept=n_heads_kept, **where
+    )
 
 
 def best_pair(**where) -> Values:
@@ -157,9 +159,9 @@ def best_pair(**where) -> Values:
 
     def values(study, part):
         table = rows_with(study.answer(part, "pruning"), n_labels=N, **where)
-        pairs = rows_with(table, n_kept=2, directions="both")
+        pairs = rows_with(table, n_heads_kept=2, directions="both")
         best = {seed: pairs[TOP1][rows].max() for (seed,), rows in groups(pairs, ("seed",)).items()}
-        return less(best, by_seed(table, TOP1, n_kept=int(table["n_kept"].max())))
+        return less(best, by_seed(table, TOP1, n_heads_kept=int(table["n_heads_kept"].max())))
 
     return values
 

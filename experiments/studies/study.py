@@ -79,7 +79,7 @@ ENCODERS: dict[str, Part] = {
 GRIDS = ("directions", "grid_heads", "grid_maps", "grid_ablate")
 ALONG_ROW = ("strongest", "task_ablate")
 TASKS: dict[str, Part] = {
-    name: Part(name, ("rise", *answers), 8)
+    name: Part(name, ("late_gain", *answers), 8)
     for name, answers in {
         "grid": GRIDS,
         "grid_words": GRIDS,
@@ -89,7 +89,7 @@ TASKS: dict[str, Part] = {
         "three_hard": ("strongest", "chain_ablate"),
         "supervision": ("monotone", *ALONG_ROW),
         "supervision_alone": ("monotone", *ALONG_ROW),
-        "autoregressive": ("reading", "looks", "reader_ablate"),
+        "autoregressive": ("reading", "attends_to", "reader_ablate"),
         "autoregressive_wide": ("reader_ablate",),
         "losses": ALONG_ROW,
         "caption_noise": ALONG_ROW,

@@ -89,12 +89,12 @@ def two_gradients(key: str, title: str, where: dict, after: str = "") -> tuple:
     others.
     """
     rows = []
-    for way, word, other in (("across", "left", "above"), ("down", "above", "left")):
+    for way, word, other in (("horizontal", "left", "above"), ("vertical", "above", "left")):
         own, others = (Metric("unseen_pair", "order", word=one).column for one in (word, other))
         rows.append(
             (
                 f"{key}_{way}",
-                f"{title}: the gradient's part {way} at zero takes {word} away{after}",
+                f"{title}: the {way} part of the gradient at zero takes {word} away{after}",
                 "",
                 f"order of {word}, N = 25",
                 0.45,
@@ -105,7 +105,7 @@ def two_gradients(key: str, title: str, where: dict, after: str = "") -> tuple:
         rows.append(
             (
                 f"{key}_{way}_keeps",
-                f"{title}: the gradient's part {way} at zero leaves {other}{after}",
+                f"{title}: the {way} part of the gradient at zero leaves {other}{after}",
                 "",
                 f"change of order of {other}, N = 25",
                 -0.1,
@@ -134,8 +134,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
             ("g_apart", "The two gradients are in different heads (four heads of random gradients: .67)", "",
              "|own| / (|own| + |other|), N = 25", 0.8, 1, asked("directions", "apart", **GRID)),
             ("g_heads", "Their strongest heads are two (by chance in .75 of models)", "", "share of models, N = 25", 0.8, 1,
-             lambda study, part: asked("directions", "head_across", **GRID)(study, part)
-             != asked("directions", "head_down", **GRID)(study, part)),
+             lambda study, part: asked("directions", "head_horizontal", **GRID)(study, part)
+             != asked("directions", "head_vertical", **GRID)(study, part)),
             ("g_rows", "Embeddings of rows and columns help", "", "top-1 at N = 15, rows and columns less one a token", 0.05, INF,
              at(TOP1, 15, positions="row_column", n_layers_text=2, less=GRID)),
         ),
@@ -273,8 +273,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
             *((f"{key}_alone", f"{who} says of labels that were only seen alone that they are there, and no more{AFTER}", "",
                "share of unseen pairs, N = 25", 0.5, 1, zeroed(NONE, "unseen_pair_alone", MANY, "reader_ablate", False, **where))
               for key, who, where in READERS),
-            ("a_turns", "The head that attends most to objects looks left for the first label, right for the second", "",
-             "looks right at the second word less at the first, N = 25", 0.5, INF, asked("reading", "turns", **RAW)),
+            ("a_bias_shift", "The head that attends most to objects attends left for the first label, right for the second", "",
+             "attends right at the second word less at the first, N = 25", 0.5, INF, asked("reading", "bias_shift", **RAW)),
             *((f"{key}_gradient", f"{who}: its gradient falls to the right at the first label and rises at the second{AFTER}", "",
                "share of models, N = 25", 0.8, 1,
                lambda study, part, where=where: (asked("reading", "gradient_first", **where)(study, part) < 0)

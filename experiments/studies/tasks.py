@@ -134,7 +134,7 @@ def table(study: Study) -> list[dict[str, str]]:
             in_set = own.get(f"{metric}_in_set", np.full(len(index), np.nan))[own["n_labels"] == MANY]
             row[IN_SET] = "" if np.isnan(in_set).all() else f"{np.nanmean(in_set):.2f}"
             row["generalises from N"] = "-" if len(by_n) == 1 else str(generalises[0]) if generalises else "none"
-            row["rose at the end"] = f"{np.nanmean(asked('rise', metric, MANY, **where)(study, part)):+.2f}"
+            row["rose at the end"] = f"{np.nanmean(asked('late_gain', metric, MANY, **where)(study, part)):+.2f}"
             rows.append(row | mechanism(study, part, where))
     if not any(row[IN_SET] for row in rows):  # tables of an older version
         rows = [{name: cell for name, cell in row.items() if name != IN_SET} for row in rows]
@@ -211,5 +211,8 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
         )
         yield draw("_directions", task_figures.directions, study.answer(part, "grid_heads")), "In which heads? `experiments.grid`"
         yield draw("_maps", task_figures.maps, study.answer(part, "grid_maps")), "The scores by position. `experiments.grid`"
-    if "looks" in answers:
-        yield draw("_looks", task_figures.looks, study.answer(part, "looks")), "Where a reader looks. `experiments.reader`"
+    if "attends_to" in answers:
+        yield (
+            draw("_attends_to", task_figures.attends_to, study.answer(part, "attends_to")),
+            "Where a decoder attends. `experiments.reader`",
+        )

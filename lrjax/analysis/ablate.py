@@ -6,8 +6,9 @@ All ablations of all models of a program are one XLA program: an ablation (`lrja
     EP=0.5           scaled: dose-response
     mean EE          in place of a term of vision its mean over all unseen-pair images, position by position (one block only)
     random EP        in place of a term of vision a random row of equal norm, centred as softmax sees it (one block only)
-    across EP+PP+BP  of a grid: what of these terms' CLS row depends on the column alone, at zero; `down`: on the row (one block)
-    across EP=0.5    and of these, by how much: half of it stays, half is replaced or taken away
+    horizontal EP+PP+BP    of a grid: the part of these terms' CLS row that depends on the column alone, at zero (one block)
+    vertical EP+PP+BP      the part that depends on the row alone
+    horizontal EP=0.5      half of the part stays; so with `mean` and `random`: half is replaced
     vision.h0:EP=0   any gates, as in `lrjax.gates`; `;` joins
 
 on top of the gates that the model was trained with. EP, PP and BP of the CLS row are the same in every image, so their mean is
@@ -48,7 +49,7 @@ from lrjax.training.run import Run
 ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "VP", "EP+PP", "EP+BP", "EP+PP+BP", "EP+VP")
 VARIANT_ABLATIONS = (NONE, "EE", "EP", "PE", "PP", "BE", "BP", "EB", "BB", "EB+BB", "EP+PP+BP", "VP")  # of other encoders
 TASK_ABLATIONS = (NONE, "EE", "EP", "PP", "BP", "EP+PP+BP", "VP")  # of other tasks
-GRID_ABLATIONS = tuple(f"{part} {terms}" for terms in ("EP", "EP+PP+BP") for part in ("across", "down"))
+GRID_ABLATIONS = tuple(f"{part} {terms}" for terms in ("EP", "EP+PP+BP") for part in ("horizontal", "vertical"))
 CONTROLS = (NONE, "EP", "random EP", "mean EP", "EP+PP+BP", "random EP+PP+BP", "EE", "mean EE", "BE", "mean BE")
 DOSES = (
     NONE,
@@ -144,7 +145,7 @@ class Ablate:
 def controls(static: Static, hyper: Hyper, params: CLIP, gates: Gates, weights: dict[str, jax.Array]) -> jax.Array:
     """What is put in the CLS row for terms taken out, [h, p]. weights [h, 6] by control: how much of each term's mean over
     unseen-pair images (`mean`), or of a random row with the norm of that mean, both centred (`random`); on a grid, how much of each
-    term's part across, and down, is taken away.
+    term's horizontal part, and its vertical one, is taken away.
     """
     if static.task_object.grid_shape:
         rows, taken = position_rows(static, params, gates)[0], 0

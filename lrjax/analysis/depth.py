@@ -3,10 +3,10 @@
 `layers`: the position gradient of every layer, by term, as it stands in scenes: the mean over unseen-pair images of s_j - s_i, the
 readout's scores of the right object less the left one's (in text over captions, of the label named second less the first). Every
 ordered pair of labels occurs, so what depends on labels alone cancels; with one block it is `gradient`'s position_gradient. Terms
-of later layers are of the streams carried through frozen patterns: exact for attention-only models. `steadiness`: |mean| / sd over
-labels in one layout (in text, with one word), the root of its mean square over layouts: how much of what decides is position.
-`alone`: the same with EP, PP and BP (`ablate.of_position`) of the first layer at zero, so that a later layer has the gradient that
-it makes by itself; what is gone has formed on the first's.
+of later layers are of the streams carried through frozen patterns: exact for attention-only models. `label_invariance` says how
+little the gradient depends on labels: |mean| / sd over labels in one layout (in text, with one word), root mean square over
+layouts. `alone`: the same with EP, PP and BP (`ablate.of_position`) of the first layer at zero, so that a later layer has the
+gradient that it makes by itself; what is gone has formed on the first's.
 
 `paths`: path patching. What a head (the *sender*) writes is replaced, in what one head of the next layer (the *receiver*) reads and
 nowhere else, by what it writes in the swapped scene: same labels, other order. In text the counterpart of a caption says the
@@ -52,7 +52,7 @@ OPPOSITE = {"labels": lambda x, y, word: (y, x, word), "word": lambda x, y, word
 def in_layers(
     encoder: str, alone: bool, static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates
 ) -> dict[str, jax.Array]:
-    """The question: gradient [l, term, h]; its sum over terms, position_gradient [l, h]; and steadiness [l, h]."""
+    """The question: gradient [l, term, h]; its sum over terms, position_gradient [l, h]; and label_invariance [l, h]."""
     encoder_params, gate, readout = getattr(params, encoder), getattr(gates, encoder), readout_template(static, encoder).readout
     if alone:
         gate = gate.at[0, :, [GATES.index(term) for term in of_position(static)]].set(0)
@@ -71,19 +71,19 @@ def in_layers(
         total = steps.sum(1)
         of_labels = total.reshape(*arranged, total.shape[-1]).var(0 if encoder == "vision" else 1)
         steady = jnp.abs(total.mean(0)) / jnp.sqrt(of_labels.mean(0))
-        found.append({"gradient": steps.mean(0), "position_gradient": total.mean(0), "steadiness": steady})
+        found.append({"gradient": steps.mean(0), "position_gradient": total.mean(0), "label_invariance": steady})
     return jax.tree.map(lambda *x: jnp.stack(x), *found)
 
 
 def layers(run: Run, encoder: str = "vision", n_labels=None, alone: bool = False) -> xr.Dataset:
-    """`in_layers` of all models: gradient [model, layer, term, head], position_gradient, steadiness [model, layer, head].
+    """`in_layers` of all models: gradient [model, layer, term, head], position_gradient, label_invariance [model, layer, head].
 
     Raises InputError for tasks that are no row.
     """
     run = of_labels(run, n_labels)
     for program in run.programs:
         row_of(program.static, "depth")
-    dims = {"gradient": ("layer", "term", "head")} | dict.fromkeys(("position_gradient", "steadiness"), ("layer", "head"))
+    dims = {"gradient": ("layer", "term", "head")} | dict.fromkeys(("position_gradient", "label_invariance"), ("layer", "head"))
 
     def coords(static):
         return {"layer": range(depth_of(static, encoder)), "term": TERMS, "head": range(static.n_heads)}

@@ -1,8 +1,9 @@
-"""Two dimensions: is there a gradient across (left to right) and one down, and in which heads?
+"""Two dimensions: is there a horizontal gradient (left to right) and a vertical one, and in which heads?
 
-A head's CLS row of scores by position (EP + PP + BP) over the tokens of a grid is a mean, plus what depends on the column alone
-(*across*), plus what depends on the row alone (*down*), plus the rest; the shares of its variance sum to 1. `gradient_across`: mean
-over tokens p, q with p left of q of s_q - s_p; `gradient_down` with p above q. `ablate` takes the parts away: `across EP+PP+BP`.
+A head's CLS row of scores by position, s = EP + PP + BP over the tokens of a grid, is the sum of four parts: its mean, a
+*horizontal* part that depends on the column alone, a *vertical* part that depends on the row alone, and the rest. The shares of
+variance of the last three sum to 1. `gradient_horizontal` is the mean of s_q - s_p over tokens p, q with p left of q;
+`gradient_vertical` is the same with p above q. `ablate` takes a part away: `horizontal EP+PP+BP`.
 
 Axes: h heads, p positions, y rows and x columns of tokens, v tokens.
 """
@@ -24,7 +25,7 @@ from lrjax.stats import Table, conditions, groups, select, total
 from lrjax.terms import POSITION_TERMS, TOKEN_TERMS
 from lrjax.training.run import Run
 
-PARTS = ("across", "down", "rest")
+PARTS = ("horizontal", "vertical", "rest")
 
 
 def grid_shape_of(static: Static, who: str) -> tuple[int, int]:
@@ -41,8 +42,8 @@ def parts(scores: jax.Array, grid_shape: tuple[int, int]) -> dict[str, jax.Array
     """A score by position [..., p - 1] of tokens in reading order, less its mean, as the sum of PARTS."""
     on_grid = scores.reshape(*scores.shape[:-1], *grid_shape)
     on_grid = on_grid - on_grid.mean((-2, -1), keepdims=True)
-    across, down = on_grid.mean(-2, keepdims=True), on_grid.mean(-1, keepdims=True)
-    found = {"across": across, "down": down, "rest": on_grid - across - down}
+    horizontal, vertical = on_grid.mean(-2, keepdims=True), on_grid.mean(-1, keepdims=True)
+    found = {"horizontal": horizontal, "vertical": vertical, "rest": on_grid - horizontal - vertical}
     return {name: jnp.broadcast_to(part, on_grid.shape).reshape(scores.shape) for name, part in found.items()}
 
 
@@ -65,8 +66,8 @@ def position_rows(static: Static, params: CLIP, gates: Gates) -> tuple[dict[str,
 
 
 def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
-    """The question: `scores` [term, h, y, x] of position terms; per head [h] gradient_across and gradient_down, `share` [h, part]
-    of the row's variance, label_spread.
+    """The gradients of one model: `scores` [term, h, y, x] of position terms; gradient_horizontal, gradient_vertical and
+    label_spread [h]; `share` [h, part] of the row's variance.
     """
     grid_shape = grid_shape_of(static, "grid")
     rows, by_label = position_rows(static, params, gates)
@@ -77,19 +78,19 @@ def in_two_dimensions(static: Static, hyper: Hyper, splits: Splits, params: CLIP
     maps = jnp.stack([row.reshape(len(row), *grid_shape) for row in rows.values()])
     return {
         "scores": maps,
-        "gradient_across": summed.reshape(-1, *grid_shape).mean(1) @ ramp(grid_shape[1]),
-        "gradient_down": summed.reshape(-1, *grid_shape).mean(2) @ ramp(grid_shape[0]),
+        "gradient_horizontal": summed.reshape(-1, *grid_shape).mean(1) @ ramp(grid_shape[1]),
+        "gradient_vertical": summed.reshape(-1, *grid_shape).mean(2) @ ramp(grid_shape[0]),
         "share": variance / variance.sum(-1, keepdims=True),
         "label_spread": jnp.abs(by_label[:, x] - by_label[:, y]).mean(-1),
     }
 
 
 def directions(run: Run, n_labels=None) -> xr.Dataset:
-    """`in_two_dimensions` of all models: scores [model, term, head, row, column]; gradient_across, gradient_down, label_spread
-    [model, head], share [model, head, part].
+    """`in_two_dimensions` of all models: scores [model, term, head, row, column]; gradient_horizontal, gradient_vertical and
+    label_spread [model, head]; share [model, head, part].
     """
     dims = {"scores": ("term", "head", "row", "column"), "share": ("head", "part")}
-    dims |= dict.fromkeys(("gradient_across", "gradient_down", "label_spread"), ("head",))
+    dims |= dict.fromkeys(("gradient_horizontal", "gradient_vertical", "label_spread"), ("head",))
 
     def coords(static):
         rows, columns = grid_shape_of(static, "grid")
@@ -108,17 +109,21 @@ def best_maps(answer: xr.Dataset, models: Table) -> Table:
     best = sorted(models["model"][rows[top1[rows].argmax()]] for rows in groups(models, by).values())
     found = answer.sel(model=best)
     score = found.scores.sum("term", skipna=False)
-    gradients = found[["gradient_across", "gradient_down"]]
+    gradients = found[["gradient_horizontal", "gradient_vertical"]]
     table = tidy(gradients.assign(score=score - score.mean(("row", "column"))))
     return select(table, ~np.isnan(table["score"]))  # of models that diverged, and of tokens that a smaller grid does not have
 
 
 def best_heads(answer: xr.Dataset) -> xr.Dataset:
-    """A model's greatest |gradient| across and down over label spread, `ratio_across`, `ratio_down`, the lesser of both
-    `ratio_least`, and the heads that have them; `apart` [model]: how much these heads keep to their own direction, the mean over
-    both of |own gradient| / (|own| + |other|): 1 if each has one gradient alone, 1/2 if one head has both alike.
+    """The heads with a model's greatest horizontal and vertical gradients.
+
+    Returns:
+      By model: `ratio_horizontal` and `ratio_vertical`, the greatest |gradient| over label spread of each direction; `ratio_least`,
+      the lesser of both; `head_horizontal` and `head_vertical`, the heads that have them. `apart` says how much these heads keep to
+      their own direction: the mean over both of |own gradient| / (|own| + |other|). It is 1 if each head has one gradient alone,
+      1/2 if one head has both alike.
     """
-    gradient = {name: abs(answer[f"gradient_{name}"]) for name in ("across", "down")}
+    gradient = {name: abs(answer[f"gradient_{name}"]) for name in ("horizontal", "vertical")}
     ratio = {name: (size / answer.label_spread).fillna(-1) for name, size in gradient.items()}
     known = answer.label_spread.notnull().all("head")
     found = {f"ratio_{name}": value.max("head").where(known) for name, value in ratio.items()}

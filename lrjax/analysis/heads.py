@@ -107,16 +107,16 @@ def head_table(answer: xr.Dataset) -> Table:
     pairs = {"lowest_pair_bias": by_labels.min(PAIR), "highest_pair_bias": by_labels.max(PAIR)}
     table = tidy(answer[["head_bias", "attention_left", "attention_right"]].assign(pairs))
     bias = table["head_bias"]
-    return table | {"leans": np.select([bias < LEFT, bias > RIGHT], ["left", "right"], "neither")}
+    return table | {"bias_direction": np.select([bias < LEFT, bias > RIGHT], ["left", "right"], "neither")}
 
 
 def distance_table(answer: xr.Dataset) -> Table:
     """A row per model, layer, head and distance: bias_by_distance, and which way the head leans over all distances."""
     heads, table = head_table(answer), tidy(answer[["bias_by_distance"]])
     key = ("model", "layer", "head")
-    leans = dict(zip(zip(*(heads[name].tolist() for name in key), strict=True), heads["leans"].tolist(), strict=True))
+    directions = dict(zip(zip(*(heads[name].tolist() for name in key), strict=True), heads["bias_direction"].tolist(), strict=True))
     of_rows = zip(*(table[name].tolist() for name in key), strict=True)
-    return table | {"leans": np.array([leans[row] for row in of_rows])}
+    return table | {"bias_direction": np.array([directions[row] for row in of_rows])}
 
 
 def of_a_model(answer: xr.Dataset) -> xr.Dataset:
@@ -152,10 +152,18 @@ def keep(kept: Sequence[int], n_heads: int, gate: str = "0") -> str:
 
 
 def pruning(run: Run, answer: xr.Dataset, n_labels: Sequence[int] | None = None) -> Table:
-    """A row per model and subset of heads kept: the model's axes, `kept`, `n_kept`, the lowest and highest head_bias of the kept
-    heads (of all layers; as `answer` of `heads` has them, unpruned), their `spread`, `directions`; and the metrics of `ablate`.
+    """What a model can do with some of its heads alone.
 
     All subsets of all models are one program; models that differ in n_heads have subsets of their own.
+
+    Args:
+      run: the models.
+      answer: of `heads`, for the biases of heads before pruning.
+      n_labels: the numbers of labels wanted; None: all.
+
+    Returns:
+      A row per model and subset of heads: the model's axes, `heads_kept`, `n_heads_kept`; the lowest and highest head_bias of the
+      kept heads (of all layers), their `spread` and `directions`; the metrics of `ablate`.
     """
     parts = []
     for part in by_shape(of_labels(run, n_labels), "n_heads"):
@@ -169,7 +177,7 @@ def pruning(run: Run, answer: xr.Dataset, n_labels: Sequence[int] | None = None)
 def _with_bias(table: Table, kept_by_text: dict[str, tuple[int, ...]], bias: xr.DataArray) -> Table:
     """A table of `ablate` with the bias composition of the heads that each row keeps."""
     n = len(table["model"])
-    found = {"kept": np.empty(n, object), "n_kept": np.zeros(n, int), "directions": np.empty(n, object)}
+    found = {"heads_kept": np.empty(n, object), "n_heads_kept": np.zeros(n, int), "directions": np.empty(n, object)}
     found |= {name: np.full(n, np.nan, np.float32) for name in ("lowest_bias", "highest_bias", "spread")}
     for text, kept in kept_by_text.items():
         rows = table["ablation"] == text
@@ -180,12 +188,12 @@ def _with_bias(table: Table, kept_by_text: dict[str, tuple[int, ...]], bias: xr.
             "lowest_bias": low,
             "highest_bias": high,
             "spread": high - low,
-            "n_kept": len(kept),
-            "kept": "+".join(map(str, kept)),
+            "n_heads_kept": len(kept),
+            "heads_kept": "+".join(map(str, kept)),
         }
         for name, values in (columns | {"directions": np.array(DIRECTIONS[::-1])[leaning]}).items():
             found[name][rows] = values
-    found |= {name: found[name].astype(str) for name in ("kept", "directions")}
+    found |= {name: found[name].astype(str) for name in ("heads_kept", "directions")}
     metrics = {metric.column: table[metric.column] for metric in of_table(table)}
     axes = {name: column for name, column in table.items() if name not in (*metrics, "ablation", *COLUMNS)}
     return axes | found | metrics
@@ -197,16 +205,16 @@ def whole(table: Table) -> Table:
 
 
 def by_composition(table: Table) -> Table:
-    """A table of `pruning`, averaged over the subsets of a model that agree in `n_kept` and `directions`: a row per model and such
-    group, with `subsets`, their number. The subsets of one model are not independent: intervals are over models, these rows.
+    """A table of `pruning`, averaged over the subsets of a model that agree in `n_heads_kept` and `directions`: a row per model and
+    such group, with `subsets`, their number. The subsets of one model are not independent: intervals are over models, these rows.
     """
-    rows = list(groups(table, ("model", "n_kept", "directions")).values())
+    rows = list(groups(table, ("model", "n_heads_kept", "directions")).values())
     first = [index[0] for index in rows]
     found: Table = {"subsets": np.array([len(index) for index in rows])}
     measured = [metric.column for metric in of_table(table)]
     for name, column in table.items():
         if name in measured:
             found[name] = np.array([column[index].mean() for index in rows])
-        elif name not in ("kept", "lowest_bias", "highest_bias", "spread"):
+        elif name not in ("heads_kept", "lowest_bias", "highest_bias", "spread"):
             found[name] = column[first]
     return found

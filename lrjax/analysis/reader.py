@@ -1,7 +1,7 @@
 """How an autoregressive reader looks at an image while it speaks: at which object, by which term.
 
 Of the first block, at the two words that predict a label: `first` (what begins the caption) and `second` (the relation word).
-`prefers_right`: share of unseen-pair images in which a head looks more at the right object than at the left one, when the true
+`prefers_right`: share of unseen-pair images in which a head attends more to the right object than to the left one, when the true
 caption is read. `gradient`: mean over image tokens i < j of s_j - s_i, of EP, PP and BP, the mean over these images. What a vision
 encoder's tokens know of their place is of origin P here too, its patterns being what they are.
 
@@ -51,10 +51,10 @@ def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates
 
     places = jnp.stack([scenes.i, scenes.j], -1)
     images = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), row.image_edits(scenes))
-    looks, gradients = jax.lax.map(one, (images, words, places), batch_size=BATCH)
-    looks = jnp.moveaxis(looks, 2, 1)  # [n, w, h, side]
-    found = {"prefers_right": prefers(looks[..., 1], looks[..., 0]).mean(0)}
-    found |= {f"attention_{side}": looks[..., k].mean(0) for k, side in enumerate(("left", "right"))}
+    attention, gradients = jax.lax.map(one, (images, words, places), batch_size=BATCH)
+    attention = jnp.moveaxis(attention, 2, 1)  # [n, w, h, side]
+    found = {"prefers_right": prefers(attention[..., 1], attention[..., 0]).mean(0)}
+    found |= {f"attention_{side}": attention[..., k].mean(0) for k, side in enumerate(("left", "right"))}
     return found | {"gradient": jnp.moveaxis(gradients.mean(0), -1, 0)}
 
 
@@ -68,15 +68,19 @@ def reading(run: Run, n_labels=None) -> xr.Dataset:
     return map_models(run, in_reading, dims, lambda static: axes | {"head": range(static.n_heads)}, n_labels)
 
 
-def leans(answer: xr.Dataset) -> xr.Dataset:
-    """Of the head of each model that attends most to objects, [model]: `looks_left`, how often it looks more at the left one when
-    the first label is to be said; `looks_right`, more at the right one when the second is; `turns`, their sum less 1: 1 if it
-    looks at the object that is to be named, 0 if it does not tell. And its position gradient, EP + PP + BP, at either word.
+def attends_to(answer: xr.Dataset) -> xr.Dataset:
+    """Where a decoder's main head attends, the head of each model that attends most to objects.
+
+    Returns:
+      By model: `attends_to_left`, the share of images in which the head attends more to the left object at the word before the
+      first label; `attends_to_right`, more to the right object at the word before the second. `bias_shift` is their sum less 1: 1
+      if the head attends to the object that is named next, 0 if its bias is the same at both words. `gradient_first` and
+      `gradient_second` are its position gradient, EP + PP + BP, at each word.
     """
     mass = (answer.attention_left + answer.attention_right).mean("word")
     best = mass.fillna(-1).argmax("head")
     of_best = lambda values: (values.isel(head=best).drop_vars("head").sel(word=word, drop=True) for word in WORDS)
     first, second = of_best(answer.prefers_right)
-    found = {"looks_left": 1 - first, "looks_right": second, "turns": second - first}
+    found = {"attends_to_left": 1 - first, "attends_to_right": second, "bias_shift": second - first}
     gradients = zip(WORDS, of_best(answer.gradient.sum("term", skipna=False)), strict=True)
     return xr.Dataset(found | {f"gradient_{word}": values for word, values in gradients})

@@ -84,7 +84,7 @@ ANALYSES: dict[str, Analysis] = {
         baseline=("ablation", NONE),
     ),
     "gradient": Analysis("gradient.gradient", "Do heads score by position?", ("position_gradient", "label_spread", "ratio")),
-    "grid": Analysis("grid.directions", "Across or down a grid?", ("gradient_across", "gradient_down", "label_spread")),
+    "grid": Analysis("grid.directions", "Across or down a grid?", ("gradient_horizontal", "gradient_vertical", "label_spread")),
     "heads": Analysis("heads.heads", "Which way do heads lean?", ("head_bias",), "heads.bias", _head_table("heads")),
     "law": Analysis("gauge.law", "Does E_cls - P_0 only decay?", ("shrunk", "deviation")),
     "query_law": Analysis("gauge.query_law", "What part of the position gradient is b_Q's?", ("share", "predicted")),

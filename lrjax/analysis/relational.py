@@ -8,7 +8,7 @@ In each two-object image of an unseen pair, in CLS's row of the first block, the
 A head is *relational* in an image if |Delta_label| < |Delta_pe| and Delta_pe has the sign of the direction in which the head leans;
 otherwise it is label-specific there. The direction is that of the attention itself: the sign of P(attends right) - P(attends left)
 over all these images, from the pattern, ties 1/2 (head_bias - 1/2 of `heads`). The mean of Delta_pe could be asked instead; then
-the measure would not see that a head leans against its own EP. `leans_differ` says for which heads the two disagree.
+the measure would not see that a head leans against its own EP. `directions_differ` says for which heads the two disagree.
 
 What to know of the paper's claim, P(relational) ~ |P(attends right) - P(attends left)|. The image with the two labels exchanged has
 the opposite Delta_label and the same Delta_pe, so images with |Delta_label| > |Delta_pe| attend right and left equally often.
@@ -47,7 +47,7 @@ from lrjax.terms import POSITION_TERMS, TOKEN_TERMS
 from lrjax.training.run import Run
 
 MEASURES = {"printed": (("EE",), ("EP",)), "sums": (TOKEN_TERMS, POSITION_TERMS)}  # measure -> terms of Delta_label, of Delta_pe
-LEANS = ("left", "neither", "right")
+DIRECTIONS = ("left", "neither", "right")
 
 
 def unseen(static: Static) -> Scene:
@@ -138,8 +138,8 @@ def head_table(answer: xr.Dataset) -> Table:
 
     lean, difference: where the head leans, and P(attends right) - P(attends left).
     relational_M, against_M: shares of images that are relational by measure M, and that would be if the head leaned the other way.
-    gap_M: relational_M - |difference|, which the paper claims to be about 0. leans_differ_M: whether the mean of Delta_pe points
-    elsewhere than the head leans (then against_M is P(relational) of who takes that mean for the direction).
+    gap_M: relational_M - |difference|, which the paper claims to be about 0. directions_differ_M: whether the mean of Delta_pe
+    points elsewhere than the head leans (then against_M is P(relational) of who takes that mean for the direction).
     """
     difference = answer.attends_right - answer.attends_left
     lean = np.sign(difference)
@@ -154,8 +154,8 @@ def head_table(answer: xr.Dataset) -> Table:
         found |= {f"{name}_{measure}": of[name] for name in ("mean_delta_pe", "size_delta_pe", "size_delta_label")}
     table = tidy(xr.Dataset(found))
     lean = np.sign(table["difference"])
-    differ = {f"leans_differ_{m}": np.sign(table[f"mean_delta_pe_{m}"]) != lean for m in answer.measure.values.tolist()}
-    return table | differ | {"leans": np.array(LEANS)[1 + np.nan_to_num(lean).astype(int)]}
+    differ = {f"directions_differ_{m}": np.sign(table[f"mean_delta_pe_{m}"]) != lean for m in answer.measure.values.tolist()}
+    return table | differ | {"bias_direction": np.array(DIRECTIONS)[1 + np.nan_to_num(lean).astype(int)]}
 
 
 def by_head(run: Run, n_labels=None) -> Table:
@@ -168,7 +168,7 @@ def of_a_model(table: Table) -> Table:
     "leans most", its head of the greatest |difference|, whose number is `head`. `size`: |difference|.
     """
     table = table | {"size": abs(table["difference"])}
-    of_measures = {f"{name}_{measure}" for name in ("relational", "against", "gap", "leans_differ") for measure in MEASURES}
+    of_measures = {f"{name}_{measure}" for name in ("relational", "against", "gap", "directions_differ") for measure in MEASURES}
     measured = [name for name in table if name in of_measures or name == "size"]
     axes = list(table)[: list(table).index("head")]
     lines = []

@@ -46,7 +46,7 @@ def by_distance(table: Table, path: Path | None = None) -> Figure:
     figure, panels = grid(table, ("layer",))
     for axis, part in panels:
         for k, lean in enumerate(LEANS):
-            rows = select(part, part["leans"] == lean)
+            rows = select(part, part["bias_direction"] == lean)
             by = groups(rows, ("distance",)) if len(rows["model"]) else {}
             if by:
                 samples = [rows["bias_by_distance"][i] for i in by.values()]
@@ -73,14 +73,14 @@ def pruning(table: Table, measures: dict[str, str], path: Path | None = None) ->
         metric = list(measures)[part["measure"][0]]
         for k, directions in enumerate(DIRECTIONS):
             rows = select(part, part["directions"] == directions)
-            by = groups(rows, ("n_kept",)) if len(rows["model"]) else {}
+            by = groups(rows, ("n_heads_kept",)) if len(rows["model"]) else {}
             if by:
                 shifted = [n + (k - 1) * 0.08 for (n,) in by]
                 line(axis, shifted, [rows["value"][i] for i in by.values()], k, _composition(directions), ACCURACY)
         title = axis.get_title().rpartition("\n")[0]  # without the measure
         measured = Metric.parse(metric)
         finish(axis, "heads kept", measures[metric], title, measured.chance if measured else None)
-        axis.set_xticks(np.unique(table["n_kept"]))
+        axis.set_xticks(np.unique(table["n_heads_kept"]))
     legend(figure, panels)
     headline(figure, "Heads pruned at inference, unseen pairs: mean over seeds, 95 % interval, models as dots")
     return save(figure, path)

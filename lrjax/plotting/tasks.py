@@ -1,4 +1,4 @@
-"""Figures of other worlds: the position row on a grid, and where a reader looks."""
+"""Figures of other worlds: the position row on a grid, and where a decoder attends."""
 
 from pathlib import Path
 
@@ -45,8 +45,8 @@ def maps(table: Table, path: Path | None = None) -> Figure:
             on_grid = np.full((int(one["row"].max()), int(one["column"].max())), np.nan)
             on_grid[one["row"].astype(int) - 1, one["column"].astype(int) - 1] = one["score"]
             image = axis.imshow(on_grid, cmap="RdBu_r", vmin=-most, vmax=most)
-            across, down = one["gradient_across"][0], one["gradient_down"][0]
-            axis.set_title(f"head {head}\nacross {across:+.1f}\ndown {down:+.1f}", size=9)
+            horizontal, vertical = one["gradient_horizontal"][0], one["gradient_vertical"][0]
+            axis.set_title(f"head {head}\nhorizontal {horizontal:+.1f}\nvertical {vertical:+.1f}", size=9)
         figure.colorbar(image, ax=row_of_axes, label=in_lines(name), shrink=0.8)
     headline(
         figure, f"Where EP + PP + BP draw CLS's attention (centred), in the model with the best top-1, N = {table['n_labels'][0]}"
@@ -83,7 +83,7 @@ def by_recipe(found: dict[tuple[str, bool, int], np.ndarray], path: Path | None 
 
 @styled
 def directions(table: Table, path: Path | None = None) -> Figure:
-    """|gradient| across against down, over label spread, a dot a head, a panel per N and condition: are they in different
+    """Horizontal against vertical |gradient|, over label spread, a dot a head, a panel per N and condition: are they in different
     heads? From `grid.directions`.
     """
     labels, named = sorted(set(table["n_labels"].tolist())), conditions_of(table)
@@ -91,10 +91,10 @@ def directions(table: Table, path: Path | None = None) -> Figure:
     figure, axes = panels(len(places), 2.4)
     for axis, (name, rows, n) in zip(axes, places, strict=True):
         part = select(table, rows[table["n_labels"][rows] == n])
-        across, down = (np.abs(part[f"gradient_{way}"]) / part["label_spread"] for way in ("across", "down"))
-        axis.plot(across, down, ls="none", ms=3.5, alpha=0.7, color=COLOURS[0], marker=MARKERS[0])
+        horizontal, vertical = (np.abs(part[f"gradient_{way}"]) / part["label_spread"] for way in ("horizontal", "vertical"))
+        axis.plot(horizontal, vertical, ls="none", ms=3.5, alpha=0.7, color=COLOURS[0], marker=MARKERS[0])
         axis.axline((0, 0), slope=1, color="0.4", lw=0.8, ls=":")
-        axis.set(xlabel="across", ylabel="down", title=f"N = {n} labels\n{in_lines(name)}".strip())
+        axis.set(xlabel="horizontal", ylabel="vertical", title=f"N = {n} labels\n{in_lines(name)}".strip())
     headline(figure, "A dot is a head, |gradient| over label spread: off the diagonal it keeps to one direction")
     return save(figure, path)
 
@@ -105,7 +105,7 @@ def taken(table: Table, path: Path | None = None) -> Figure:
     condition: mean, 95 % interval, models as dots. From a table of ablations.
     """
     table = select(table, table["n_labels"] == table["n_labels"].max())
-    names = ["none", *(f"{part} EP+PP+BP" for part in ("across", "down")), "EP+PP+BP"]
+    names = ["none", *(f"{part} EP+PP+BP" for part in ("horizontal", "vertical")), "EP+PP+BP"]
     words = [metric for metric in of_words(table) if metric.word in COMPASS]
     named = conditions_of(table)
     figure, axes = panels(len(named), 3.1, sharey=True)
@@ -115,7 +115,7 @@ def taken(table: Table, path: Path | None = None) -> Figure:
             offset = (k - (len(words) - 1) / 2) * 0.8 / max(len(words), 1)
             bars(axis, np.arange(len(names)) + offset, samples, k, metric.word or metric.name, ACCURACY)
         finish(axis, "", "order, unseen pairs", in_lines(name), 0.5)
-        axis.set_xticks(range(len(names)), ["nothing", "across", "down", "both, all"])
+        axis.set_xticks(range(len(names)), ["nothing", "horizontal", "vertical", "both, all"])
         axis.set_xlabel("taken away of EP + PP + BP")
     name_left(axes)
     legend_below(figure, *axes[0].get_legend_handles_labels())
@@ -124,8 +124,8 @@ def taken(table: Table, path: Path | None = None) -> Figure:
 
 
 @styled
-def looks(table: Table, path: Path | None = None) -> Figure:
-    """How often each head of a reader looks more at the right object, at the word before the first label and before the second."""
+def attends_to(table: Table, path: Path | None = None) -> Figure:
+    """How often each head of a decoder attends more to the right object, at the words before the first and the second label."""
     conditions = conditions_of(table)
     figure, axes = panels(len(conditions))
     words = list(dict.fromkeys(table["word"].tolist()))
@@ -137,8 +137,8 @@ def looks(table: Table, path: Path | None = None) -> Figure:
                 style = dict(ls="none", ms=3.5, alpha=0.6, color=COLOURS[k], marker=MARKERS[k])
                 axis.plot(x, table["prefers_right"][own], label=f"N = {n}" if not w else None, **style)
         axis.axhline(0.5, color="0.4", lw=0.8, ls=":")
-        axis.set(ylim=(-0.03, 1.03), title=name, ylabel="looks more at the right object")
+        axis.set(ylim=(-0.03, 1.03), title=name, ylabel="attends more to the right object")
         axis.set_xticks(range(len(words)), [f"before the\n{word} label" for word in words])
     axes[0].legend(fontsize=8)
-    headline(figure, "Where a decoder looks; a dot is a head")
+    headline(figure, "A decoder attends to one side before each label; a dot is a head")
     return save(figure, path)

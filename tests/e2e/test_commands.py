@@ -181,7 +181,7 @@ def bad(tmp, folder):
         ("sweep", [new, "--config.task=gird"], "config.task: 'gird': 'gird' does not exist (did you mean 'grid'?)"),
         ("grid", [f"--ckpt={folder}"], "grid: task='row': has one dimension; expected a sweep of task 'grid'"),
         ("reader", [f"--ckpt={folder}"], "reader: objective='contrastive': is no reader; expected a sweep with an autoregressive"),
-        ("ablate_ep", [f"--ckpt={folder}", "--ablations=down EP"], "--ablations: 'down EP': task='row': has one dimension"),
+        ("ablate_ep", [f"--ckpt={folder}", "--ablations=vertical EP"], "--ablations: 'vertical EP': task='row': has one dimension"),
     ]
 
 

@@ -34,7 +34,7 @@ def study(tmp_path_factory):
         "by_layer": ({"ablation": ablated}, ACCURACIES),
         "by_layer_frozen": ({"ablation": ablated}, ACCURACIES),
         "layers_alone": ({"layer": range(3), "head": range(2)}, ("position_gradient",)),
-        "layers": ({"layer": range(3), "head": range(2)}, ("position_gradient", "steadiness")),
+        "layers": ({"layer": range(3), "head": range(2)}, ("position_gradient", "label_invariance")),
         "paths": (
             {
                 "exchanged": ("labels", "word"),
@@ -48,9 +48,9 @@ def study(tmp_path_factory):
     }
     answers |= {"text_paths": answers["paths"], "text_variant": answers["variant"], "layer_terms": ({}, ())}
     answers |= {
-        "pruning_of_four": ({"n_kept": (1, 2, 4)}, ("unseen_pair",)),
+        "pruning_of_four": ({"n_heads_kept": (1, 2, 4)}, ("unseen_pair",)),
         "text": ({"set": ("heldout",), "layer": range(2), "word": ("left-of", "right-of"), "head": range(2)}, ("prefers_first",)),
-        "text_layers": ({"layer": (0,), "head": range(2)}, ("steadiness",)),
+        "text_layers": ({"layer": (0,), "head": range(2)}, ("label_invariance",)),
         "rows": ({"term": ("EE", "EP", "EB", "BB"), "pixel": (1, 2, 3)}, ("score",)),
     }
     for encoder, name in (("vision", "each"), ("text", "text_each")):
@@ -117,7 +117,10 @@ def test_contrasts_by_hand():
         "n_labels": np.full(8, 25),
         "n_layers_vision": np.full(8, 2),
     }
-    whole = at | {"position_gradient": np.array([2, 0, 2, -4, 5, 0, 1, 0.0]), "steadiness": np.array([1, 2, 5, 3, 4, 0, 1, 2.0])}
+    whole = at | {
+        "position_gradient": np.array([2, 0, 2, -4, 5, 0, 1, 0.0]),
+        "label_invariance": np.array([1, 2, 5, 3, 4, 0, 1, 2.0]),
+    }
     alone = at | {"position_gradient": np.array([0, 0, 3, 0, 0, 0, 1, 0.0])}
     own = study_of(layers=whole, layers_alone=alone)
     np.testing.assert_array_equal(contrasts.compounds(2)(own, "depth"), [0.25, 0])
@@ -129,7 +132,7 @@ def test_contrasts_by_hand():
     kept |= {"unseen_pair": np.array([1, 0.2, 0.4, 1, 0.5, 0.3])}
     np.testing.assert_allclose(contrasts.kept_alone(True)(study_of(models=kept), "pruned"), [0.4, 0.5])
     np.testing.assert_allclose(contrasts.kept_alone(False)(study_of(models=kept), "pruned"), [0.3, 0.4])
-    pruned = {"seed": np.array([1, 1, 0, 0, 0]), "n_kept": np.array([1, 2, 2, 1, 1]), "d_head": np.zeros(5, int)}
+    pruned = {"seed": np.array([1, 1, 0, 0, 0]), "n_heads_kept": np.array([1, 2, 2, 1, 1]), "d_head": np.zeros(5, int)}
     pruned |= {"unseen_pair": np.array([0.5, 0.7, 0.9, 0.1, 0.3])}
     np.testing.assert_allclose(contrasts.best_kept(1)(study_of(pruning_of_four=pruned), "heads"), [0.3, 0.5])
 
@@ -168,7 +171,7 @@ def test_order_of_rotary_models_is_ranked_against_text_and_vision_of_the_same_se
     seed, rank = np.tile([2, 0, 3, 1], 2), np.tile([30.0, 10, 40, 20], 2)  # rank goes with seed
     models = columns | {"seed": seed, "unseen_pair_order": rank / 50}
     again = {name: column[::-1] for name, column in (columns | {"seed": seed}).items()}
-    steady, best = again | {"steadiness": rank[::-1]}, again | {"ratio": -rank[::-1]}
+    steady, best = again | {"label_invariance": rank[::-1]}, again | {"ratio": -rank[::-1]}
     ablated = {"seed": np.tile([0, 1], 3), "n_labels": np.full(6, 15), "positions": np.full(6, "rotary")}
     ablated |= {"ablation": np.repeat(["none", "EE", "EB+BB"], 2), "unseen_pair_order": np.array([0.6, 0.6, 0.9, 0.9, 0.5, 0.5])}
     found = encoder_answers.transfer(study_of(models=models, text_layers=steady, strongest=best, text_variant=ablated))

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """The study of the paper's experiment with drawn numbers; what is taken away was learned (.8 or more)."""
-    pairs = {"n_kept": (1, 2, 4), "directions": ("both",)}
+    pairs = {"n_heads_kept": (1, 2, 4), "directions": ("both",)}
     answers = {
         "curves": ({"evaluation": range(4)}, PHASES),
         "ablate": ({"ablation": ABLATIONS}, None),

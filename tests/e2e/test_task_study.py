@@ -8,7 +8,7 @@ import pytest
 
 from experiments.configs import autoregressive_wide
 from experiments.studies import task_claims, tasks
-from experiments.studies.measures import rise
+from experiments.studies.measures import late_gain
 from experiments.studies.study import TASKS, Study
 from experiments.studies.verdicts import judge
 from lrjax import stats
@@ -24,14 +24,17 @@ def study(tmp_path_factory):
     ablated = {"ablation": (*TASK_ABLATIONS, *GRID_ABLATIONS)}, None
     answers = dict.fromkeys(("task_ablate", "grid_ablate", "chain_ablate", "reader_ablate"), ablated)
     answers |= {
-        "rise": ({}, None),
+        "late_gain": ({}, None),
         "strongest": ({}, NAMES),
-        "directions": ({}, ("ratio_least", "apart", "head_across", "head_down")),
+        "directions": ({}, ("ratio_least", "apart", "head_horizontal", "head_vertical")),
         "monotone": ({}, ("monotone",)),
-        "grid_heads": ({"head": range(4)}, ("gradient_across", "gradient_down", "label_spread")),
-        "grid_maps": ({"head": range(4), "row": (1, 2), "column": (1, 2, 3)}, ("score", "gradient_across", "gradient_down")),
-        "looks": ({"word": ("first", "second"), "head": range(4)}, ("prefers_right",)),
-        "reading": ({}, ("turns", "gradient_first", "gradient_second")),
+        "grid_heads": ({"head": range(4)}, ("gradient_horizontal", "gradient_vertical", "label_spread")),
+        "grid_maps": (
+            {"head": range(4), "row": (1, 2), "column": (1, 2, 3)},
+            ("score", "gradient_horizontal", "gradient_vertical"),
+        ),
+        "attends_to": ({"word": ("first", "second"), "head": range(4)}, ("prefers_right",)),
+        "reading": ({}, ("bias_shift", "gradient_first", "gradient_second")),
     }
     return drawn(tmp_path_factory.mktemp("study"), TASKS, answers, measured, low=0.8)
 
@@ -104,7 +107,7 @@ def test_what_rose_at_the_end_of_training(trained):
     """Of evaluations at steps 0, 10, 20: the last less the one nearest to 70 % of the steps, by model."""
     run = trained[1]
     assert [set(steps) for steps in run.history.steps] == [{0}, {10}, {20}]
-    values, found = np.stack(run.history.values), rise(run)  # [evaluation, model, metric]
+    values, found = np.stack(run.history.values), late_gain(run)  # [evaluation, model, metric]
     for i, name in enumerate(run.history.metrics):
         np.testing.assert_allclose(found[name], values[2, :, i] - values[1, :, i])
     assert found["seed"].tolist() == [0, 1, 0, 1] and found["n_labels"].tolist() == [4, 4, 6, 6]

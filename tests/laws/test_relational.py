@@ -80,7 +80,7 @@ def test_gates_in_force_decide(gated):
     of = lambda gates: stats.select(table, table["gates"] == gates)
     without = of(NO_PLACE)
     assert (without["relational_sums"] == 0).all() and (without["against_sums"] == 0).all()
-    assert (without["leans"] == "neither").all() and (without["difference"] == 0).all()
+    assert (without["bias_direction"] == "neither").all() and (without["difference"] == 0).all()
     without = of(NO_LABEL)
     np.testing.assert_allclose(without["relational_sums"] + without["against_sums"], 1, rtol=1e-6)
     assert (without["relational_sums"] >= 0.5).all()
@@ -94,7 +94,7 @@ def test_the_paper_s_claim_is_an_identity_of_the_sums(gated):
         answer.attends_right - answer.attends_left, sums.relational_right - sums.relational_left, atol=2.5 / 900
     )  # one image whose scores tie within rounding
     table = relational.head_table(answer)
-    leans = table["leans"] != "neither"
+    leans = table["bias_direction"] != "neither"
     np.testing.assert_allclose(table["gap_sums"][leans], table["against_sums"][leans], atol=2.5 / 900)
     assert (abs(table["gap_printed"]) > 0.05).any(), "EE and EP alone are another measure"
 
@@ -136,7 +136,7 @@ def test_attention_is_that_of_heads(shaken):
 
 def test_a_study_can_ask_it(shaken):
     table = ANSWERS["relational"](shaken)
-    assert len(table["model"]) == 4 * 2 and {"relational_printed", "relational_sums", "difference", "leans"} <= set(table)
+    assert len(table["model"]) == 4 * 2 and {"relational_printed", "relational_sums", "difference", "bias_direction"} <= set(table)
     ratios = ANSWERS["std_shares"](shaken)
     assert {"std_ratio_all", "std_ratio_learned_all", "rows", "term"} <= set(ratios)
 
@@ -177,9 +177,9 @@ def test_tables_of_heads_and_models():
     table = relational.head_table(relational.relational(run))
     assert table["model"].tolist() == [0, 1, 1, 1, 1] and table["head"].tolist() == [0, 0, 1, 2, 3]
     sides = np.where(table["difference"] > 0, "right", np.where(table["difference"] < 0, "left", "neither"))
-    assert table["leans"].tolist() == sides.tolist()
+    assert table["bias_direction"].tolist() == sides.tolist()
     differ = (table["mean_delta_pe_printed"] > 0) != (table["difference"] > 0)
-    assert (table["leans_differ_printed"] == differ).all()
+    assert (table["directions_differ_printed"] == differ).all()
     by_model = relational.of_a_model(table)
     assert by_model["heads"].tolist() == ["all", "leans most"] * 2 and by_model["n_heads"].tolist() == [1, 1, 4, 4]
     np.testing.assert_allclose(by_model["gap_sums"][2], table["gap_sums"][1:].mean(), rtol=1e-6)
@@ -224,7 +224,7 @@ def test_the_command_writes_what_it_says(trained, tmp_path):
         assert "P(relational), printed" in done.stdout
     assert "is unfinished (step 10 of 20)" in done.stdout
     of_tables = stats.read_csv(tmp_path / "analysis/relational_N4.csv")
-    assert of_tables["model"].tolist() == [0, 0, 1, 1] and {"relational_printed", "gap_sums", "leans"} <= set(of_tables)
+    assert of_tables["model"].tolist() == [0, 0, 1, 1] and {"relational_printed", "gap_sums", "bias_direction"} <= set(of_tables)
     images = stats.read_csv(tmp_path / "analysis/relational_images_fails_N4.csv")
     assert len(images["delta_pe"]) == 2 * 2 * 900
     names = {f"relational{kind}_N4.svg" for kind in ("", "_scatter_fails", "_bars_fails")}

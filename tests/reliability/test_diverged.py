@@ -30,7 +30,7 @@ SWEEPS = {  # what is asked of each, beside what is asked of a row
 }
 OF_SWEEP = dict.fromkeys(("paths", "text_paths"), "deep") | {"chain_ablate": "three", "printed_chain_ablate": "three"}  # by answer
 OF_SWEEP |= dict.fromkeys(("directions", "grid_heads", "grid_maps", "grid_ablate"), "grid")
-OF_SWEEP |= dict.fromkeys(("looks", "reading", "reader_ablate", "printed_reader_ablate"), "reader")
+OF_SWEEP |= dict.fromkeys(("attends_to", "reading", "reader_ablate", "printed_reader_ablate"), "reader")
 # Every analysis opens its checkpoint through one door (`test_commands`). These read the table of models, the best and the worst
 # model, one model each and another objective.
 COMMANDS = {"factors": ["--axes=n_labels,e_scale"], "decompose": [], "gradient": [], "reader": []}

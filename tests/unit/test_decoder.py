@@ -164,7 +164,7 @@ def test_a_reader_learns_and_its_accuracies_have_names(objective):
     assert set(table["ablation"].tolist()) == {"none", "EP"} and "unseen_pair_t2i" not in table
 
 
-def test_a_head_leans_as_it_looks():
+def test_a_head_has_the_bias_of_where_it_attends():
     """By hand: head 1 looks most at objects; before the first label more at the right one in .2 of images, before the second in
     .9.
     """
@@ -176,12 +176,12 @@ def test_a_head_leans_as_it_looks():
     }
     answer = xr.Dataset({name: (dims, [value]) for name, value in values.items()}, axes)
     of_terms = xr.DataArray([[[[5.0, -1.0], [5.0, -2.0]], [[5.0, 3.0], [5.0, 4.0]]]], dims=("model", "word", "term", "head"))
-    found = reading.leans(answer.assign(gradient=of_terms)).isel(model=0)
-    np.testing.assert_allclose([found.looks_left, found.looks_right, found.turns], [0.8, 0.9, 0.7])
+    found = reading.attends_to(answer.assign(gradient=of_terms)).isel(model=0)
+    np.testing.assert_allclose([found.attends_to_left, found.attends_to_right, found.bias_shift], [0.8, 0.9, 0.7])
     assert (found.gradient_first, found.gradient_second) == (-3, 7)
 
 
-def test_a_reader_looks_where_its_pattern_says():
+def test_a_decoder_attends_where_its_pattern_says():
     """A raw reader whose words seek what stands far right, or far left: P is a ramp along one direction, which queries find at the
     relation word and shun where the caption begins. Its gradient there is (mean step of the ramp) x scale / sqrt(d_head).
     """

@@ -45,7 +45,7 @@ def test_steadiness_is_the_mean_step_over_its_spread_over_labels():
         for k, layout in enumerate(zip(scenes.i.tolist(), scenes.j.tolist(), strict=True)):
             layouts.setdefault(layout, []).append(step[k])
         spread = np.sqrt(np.mean([np.var(own, axis=0) for own in layouts.values()], axis=0))
-        np.testing.assert_allclose(found.steadiness.isel(model=0, layer=layer), np.abs(step.mean(0)) / spread, rtol=1e-3)
+        np.testing.assert_allclose(found.label_invariance.isel(model=0, layer=layer), np.abs(step.mean(0)) / spread, rtol=1e-3)
 
 
 def test_a_counterpart_of_a_caption_says_the_opposite():

@@ -23,7 +23,7 @@ def test_grids_of_several_sizes_are_drawn_each_as_large_as_it_is():
     scores[0, ..., :2, :2] = [[-20], [20]]
     scores[1] = [[-3], [0], [3]]
     dims = {"scores": ("model", "term", "head", "row", "column")} | dict.fromkeys(
-        ("gradient_across", "gradient_down"), ("model", "head")
+        ("gradient_horizontal", "gradient_vertical"), ("model", "head")
     )
     columns = {"model": np.arange(2), "n_labels": np.full(2, 5), "task": np.array(["grid:height=2", "grid:height=3"])}
     axes = {name: ("model", values) for name, values in columns.items()}
@@ -44,8 +44,8 @@ def test_a_row_of_scores_is_what_depends_on_the_column_on_the_row_and_on_both():
     rng = np.random.default_rng(0)
     by_column, by_row = rng.normal(size=4)[x], rng.normal(size=3)[y]
     found = grid.parts(jnp.array(by_column + by_row + 5), (3, 4))
-    np.testing.assert_allclose(found["across"], by_column - by_column.mean(), atol=1e-6)
-    np.testing.assert_allclose(found["down"], by_row - by_row.mean(), atol=1e-6)
+    np.testing.assert_allclose(found["horizontal"], by_column - by_column.mean(), atol=1e-6)
+    np.testing.assert_allclose(found["vertical"], by_row - by_row.mean(), atol=1e-6)
     np.testing.assert_allclose(found["rest"], 0, atol=1e-6)
     scores = jnp.array(rng.normal(size=12))
     np.testing.assert_allclose(sum(grid.parts(scores, (3, 4)).values()), scores - scores.mean(), atol=1e-6)
@@ -69,8 +69,8 @@ def test_a_gradient_is_the_mean_step_to_the_right_and_down(grids):
     found = grid.directions(grids).isel(model=0, head=0)
     total = found.scores.sum("term").values
     steps = lambda s: np.mean([s[..., b] - s[..., a] for a in range(s.shape[-1]) for b in range(a + 1, s.shape[-1])])
-    np.testing.assert_allclose(found.gradient_across, steps(total), rtol=1e-4)
-    np.testing.assert_allclose(found.gradient_down, steps(total.T), rtol=1e-4)
+    np.testing.assert_allclose(found.gradient_horizontal, steps(total), rtol=1e-4)
+    np.testing.assert_allclose(found.gradient_vertical, steps(total.T), rtol=1e-4)
 
 
 def test_maps_are_of_the_best_model_of_each_condition(grids):
@@ -82,19 +82,19 @@ def test_maps_are_of_the_best_model_of_each_condition(grids):
     of_head = (found["model"] == 0) & (found["head"] == 1)
     total = answer.scores.sum("term").sel(model=0, head=1)
     np.testing.assert_allclose(found["score"][of_head], (total - total.mean()).values.ravel(), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found["gradient_down"][of_head], answer.gradient_down.sel(model=0, head=1), rtol=1e-6)
+    np.testing.assert_allclose(found["gradient_vertical"][of_head], answer.gradient_vertical.sel(model=0, head=1), rtol=1e-6)
 
 
-def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_all(grids):
+def test_without_horizontal_and_vertical_parts_pixels_score_alike_where_rows_and_columns_are_all(grids):
     """The rest is 0 there, so both parts away leave the mean: a preference for CLS over pixels, and for none among these."""
-    question = ablate.Ablate(("across EP+PP+BP", "down EP+PP+BP"), sets=("unseen_pair",))
+    question = ablate.Ablate(("horizontal EP+PP+BP", "vertical EP+PP+BP"), sets=("unseen_pair",))
     program, state = grids.programs[1], grids.states[1]
     static, hyper, params = program.static, *(jax.tree.map(lambda x: x[0], tree) for tree in (program.hyper, state.params))
     gates, task = clip.unit_gates(static), static.task_object
     images = jax.jit(lambda: task.image_edits(task.unseen()))()
-    weights = {name: question.factors_and_weights(static)[1][name].sum(0) for name in ("across", "down")}
+    weights = {name: question.factors_and_weights(static)[1][name].sum(0) for name in ("horizontal", "vertical")}
     assert np.array_equal(
-        ablate.Ablate(("down EP+PP+BP=0.25",)).factors_and_weights(static)[1]["down"][0], 0.75 * weights["down"]
+        ablate.Ablate(("vertical EP+PP+BP=0.25",)).factors_and_weights(static)[1]["vertical"][0], 0.75 * weights["vertical"]
     ), "a dose"
     embed = lambda shift: embed_images(static, params, Interventions(gates.vision, score_shift=shift), images)
     row = jax.jit(lambda: sum(grid.position_rows(static, params, gates)[0].values()))()
@@ -102,22 +102,22 @@ def test_without_across_and_down_pixels_score_alike_where_rows_and_columns_are_a
     shift = jax.jit(lambda weights: ablate.controls(static, hyper, params, gates, weights))
     taken, both = {name: shift({name: weights[name]}) for name in weights}, shift(weights)
     np.testing.assert_allclose(both, flat, atol=1e-5)  # float32, scores of order 1
-    np.testing.assert_allclose(both, taken["across"] + taken["down"], atol=1e-5)
+    np.testing.assert_allclose(both, taken["horizontal"] + taken["vertical"], atol=1e-5)
     assert all(abs(embed(other) - embed(both)).max() > 0.01 for other in (0 * both, *taken.values()))
 
 
 @pytest.mark.slow
 def test_a_direction_at_zero_is_that_of_columns_or_rows_all_alike():
     """Through `ablate`, on top of the model's own gates: with VP at zero P acts in scores alone, and where P has a row a row and
-    one a column, `across` at zero equals P with the mean of its columns in place of each. Of a thousand images one may change
+    one a column, `horizontal` at zero equals P with the mean of its columns in place of each. Of a thousand images one may change
     sides by rounding. P is large, lest it make no difference.
     """
     run = untrained(tiny_model(**GRID, positions="row_column", gates="vision:VP=0", p_scale=6.0))
-    table = ablate.ablate(run, ("none", "across EP+PP+BP", "down EP+PP+BP"), sets=("unseen_pair",))
+    table = ablate.ablate(run, ("none", "horizontal EP+PP+BP", "vertical EP+PP+BP"), sets=("unseen_pair",))
     program, state = run.programs[0], run.states[0]
     static, hyper, params = program.static, *(jax.tree.map(lambda x: x[0], tree) for tree in (program.hyper, state.params))
     splits, P, columns = model_splits(static, hyper), params.vision.P, slice(1 + 3, None)  # of P: CLS, 3 rows, 4 columns
-    flat = {"none": P, "across": P.at[columns].set(P[columns].mean(0)), "down": P.at[1:4].set(P[1:4].mean(0))}
+    flat = {"none": P, "horizontal": P.at[columns].set(P[columns].mean(0)), "vertical": P.at[1:4].set(P[1:4].mean(0))}
     found = {}
     for row, (name, P) in enumerate(flat.items()):
         alike = params.replace(vision=params.vision.replace(P=P))
@@ -126,21 +126,21 @@ def test_a_direction_at_zero_is_that_of_columns_or_rows_all_alike():
         found[name] = {metric: table[metric][row] for metric in asked}
         for metric, value in asked.items():
             np.testing.assert_allclose(found[name][metric], value, atol=1e-3, err_msg=f"{name}: {metric}")
-    for name, other in (("none", "across"), ("none", "down"), ("across", "down")):
+    for name, other in (("none", "horizontal"), ("none", "vertical"), ("horizontal", "vertical")):
         assert max(abs(found[name][metric] - found[other][metric]) for metric in asked) > 0.005
 
 
 def test_a_ratio_is_of_the_head_that_has_it_and_apart_says_how_much_it_keeps_to_itself():
-    """By hand: head 0 has a gradient across of 6 and down of 2, head 1 of 1 and 9, of label spreads 2 and 3."""
+    """By hand: head 0 has a horizontal gradient of 6 and a vertical one of 2, head 1 of 1 and 9, of label spreads 2 and 3."""
     axes = {"model": [0], "head": [0, 1]}
-    values = {"gradient_across": [6.0, -1.0], "gradient_down": [-2.0, 9.0], "label_spread": [2.0, 3.0]}
+    values = {"gradient_horizontal": [6.0, -1.0], "gradient_vertical": [-2.0, 9.0], "label_spread": [2.0, 3.0]}
     answer = xr.Dataset({name: (("model", "head"), [value]) for name, value in values.items()}, axes)
     found = grid.best_heads(answer).isel(model=0)
-    assert (found.ratio_across, found.ratio_down, found.ratio_least) == (3, 3, 3)
-    assert (found.head_across, found.head_down) == (0, 1)
+    assert (found.ratio_horizontal, found.ratio_vertical, found.ratio_least) == (3, 3, 3)
+    assert (found.head_horizontal, found.head_vertical) == (0, 1)
     np.testing.assert_allclose(found.apart, (6 / 8 + 9 / 10) / 2)
-    alike = grid.best_heads(answer.assign(gradient_down=answer.gradient_across)).isel(model=0)
-    assert alike.apart == 0.5 and alike.head_across == alike.head_down == 0
+    alike = grid.best_heads(answer.assign(gradient_vertical=answer.gradient_horizontal)).isel(model=0)
+    assert alike.apart == 0.5 and alike.head_horizontal == alike.head_vertical == 0
 
 
 def test_a_grid_is_no_row_and_a_row_no_grid(grids, trained):
@@ -148,14 +148,14 @@ def test_a_grid_is_no_row_and_a_row_no_grid(grids, trained):
         InputError, match=r"--ablations: 'mean EE': task='grid:height=3,width=4': is asked of the row of pixels alone"
     ):
         ablate.ablate(grids, ("mean EE",))
-    with pytest.raises(InputError, match="--ablations: 'across EP': task='row': has one dimension"):
-        ablate.ablate(trained[1], ("across EP",))
-    with pytest.raises(InputError, match="--ablations: 'across EE': EE has no direction; expected terms of EP PP BP"):
-        ablate.ablate(grids, ("across EE",))
+    with pytest.raises(InputError, match="--ablations: 'horizontal EP': task='row': has one dimension"):
+        ablate.ablate(trained[1], ("horizontal EP",))
+    with pytest.raises(InputError, match="--ablations: 'horizontal EE': EE has no direction; expected terms of EP PP BP"):
+        ablate.ablate(grids, ("horizontal EE",))
     with pytest.raises(
-        InputError, match=r"--ablations: 'accross EP' is not an ablation \(did you mean 'across'\?\); expected TERMS"
+        InputError, match=r"--ablations: 'horizontl EP' is not an ablation \(did you mean 'horizontal'\?\); expected TERMS"
     ):
-        ablate.ablate(grids, ("accross EP",))
+        ablate.ablate(grids, ("horizontl EP",))
     patched = untrained(tiny_model(task="grid:height=4,width=4,patch=2", relations="left", n2=5, layer_norm=True))
     with pytest.raises(InputError, match="grid: layer_norm=True, task='grid:height=4,width=4,patch=2': with LayerNorm a patch's"):
         grid.directions(patched)

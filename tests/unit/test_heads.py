@@ -91,7 +91,7 @@ def test_what_heads_are_together(answer):
 def test_pruning_a_head_is_taking_its_output_away(run, answer):
     """Gates on the values against the same parameters with W_O of the pruned head at zero."""
     table = heads.pruning(run, answer)
-    assert table["kept"].tolist() == ["0", "1", "0+1"] * 4 and table["n_kept"].tolist() == [1, 1, 2] * 4
+    assert table["heads_kept"].tolist() == ["0", "1", "0+1"] * 4 and table["n_heads_kept"].tolist() == [1, 1, 2] * 4
 
     def without(state, head):
         vision = state.params.vision
@@ -103,11 +103,16 @@ def test_pruning_a_head_is_taking_its_output_away(run, answer):
     for kept, others in (("0", [without(s, 1) for s in states]), ("1", [without(s, 0) for s in states]), ("0+1", states)):
         pruned, known = (
             select(t, m)
-            for t, m in ((table, table["kept"] == kept), (ablate(dataclasses.replace(run, states=others), ("none",)), slice(None)))
+            for t, m in (
+                (table, table["heads_kept"] == kept),
+                (ablate(dataclasses.replace(run, states=others), ("none",)), slice(None)),
+            )
         )
         for metric in ("unseen_pair_order", "unseen_pair", "single"):
             np.testing.assert_allclose(pruned[metric], known[metric], atol=2e-3, err_msg=f"{kept} {metric}")
-    assert (table["unseen_pair_order"][table["kept"] == "0"] != table["unseen_pair_order"][table["kept"] == "0+1"]).any()
+    assert (
+        table["unseen_pair_order"][table["heads_kept"] == "0"] != table["unseen_pair_order"][table["heads_kept"] == "0+1"]
+    ).any()
 
 
 def test_composition_of_subsets(run, answer):
@@ -117,7 +122,7 @@ def test_composition_of_subsets(run, answer):
     np.testing.assert_allclose(table["spread"], [0, 0, 0.8, 0, 0, 0.3, 0, 0, 0.1, 0, 0, 0.1], atol=1e-6)
     grouped = heads.by_composition(table)
     assert grouped["subsets"].tolist() == [2, 1, 1, 1, 1, 2, 1, 2, 1]
-    first = select(grouped, (grouped["model"] == 0) & (grouped["n_kept"] == 1))
+    first = select(grouped, (grouped["model"] == 0) & (grouped["n_heads_kept"] == 1))
     np.testing.assert_allclose(first["unseen_pair_order"], table["unseen_pair_order"][:2].mean(keepdims=True), rtol=1e-6)
 
 
@@ -139,9 +144,9 @@ def test_depth_and_numbers_of_heads_may_differ():
     assert np.isnan(together.n_left[0, 1]) and np.isnan(together.n_right[0, 1]) and np.isfinite(together.n_left[1]).all()
     assert len(tidy(together)["model"]) == 1 + 2  # layers
     table = heads.pruning(run, answer)
-    assert table["model"].tolist() == [0, 1, 1, 1] and table["kept"].tolist() == ["0", "0", "1", "0+1"]
+    assert table["model"].tolist() == [0, 1, 1, 1] and table["heads_kept"].tolist() == ["0", "0", "1", "0+1"]
     assert table["spread"][3] == pytest.approx(float(np.ptp(answer.head_bias[1].values)))  # over all layers
-    assert heads.whole(table)["kept"].tolist() == ["0", "0+1"]
+    assert heads.whole(table)["heads_kept"].tolist() == ["0", "0+1"]
     assert heads.pruning(run, answer, [4])["model"].tolist() == [1, 1, 1]
     figure = figures.bias(heads.head_table(answer))
     shown = [len(points) for axis in figure.axes for points in figures_read.series(axis).values()]
@@ -175,9 +180,9 @@ def test_the_bias_by_distance_is_drawn_for_each_way_that_heads_lean(answer):
     figure = figures.by_distance(table)
     for axis, n in zip(figure.axes, (4, 6), strict=True):
         series, own = figures_read.series(axis), select(table, table["n_labels"] == n)
-        assert {f"heads that lean {lean}" for lean in own["leans"].tolist()} == set(series)
-        for lean in set(own["leans"].tolist()):
-            rows = select(own, own["leans"] == lean)
+        assert {f"heads that lean {lean}" for lean in own["bias_direction"].tolist()} == set(series)
+        for lean in set(own["bias_direction"].tolist()):
+            rows = select(own, own["bias_direction"] == lean)
             means = [[d, rows["bias_by_distance"][rows["distance"] == d].mean()] for d in range(1, 10)]
             np.testing.assert_allclose(series[f"heads that lean {lean}"], means, rtol=1e-6)
 
@@ -190,7 +195,7 @@ def test_pruning_is_drawn_by_how_many_heads_are_kept(run, answer):
     for axis, (metric, n) in zip(figure.axes, panels, strict=True):
         assert axis.get_ylabel() == (measures[metric] if n == 4 else "") and axis.get_title() == f"N = {n} labels"
         own = select(table, table["n_labels"] == n)
-        known = {(kept, value) for kept, value in zip(own["n_kept"].tolist(), own[metric].tolist(), strict=True)}
+        known = {(kept, value) for kept, value in zip(own["n_heads_kept"].tolist(), own[metric].tolist(), strict=True)}
         assert {(round(x), y) for x, y in figures_read.dots(axis)} == known
 
 

@@ -18,7 +18,7 @@ from lrjax.storage import results, workdir
 from lrjax.training import loop
 from lrjax.training.run import models_table
 
-PARTS = {"default": Part("diversity", ("strongest", "shares", "rise"))}
+PARTS = {"default": Part("diversity", ("strongest", "shares", "late_gain"))}
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_a_result_of_another_checkpoint_is_not_read_wherever_it_came_from(made, 
 
 
 def test_a_change_of_question_or_code_makes_results_again(made, monkeypatch):
-    monkeypatch.setitem(study.ANSWERS, "rise", lambda run: measures.rise(run) | {"more": np.ones(4)})
-    assert made.make("default", ["rise"]) == ["rise"] and "more" in made.answer("default", "rise")
+    monkeypatch.setitem(study.ANSWERS, "late_gain", lambda run: measures.late_gain(run) | {"more": np.ones(4)})
+    assert made.make("default", ["late_gain"]) == ["late_gain"] and "more" in made.answer("default", "late_gain")
     monkeypatch.setattr(results, "code_of", lambda function: "new")
     with pytest.raises(InputError, match=r"strongest.csv: was computed from another code"):
         made.answer("default", "strongest")
@@ -128,8 +128,8 @@ def test_an_archive_is_read_as_one_and_only_where_the_folder_has_no_sweep_of_tha
 
 def test_an_archive_is_not_read_of_a_part_that_is_begun_here(tmp_path):
     """By hand-made tables: another sweep, with other seeds, was begun in the folder and stopped."""
-    begun = Study(tmp_path / "own", {"part": Part("diversity", ("rise",))}, tmp_path / "kept")
-    for path in ("models.csv", "analysis/rise.csv"):
+    begun = Study(tmp_path / "own", {"part": Part("diversity", ("late_gain",))}, tmp_path / "kept")
+    for path in ("models.csv", "analysis/late_gain.csv"):
         stats.write_csv(tmp_path / "kept/part" / path, {"seed": np.arange(2), "unseen_pair": np.ones(2)})
     assert begun.archived("part") and begun.has("part")
     (begun.path("part")).mkdir(parents=True)
@@ -138,7 +138,7 @@ def test_an_archive_is_not_read_of_a_part_that_is_begun_here(tmp_path):
     with pytest.raises(InputError, match=r"own/part"):
         begun.models("part")
     with pytest.raises(InputError, match=r"own/part"):
-        begun.answer("part", "rise")
+        begun.answer("part", "late_gain")
     assert len(list(begun.told_of_archive())) == 1
 
 
