@@ -38,6 +38,11 @@ def is_large(part: str) -> bool:
     return part != variant_of(part)
 
 
+def initial_values_of(part: str) -> str:
+    """The initial values of a sweep, for people."""
+    return "N(0, 1)" if is_large(part) else "small"
+
+
 def title_of(part: str) -> str:
     """The name of a sweep for people."""
     return TITLES[variant_of(part)] + (", large initial values" if is_large(part) else "")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.studies import printed_mechanism
 from experiments.studies.claim_values import rows_with
-from experiments.studies.contrasts import LEARNED, zeroed
 from experiments.studies.page import Section, Verdicts, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.paper_values import SETTLED, moved, settled
 from experiments.studies.printed_claims import (
@@ -17,13 +17,13 @@ from experiments.studies.printed_claims import (
     POSITION,
     THE_PAPER,
     TITLES,
-    WITHOUT_P,
-    answer_of,
+    initial_values_of,
     is_large,
     metrics_of,
     title_of,
     variant_of,
 )
+from experiments.studies.printed_mechanism import left
 from experiments.studies.sections import shown, summary
 from experiments.studies.study import PRINTED_TASKS, Study
 from experiments.studies.templating import Grid
@@ -52,7 +52,6 @@ QUICK: dict[str, tuple[str, dict[str, Any]]] = {
 
 PRINTED_EPOCHS = 10_000
 QUICK_COLUMNS = ("quick recipe: top-1", "quick recipe: order")
-TERMS = {"EP at zero": "EP", "PP at zero": "PP", "EP + PP + BP at zero": POSITION, "VP at zero": "VP"}
 
 
 def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
@@ -74,12 +73,18 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
     values = values_of(study, verdicts, seconds) | {
         "command": "make printed-tasks",
         "sections": sections(study, {part: title_of(part) for part in PRINTED_TASKS}, shown_of),
-        "all": Grid(list(rows[0]), [list(row.values()) for row in rows]) if rows else None,
+        "all": grid_of(rows),
+        "mechanism": grid_of(printed_mechanism.table(study)),
         "overview": overview,
         "settled": SETTLED,
     }
     write_csv(folder / "printed_tasks.csv", verdict_table(verdicts))
     return [*write_page(folder, "printed_tasks.md", values), folder / "printed_tasks.csv"]
+
+
+def grid_of(rows: list[dict[str, str]]) -> Grid | None:
+    """Rows as a table of the page; None if there are none."""
+    return Grid(list(rows[0]), [list(row.values()) for row in rows]) if rows else None
 
 
 def length(study: Study, part: str) -> str:
@@ -102,8 +107,8 @@ def accuracies(study: Study, part: str) -> Table:
 
 
 def table(study: Study, verdicts: Verdicts, report: Path) -> list[dict[str, str]]:
-    """A row a sweep that is trained: accuracies, what terms at zero leave of the order, the verdicts on the paper's claims; then
-    the accuracies of the same models under the quick recipe, from the committed tables of the report, and the time.
+    """A row a sweep that is trained: accuracies, the order that is left without attention by position, the verdict on the paper's
+    claim; then the accuracies of the same models under the quick recipe, from the committed tables of the report, and the time.
     """
     rows = []
     for part in PRINTED_TASKS:
@@ -117,28 +122,19 @@ def table(study: Study, verdicts: Verdicts, report: Path) -> list[dict[str, str]
         late, epochs = moved(curves, ("n_labels",), top1), rows_with(curves, n_labels=MANY)["epoch"].max()
         row = {
             "task": TITLES[variant_of(part)],
-            "initial values": "N(0, 1)" if is_large(part) else "small",
+            "initial values": initial_values_of(part),
             "steps": f"{curves['step'].max():,.0f}",
             **{f"top-1, N = {n}": format_interval(of(n, top1), within=ACCURACY, digits=2) for n in (FEW, MANY)},
             "moved": ", ".join(f"{late[n,]:+.2f}" for n in (FEW, MANY)),
             "generalises from N": str(min(generalises)) if generalises else "none",
             f"order, N = {MANY}": format_interval(of(MANY, order), within=ACCURACY, digits=2),
         }
-        row |= {f"{said}: order": left(study, part, terms) for said, terms in TERMS.items()}
+        row |= {"EP + PP + BP at zero: order": left(study, part, POSITION)}
         finished = settled(curves, top1) and epochs >= PRINTED_EPOCHS
         verdict = verdicts[f"{part}_many"][0].verdict if variant_of(part) in THE_PAPER else "no claim of the paper"
         row["replicates"] = f"not yet, after {epochs:,.0f} epochs" if verdict == "differs" and not finished else verdict
         rows.append(row | quick(part, report) | {"minutes": minutes(study, part)})
     return rows
-
-
-def left(study: Study, part: str, terms: str) -> str:
-    """What an ablation leaves of the order at MANY labels, over the models that know it in .8 of cases or more."""
-    if variant_of(part) in WITHOUT_P:
-        return "no P"
-    order = zeroed(terms, metrics_of(part)[1], MANY, answer_of(part), change=False, least=LEARNED)(study, part)
-    known = order[~np.isnan(order)]
-    return f"{format_interval(known, within=ACCURACY, digits=2)} ({len(known)})" if len(known) else "not learned"
 
 
 def quick(part: str, report: Path) -> dict[str, str]:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from experiments.configs import printed_tasks as configs
-from experiments.studies import length, printed_claims, printed_tasks
+from experiments.studies import length, printed_claims, printed_mechanism, printed_tasks
 from experiments.studies.answers import ROUTES
 from experiments.studies.paper_values import SETTLED
 from experiments.studies.study import PRINTED_TASKS, Study, config_of, sweep_of
 from experiments.studies.verdicts import judge
 from lrjax.analysis.gradient import NAMES
+from lrjax.analysis.relational import MEASURES
 from lrjax.errors import InputError
 from studies_by_hand import crossed, drawn, measured
 
@@ -71,9 +72,11 @@ def test_a_sweep_is_trained_on_by_half_of_its_steps_while_it_moves(tmp_path):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Some sweeps of the study with drawn numbers; what is taken away was learned (.8 or more)."""
+    of_measures = [f"{name}_{m}" for name in ("relational", "against", "gap", "directions_differ") for m in MEASURES]
     answers = {name: ({"ablation": ROUTES}, None) for name in ("routes", "chain_routes", "reader_routes")}
     answers |= {"curves": ({"step": (16_000,), "evaluation": (0, 1, 2)}, ("epoch", "unseen_pair", "unseen_chain"))}
-    answers |= {"strongest": ({}, NAMES), "heads": ({}, ()), "relational": ({}, ())}
+    answers |= {"strongest": ({}, NAMES), "heads": ({"layer": (0,), "head": (0, 1)}, ("bias_direction",))}
+    answers |= {"relational": ({"head": (0, 1)}, ("difference", *of_measures))}
     made = drawn(tmp_path_factory.mktemp("study"), SOME, answers, measured, low=0.8)
     return Study(made.folder, PRINTED_TASKS, kept=made.kept)
 
@@ -98,3 +101,40 @@ def test_the_page_has_every_sweep_that_is_trained_and_says_which_are_not(study, 
         if part in SOME
     ]
     assert all(f"| {row['task']} |" in page for row in rows)
+
+
+@pytest.fixture
+def by_hand(monkeypatch, tmp_path):
+    """A study of one row and of grids, two seeds, by hand: the first model knows the order, the second does not."""
+    models = crossed({"model": np.arange(4), "n_labels": np.array([5, 5, 15, 15]), "seed": np.array([0, 1, 0, 1])})
+    order = {"none": [1.0, 1.0, 0.9, 0.7], "EP": [1.0, 1.0, 0.85, 0.7], "PP": [0.5, 0.5, 0.6, 0.5]}
+    order |= {"EP+PP+BP": [0.5, 0.5, 0.5, 0.5], "VP": [1.0, 1.0, 0.8, 0.6]}
+    routes = crossed(models, ablation=tuple(order))
+    routes |= {"unseen_pair_order": np.array([order[a][m] for a, m in zip(routes["ablation"], routes["model"], strict=True)])}
+    heads = crossed(models, layer=(0,), head=(0, 1))
+    heads |= {"bias_direction": np.where(heads["head"] == 0, "left", "right")}
+    of_heads = crossed(models, head=(0, 1))
+    of_heads |= {"difference": np.where(of_heads["head"] == 0, -0.9, 0.2)}
+    for name in ("relational", "against", "gap", "directions_differ"):
+        of_heads |= {f"{name}_{measure}": of_heads["difference"] + k for k, measure in enumerate(MEASURES)}
+    directions = models | {"head_horizontal": np.array([0, 0, 1, 1]), "head_vertical": np.array([0, 0, 2, 1])}
+    answers = {"routes": routes, "heads": heads, "relational": of_heads, "directions": directions}
+    study = Study(tmp_path, PRINTED_TASKS)
+    monkeypatch.setattr(Study, "has", lambda self, part: part in ("row", "grid"))
+    monkeypatch.setattr(Study, "answer", lambda self, part, name: answers[name])
+    return study
+
+
+def test_the_mechanism_is_of_the_models_that_know_the_order(by_hand):
+    """At 15 labels that is the first of two models: its order, its two heads, and its head that leans most (the first, -.9)."""
+    row, grid = printed_mechanism.table(by_hand)
+    assert row["models"] == grid["models"] == "1"
+    assert [row[f"order without {terms}"] for terms in ("EP", "PP", "EP+PP+BP", "VP")] == [
+        "0.85 (1)",
+        "0.60 (1)",
+        "0.50 (1)",
+        "0.80 (1)",
+    ]
+    assert row["heads lean both ways"] == "1 of 1" and grid["heads lean both ways"] == printed_mechanism.NOT_ASKED
+    assert [row[f"P(relational) less preference, {measure}"] for measure in MEASURES] == ["-0.90", "0.10"]
+    assert grid["horizontal and vertical: two heads"] == "1 of 1"
