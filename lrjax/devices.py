@@ -174,21 +174,30 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def clear_caches_if_needed(limit: int | None = None) -> None:
-    """Forget compiled programs before this process has as many memory maps as Linux allows (`limit`; usually 65,530).
+def maps_are_short(limit: int | None = None) -> bool:
+    """Whether this process has more than half of the memory maps that Linux allows (`limit`; usually 65,530).
 
     XLA maps some 200 pieces of memory a program on a CPU, 3,000 a sweep of one shape; when no more can be had it dies of a
-    segmentation fault. What is forgotten and wanted again comes from the compilation cache.
+    segmentation fault.
     """
     try:
         limit = limit or int(Path("/proc/sys/vm/max_map_count").read_text())
         with open("/proc/self/maps", "rb") as maps:
-            used = sum(1 for _ in maps)
+            return sum(1 for _ in maps) > limit / 2
     except OSError:  # not Linux
-        return
-    if used > limit / 2:
+        return False
+
+
+def clear_caches_if_needed(limit: int | None = None) -> None:
+    """Forget compiled programs if `maps_are_short`. What is forgotten and wanted again comes from the compilation cache."""
+    if maps_are_short(limit):
         jax.clear_caches()
         gc.collect()
+
+
+def n_compiling() -> int:
+    """How many programs this process compiles at a time: as many as it has cores, at most 8, since each takes memory."""
+    return min(8, int(min(_cores(), _quota())))
 
 
 def eval_batch_size(mesh: Mesh | None = None) -> int:

@@ -38,7 +38,15 @@ def train(run: Run, folder: Path, measures: tuple[Measure, ...] = (), quiet: boo
     progress, save = Progress(run, quiet), workdir.Saver(folder, run)
     with Stop() as stop:
         try:
-            loop.advance(run, progress.on_chunk, progress.on_evaluation, on_checkpoint=save, stop=stop, measures=measures)
+            loop.advance(
+                run,
+                progress.on_chunk,
+                progress.on_evaluation,
+                on_checkpoint=save,
+                stop=stop,
+                measures=measures,
+                on_waiting=progress.on_waiting,
+            )
         finally:
             progress.close()
         save(run)

@@ -11,6 +11,7 @@ import numpy as np
 from lrjax import devices, surroundings
 from lrjax.config import Sweep, gate_schedule
 from lrjax.gates import NONE
+from lrjax.training.compilation import Compilation, side_by_side
 from lrjax.training.memory import chunk_steps, models_that_fit
 from lrjax.training.programs import (
     Measure,
@@ -23,6 +24,7 @@ from lrjax.training.programs import (
     train_chunk,
 )
 from lrjax.training.run import REPORTED, History, Run
+from lrjax.training.tracing import EXHAUSTIVE, INITIAL, SAMPLED, SPLITS, TRAIN
 
 
 @surroundings.pinned()
@@ -85,45 +87,50 @@ def advance(
     *,
     on_checkpoint=lambda run: None,
     stop=lambda: False,
+    on_waiting=lambda name, ready, programs: None,
 ) -> Run:
     """Train every program to its last step, evaluating at step 0 and at each of its `evaluated_at`.
 
     on_chunk(model_steps, mean loss) is told after every chunk of steps how many steps of models it made, on_evaluation(run) each
     time that all programs have had an evaluation; on_checkpoint(run) every `checkpoint_every` steps of a program, after
     on_evaluation where both are due, and at the end. stop() is asked after each chunk and evaluation; once true, `run` is returned
-    as it stands there, to be advanced another time.
+    as it stands there, to be advanced another time. on_waiting(name, ready, programs) is told while the loop waits for a program
+    that compiles (`compilation`).
 
     `run` is advanced in place and returned. Between turns the states of programs are in host memory, where checkpoints want them
     too.
     """
-    while not run.finished:
-        row = run.evaluations
-        for i in range(len(run.programs)):
-            if run.evaluated[i] > row:
-                continue
-            if not _train_to(run.programs[i].evaluated_at[row], run, i, on_chunk, on_checkpoint, stop):
+    with side_by_side(run, measures, on_waiting) as compilation:
+        while not run.finished:
+            row = run.evaluations
+            for i in range(len(run.programs)):
+                if run.evaluated[i] > row:
+                    continue
+                if not _train_to(run.programs[i].evaluated_at[row], run, i, compilation, on_chunk, on_checkpoint, stop):
+                    return run
+                _evaluate(run, i, compilation, measures)
+                if stop() and run.evaluations == row:
+                    return run
+            on_evaluation(run)
+            often = run.sweep.checkpoint_every
+            if run.finished or run.sweep.epochs or not often or run.step % often == 0:
+                on_checkpoint(run)
+            if stop():
                 return run
-            _evaluate(run, i, measures)
-            if stop() and run.evaluations == row:
-                return run
-        on_evaluation(run)
-        often = run.sweep.checkpoint_every
-        if run.finished or run.sweep.epochs or not often or run.step % often == 0:
-            on_checkpoint(run)
-        if stop():
-            return run
     return run
 
 
-def _train_to(end: int, run: Run, i: int, on_chunk, on_checkpoint, stop) -> bool:
+def _train_to(end: int, run: Run, i: int, compilation: Compilation, on_chunk, on_checkpoint, stop) -> bool:
     """Train program i to step `end`; False if asked to stop before it is evaluated there."""
     devices.clear_caches_if_needed()
     p, mesh, often = run.programs[i], devices.mesh(), run.sweep.checkpoint_every
     hyper = devices.shard_to_devices(p.hyper, mesh)
     if run.states[i] is None:
+        compilation.wait_for(p.static, INITIAL)
         run.states[i] = _to_host(init_program(p.static, hyper, mesh), p)
     if run.at[i] == end:
         return True
+    compilation.wait_for(p.static, SPLITS, TRAIN)
     splits, chunk = split_program(p.static, hyper, mesh), chunk_steps(p)
     states, at = devices.shard_to_devices(_pad(run.states[i], p), mesh), run.at[i]
     while at < end:
@@ -147,7 +154,7 @@ def _finite_mean(losses: jax.Array) -> jax.Array:
     return losses.mean(where=jnp.isfinite(losses))
 
 
-def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
+def _evaluate(run: Run, i: int, compilation: Compilation, measures: tuple[Measure, ...]) -> None:
     """Record the metrics of program i where it stands, NaN for models that have diverged. Begins a new sum of losses.
 
     A model has diverged too, at this step, if a parameter or a moment of the optimiser is not finite, though its loss is: an
@@ -157,6 +164,7 @@ def _evaluate(run: Run, i: int, measures: tuple[Measure, ...]) -> None:
     assert state is not None  # trained to here
     hyper, params = devices.shard_to_devices(p.hyper, mesh), devices.shard_to_devices(_pad(state.params, p), mesh)
     exhaustive = row >= len(p.evaluated_at) - REPORTED
+    compilation.wait_for(p.static, SPLITS, EXHAUSTIVE if exhaustive else SAMPLED)
     splits, step = split_program(p.static, hyper, mesh), devices.replicate(np.int32(at), mesh)
     metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, step, measures, mesh), p)
     steps = at - p.evaluated_at[row - 1] if row else np.nan  # before the first there is no loss

@@ -19,6 +19,7 @@ class Progress:
         self.models = len(run.sweep.models)
         self.total, self.done = sum(len(p.rows) * p.evaluated_at[-1] for p in run.programs), run.model_steps
         self.accuracy = self.loss = float("nan")
+        self.waited_for = ""
         hidden = quiet or not sys.stderr.isatty() or not devices.first_process()
         form = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}]{postfix}"
         self.bar = tqdm(total=self.total, initial=self.done, bar_format=form, disable=hidden)
@@ -35,6 +36,14 @@ class Progress:
         )
         self.bar.set_postfix_str(self._status(), refresh=False)
         self.bar.update(model_steps)
+
+    def on_waiting(self, name: str, ready: int, programs: int) -> None:
+        """While training waits for a program that compiles."""
+        said = f"compiling: {name} ({ready} of {programs} programs ready)"
+        self.bar.set_postfix_str(said)
+        if self.bar.disable and not self.quiet and devices.first_process() and name != self.waited_for:
+            print(said, flush=True)
+        self.waited_for = name
 
     def on_evaluation(self, run: Run) -> None:
         """After an evaluation."""

@@ -27,7 +27,8 @@ from lrjax.training.programs import (
 )
 from lrjax.training.step import init_state
 
-TRAIN = "training chunk"
+INITIAL, SPLITS, TRAIN = "initial values", "splits", "training chunk"
+SAMPLED, EXHAUSTIVE = "evaluation, sampled", "evaluation, exhaustive"
 
 
 @surroundings.pinned()
@@ -68,9 +69,9 @@ def tracers(program: Program, mesh: Mesh, measures: tuple[Measure, ...] = ()) ->
         return lambda: evaluate_program.trace(static, exhaustive, hyper, splits, states.params, number, measures, mesh)
 
     return {
-        "initial values": lambda: init_program.trace(static, hyper, mesh),
-        "splits": lambda: split_program.trace(static, hyper, mesh),
+        INITIAL: lambda: init_program.trace(static, hyper, mesh),
+        SPLITS: lambda: split_program.trace(static, hyper, mesh),
         TRAIN: lambda: train_chunk.trace(static, hyper, splits, states, number, chunk_steps(program, mesh), mesh, number),
-        "evaluation, sampled": evaluation(False),
-        "evaluation, exhaustive": evaluation(True),
+        SAMPLED: evaluation(False),
+        EXHAUSTIVE: evaluation(True),
     }

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 EIGHT = """
     import re, sys
-    sys.path.insert(0, "tests")
+    sys.path[:0] = ["tests", "tests/unit"]
     import jax
     jax.config.update("jax_num_cpu_devices", 8)
     import conftest
@@ -34,6 +34,7 @@ EIGHT = """
     from lrjax.training import loop
     from lrjax.training.programs import init_program, make_programs, split_program, train_chunk
     from lrjax.training.run import models_table
+    from test_compilation import compiled, counted
 
     program, = make_programs(conftest.tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3), n_devices=8)
     assert len(program.rows) == 12 and len(program.hyper.seed) == 16, "padded to divide"
@@ -57,7 +58,9 @@ EIGHT = """
     # a whole run, in slabs of 8 on 8 devices, gives the table of all 12 models
     import dataclasses
     wanted = dataclasses.replace(conftest.tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3, steps=10), slab=8)
-    run = loop.advance(loop.start(wanted))
+    with counted() as found:
+        run = loop.advance(loop.start(wanted))
+    print("compiled by the loop", compiled(found, threads=False))
     assert [len(p.rows) for p in run.programs] == [8, 4] and all(len(p.hyper.seed) == 8 for p in run.programs)
     print("losses", " ".join(map(str, models_table(run)["loss"])))
 """
@@ -66,6 +69,7 @@ EIGHT = """
 def test_eight_devices_agree_with_one_and_never_talk():
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(EIGHT)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "compiled by the loop []" in done.stdout, "slabs on all devices are called as they were compiled ahead"
     told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert float(told["difference"]) < 1e-5 and told["collectives"] == "0"
     here = models_table(loop.advance(loop.start(tiny_sweep(n_labels=(3, 4, 5, 6), seeds=3, steps=10))))["loss"]
