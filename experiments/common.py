@@ -20,7 +20,7 @@ from absl import flags
 
 from lrjax import cli
 from lrjax.analysis import decompose, depth
-from lrjax.analysis.ablate import ablate, ablate_each
+from lrjax.analysis.ablate import ablate, single_head_ablations
 from lrjax.analysis.models import check_encoder, tidy
 from lrjax.analysis.selection import fields_of, healthy, of_labels, where
 from lrjax.gates import NONE
@@ -113,13 +113,13 @@ def examples(run: Run) -> Iterator[tuple[str, int, str]]:
             yield kind, row, f"the model that {kind} most, {of}"
 
 
-def tell_by(table: Table, by: tuple[str, ...], measures: dict[str, str], changes: bool = False) -> None:
+def print_summary(table: Table, by: tuple[str, ...], measures: dict[str, str], changes: bool = False) -> None:
     """Print `measures` (column -> name) of a table by the columns `by`: mean over models [95 % interval]. What is without an
     ablation stands first. `changes`: a column named as an accuracy holds what is changed in it.
     """
     ordered = sorted(groups(table, by).items(), key=lambda group: (group[0][:-1], group[0][-1] != NONE))
-    told = lambda metric, rows: format_interval(table[metric][rows], within=None if changes else ends(metric))
-    lines = [[*key, len(rows), *(told(metric, rows) for metric in measures)] for key, rows in ordered]
+    interval = lambda metric, rows: format_interval(table[metric][rows], within=None if changes else ends(metric))
+    lines = [[*key, len(rows), *(interval(metric, rows) for metric in measures)] for key, rows in ordered]
     print(format_table([*by, "models", *measures.values()], lines))
     print("Mean over models [95 % interval].\n")
 
@@ -132,8 +132,8 @@ def place(folder: str, name: str, suffix: str) -> tuple[Path, results.Record]:
     parts += ["-".join(re.sub("[^a-zA-Z0-9_.+@]", "-", text.replace("=", "")) for text in chosen_by())]
     for flag in (name for name in (*SHORT, *sorted(asked.keys() - SHORT.keys() - {"where"})) if name in asked):
         value = asked[flag]
-        told = "-".join(map(str, value)) if isinstance(value, list) else "" if value is True else str(value)
-        parts.append(SHORT.get(flag, f"{flag}-") + told)
+        text = "-".join(map(str, value)) if isinstance(value, list) else "" if value is True else str(value)
+        parts.append(SHORT.get(flag, f"{flag}-") + text)
     file = "_".join(filter(None, parts)).replace(" ", "-").replace("/", "-")
     script = getattr(sys.modules["__main__"].__spec__, "name", __name__)
     record = results.Record(_checkpoint, f"command: {name}", given(), results.code_of_modules((script,)))
@@ -142,11 +142,13 @@ def place(folder: str, name: str, suffix: str) -> tuple[Path, results.Record]:
     return results.place(output / folder / f"{file}.{suffix}", record, any_checkpoint=own), record
 
 
-def tell_causes(name: str, run: Run, encoder: str, by: tuple[str, ...]) -> None:
-    """Which (layer, head, term) is causal, and which path between two heads: print, write, draw it as `name`_each, `name`_paths."""
-    write_table(f"{name}_each", each := ablate_each(run, encoder))
-    causes = depth.causal(each, encoder, by)
-    tell_by(causes, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"}, True)
+def print_strongest_effects(name: str, run: Run, encoder: str, by: tuple[str, ...]) -> None:
+    """Print, write and draw which ablation of a single head costs most, `name`_single_head_ablations, and which path between two
+    heads, `name`_paths.
+    """
+    write_table(f"{name}_single_head_ablations", each := single_head_ablations(run, encoder))
+    strongest = depth.strongest_effects(each, encoder, by)
+    print_summary(strongest, (*by, "layer", "term"), {"unseen_pair_order": "change of order, the head that costs most"}, True)
     deeper = depth.deep(run, encoder)
     if not deeper.programs:
         return
@@ -156,7 +158,7 @@ def tell_causes(name: str, run: Run, encoder: str, by: tuple[str, ...]) -> None:
     paths = tidy(depth.paths(deeper, encoder)[["change"]])
     write_table(f"{name}_paths", paths)
     strongest = least(paths, ("model", "exchanged", "layer", "via"), "change")  # a value a model: its paths are no sample
-    tell_by(strongest, (*by, "exchanged", "layer", "via"), {"change": "change of order, the strongest path"})
+    print_summary(strongest, (*by, "exchanged", "layer", "via"), {"change": "change of order, the strongest path"})
     draw(f"{name}_paths", figures.paths, paths)
 
 

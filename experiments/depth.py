@@ -30,19 +30,19 @@ def main() -> None:
     models = common.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    common.tell_by(models, by, tabled(models))
+    common.print_summary(models, by, tabled(models))
     found = tidy(in_layers[["position_gradient", "label_invariance"]])
     common.write_table("depth_layers", found)
     # a value a model: heads and paths of one model are no sample
     size = abs(found["position_gradient"])
     best = least(found | {"size": size, "-size": -size}, ("model", "layer"), "-size")
-    common.tell_by(best, (*by, "layer"), {"size": "|gradient| of the best head", "label_invariance": "its label_invariance"})
+    common.print_summary(best, (*by, "layer"), {"size": "|gradient| of the best head", "label_invariance": "its label_invariance"})
     common.draw("depth_layers", figures.layers, found)
     if encoder == "vision":
         zeroed = depth.by_layer(run, frozen=frozen)
         common.write_table("depth_by_layer", zeroed)
-        common.tell_by(zeroed, (*by, "ablation"), tabled(zeroed))
-    common.tell_causes("depth", run, encoder, by)
+        common.print_summary(zeroed, (*by, "ablation"), tabled(zeroed))
+    common.print_strongest_effects("depth", run, encoder, by)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def main() -> None:
     if "one_head" in (reproduce.ONLY.value or ["one_head"]):
         with study.clock("one_head"):
             search_for_one_head(study.folder / "one_head", QUICK_SEARCH if reproduce.QUICK.value else Budget())
-    reproduce.tell(encoders.build(study, reproduce.report_of(study), study.times(), study.folder / "one_head"))
+    reproduce.print_paths(encoders.build(study, reproduce.report_of(study), study.times(), study.folder / "one_head"))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def main() -> None:
     print(f"over {len(law['seed'])} models; norms now: E_cls {law['E_cls'].mean():.2f}, P_0 {law['P_0'].mean():.2f}\n")
     common.write_table("gauge_law", law)
 
-    tell_shares(run)
+    print_shares(run)
 
     table = gauge.moved(run)
     rows, shown = [], tabled(table)
@@ -41,7 +41,7 @@ def main() -> None:
     common.draw("gauge", figures.gauge, table)
 
 
-def tell_shares(run: Run) -> None:
+def print_shares(run: Run) -> None:
     """Print and write how the position gradient divides between EP, PP and BP, beside what the laws say of it."""
     try:
         ratios, found = tidy(gauge.ratio(run)), tidy(gauge.query_law(run))
@@ -50,12 +50,12 @@ def tell_shares(run: Run) -> None:
         return
     by = conditions(ratios, model_columns(run.sweep))
     names = {"ratio": "EP : PP", "expected": "by the law", "deviation": "off m : 1", "apart": "|E_cls - P_0| / |P_0|"}
-    common.tell_by(ratios, by, names)
+    common.print_summary(ratios, by, names)
     common.write_table("gauge_ratio", ratios)
     names = {"norm_x": "|x|_1", "predicted": "1 / (1 + |x|_1)", "share": "share of BP in what is learned"}
     names |= {"share_of_all": "in all of EP + PP + BP", "deviation": "W_Q off the law"}
     print("x = m E_cls + P_0; shares are of the position gradient of the head that attends most by position")
-    common.tell_by(select(found, found["strongest"] == 1), by, names)
+    common.print_summary(select(found, found["strongest"] == 1), by, names)
     common.write_table("query_law", found)
 
 

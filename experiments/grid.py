@@ -26,11 +26,13 @@ def main() -> None:
     common.write_table("grid", joined(models, heads, ("ratio_horizontal", "ratio_vertical", "apart")))
     common.write_table("grid_heads", by_head := tidy(found[["gradient_horizontal", "gradient_vertical", "label_spread"]]))
     by_word = {metric.column: metric.name for metric in of_words(models)}
-    common.tell_by(models, by, tabled(models) | by_word)
-    common.tell_by(heads, by, {"ratio_horizontal": "horizontal / spread", "ratio_vertical": "vertical / spread", "apart": "apart"})
+    common.print_summary(models, by, tabled(models) | by_word)
+    common.print_summary(
+        heads, by, {"ratio_horizontal": "horizontal / spread", "ratio_vertical": "vertical / spread", "apart": "apart"}
+    )
     table = ablate(run, (*TASK_ABLATIONS, *GRID_ABLATIONS), sets=("unseen_pair",))
     common.write_table("grid_ablate", table)
-    common.tell_by(table, (*by, "ablation"), tabled(table) | by_word)
+    common.print_summary(table, (*by, "ablation"), tabled(table) | by_word)
     common.write_table("grid_maps", maps := grid.best_maps(found, models))
     common.draw("grid_taken", figures.taken, table)
     common.draw("grid_maps", figures.maps, maps)

@@ -18,9 +18,9 @@ def main() -> None:
     models = common.models_of(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    common.tell_by(models, by, tabled(models) | {metric.column: metric.name for metric in of_words(models)})
+    common.print_summary(models, by, tabled(models) | {metric.column: metric.name for metric in of_words(models)})
     common.draw("left_right", figures.accuracies, models, by[1:] or ("n_labels",), "Left-of and right-of")
-    common.tell_causes("left_right", run, "text", by)
+    common.print_strongest_effects("left_right", run, "text", by)
 
 
 if __name__ == "__main__":

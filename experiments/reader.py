@@ -23,15 +23,15 @@ def main() -> None:
     found = reader.reading(run)
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
-    common.tell_by(common.models_of(run), by, SHOWN)
+    common.print_summary(common.models_of(run), by, SHOWN)
     table = tidy(found[["prefers_right", "attention_left", "attention_right"]])
     common.write_table("reader", table)
     common.write_table("reader_gradient", tidy(found[["gradient"]]))
-    common.tell_by(tidy(reader.attends_to(found)), by, SHOWN_OF_HEAD)
+    common.print_summary(tidy(reader.attends_to(found)), by, SHOWN_OF_HEAD)
     common.draw("reader", figures.attends_to, table)
     zeroed = ablate(run, TASK_ABLATIONS, encoder="text", sets=("unseen_pair",))
     common.write_table("reader_ablate", zeroed)
-    common.tell_by(zeroed, (*by, "ablation"), {metric.column: metric.name for metric in of_decoding("unseen_pair")})
+    common.print_summary(zeroed, (*by, "ablation"), {metric.column: metric.name for metric in of_decoding("unseen_pair")})
 
 
 if __name__ == "__main__":

@@ -33,14 +33,14 @@ FORMAT = flags.DEFINE_enum("format", "png", ("png", "svg", "pdf"), "format of th
 def main() -> None:
     folder = Path(WORKDIR.value)
     screen = regime.best_steps(stage(folder / "screen", regime.draw(CONFIGURATIONS.value), range(2), SCREEN.value))
-    tell(folder, "screen", screen)
+    print_table(folder, "screen", screen)
     full = regime.best_steps(stage(folder / "long", regime.configurations(screen, KEEP.value), range(2), STEPS.value))
-    tell(folder, "long", full)
+    print_table(folder, "long", full)
     if CONFIRM.value:
         chosen = select(full, slice(CONFIRM.value))
         steps = int(chosen["step"].max())
         values = stage(folder / "confirm", regime.configurations(chosen, CONFIRM.value), regime.FRESH, steps)
-        tell(folder, "confirm", regime.at_steps_of(values, chosen))
+        print_table(folder, "confirm", regime.at_steps_of(values, chosen))
     figures.regime_map(screen, full, path := folder / f"regime.{FORMAT.value}")
     print(path)
 
@@ -51,7 +51,7 @@ def stage(folder: Path, configurations, seeds, steps: int):
     return regime.read(history_table(cli.train_in(folder, wanted, (gradient.columns, regime.signature))))
 
 
-def tell(folder: Path, name: str, found) -> None:
+def print_table(folder: Path, name: str, found) -> None:
     """Write and print a stage's table."""
     path = REGIME.write(folder, name, found)
     print(f"\n{name}: {len(found['step'])} configurations, best first, each at its best step; * agrees with the paper")

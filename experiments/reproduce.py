@@ -27,7 +27,7 @@ ONLY = flags.DEFINE_list("only", None, "only these sweeps of the study; the othe
 def main() -> None:
     study = study_of("reproduce", PARTS)
     make(study, SEEDS.value or 16)
-    tell(build.build(study, report_of(study), study.times(), regime_tables()))
+    print_paths(build.build(study, report_of(study), study.times(), regime_tables()))
 
 
 def study_of(name: str, parts: dict[str, Part], *more: str) -> Study:
@@ -80,9 +80,9 @@ def make_kept(
     if not page_only:
         make(study, SEEDS.value or seeds, **more)
         study.keep()
-    for line in study.told_of_archive():
+    for line in study.archive_notes():
         print(line)
-    tell(build(study, report, study.times()))
+    print_paths(build(study, report, study.times()))
 
 
 def report_of(study: Study) -> Path:
@@ -90,7 +90,7 @@ def report_of(study: Study) -> Path:
     return Path(REPORT.value or (study.folder / "report" if QUICK.value else "docs/results"))
 
 
-def tell(paths: list[Path]) -> None:
+def print_paths(paths: list[Path]) -> None:
     """Print where things are."""
     for path in paths:
         print(path)

@@ -103,7 +103,7 @@ def strike(process: subprocess.Popen, run: Path, chance: random.Random, seconds:
     """Kill the process after so many seconds, or in the `saves`-th of its saves if that is not 0; False if it ended before."""
     began, seen, saving = time.monotonic(), 0, True  # a save that a killed process left is none of this one's
     while process.poll() is None:
-        was, saving = saving, bool(checkpoint.leftovers(run / "checkpoints"))
+        was, saving = saving, bool(checkpoint.stale_tmp_dirs(run / "checkpoints"))
         seen += saving and not was
         if seen == saves if saves else time.monotonic() - began > seconds:
             time.sleep(chance.uniform(0, SAVING) if saves else 0)
@@ -115,7 +115,7 @@ def strike(process: subprocess.Popen, run: Path, chance: random.Random, seconds:
 
 def unfinished(run: Path) -> set[int]:
     """The saves that were begun and not finished, as inodes."""
-    return {folder.stat().st_ino for folder in checkpoint.leftovers(run / "checkpoints")}
+    return {folder.stat().st_ino for folder in checkpoint.stale_tmp_dirs(run / "checkpoints")}
 
 
 def newest(run: Path) -> tuple[str | None, dict[str, str] | None]:

@@ -28,15 +28,17 @@ def main() -> None:
     columns = model_columns(run.sweep)
     by = conditions(columns, columns)
     models = common.models_of(run)
-    common.tell_by(models, by, tabled(models))
+    common.print_summary(models, by, tabled(models))
     carried = gradient.carried(tidy(gradient.strongest(gradient.gradient(run))))
     shares = {f"share_{term}": term for term in TERMS if abs(carried[f"gradient_{term}"]).max() > 1e-6}
-    common.tell_by(carried | {"size": abs(carried["position_gradient"])}, by, {"size": "|gradient|", "ratio": "ratio"} | shares)
+    common.print_summary(
+        carried | {"size": abs(carried["position_gradient"])}, by, {"size": "|gradient|", "ratio": "ratio"} | shares
+    )
     measured = ("position_gradient", "label_spread", "ratio", *shares)
     common.write_table("variants", joined(models, carried, measured))
     common.draw("variants", figures.accuracies, models, by[1:] or ("n_labels",), "Other encoders")
     table = ablate_terms(run, frozen=flags.FLAGS.frozen)
-    common.tell_by(table, (*by, "ablation"), tabled(table))
+    common.print_summary(table, (*by, "ablation"), tabled(table))
     common.write_table("variants_ablate", table)
     common.draw("variants_ablate", ablation.ablation, table, "Other encoders, terms at zero", SHOWN)
 

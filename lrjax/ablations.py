@@ -161,8 +161,8 @@ def labelled(
         record = one if isinstance(one, Ablation) else Ablation.parse(one, encoder, heads, "--ablations")
         label = str(one).strip()
         if found.setdefault(label, record).parts != record.parts:
-            told = f"--ablations: {label!r} is asked of {found[label].columns} and of {record.columns}"
-            raise InputError(f"{told}; ask for one of them, or write its place, such as text.h0:EP=0")
+            clash = f"--ablations: {label!r} is asked of {found[label].columns} and of {record.columns}"
+            raise InputError(f"{clash}; ask for one of them, or write its place, such as text.h0:EP=0")
     return found
 
 

@@ -253,8 +253,8 @@ class Run:
         if len(run.sweep.models) != 1:
             differ = [name for name in FIELDS if len({getattr(m, name) for m in run.sweep.models}) > 1]
             values = {name: sorted({getattr(m, name) for m in run.sweep.models}, key=str)[:8] for name in differ}
-            told = "; ".join(f"{name}: {', '.join(map(str, found))}" for name, found in values.items())
-            raise InputError(f"model({_told(fields)}): {len(run.sweep.models)} models have these fields; give more of {told}")
+            more = "; ".join(f"{name}: {', '.join(map(str, found))}" for name, found in values.items())
+            raise InputError(f"model({_as_text(fields)}): {len(run.sweep.models)} models have these fields; give more of {more}")
         (program,), (state,), (at,) = run.programs, run.states, run.at
         assert state is not None  # of a run that was loaded
         hyper, params = jax.tree.map(lambda x: x[0], (program.hyper, state.params))
@@ -320,12 +320,12 @@ class Run:
     def __repr__(self) -> str:
         sweep, run = self.trained.sweep, self.trained
         axes = {name: column for name, column in model_columns(sweep).items() if name != "model" and len(set(column.tolist())) > 1}
-        told = ", ".join(f"{name} {_values(column)}" for name, column in axes.items()) or "no axis varies"
-        told += f"; where {_told(self.chosen)}" if self.chosen else ""
+        varied = ", ".join(f"{name} {_values(column)}" for name, column in axes.items()) or "no axis varies"
+        varied += f"; where {_as_text(self.chosen)}" if self.chosen else ""
         where_it_is = "an earlier step" if self.steps[-1:] > [run.step] else "unfinished"
         state = f"step {run.step}" + ("" if run.finished else f" of {sweep.longest} ({where_it_is})")
         where = "" if self.folder is None else f"\n  in {self.folder}"
-        return f"lrjax.Run: {len(self)} model{'s' if len(self) > 1 else ''}, {state}\n  {told}{where}"
+        return f"lrjax.Run: {len(self)} model{'s' if len(self) > 1 else ''}, {state}\n  {varied}{where}"
 
 
 def _plain(column: np.ndarray) -> np.ndarray:
@@ -338,5 +338,5 @@ def _values(column: np.ndarray) -> str:
     return ", ".join(map(str, values)) if len(values) < 7 else f"{values[0]}..{values[-1]} ({len(values)})"
 
 
-def _told(fields: Mapping[str, Any]) -> str:
+def _as_text(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in fields.items())

@@ -76,7 +76,7 @@ def on_command_line(**flags: str) -> Iterator[None]:
         yield
     except InputError as error:
         for argument, flag in flags.items():
-            told = re.sub(rf"^{argument}=(?:'([^']*)'|([^:]*)):", rf"--{flag}=\1\2:", str(error))
-            if told != str(error):
-                raise InputError(told) from error
+            message = re.sub(rf"^{argument}=(?:'([^']*)'|([^:]*)):", rf"--{flag}=\1\2:", str(error))
+            if message != str(error):
+                raise InputError(message) from error
         raise

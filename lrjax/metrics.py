@@ -22,8 +22,8 @@ MEASURES = {  # the measure -> its name for people
     "order_given_set": "order, given the set",
     "named": "named",
     "alone": "said alone",
-    "place": "places told",
-    "order_told": "order told",
+    "place": "places located",
+    "order_located": "order located",
 }
 I2T, T2I = "i2t", "t2i"  # the caption of an image is retrieved, or the image of a caption
 _OF_A_COLUMN = re.compile(
@@ -109,7 +109,7 @@ def of_decoding(name: str) -> tuple[Metric, ...]:
 
 def of_head(name: str) -> tuple[Metric, ...]:
     """The metrics of a localization head on the set `name`: where objects are, which one object does not ask."""
-    return () if name == "single" else (Metric(name, "place"), Metric(name, "order_told"))
+    return () if name == "single" else (Metric(name, "place"), Metric(name, "order_located"))
 
 
 TOP1, ORDER, LABEL_SET = (Metric("unseen_pair", measure) for measure in ("top1", "order", "label_set"))

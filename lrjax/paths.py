@@ -59,16 +59,16 @@ def in_utf8(folder: Path) -> Iterator[Path]:
     if is_utf8(folder):
         yield folder
         return
-    with _link(folder) as aside:
-        yield Path(aside) / LINK
+    with _link(folder) as tmp_dir:
+        yield Path(tmp_dir) / LINK
 
 
 def _link(folder: Path) -> tempfile.TemporaryDirectory:
     """A temporary folder with a LINK to `folder` in it."""
     try:
-        aside = tempfile.TemporaryDirectory(prefix="lrjax-")
-        (Path(aside.name) / LINK).symlink_to(folder, target_is_directory=True)
-        return aside
+        tmp_dir = tempfile.TemporaryDirectory(prefix="lrjax-")
+        (Path(tmp_dir.name) / LINK).symlink_to(folder, target_is_directory=True)
+        return tmp_dir
     except OSError as error:
         raise InputError(
             f"{folder}: its name is not UTF-8 in this locale, and a temporary link to it cannot be made ({error}); rename it, or "

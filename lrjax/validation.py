@@ -146,9 +146,9 @@ def batches_fit(m: Model, task: Task) -> None:
 
 def the_head_has_objects_to_find(m: Model, task: Task) -> None:
     """supervision is 0 unless each object is one token in a row; contrastive is 1 if supervision is 0."""
-    told = m.supervision == 0 or (task.single_token_objects and not task.grid_shape)  # of two places one comes first
+    possible = m.supervision == 0 or (task.single_token_objects and not task.grid_shape)  # of two places one comes first
     expected = "0: the head finds objects of one token each, in a row, and no others"
-    require("supervision", m.supervision, told, expected)
+    require("supervision", m.supervision, possible, expected)
     require("contrastive", m.contrastive, m.contrastive == 1 or m.supervision > 0, "1 where there is no supervision")
 
 

@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 from experiments.studies.measures import binding, curves, late_gain, monotone, pruned_of
 from lrjax.analysis import align, decompose, depth, gauge, gradient, grid, heads, reader, relational, text, values
-from lrjax.analysis.ablate import ABLATIONS, CONTROLS, DOSES, GRID_ABLATIONS, TASK_ABLATIONS, ablate, ablate_each, ablate_terms
+from lrjax.analysis.ablate import (
+    ABLATIONS,
+    CONTROLS,
+    DOSES,
+    GRID_ABLATIONS,
+    TASK_ABLATIONS,
+    ablate,
+    ablate_terms,
+    single_head_ablations,
+)
 from lrjax.analysis.models import tidy
 from lrjax.analysis.selection import where
 from lrjax.gates import NONE
@@ -16,7 +25,7 @@ ROUTES = (NONE, "EP", "PP", "EP+PP", "EP+PP+BP", "VP", "EP+PP+BP+VP")  # places 
 # Answer -> what makes it. Ablations are of vision, evaluated on unseen pairs (and single objects where that is asked).
 ANSWERS: dict[str, Callable[[Run], Table]] = {
     "ablate": lambda run: ablate(run, ABLATIONS),
-    "each": ablate_each,
+    "single_head_ablations": single_head_ablations,
     "controls": lambda run: ablate(run, CONTROLS, sets=("unseen_pair",)),
     "doses": lambda run: ablate(run, DOSES, sets=("unseen_pair",)),
     "text_ablate": lambda run: ablate(run, ABLATIONS, encoder="text", sets=("unseen_pair",)),
@@ -45,7 +54,7 @@ ANSWERS: dict[str, Callable[[Run], Table]] = {
     "by_layer_frozen": lambda run: depth.by_layer(run, frozen=True),
     "pruning_of_four": lambda run: pruned_of(run, 4),
     "paths": lambda run: tidy(depth.paths(depth.deep(run, "vision"))),
-    "text_each": lambda run: ablate_each(run, "text"),
+    "text_single_head_ablations": lambda run: single_head_ablations(run, "text"),
     # of other tasks
     "late_gain": late_gain,
     "task_ablate": lambda run: ablate(run, TASK_ABLATIONS, sets=("unseen_pair",)),

@@ -48,7 +48,7 @@ AXES = {
     "width": ("d_model", "d_head"),
 }
 # Sweeps of which single ablations are shown -> the encoder, and the answer that has them.
-CAUSES = {"depth": ("vision", "each"), "left_right": ("text", "text_each")}
+STRONGEST_EFFECTS = {"depth": ("vision", "single_head_ablations"), "left_right": ("text", "text_single_head_ablations")}
 # Answers that go to the report as CSV.
 WRITTEN = ("strongest", "layers", "layers_alone", "paths", "text_paths", "text_layers", "pruning_of_four", "rows")
 
@@ -77,14 +77,14 @@ def section_of(study: Study, part: str, verdicts: list[list[Verdict]], folder: P
     models = study.models(part)
     words = tuple(name for name in (f"{ORDER}_left", f"{ORDER}_right") if name in models)
     write_csv(folder / "encoders" / f"{part}.csv", table := summary(models, ("n_labels", *AXES[part]), words))
-    more: dict[str, Any] = {"ablations": [], "causes": None, "smallest": smallest(models) if part == "width" else None}
+    more: dict[str, Any] = {"ablations": [], "strongest_effects": None, "smallest": smallest(models) if part == "width" else None}
     for answer in study.parts[part].answers:
         if answer.startswith(("variant", "by_layer", "text_variant")):
             more["ablations"].append(ablated(study, part, answer, folder))
         elif answer in WRITTEN:
             write_csv(folder / "encoders" / f"{part}_{answer}.csv", smaller(study.answer(part, answer), answer, AXES[part]))
-    if part in CAUSES:
-        more["causes"] = causes(study, part, folder)
+    if part in STRONGEST_EFFECTS:
+        more["strongest_effects"] = strongest_effects(study, part, folder)
     return Section(part, TITLES[part], True, list(drawn(study, part, folder / "figures")), verdicts, shown(table), more)
 
 
@@ -121,12 +121,12 @@ def ablated(study: Study, part: str, answer: str, folder: Path) -> dict[str, Any
     }
 
 
-def causes(study: Study, part: str, folder: Path) -> dict[str, Any]:
+def strongest_effects(study: Study, part: str, folder: Path) -> dict[str, Any]:
     """Which single (layer, head, term) is causal, by depth and N: of each model the head that costs most."""
-    encoder, answer = CAUSES[part]
+    encoder, answer = STRONGEST_EFFECTS[part]
     axis, rows = AXES[part][0], []
-    table = depth.causal(study.answer(part, answer), encoder, ("n_labels", axis))
-    write_csv(folder / "encoders" / f"{part}_causes.csv", table)
+    table = depth.strongest_effects(study.answer(part, answer), encoder, ("n_labels", axis))
+    write_csv(folder / "encoders" / f"{part}_strongest_effects.csv", table)
     for key, index in groups(table, ("n_labels", axis)).items():
         found = select(table, index)
         by_term = groups(found, ("layer", "term"))

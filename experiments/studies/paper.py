@@ -98,12 +98,12 @@ def marked(interval: str, verdict: str) -> Markup:
 
 def length(study: Study, part: str) -> str:
     """How long a sweep trained, for people: steps and epochs by N."""
-    curves, told = study.answer(part, "curves"), []
+    curves, lengths = study.answer(part, "curves"), []
     for (n,), rows in groups(curves, ("n_labels",)).items():
         steps, epochs = (round(float(curves[name][rows].max())) for name in ("step", "epoch"))
-        told.append(f"{steps:,} steps, {epochs:,} epochs at N = {n}")
+        lengths.append(f"{steps:,} steps, {epochs:,} epochs at N = {n}")
     seeds = len(set(curves["seed"].tolist()))
-    return f"Trained for {'; '.join(told)} (the paper: 10,000 epochs), {seeds} seeds."
+    return f"Trained for {'; '.join(lengths)} (the paper: 10,000 epochs), {seeds} seeds."
 
 
 def accuracies(study: Study, part: str) -> Table:

@@ -149,8 +149,8 @@ def quick(part: str, report: Path) -> dict[str, str]:
     top1, order = metrics_of(part)
     most = MANY if MANY in found["n_labels"] else int(found["n_labels"].max())
     of = lambda n, column: float(found[column][found["n_labels"] == n][0])
-    told = f"{of(FEW, top1):.2f} at N = {FEW}, {of(most, top1):.2f} at N = {most}"
-    return dict(zip(QUICK_COLUMNS, (told, f"{of(most, order):.2f} at N = {most}"), strict=True))
+    accuracy = f"{of(FEW, top1):.2f} at N = {FEW}, {of(most, top1):.2f} at N = {most}"
+    return dict(zip(QUICK_COLUMNS, (accuracy, f"{of(most, order):.2f} at N = {most}"), strict=True))
 
 
 def minutes(study: Study, part: str) -> str:

@@ -64,11 +64,11 @@ def search(folder: Path, space: Space, budget: Budget, records: Search = SEARCH)
     Returns:
       The tables of the screening and of the full training (`analysis.search.best`).
     """
-    told = lambda name, table: tell(folder, name, table, records)
+    show = lambda name, table: print_table(folder, name, table, records)
 
     def stage(name: str, models: list[Model], steps: int) -> tuple[Run, Table]:
         run = cli.train_in(folder / name, Sweep(tuple(models), steps, budget.every, SLAB), (gradient.columns,))
-        told(name, table := best(space, history_table(run), run.sweep))
+        show(name, table := best(space, history_table(run), run.sweep))
         return run, table
 
     screened, screen = stage("screen", draw(space, budget.configurations), budget.screen_steps)
@@ -88,7 +88,7 @@ def search(folder: Path, space: Space, budget: Budget, records: Search = SEARCH)
         models, steps = chosen(trained.sweep, full, budget.confirmed, FRESH), full["step"][: budget.confirmed]
         wanted = Sweep(tuple(models), int(steps.max()), budget.every, SLAB)
         run = cli.train_in(folder / "confirm", wanted, (gradient.columns,))
-        told("confirm", confirmed(space, history_table(run), steps, len(FRESH)))
+        show("confirm", confirmed(space, history_table(run), steps, len(FRESH)))
     return screen, full
 
 
@@ -129,7 +129,7 @@ def how(table: Table) -> tuple[list[str], list[list[str]]]:
     return ["configuration", "", "seeds", *HOW], lines
 
 
-def tell(folder: Path, name: str, table: Table, records: Search) -> None:
+def print_table(folder: Path, name: str, table: Table, records: Search) -> None:
     """Write and print a stage's table."""
     path = records.write(folder, name, table)
     print(f"\n{name}" + (", best first:" if "at_the_end" in table else ", as chosen:"))

@@ -50,7 +50,19 @@ class Part:
         return f"make sweep CONFIG=experiments/configs/{file}.py{colon}{argument}"
 
 
-WHOLE = ("ablate", "each", "controls", "doses", "text_ablate", "gauge", "law", "monotone", "shares", "gradient", "strongest")
+WHOLE = (
+    "ablate",
+    "single_head_ablations",
+    "controls",
+    "doses",
+    "text_ablate",
+    "gauge",
+    "law",
+    "monotone",
+    "shares",
+    "gradient",
+    "strongest",
+)
 WHOLE += ("heads", "pruning", "text", "swap", "align", "values")
 PARTS: dict[str, Part] = {
     "default": Part("diversity", WHOLE),
@@ -67,8 +79,8 @@ ENCODERS: dict[str, Part] = {
     "training_ablation": Part("training_ablation", ("strongest", "variant"), 8),
     "heads": Part("heads", ("strongest", "heads", "pruning_of_four"), 8),
     "pruned": Part("pruned", ("strongest",), 8),
-    "left_right": Part("left_right", ("text", "text_each", "text_paths"), 8),
-    "depth": Part("depth", ("layers", "layers_alone", "layer_terms", "by_layer", "each", "paths"), 8),
+    "left_right": Part("left_right", ("text", "text_single_head_ablations", "text_paths"), 8),
+    "depth": Part("depth", ("layers", "layers_alone", "layer_terms", "by_layer", "single_head_ablations", "paths"), 8),
     "norm_mlp": Part("norm_mlp", ("strongest", "variant", "variant_frozen"), 8),
     "norm_depth": Part("norm_depth", ("by_layer", "by_layer_frozen"), 8),
     "positions": Part("positions", ("strongest", "variant", "text_variant", "text_layers", "rows"), 8),
@@ -157,7 +169,7 @@ class Study:
         """Whether a sweep's tables are read from the archive: it has them, and the folder has no sweep of this part."""
         return self._is_kept(part) and not (self.path(part) / "config.json").is_file() and not self._whole(part)
 
-    def told_of_archive(self) -> Iterator[str]:
+    def archive_notes(self) -> Iterator[str]:
         """A line for each part of which the archive is read, or is not read because of a sweep that is not whole."""
         for part in filter(self._is_kept, self.parts):
             if self.archived(part):
@@ -269,7 +281,7 @@ class Study:
     def _result(self, part: str, name: str, checkpoint: str | None = None) -> tuple[Path, results.Record]:
         """Where an answer of a sweep is, and what it is to be computed from: `checkpoint`, or the one that is there."""
         checkpoint = checkpoint or workdir.identity(self.path(part))
-        record = results.Record(checkpoint, f"study: {name}", results.told(ANSWERS[name]), results.code_of(ANSWERS[name]))
+        record = results.Record(checkpoint, f"study: {name}", results.as_argument(ANSWERS[name]), results.code_of(ANSWERS[name]))
         return self.path(part) / "study" / f"{name}.csv", record
 
     def _in_archive(self, part: str, name: str) -> Path:

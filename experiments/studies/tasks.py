@@ -56,15 +56,15 @@ TITLES = {
 }
 RATIO = {"directions": "ratio_least", "strongest": "ratio"}  # answer -> its |gradient| over label spread; readers have none
 TOLD: dict[str, tuple[str, str]] = dict.fromkeys(("three", "three_hard"), (CHAIN, f"{CHAIN}_order"))
-TOLD |= {"supervision_alone": ("unseen_pair_order_told", "unseen_pair_order_told")}
-OWN_NAMES = {CHAIN: "chain", "unseen_pair_order_told": "pair_order_told"}  # of these, as the table has them
+TOLD |= {"supervision_alone": ("unseen_pair_order_located", "unseen_pair_order_located")}
+OWN_NAMES = {CHAIN: "chain", "unseen_pair_order_located": "pair_order_located"}  # of these, as the table has them
 SETS = {"three": f"{CHAIN}_label_set", "three_hard": f"{CHAIN}_label_set", "supervision_alone": None}  # where it is not `SET`
 SETS |= dict.fromkeys(("autoregressive", "autoregressive_wide"), NAMED)
 OF_CHAINS = {f"{CHAIN}_order": "order of chains", CHAIN: "top-1 of chains", f"{CHAIN}_label_set": "label set of chains"}
 MEASURED = {  # what figures of accuracies show where it is not SHOWN
     "three": OF_CHAINS,
     "three_hard": OF_CHAINS,
-    "supervision_alone": {"unseen_pair_order_told": "order told", "unseen_pair_place": "places told"},
+    "supervision_alone": {"unseen_pair_order_located": "order located", "unseen_pair_place": "places located"},
 }
 IN_SET = f"N = {MANY}, in set"  # a column: among the captions of the set alone
 WIDE = 200  # d_model of configs/autoregressive_wide.py
@@ -168,14 +168,14 @@ def mechanism(study: Study, part: str, where: dict) -> dict[str, str]:
 
 
 def special(models: Table) -> tuple[str, ...]:
-    """The other generalisations, and the accuracies that a task has beside the usual ones: by word, of chains, told by a head."""
+    """The other generalisations, and the accuracies of a task beside the usual ones: by word, of chains, by a localization head."""
     own = [metric.column for metric in of_table(models) if metric.direction == I2T and is_special(metric)]
     return "single", "seen_pair", *(name for name in own if not np.isnan(models[name]).all())
 
 
 def is_special(metric: Metric) -> bool:
     """Whether a metric is one that few tasks have, of what `special` lists."""
-    of_head = metric.measure in ("order_told", "place")
+    of_head = metric.measure in ("order_located", "place")
     if metric.set == "seen_pair":
         return of_head
     of_pairs = metric.set == "unseen_pair" and (bool(metric.word) or of_head or metric.measure in ("named", "alone"))

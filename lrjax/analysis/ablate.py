@@ -31,7 +31,7 @@ from lrjax.ablations import CONTROL_KINDS, DIRECTIONS, Ablation, described, labe
 from lrjax.analysis.decompose import unseen_sequences
 from lrjax.analysis.gradient import readout_scores, readout_template
 from lrjax.analysis.grid import grid_shape_of, parts, position_rows
-from lrjax.analysis.models import check_encoder, depth_of, layers_told, map_models, row_of, tidy, traced
+from lrjax.analysis.models import check_encoder, depth_of, describe_layers, map_models, row_of, tidy, traced
 from lrjax.analysis.selection import by_shape, merged, of_labels
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.splits import Splits
@@ -132,7 +132,7 @@ class Ablate:
         if self.frozen:
             raise InputError(f"--ablations: {text!r}: is no gate, so LayerNorm's scales cannot be frozen under it; leave one out")
         if ablation.encoder != "vision" or layers["vision"] != 1:
-            where = f"--encoder={ablation.encoder}" if ablation.encoder != "vision" else layers_told(static, "vision")
+            where = f"--encoder={ablation.encoder}" if ablation.encoder != "vision" else describe_layers(static, "vision")
             raise InputError(f"--ablations: {text!r} needs one block of vision, not {where}: no other row is read; leave it out")
         check_heads(ablation.heads, static.n_heads, f"--ablations: {text!r}")
         possible = POSITION_TERMS if ablation.control in DIRECTIONS else READOUT_TERMS
@@ -229,7 +229,7 @@ def each(static: Static, encoder: str = "vision", terms: Sequence[str] | None = 
     return Ablation(encoder=encoder), *(one(taken, *place) for place in places for taken in asked)
 
 
-def ablate_each(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None) -> Table:
+def single_head_ablations(run: Run, encoder: str = "vision", n_labels: Sequence[int] | None = None) -> Table:
     """`ablate`'s table of `each`, on unseen pairs, of models of any depth and number of heads."""
     ask = lambda part: ablate(part, each(part.programs[0].static, encoder), encoder, sets=("unseen_pair",))
     return merged([ask(part) for part in by_shape(of_labels(run, n_labels), *TERMS_BY)])

@@ -28,7 +28,7 @@ from lrjax.ablations import Ablation, described
 from lrjax.analysis.ablate import TERMS_BY, ablate, of_position
 from lrjax.analysis.decompose import caches, unseen_sequences
 from lrjax.analysis.gradient import readout_template
-from lrjax.analysis.models import check_encoder, depth_of, layers_told, map_models, row_of, traced
+from lrjax.analysis.models import check_encoder, depth_of, describe_layers, map_models, row_of, traced
 from lrjax.analysis.selection import by_shape, merged, of_labels, some_of
 from lrjax.analysis.values import decided
 from lrjax.config import Hyper, Static, depths
@@ -199,7 +199,7 @@ def paths(run: Run, encoder: str = "vision", n_labels=None) -> xr.Dataset:
         s = program.static
         if traced(s, encoder, "paths") < 2 or s.layer_norm or s.mlp_ratio:
             raise InputError(
-                f"paths: {layers_told(s, encoder)}, layer_norm={s.layer_norm}, mlp_ratio={s.mlp_ratio}: "
+                f"paths: {describe_layers(s, encoder)}, layer_norm={s.layer_norm}, mlp_ratio={s.mlp_ratio}: "
                 "expected two layers or more of attention alone, where heads read what heads wrote"
             )
 
@@ -217,10 +217,16 @@ _PATHS = {encoder: partial(in_paths, encoder) for encoder in ENCODERS}
 _LAYERS = {(encoder, alone): partial(in_layers, encoder, alone) for encoder in ENCODERS for alone in (False, True)}
 
 
-def causal(table: Table, encoder: str = "vision", by: tuple[str, ...] = ("n_labels",)) -> Table:
-    """From the table of `ablate_each`, a row per model, layer and term (`pruned`: all that a head writes), with the model's columns
-    `by`. It holds the greatest loss of order that the ablation of a single head makes, and what this ablation does to the label
-    set.
+def strongest_effects(table: Table, encoder: str = "vision", by: tuple[str, ...] = ("n_labels",)) -> Table:
+    """The head whose ablation costs most order, of each model, layer and term (`pruned`: all that a head writes).
+
+    Args:
+      table: of `single_head_ablations`.
+      encoder: `vision` or `text`.
+      by: the model's columns that the rows have.
+
+    Returns:
+      A row per model, layer and term: the change of order, and what the same ablation does to the label set.
     """
     table, lines = described(table), []
     of_one_head = (table["encoder"] == encoder) & ~np.isnan(table["head"])

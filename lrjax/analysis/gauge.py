@@ -37,7 +37,7 @@ import xarray as xr
 
 from lrjax.analysis.ablate import ablate
 from lrjax.analysis.gradient import first_block
-from lrjax.analysis.models import check_objective, layers_told, map_models
+from lrjax.analysis.models import check_objective, describe_layers, map_models
 from lrjax.analysis.selection import of_labels, some_of
 from lrjax.config import Hyper, Static, depths
 from lrjax.data.scenes import CLS
@@ -239,4 +239,4 @@ def _check(run: Run) -> None:
             raise InputError(f"gauge: positions={static.positions!r}; expected 'learned', where P_0 is trained beside E_cls")
     for model in run.sweep.models:
         if depths(model)["vision"] != 1:
-            raise InputError(f"gauge: {layers_told(model, 'vision')}; expected 1, where E_cls and P_0 enter as their sum")
+            raise InputError(f"gauge: {describe_layers(model, 'vision')}; expected 1, where E_cls and P_0 enter as their sum")

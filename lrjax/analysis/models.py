@@ -94,7 +94,7 @@ def depth_of(static: Static, encoder: str) -> int:
     return depths(static)[encoder]
 
 
-def layers_told(static: Static | Model, encoder: str) -> str:
+def describe_layers(static: Static | Model, encoder: str) -> str:
     """An encoder's depth, as messages give it."""
     repeated = f", n_repeats={static.n_repeats}" if static.n_repeats > 1 else ""
     return f"n_layers_{encoder}={getattr(static, f'n_layers_{encoder}')}{repeated}"
@@ -105,8 +105,8 @@ def traced(static: Static, encoder: str, who: str) -> int:
     depth = depth_of(static, encoder)
     if static.mlp_ratio and depth > 1:
         raise InputError(
-            f"{who}: {layers_told(static, encoder)} with mlp_ratio={static.mlp_ratio}: what an MLP writes has no origin, so later "
-            "blocks have no terms; expected one block, or no MLP"
+            f"{who}: {describe_layers(static, encoder)} with mlp_ratio={static.mlp_ratio}: what an MLP writes has no origin, so "
+            "later blocks have no terms; expected one block, or no MLP"
         )
     return depth
 

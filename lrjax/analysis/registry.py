@@ -64,8 +64,8 @@ def _head_table(module: str) -> Callable[[Result, Run], tuple]:
 ORDER = tuple(SHOWN)
 SECTION_5 = ("relational_printed", "relational_sums", "difference")
 ANALYSES: dict[str, Analysis] = {
-    "ablate_each": Analysis(
-        "ablate.ablate_each",
+    "single_head_ablations": Analysis(
+        "ablate.single_head_ablations",
         "What does each head lose with each term?",
         ORDER,
         row_keys=("ablation",),

@@ -58,7 +58,7 @@ def loss(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits) -> j
 
 def head_metrics(task: Task, head: Head, embeddings: jax.Array, images: TokenEdits, weight: jax.Array) -> dict[str, jax.Array]:
     """What the head knows of images [S, n] with weights [n], all of which show S objects. `place` is the share of objects whose
-    likeliest place is right. `order_told` is the share of pairs of objects whose likeliest places are in the right order; a tie
+    likeliest place is right. `order_located` is the share of pairs of objects whose likeliest places are in the right order; a tie
     counts 1/2.
     """
     S = len(images.tokens)
@@ -67,7 +67,7 @@ def head_metrics(task: Task, head: Head, embeddings: jax.Array, images: TokenEdi
     finite = jnp.where(weight > 0, jnp.isfinite(embeddings).all(-1), True).all()
     mean = lambda x: (x * weight).sum() / weight.sum()
     order = [jnp.sign(found[b] - found[a]) * jnp.sign(place[b] - place[a]) for a in range(S) for b in range(a + 1, S)]
-    known = {"_place": mean((found == place).mean(0)), "_order_told": (1 + mean(jnp.stack(order).mean(0))) / 2}
+    known = {"_place": mean((found == place).mean(0)), "_order_located": (1 + mean(jnp.stack(order).mean(0))) / 2}
     return {suffix: jnp.where(finite, value, jnp.nan) for suffix, value in known.items()}
 
 

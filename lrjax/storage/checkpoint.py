@@ -34,7 +34,7 @@ PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nump
 SOURCE = "lrjax source"  # what identifies the code; the version of lrjax does not
 DIGESTS = "digests.json"
 _NAME = re.compile(r"([0-9]+)(?:\+([0-9]+))?")
-_ASIDE, _REPLACED = ".unfinished", ".replaced"
+_TMP, _REPLACED = ".unfinished", ".replaced"
 _OF_SYSTEMS = (
     ".DS_Store",
     "._*",
@@ -92,8 +92,8 @@ def _here() -> dict:
     return {"versions": versions(), "machine": devices.machine(), "commit": code_version.commit()}
 
 
-def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0, keep: int = 2) -> None:
-    """Write nested dicts of arrays and a JSON-able meta as step `step`, or a stop `ahead` steps after it.
+def save(directory: Path, step: int, arrays: dict, meta: dict, steps_past_eval: int = 0, keep: int = 2) -> None:
+    """Write nested dicts of arrays and a JSON-able meta as step `step`, or a stop `steps_past_eval` steps after it.
 
     `keep`: how many of the newest evaluations stay; all, if 0.
 
@@ -102,33 +102,33 @@ def save(directory: Path, step: int, arrays: dict, meta: dict, ahead: int = 0, k
     """
     try:
         if devices.first_process():
-            _write(directory, name_of(step, ahead), arrays, {**meta, "format": FORMAT, "step": step, **_here()}, keep)
+            _write(directory, name_of(step, steps_past_eval), arrays, {**meta, "format": FORMAT, "step": step, **_here()}, keep)
     finally:
         devices.wait_for_all(f"step {step} is saved")
 
 
 def _write(directory: Path, name: str, arrays: dict, meta: dict, keep: int) -> None:
-    aside, place = directory / (name + _ASIDE), directory / name
+    tmp_dir, place = directory / (name + _TMP), directory / name
     try:
-        _remove(leftovers(directory))
-        aside.mkdir(parents=True)
+        _remove(stale_tmp_dirs(directory))
+        tmp_dir.mkdir(parents=True)
         arrays = jax.tree.map(np.asarray, arrays)
-        _ask_for_room(aside, arrays)
-        with _orbax(ocp.StandardCheckpointHandler, aside) as (orbax, folder):
+        _ask_for_room(tmp_dir, arrays)
+        with _orbax(ocp.StandardCheckpointHandler, tmp_dir) as (orbax, folder):
             orbax.save(folder / "state", args=ocp.args.StandardSave(arrays))
-        with _orbax(ocp.JsonCheckpointHandler, aside) as (orbax, folder):
+        with _orbax(ocp.JsonCheckpointHandler, tmp_dir) as (orbax, folder):
             orbax.save(folder / "meta", args=ocp.args.JsonSave({**meta, "digests": digests(arrays)}))
-        (aside / DIGESTS).write_text(json.dumps({name: _file_digest(aside, name) for name in _files(aside)}))
-        load(aside)
-        files.sync_tree(aside)
+        (tmp_dir / DIGESTS).write_text(json.dumps({name: _file_digest(tmp_dir, name) for name in _files(tmp_dir)}))
+        load(tmp_dir)
+        files.sync_tree(tmp_dir)
         if place.exists():  # refused when the run was restored, or as good as this one
             os.rename(place, directory / (name + _REPLACED))
-        os.rename(aside, place)
+        os.rename(tmp_dir, place)
         files.sync_folder(directory)
     except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
-        _remove(leftovers(directory))
+        _remove(stale_tmp_dirs(directory))
         raise SaveError(f"{place}: could not be saved ({_first_line(error)})") from error
-    _remove([*leftovers(directory), *_outdated(directory, place, keep)])
+    _remove([*stale_tmp_dirs(directory), *_outdated(directory, place, keep)])
 
 
 def _ask_for_room(folder: Path, arrays: dict) -> None:
@@ -139,10 +139,10 @@ def _ask_for_room(folder: Path, arrays: dict) -> None:
         os.unlink(folder / "room")
 
 
-def leftovers(directory: Path) -> list[Path]:
+def stale_tmp_dirs(directory: Path) -> list[Path]:
     """What saves that failed or were killed have left in a `checkpoints` folder."""
     folders = [p for p in directory.iterdir() if p.is_dir() and not p.is_symlink()] if directory.is_dir() else []
-    return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith((_ASIDE, _REPLACED))]
+    return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith((_TMP, _REPLACED))]
 
 
 def _outdated(directory: Path, newest: Path, keep: int) -> list[Path]:
@@ -186,9 +186,9 @@ def _first_bad_file(folder: Path) -> str | None:
         return DIGESTS
 
 
-def name_of(step: int, ahead: int = 0) -> str:
+def name_of(step: int, steps_past_eval: int = 0) -> str:
     """The name of a step's folder: `300`, or `300+75`."""
-    return f"{step}+{ahead}" if ahead else f"{step}"
+    return f"{step}+{steps_past_eval}" if steps_past_eval else f"{step}"
 
 
 def place_of(step_folder: Path) -> tuple[int, int] | None:

@@ -58,6 +58,6 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(place))
 
 
-def leftovers(folder: Path) -> Iterator[Path]:
+def stale_tmp_files(folder: Path) -> Iterator[Path]:
     """The temporary files in a folder that killed processes have left, or that others are writing."""
     return folder.glob(TEMPORARY) if folder.is_dir() else iter(())

@@ -120,7 +120,7 @@ def remove(workdir: Path) -> list[Path]:
     is stays: it is the user's. Returns these files.
     """
     for folder in (workdir, *(workdir / name for name in FOLDERS)):
-        for path in files.leftovers(folder):
+        for path in files.stale_tmp_files(folder):
             path.unlink(missing_ok=True)
     stay = []
     for folder in (workdir / name for name in FOLDERS if (workdir / name).is_dir()):
@@ -186,7 +186,7 @@ def _plain(value):
 # ---- the version of an analysis: the source code that can influence it ----
 
 
-def told(function: Callable) -> dict[str, str]:
+def as_argument(function: Callable) -> dict[str, str]:
     """A function for a record's arguments: the source of a lambda, which holds them, or its name."""
     return {"function": _source_of(function).strip() if function.__name__ == "<lambda>" else function.__qualname__}
 

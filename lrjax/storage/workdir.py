@@ -108,7 +108,7 @@ def _lock(workdir: Path) -> None:
 def _remove(workdir: Path) -> None:
     """A sweep's own files, but for config.json, which stays until it is replaced: until then the folder is a sweep's."""
     folder = workdir / "checkpoints"
-    for step in [p for p in (*checkpoint.saved_steps(folder), *checkpoint.leftovers(folder)) if not p.is_symlink()]:
+    for step in [p for p in (*checkpoint.saved_steps(folder), *checkpoint.stale_tmp_dirs(folder)) if not p.is_symlink()]:
         shutil.rmtree(step)
     for name in TABLES:
         (workdir / name).unlink(missing_ok=True)
@@ -312,8 +312,8 @@ def _writable(folder: Path) -> bool:
 def save(workdir: str | Path, run: Run) -> None:
     """Checkpoint and tables, as of where the run stands. Raises SaveError if one of them cannot be written."""
     workdir = paths.as_path(workdir)
-    step, ahead = run.place
-    checkpoint.save(workdir / "checkpoints", step, *serialization.run_to_arrays(run), ahead, run.sweep.keep_checkpoints)
+    step, steps_past_eval = run.place
+    checkpoint.save(workdir / "checkpoints", step, *serialization.run_to_arrays(run), steps_past_eval, run.sweep.keep_checkpoints)
     if devices.first_process():
         try:
             write_tables(workdir, run)

@@ -53,7 +53,7 @@ def study(tmp_path_factory):
         "text_layers": ({"layer": (0,), "head": range(2)}, ("label_invariance",)),
         "rows": ({"term": ("EE", "EP", "EB", "BB"), "pixel": (1, 2, 3)}, ("score",)),
     }
-    for encoder, name in (("vision", "each"), ("text", "text_each")):
+    for encoder, name in (("vision", "single_head_ablations"), ("text", "text_single_head_ablations")):
         answers[name] = ({"ablation": ("none", f"{encoder}.L0.h0:EP=0", f"{encoder}.L1.h1:VE+VP+VB=0")}, ACCURACIES)
     return drawn(tmp_path_factory.mktemp("study"), ENCODERS, answers, measured, low=0.8)  # all have learned what is taken away
 

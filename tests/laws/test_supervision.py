@@ -63,9 +63,9 @@ def test_a_head_that_knows_or_reverses_all_places_or_none(small):
         name: float(x)
         for name, x in localization_head.head_metrics(task, head, embeddings, images, jnp.ones(len(embeddings))).items()
     }
-    assert asked(spelled(place)) == {"_place": 1, "_order_told": 1}
-    assert asked(spelled(place[::-1])) == {"_place": 0, "_order_told": 0}
-    assert asked(jnp.zeros_like(spelled(place))) == {"_place": float((place == 0).mean()), "_order_told": 0.5}
+    assert asked(spelled(place)) == {"_place": 1, "_order_located": 1}
+    assert asked(spelled(place[::-1])) == {"_place": 0, "_order_located": 0}
+    assert asked(jnp.zeros_like(spelled(place))) == {"_place": float((place == 0).mean()), "_order_located": 0.5}
     assert all(np.isnan(x) for x in asked(spelled(place).at[0, 0].set(jnp.nan)).values())
 
 
@@ -93,9 +93,9 @@ def test_a_head_learns_in_full_and_the_encoder_by_the_weight(trained_heads):
 def test_a_model_with_a_head_is_asked_what_it_knows(trained_heads):
     history = history_table(trained_heads)
     for name in ("seen_pair", "unseen_pair"):
-        for column in (f"{name}_place", f"{name}_order_told"):
+        for column in (f"{name}_place", f"{name}_order_located"):
             assert ((history[column] >= 0) & (history[column] <= 1)).all(), column
-    assert not {"single_place", "single_order_told"} & set(history)
+    assert not {"single_place", "single_order_located"} & set(history)
 
 
 def test_without_the_contrastive_loss_captions_only_decay(trained_heads):

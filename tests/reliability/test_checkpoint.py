@@ -52,7 +52,7 @@ def test_an_empty_or_half_written_step_is_no_step(saved):
         folder.mkdir()
     with pytest.raises(InputError, match="is empty: no checkpoint was finished there"):
         checkpoint.load(saved / "checkpoints" / "99")
-    assert set(checkpoint.leftovers(saved / "checkpoints")) == set(left)
+    assert set(checkpoint.stale_tmp_dirs(saved / "checkpoints")) == set(left)
     checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
     assert {p.name for p in (saved / "checkpoints").iterdir()} == {"30", "40"}, "the next save clears up"
 

@@ -267,7 +267,7 @@ def test_a_question_to_models_of_several_shapes_has_nan_where_there_is_nothing()
 
 
 def test_differences_of_an_analysis_with_a_baseline(run):
-    each = run.analyze("ablate_each").differences()
+    each = run.analyze("single_head_ablations").differences()
     assert "none" not in each.index.get_level_values("ablation") and len(each) > 10
     moved = run.analyze("gauge").differences()
     assert set(moved.index.names) == {"n_labels", "ablation", "cls"}

@@ -180,19 +180,19 @@ def test_causal_takes_the_head_that_costs_most():
     names = ["none", "vision.L0.h0:EP=0", "vision.L0.h1:EP=0", "vision.L1.h0:VE+VP+VB=0"]
     table = {"model": np.zeros(4, int), "n_labels": np.full(4, 15), "ablation": np.array(names)}
     table |= {"unseen_pair_order": np.array([0.9, 0.8, 0.6, 0.9]), "unseen_pair_label_set": np.array([1, 0.9, 0.95, 1])}
-    found = depth.causal(table)
+    found = depth.strongest_effects(table)
     assert list(zip(found["layer"].tolist(), found["term"].tolist(), strict=True)) == [(0, "EP"), (1, "pruned")]
     np.testing.assert_allclose(found["unseen_pair_order"], [-0.3, 0])
     np.testing.assert_allclose(found["unseen_pair_label_set"], [-0.05, 0])
     both = {name: np.concatenate([column, column]) for name, column in table.items()} | {"model": np.repeat([0, 1], 4)}
-    for name, column in depth.causal(both).items():
+    for name, column in depth.strongest_effects(both).items():
         np.testing.assert_array_equal(column, np.repeat([0, 1], 2) if name == "model" else np.tile(found[name], 2))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tables"),
-    [("depth", ("layers", "by_layer", "each", "paths")), ("left_right", ("each", "paths"))],
+    [("depth", ("layers", "by_layer", "single_head_ablations", "paths")), ("left_right", ("single_head_ablations", "paths"))],
     ids=["depth", "left_right"],
 )
 def test_a_command_writes_what_it_says(deep, name, tables):

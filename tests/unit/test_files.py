@@ -64,7 +64,7 @@ def test_what_a_killed_writer_left_hinders_nobody(tmp_path):
     (left := tmp_path / files.TEMPORARY.replace("*", "0" * 32)).write_text("ha")
     files.write_atomically(tmp_path / "a" / "t.csv", "whole")
     files.write_atomically(tmp_path / "t.csv", "whole\r\n")
-    assert (tmp_path / "t.csv").read_bytes() == b"whole\r\n" and list(files.leftovers(tmp_path)) == [left]
+    assert (tmp_path / "t.csv").read_bytes() == b"whole\r\n" and list(files.stale_tmp_files(tmp_path)) == [left]
 
 
 def test_every_writer_writes_atomically():

@@ -165,7 +165,7 @@ def test_columns_have_the_names_that_checkpoints_have():
     assert [metric.column for metric in of_decoding("single")] == ["single"]
     assert [metric.column for metric in (*of_decoding("unseen_pair"), *of_head("unseen_pair"))] == [
         *("unseen_pair", "unseen_pair_order", "unseen_pair_label_set", "unseen_pair_named", "unseen_pair_alone"),
-        *("unseen_pair_place", "unseen_pair_order_told"),
+        *("unseen_pair_place", "unseen_pair_order_located"),
     ]
 
 

@@ -107,20 +107,18 @@ def test_a_record_is_readable_and_says_what_was_asked_of_what(made):
 def test_an_archive_is_read_as_one_and_only_where_the_folder_has_no_sweep_of_that_part(made, later, tmp_path):
     archive = dataclasses.replace(made, kept=tmp_path / "kept")
     archive.keep()
-    assert not archive.archived("default") and not list(archive.told_of_archive())
+    assert not archive.archived("default") and not list(archive.archive_notes())
     made_from = json.loads((tmp_path / "kept/default/made_from.json").read_text())
     assert made_from == {"checkpoint": workdir.identity(made.path("default"))}
     replace(made.path("default"), later)
     assert not archive.has("default") and not archive.archived("default") and archive.tables("default") == made.path("default")
     with pytest.raises(InputError, match=r"strongest.csv: is not there"):
         archive.answer("default", "strongest")
-    assert [line.endswith("kept/default is not read") for line in archive.told_of_archive()] == [True]
+    assert [line.endswith("kept/default is not read") for line in archive.archive_notes()] == [True]
     gone = dataclasses.replace(archive, folder=tmp_path / "nothing")
     for _ in range(2):  # archives of earlier versions do not say what they were made from
         assert gone.archived("default") and set(gone.answer("default", "strongest")["seed"].tolist()) == {0, 1}
-        assert [line.endswith("the archived ones of " + str(tmp_path / "kept/default")) for line in gone.told_of_archive()] == [
-            True
-        ]
+        assert [line.endswith("the archived ones of " + str(tmp_path / "kept/default")) for line in gone.archive_notes()] == [True]
         (tmp_path / "kept/default/made_from.json").unlink(missing_ok=True)
     archive.make("default", PARTS["default"].answers)
     assert not archive.archived("default") and set(archive.answer("default", "strongest")["seed"].tolist()) == {50, 51}
@@ -139,7 +137,7 @@ def test_an_archive_is_not_read_of_a_part_that_is_begun_here(tmp_path):
         begun.models("part")
     with pytest.raises(InputError, match=r"own/part"):
         begun.answer("part", "late_gain")
-    assert len(list(begun.told_of_archive())) == 1
+    assert len(list(begun.archive_notes())) == 1
 
 
 def test_the_tables_of_a_finished_sweep_are_those_of_its_checkpoint(made):
@@ -226,7 +224,7 @@ def test_an_edit_during_a_run_changes_no_record_of_that_run(tmp_path, monkeypatc
     results.code_of(editlab.first.first)  # the package is known from here on
     cached = (results.code_of, results.code_of_modules, results._imports)
     told = lambda: (
-        results.told(editlab.table.TABLE["one"]),
+        results.as_argument(editlab.table.TABLE["one"]),
         *map(results.code_of, (editlab.table.two, editlab.table.TABLE["one"])),
     )
     (lab / "table.py").write_text("import os\n" + source.replace("return 2", "return 3").replace("run: run", "run: 5"))

@@ -99,8 +99,8 @@ class Grid(Pairs):
     def layouts(self) -> np.ndarray:
         first, second = np.triu_indices(self.n_places, 1)
         apart = np.abs(self.corners[second] - self.corners[first]) >= self.size  # in rows, in columns
-        told = [apart[:, 0] if word in ("above", "below") else apart[:, 1] for word in self.words]
-        return np.stack([first, second], 1)[np.any(told, 0)]
+        offsets = [apart[:, 0] if word in ("above", "below") else apart[:, 1] for word in self.words]
+        return np.stack([first, second], 1)[np.any(offsets, 0)]
 
     def relations_of(self, scene: Scene) -> tuple[jax.Array, jax.Array, jax.Array]:
         apart = jnp.asarray(self.corners)[scene.j] - jnp.asarray(self.corners)[scene.i]  # [..., 2]
