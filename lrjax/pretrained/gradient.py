@@ -71,11 +71,11 @@ def _drawn(result: Any):
     return gradients(result.table)
 
 
-def _position_part(cache: LayerCache, config: EncoderConfig):
+def _position_part(cache: LayerCache, config: EncoderConfig, readout: jax.Array):
     """Of one layer in one picture: position parts by origin of the query [o, h, t]; the whole query [h, k] and the whole keys
     [t, h, k], for the statistical part; the variance of the whole scores over patches [h].
     """
-    query, keys = query_row(cache, config), patch_keys(cache.k, config)
+    query, keys = query_row(cache, config, readout), patch_keys(cache.k, config)
     parts = jnp.einsum("ohk,thk->oht", query, keys[terms.P])
     whole = jnp.einsum("hk,thk->ht", query.sum(0), keys.sum(0))
     return parts, query.sum(0), keys.sum(0), whole.var(-1)

@@ -132,7 +132,7 @@ class Model:
 
     def pixels(self, picture_list: Sequence[Picture]) -> np.ndarray:
         """Pixels [n, 3, H, W] of pictures: Pillow images, arrays of bytes [H, W, 3], or paths."""
-        if isinstance(picture_list, str | Path) or not len(picture_list):
+        if not isinstance(picture_list, Sequence | np.ndarray) or isinstance(picture_list, str) or not len(picture_list):
             raise InputError(f"pictures={picture_list!r}: expected a list of pictures, at least one")
         return np.stack([self.preprocessing(picture) for picture in picture_list])
 

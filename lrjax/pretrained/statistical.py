@@ -73,6 +73,6 @@ def score_shares(query: np.ndarray, parts: dict[str, np.ndarray]) -> list[np.nda
     return [(product * scores).mean((0, 2)) / variance for product in products]
 
 
-def _query_and_keys(cache: LayerCache, config: EncoderConfig) -> tuple[jax.Array, jax.Array]:
+def _query_and_keys(cache: LayerCache, config: EncoderConfig, readout: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Of one layer in one picture: the readout's query [h, k] and the keys of patches [t, h, k]."""
-    return query_row(cache, config).sum(0), patch_keys(cache.k, config).sum(0)
+    return query_row(cache, config, readout).sum(0), patch_keys(cache.k, config).sum(0)
