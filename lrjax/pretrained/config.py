@@ -196,7 +196,7 @@ PARTS = ("vision_config", "text_config")
 
 def _clip(fields: Fields) -> ModelConfig:
     # Of old configs the parts called _dict hold if they are there, as in transformers; what they leave out has its default.
-    vision, text = (fields.part(f"{name}_dict" if fields.values.get(f"{name}_dict") else name) for name in PARTS)
+    vision, text = (fields.part(name if fields.values.get(f"{name}_dict") is None else f"{name}_dict") for name in PARTS)
     d_embed = fields("projection_dim", 512)
     eos = text("eos_token_id", 49407)
     return ModelConfig(

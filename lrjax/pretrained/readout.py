@@ -36,7 +36,7 @@ def sequences_of(model: Model, given: np.ndarray | Sequence[str]) -> Sequences:
     Raises:
         InputError: The pixels are of another shape, or the captions are none.
     """
-    if hasattr(given, "ndim"):
+    if isinstance(given, np.ndarray | jax.Array):
         pixels = model._checked(np.asarray(given))
         return Sequences("vision", pixels, np.zeros(len(pixels), np.int32))
     ids = model._words(given)

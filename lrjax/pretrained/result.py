@@ -45,3 +45,9 @@ def grid_table(model: str, axes: dict[str, Sequence], measures: dict[str, np.nda
     places = np.meshgrid(*(np.arange(len(values)) for values in axes.values()), indexing="ij")
     columns = {name: np.asarray(values)[at.ravel()] for (name, values), at in zip(axes.items(), places, strict=True)}
     return table(model, **columns, **{name: np.asarray(array).ravel() for name, array in measures.items()})
+
+
+def joined(found: Sequence[Result]) -> Result:
+    """Results of one analysis, such as of both encoders, as one: their rows one after another."""
+    first = found[0].table
+    return dataclasses.replace(found[0], data={name: np.concatenate([of.table[name] for of in found]) for name in first}, arrays={})

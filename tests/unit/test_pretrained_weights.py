@@ -1,6 +1,7 @@
 """A folder of weights is read, or one line says what is wrong with it."""
 
 import json
+import re
 import struct
 import sys
 import types
@@ -144,6 +145,8 @@ def test_a_name_on_the_hub_is_downloaded_by_the_hubs_own_client(folder, monkeypa
     ("change", "said"),
     [
         (dict(model_type="bert"), ("model_type='bert'", "clip, siglip, dinov2")),
+        (dict(model_type=["clip"]), ("model_type=['clip']", "expected a str")),
+        (dict(vision_config=by_hand.VISION | dict(image_size=2**20)), ("image_size=1048576", "expected 1 to 2048")),
         (dict(model_type="siglip_text_model"), ("'siglip_text_model'", "a text encoder alone", "an image encoder")),
         (dict(projection_dim="8"), ("projection_dim='8'", "int")),
         (dict(vision_config=by_hand.VISION | dict(patch_size=99)), ("patch_size=99",)),
@@ -169,8 +172,14 @@ def test_what_a_model_is_asked_wrongly_is_named(folder, tmp_path):
     model = pretrained.load(folder)
     with pytest.raises(InputError, match=r"pixels: have shape \[1, 3, 8, 8\]; expected \[n, 3, 24, 24\]"):
         model.embed_images(np.zeros((1, 3, 8, 8)))
-    with pytest.raises(InputError, match="texts='a cat'"):
-        model.embed_texts("a cat")
+    for texts in ("a cat", None, []):
+        with pytest.raises(InputError, match=re.escape(f"texts={texts!r}: expected a list of captions")):
+            model.embed_texts(texts)
+    with pytest.raises(InputError, match="pictures=None: expected a list of pictures"):
+        model.pixels(None)
+    for size, said in ((4, "is smaller than a patch"), (4096, "is too large; expected at most 2048 pixels")):
+        with pytest.raises(InputError, match=f"image_size={size}: {said}"):
+            pretrained.load(folder, image_size=size)
     with pytest.raises(InputError, match="is no caption"):
         model.embed_texts(["a cat", " "])
     with pytest.raises(InputError, match="no such picture"):
