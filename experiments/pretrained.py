@@ -196,7 +196,7 @@ def analyze_terms(writer: Writer, found: model.Model, pixels: np.ndarray, captio
     shares = joined([decompose.decompose(found, each) for each in given])
     writer.table("terms", shares.table)
     keys = ["model", "encoder", "layer", "term"]
-    by_layer = shares.summary(keys).reset_index()[[*keys, "share"]]
+    by_layer = shares.summary(keys)[["share"]].reset_index()
     writer.table("terms_by_layer", {name: by_layer[name].to_numpy() for name in by_layer})
     wide = by_layer.pivot_table("share", ["encoder", "layer"], "term", sort=False)[list(TERMS)].round(2)
     print(f"\nshares of the terms in the variance of the readout's scores, means over heads\n{wide.to_string()}")
