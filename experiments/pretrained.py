@@ -183,7 +183,7 @@ def cost(started: float) -> dict[str, object]:
 def print_summary(writer: Writer, name: str, found: Result, title: str, by=None) -> None:
     """Print the summary of a result and write its table."""
     print(f"\n{title}")
-    print(found.summary(by)[list(found.measures)].round(4).to_string())
+    print(found.text(by))
     writer.table(name, found.table)
 
 
@@ -251,7 +251,7 @@ def analyze_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene])
     axes = ["model", "positions", "template", *(name for name in ("background", "scale") if len(set(whole[name])) > 1), "distance"]
     by_distance = joined.summary(axes).reset_index()
     writer.table("probe_by_distance", {name: by_distance[name].to_numpy() for name in by_distance})
-    print(tables[0].summary(axes[3:])[list(joined.measures)].round(3).to_string())
+    print(tables[0].text(axes[3:]))
     own, columns = tables[0].table, tables[1].table
     return {"order": own["order"].mean(), "label_set": own["label_set"].mean(), "order_exchanged": columns["order"].mean()}
 

@@ -192,6 +192,7 @@ def single_gates(
     side, frozen = _side(model, eval_set, encoder), frozen or model.frozen
     config, params, own = model._encoder(encoder)
     own = np.asarray(unit_gates(config) if own is None else own)
+    given = gates is not None
     if gates is None:
         places = _known(layers, config.depth, "layers"), _known(heads, config.n_heads, "heads")
         gates = list(itertools.product(*places, _listed(terms, "terms")))
@@ -209,7 +210,8 @@ def single_gates(
     }
     measured = dict(change=margin[1:] - margin[0], margin=margin[1:], order=order[1:])
     rows = table(model.name, encoder=encoder, **columns, **measured, frozen=frozen)
-    keys, by = ("encoder", "layer", "head", "term", "dose"), ("model", "encoder", "layer", "term", "dose")
+    keys = ("encoder", "layer", "head", "term", "dose")
+    by = ("model", *(keys if given else (key for key in keys if key != "head")))  # of single gates no means over heads
     return Result("single_gates", rows, ("change", "order"), keys, by=by, signed=True)
 
 

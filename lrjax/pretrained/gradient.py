@@ -156,14 +156,14 @@ def leaning(found: Result, n: int = 5) -> Table:
 
     Args:
         found: Of `gradient`.
-        n: How many of each, at most half of all heads.
+        n: How many of each, as far as so many heads lean that way.
     """
-    order = np.argsort(found.table["slope_columns"], kind="stable")
-    n = min(n, len(order) // 2)  # no head leans both ways
-    rows = np.concatenate([order[:n], order[::-1][:n]])
+    slope = found.table["slope_columns"]
+    order = np.argsort(slope, kind="stable")
+    left, right = ([i for i in ranked if sign * slope[i] > 0][:n] for ranked, sign in ((order, -1), (order[::-1], 1)))
     shown = ("model", "layer", "head", "slope_columns", "slope_columns_z", "odd_columns", "slope_rows", "odd_rows")
-    leans = np.repeat(["left", "right"], [len(order[:n]), len(order[::-1][:n])])
-    return {"leans": leans} | {name: found.table[name][rows] for name in shown}
+    leans = np.repeat(["left", "right"], [len(left), len(right)])
+    return {"leans": leans} | {name: found.table[name][np.array([*left, *right], int)] for name in shown}
 
 
 def gauge(model: Model, pixels: np.ndarray) -> Result:

@@ -27,9 +27,13 @@ class Result(result.Result):
         """Means with 95 % intervals over the rows of each combination of `by`, as `lrjax.analysis.result.Result.summary`."""
         return super().summary(self.by if by is None else by)
 
+    def text(self, by: str | Sequence[str] | None = None) -> str:
+        """The means of `summary` as people read them: three digits, or the power of ten of what is smaller."""
+        short = lambda value: f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
+        return self.summary(by)[list(self.measures)].to_string(float_format=short)
+
     def __repr__(self) -> str:
-        shown = self.summary()[list(self.measures)].round(3).to_string()
-        return f"{self.name}: means; .summary() has intervals, .to_dataframe() all rows\n{shown}"
+        return f"{self.name}: means; .summary() has intervals, .to_dataframe() all rows\n{self.text()}"
 
 
 def table(model: str, **columns) -> Table:

@@ -3,6 +3,7 @@
 import shutil
 
 import jax
+import numpy as np
 import pytest
 
 pytest.importorskip("safetensors", reason="the extra `pretrained` is not installed")
@@ -13,6 +14,7 @@ from experiments.studies import pretrained, pretrained_tables
 from lrjax import InputError
 from lrjax.pretrained import train
 from lrjax.stats import read_csv
+from lrjax.storage import results
 
 
 def test_the_page_has_the_numbers_of_the_committed_tables():
@@ -38,6 +40,30 @@ def test_a_model_that_was_run_has_its_row_filled(tmp_path):
     assert "OpenAI CLIP ViT-B/32: not run" not in page and "\n| OpenAI CLIP ViT-B/32 | 0." in page
     with pytest.raises(InputError, match=r"has no analysis/summary\.csv"):
         pretrained_tables.take(tmp_path / "none", tmp_path)
+
+
+def test_what_is_taken_is_the_last_analysis_of_a_folder(tmp_path):
+    """Of an earlier one with other arguments the tables have the plain names, and of an interrupted one there is no summary."""
+    out, folder = tmp_path / "mine", tmp_path / pretrained.FOLDER / "mine"
+    folder.mkdir(parents=True)
+    (folder / "gates_frozen.csv").write_text("model\nof an earlier take\n")
+
+    def write(name, value, **arguments):
+        record = results.Record("checkpoint", f"pretrained: {name}", arguments, "code")
+        path = results.place(out / f"analysis/{name}.csv", record)
+        results.write(path, {"model": np.array([value])}, record)
+        return path
+
+    for name in ("gradient", "leaning", "summary"):
+        write(name, "few", pairs=1)
+    write("leaning", "stopped", pairs=9)
+    for name in ("gradient", "summary"):
+        assert write(name, "many", pairs=4).stem != name
+    pretrained_tables.take(out, tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"gradient.csv", "summary.csv"}, (
+        "of no other analysis, nor of an earlier take"
+    )
+    assert {read_csv(path)["model"][0] for path in folder.iterdir()} == {"many"}
 
 
 def test_every_table_of_the_page_is_written_by_the_command(tmp_path, monkeypatch):
