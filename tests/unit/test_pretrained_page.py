@@ -10,10 +10,10 @@ pytest.importorskip("safetensors", reason="the extra `pretrained` is not install
 pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installed")
 
 from conftest import ROOT
-from experiments.studies import pretrained, pretrained_tables
+from experiments.studies import pretrained, pretrained_claims, pretrained_tables, pretrained_terms, pretrained_values
 from lrjax import InputError
 from lrjax.pretrained import train
-from lrjax.stats import read_csv
+from lrjax.stats import read_csv, write_csv
 from lrjax.storage import results
 
 
@@ -73,13 +73,45 @@ def test_every_table_of_the_page_is_written_by_the_command(tmp_path, monkeypatch
     (tmp_path / pretrained.FOLDER).mkdir()
     sizes = dict(n_heldout=2, steps=0, batch_size=8, n_layers=1, n_heads=2, d_model=16, d_mlp=16, image_size=16, columns=3)
     pretrained_tables.make_trained(tmp_path / "study", tmp_path, [3], 1, **sizes)
-    found, committed = (read_csv(folder / pretrained.FOLDER / pretrained.TRAINED) for folder in (tmp_path, pretrained.RESULTS))
+    found, committed = (
+        read_csv(folder / pretrained.FOLDER / pretrained_values.TRAINED) for folder in (tmp_path, pretrained.RESULTS)
+    )
     assert list(found) == list(committed)
     assert found["model"].tolist() == ["drawn_3_seed0"] * 2 + ["drawn_3_mirrored_seed0"] * 2
     assert found["things"].tolist() == ["trained", "held out"] * 2 and found["mirrored"].tolist() == [False, False, True, True]
     again = train.Recipe(n_labels=3, **(pretrained_tables.SMALL | sizes | dict(steps=3)))
     with pytest.raises(InputError, match="drawn_3_seed0: was trained otherwise"):
         pretrained_tables.trained(again, tmp_path / "study/weights")
+
+
+def test_claims_are_judged_by_the_committed_tables_and_not_without(tmp_path):
+    found = pretrained_claims.verdicts()
+    things = {title.split(", ")[1].split()[0] for title in pretrained.kinds()}
+    of_trained = {f"{key}_{n}" for key in ("order", "exchanged", "chance", "vanishes") for n in things}
+    assert set(found) == {"focus_odd", "focus_size"} | of_trained
+    page = pretrained.page()
+    assert all(f"**{verdict.verdict}**" in page for (verdict,) in found.values()) and "**Asked after the run**" in page
+    assert {verdict.verdict for (verdict,) in pretrained_claims.verdicts(tmp_path).values()} == {"not tested"}
+
+
+def test_the_horizontal_odd_share_is_judged_layer_by_layer(tmp_path):
+    """Means over heads of columns less rows: 0.1 less 0.3 in one layer, 0.2 less 0.3 in the other."""
+    columns = dict(layer=[0, 0, 1, 1], odd_columns=[0.0, 0.2, 0.1, 0.3], odd_rows=[0.3] * 4, odd_size_columns=[1.0] * 4)
+    table = {name: np.array(values) for name, values in columns.items()} | {"odd_size_rows": np.zeros(4)}
+    write_csv(tmp_path / pretrained.FOLDER / pretrained.FOCUS / "gradient.csv", table)
+    found = pretrained_claims.verdicts(tmp_path)
+    (odd,), (size,) = found["focus_odd"], found["focus_size"]
+    assert (odd.n, round(odd.mean, 9), odd.verdict) == (2, -0.15, "undecided") and (size.mean, size.verdict) == (1.0, "differs")
+
+
+def test_gates_sums_and_terms_are_of_both_encoders_of_every_model_that_is_trained_here():
+    for grid in (pretrained_terms.terms(), pretrained_terms.effects(), pretrained_terms.sum_errors()):
+        of = {(row[0].split(", mean")[0], row[1]) for row in grid.rows}
+        assert {(title, given) for title in pretrained.kinds() for given in ("images", "texts")} <= of
+    for names in pretrained.kinds().values():
+        grid = pretrained_terms.gates(names[0])
+        assert grid is not None and {row[0] for row in grid.rows} == {"images", "texts"} and len(grid.rows) == 12
+    assert pretrained_terms.gates("none") is None and pretrained_terms.origins_by_layer("none") is None
 
 
 def test_the_random_control_has_the_parameters_of_vit_b32():
