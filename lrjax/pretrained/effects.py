@@ -192,27 +192,36 @@ def single_gates(
     side, frozen = _side(model, eval_set, encoder), frozen or model.frozen
     config, params, own = model._encoder(encoder)
     own = np.asarray(unit_gates(config) if own is None else own)
-    given = gates is not None
-    if gates is None:
+    each = gates
+    if each is None:
         places = _known(layers, config.depth, "layers"), _known(heads, config.n_heads, "heads")
-        gates = list(itertools.product(*places, _listed(terms, "terms")))
-    wanted = list(itertools.product([_checked(gate, config) for gate in _listed(gates, "gates")], _doses(doses)))
+        each = list(itertools.product(*places, _listed(terms, "terms")))
+    wanted = list(itertools.product([_checked(gate, config) for gate in _listed(each, "gates")], _doses(doses)))
     gates_of_each = np.stack([own, *(_gated(own, gate, dose) for gate, dose in wanted)])
-    parts = [np.asarray(_parts_of_gates(config, frozen, params, gates_of_each, *part)) for part in side.passes()]
+    found = np.concatenate([_parts_of_gates(config, frozen, params, gates_of_each, *part) for part in side.passes()], 1)
     n, m = len(eval_set.true), len(side.rows)
-    found = np.concatenate(parts, 1)[:, :m].reshape(len(gates_of_each), m // n, n).sum(1)
+    rows = _rows(config, wanted, found[:, :m].reshape(len(found), m // n, n).sum(1))
+    keys = ("encoder", "layer", "head", "term", "dose")
+    by = (
+        "model",
+        *(key for key in keys if key != "head" or gates is not None),
+    )  # of gates that were asked one by one no means over heads
+    rows = table(model.name, encoder=encoder, **rows, frozen=frozen)
+    return Result("single_gates", rows, ("change", "order"), keys, by=by, signed=True)
+
+
+def _rows(config: EncoderConfig, wanted: Sequence[tuple[Gate, float]], found: np.ndarray) -> dict[str, Sequence]:
+    """Columns of a table of gates and doses, from the margins [1 + w, n] without any of them and with each."""
     margin, order, names = found.mean(1), order_of(found).mean(1), layer_names(config)
-    columns = {
+    return {
         "layer": [names[layer] for (layer, _, _), _ in wanted],
         "head": [head for (_, head, _), _ in wanted],
         "term": [text for (_, _, text), _ in wanted],
         "dose": [dose for _, dose in wanted],
+        "change": margin[1:] - margin[0],
+        "margin": margin[1:],
+        "order": order[1:],
     }
-    measured = dict(change=margin[1:] - margin[0], margin=margin[1:], order=order[1:])
-    rows = table(model.name, encoder=encoder, **columns, **measured, frozen=frozen)
-    keys = ("encoder", "layer", "head", "term", "dose")
-    by = ("model", *(keys if given else (key for key in keys if key != "head")))  # of single gates no means over heads
-    return Result("single_gates", rows, ("change", "order"), keys, by=by, signed=True)
 
 
 def _listed(given: Sequence, name: str) -> Sequence:

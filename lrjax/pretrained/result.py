@@ -30,7 +30,8 @@ class Result(result.Result):
     def text(self, by: str | Sequence[str] | None = None) -> str:
         """The means of `summary` as people read them: three digits, or the power of ten of what is smaller."""
         short = lambda value: f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
-        return self.summary(by)[list(self.measures)].to_string(float_format=short)
+        shown = self.summary(by)[list(self.measures)]
+        return shown.to_string(float_format=short)  # pyright: ignore[reportArgumentType]  # pandas declares less than it takes
 
     def __repr__(self) -> str:
         return f"{self.name}: means; .summary() has intervals, .to_dataframe() all rows\n{self.text()}"

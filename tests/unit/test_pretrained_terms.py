@@ -63,7 +63,7 @@ def both_sides(model, images):
     return found if model.words is None else [*found, ("text", CAPTIONS, model.config.text)]
 
 
-def test_errors_of_sums_are_those_of_float32_in_every_layer_of_both_encoders(model, images):
+def test_errors_of_sums_are_those_of_float32_in_every_layer_model_encoders(model, images):
     for encoder, given, config in both_sides(model, images):
         found = decompose.sum_errors(model, given).to_dataframe()
         assert set(found["encoder"]) == {encoder} and len(found) == config.depth
@@ -130,37 +130,38 @@ def test_the_class_token_and_its_position_enter_as_their_sum(model, images):
     np.testing.assert_allclose(as_E["slope_columns"], as_P["slope_columns"], **EXACT)
 
 
-@pytest.fixture(scope="module", params=["clip", "siglip"])
-def of_both(request, tmp_path_factory):
-    """Models with a text encoder: causal and read at its end, or read at its last place whatever stands there."""
-    return pretrained.load(by_hand.folder_of(tmp_path_factory.mktemp("weights") / request.param, request.param))
+@pytest.fixture(scope="module", params=[("clip", "vision"), ("clip", "text"), ("siglip", "text")], ids=" ".join)
+def side(request, tmp_path_factory):
+    """A model and one of its encoders. Texts are read at their end, causally, or at the last place whatever stands there."""
+    kind, encoder = request.param
+    return pretrained.load(by_hand.folder_of(tmp_path_factory.mktemp("weights") / kind, kind)), encoder
 
 
 SOME_GATES = [(0, 1, "EP"), (1, 0, "VM"), (1, 1, "MM"), (0, 0, "VE"), (1, 0, "EE+PP")]
 
 
-@pytest.mark.parametrize("encoder", ["vision", "text"])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_first_order_is_the_slope_of_the_exact_effect(of_both, eval_set, encoder, frozen):
+def test_first_order_is_the_slope_of_the_exact_effect(side, eval_set, frozen):
     """Minus the finite difference of the margin around a gate of 1: of both encoders, recomputed and frozen."""
-    first = effects.first_order(of_both, eval_set, encoder, frozen)
+    model, encoder = side
+    first = effects.first_order(model, eval_set, encoder, frozen)
     step = 0.02
-    exact = effects.single_gates(of_both, eval_set, doses=(1 - step, 1 + step), gates=SOME_GATES, encoder=encoder, frozen=frozen)
+    exact = effects.single_gates(model, eval_set, doses=(1 - step, 1 + step), gates=SOME_GATES, encoder=encoder, frozen=frozen)
     margin = exact.table["margin"].reshape(len(SOME_GATES), 2)
     slopes = (margin[:, 0] - margin[:, 1]) / (2 * step)
     np.testing.assert_allclose(effects.predicted(first, SOME_GATES), slopes, rtol=0.05, atol=3e-5)
     assert abs(slopes).max() > 1e-3 and set(first.table["frozen"].tolist()) == {frozen}
 
 
-@pytest.mark.parametrize("encoder", ["vision", "text"])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_gates_as_one_program_are_gates_one_by_one(of_both, eval_set, encoder, frozen):
+def test_gates_as_one_program_are_gates_one_by_one(side, eval_set, frozen):
+    model, encoder = side
     asked = dict(layers=[1], encoder=encoder, frozen=frozen)
-    found = effects.single_gates(of_both, eval_set, ("EP", "VE"), (0.0, 0.5), **asked).to_dataframe()
+    found = effects.single_gates(model, eval_set, ("EP", "VE"), (0.0, 0.5), **asked).to_dataframe()
     assert len(found) == 2 * 2 * 2
-    untouched = effects.margins(of_both, eval_set)
+    untouched = effects.margins(model, eval_set)
     for row in found.itertuples():
-        changed = of_both.ablate(f"{encoder}.L{row.layer}.h{row.head}:{row.term}={row.dose}", frozen=frozen)
+        changed = model.ablate(f"{encoder}.L{row.layer}.h{row.head}:{row.term}={row.dose}", frozen=frozen)
         margin = effects.margins(changed, eval_set)
         assert row.margin == pytest.approx(margin.mean(), abs=2e-4)
         assert row.change == pytest.approx((margin - untouched).mean(), abs=2e-4)
