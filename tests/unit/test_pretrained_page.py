@@ -87,7 +87,7 @@ def test_every_table_of_the_page_is_written_by_the_command(tmp_path, monkeypatch
 def test_claims_are_judged_by_the_committed_tables_and_not_without(tmp_path):
     found = pretrained_claims.verdicts()
     things = {title.split(", ")[1].split()[0] for title in pretrained.kinds()}
-    of_trained = {f"{key}_{n}" for key in ("order", "exchanged", "chance", "vanishes") for n in things}
+    of_trained = {f"{key}_{n}" for key in ("order", "exchanged", "chance", "vanishes", "gates") for n in things}
     assert set(found) == {"focus_odd", "focus_size"} | of_trained
     page = pretrained.page()
     assert all(f"**{verdict.verdict}**" in page for (verdict,) in found.values()) and "**Asked after the run**" in page
