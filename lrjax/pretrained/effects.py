@@ -76,6 +76,8 @@ def _side(model: Model, eval_set: EvalSet, encoder: str) -> _Side:
     """What an encoder sees of an evaluation set. Raises InputError if there is no such encoder, or the set does not fit."""
     if encoder not in ENCODERS:
         raise InputError(f"encoder={encoder!r}: does not exist{suggest(str(encoder), ENCODERS)}; expected vision or text")
+    if not isinstance(eval_set, EvalSet):
+        raise InputError(f"eval_set={type(eval_set).__name__}: expected an EvalSet, such as probe.eval_set makes")
     n = len(eval_set.true)
     if not n == len(eval_set.pixels) == len(eval_set.swapped) or not n:
         sizes = f"{len(eval_set.pixels)} pictures, {n} true and {len(eval_set.swapped)} swapped captions"

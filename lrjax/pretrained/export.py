@@ -34,6 +34,8 @@ def export(model: Model, folder: str | Path, tokenizer: Any) -> Path:
     Raises:
         InputError: The model is no CLIP or has gates, for which the layout has no place, or the folder holds something.
     """
+    if not isinstance(folder, str | Path):
+        raise InputError(f"folder={folder!r}: is no path; expected a new folder")
     folder = Path(folder).expanduser()
     if model.config.text is None or model.config.vision.has_pool:
         raise InputError(f"export: {model.name} is a {model.config.kind}; expected a CLIP")

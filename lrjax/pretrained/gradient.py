@@ -47,7 +47,7 @@ def gradient(model: Model, pixels: np.ndarray) -> Result:
         `odd_shuffled`: the odd share that shuffled maps have on average.
         In `arrays`: `maps` [depth, head, row, column] and `statistical_maps`.
     """
-    config = model.config.vision
+    config, pixels = model.config.vision, model._checked(pixels)
     parts, query, key, norm = mean_of(observed_of(model, pixels, _position_part))
     shape = (*parts.shape[:3], config.grid, config.grid)
     parts = parts.reshape(shape)

@@ -69,7 +69,9 @@ class Preprocessing:
         return left, top, left + self.size[1], top + self.size[0]
 
     def resized(self, image_size: int) -> "Preprocessing":
-        """The same for square images of this size."""
+        """The same for square images of this size. Raises InputError if it is no number of pixels."""
+        if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
+            raise InputError(f"image_size={image_size!r}: expected a whole number of pixels, 1 or more")
         scale = image_size / self.size[0]
         return dataclasses.replace(self, shortest=round(self.shortest * scale), size=(image_size, image_size))
 
@@ -83,6 +85,8 @@ def opened(picture: Picture) -> Image.Image:
         return Image.fromarray(picture).convert("RGB")
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
+    if not isinstance(picture, str | Path):
+        raise InputError(f"picture={picture!r}: expected a path, a Pillow image or bytes [height, width, 3]")
     try:
         with Image.open(picture) as image:
             return image.convert("RGB")

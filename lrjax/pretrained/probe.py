@@ -110,6 +110,8 @@ def of_folder(model: Model, folder: str | Path) -> Result:
     Raises:
         InputError: The folder has no list of pictures, or a line of it cannot be used; one line names it.
     """
+    if not isinstance(folder, str | Path):
+        raise InputError(f"folder={folder!r}: is no path; expected a folder of pictures with captions")
     folder = Path(folder).expanduser()
     items, found = read_items(folder), []
     for i in range(0, len(items), BATCH):

@@ -54,7 +54,7 @@ class Thing:
 
     def __post_init__(self):
         for name, known in (("colour", COLOURS), ("shape", (*SHAPES, *DIGITS))):
-            if (value := getattr(self, name)) not in known:
+            if (value := getattr(self, name)) not in tuple(known):
                 raise InputError(
                     f"{name}={value!r}: does not exist{suggest(str(value), known)}; expected one of {', '.join(known)}"
                 )
@@ -87,7 +87,7 @@ class Scene:
     def __post_init__(self):
         if not 0 <= self.at[0] < self.at[1] < self.columns:
             raise InputError(f"at={self.at}: expected two columns of 0..{self.columns - 1}, the left one first")
-        if not 0 < self.scale <= 1:
+        if not isinstance(self.scale, int | float) or not 0 < self.scale <= 1:
             raise InputError(f"scale={self.scale}: expected a share of a column's width, above 0 and at most 1")
 
     @property
@@ -188,8 +188,8 @@ def _photo(name: str) -> Image.Image:
 
 def things(kind: str = "shapes") -> list[Thing]:
     """All coloured shapes, or all coloured digits. Raises InputError if the kind is neither."""
-    if kind not in KINDS:
-        raise InputError(f"things={kind!r}: does not exist{suggest(kind, KINDS)}; expected one of {', '.join(KINDS)}")
+    if kind not in tuple(KINDS):
+        raise InputError(f"things={kind!r}: does not exist{suggest(str(kind), KINDS)}; expected one of {', '.join(KINDS)}")
     return [Thing(colour, shape) for colour in COLOURS for shape in KINDS[kind]]
 
 

@@ -41,7 +41,7 @@ def statistical(model: Model, pixels: np.ndarray) -> Result:
     Raises:
         InputError: There is one picture alone.
     """
-    if len(pixels) < 2:
+    if len(pixels := model._checked(pixels)) < 2:
         raise InputError(f"pixels: hold {len(pixels)} picture; expected two or more, whose mean is of the place")
     query, keys = (np.stack(arrays) for arrays in zip(*observed_of(model, pixels, _query_and_keys), strict=True))
     parts = key_parts(keys)

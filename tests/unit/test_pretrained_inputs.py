@@ -49,6 +49,12 @@ def test_scenes_are_balanced():
             scenes.scenes(**wrong)
     with pytest.raises(InputError, match="did you mean 'red'"):
         scenes.Thing("rad", "circle")
+    with pytest.raises(InputError, match=r"colour=\['red'\]: does not exist"):
+        scenes.Thing(["red"], "circle")
+    with pytest.raises(InputError, match="things=None: does not exist"):
+        scenes.scenes(kind=None)
+    with pytest.raises(InputError, match="scale=x: expected a share"):
+        scenes.scenes(1, 2, scales=("x",))
 
 
 def test_a_digit_stands_in_its_column_as_high_as_a_circle():
@@ -148,6 +154,8 @@ def test_an_entry_that_cannot_be_used_is_named(model, whats_up, tmp_path_factory
         probe.read_items(tmp_path_factory.mktemp("empty"))
     with pytest.raises(InputError, match="no such folder"):
         probe.read_items(whats_up / "none")
+    with pytest.raises(InputError, match="folder=None: is no path"):
+        probe.of_folder(model, None)
     rows = json.loads((whats_up / "dataset.json").read_text())
     for change, said in (
         (dict(image_path="images/9.png"), r"entry 1: 'images/9.png': no such picture"),

@@ -18,7 +18,7 @@ pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installe
 from safetensors.numpy import save_file
 
 from lrjax import pretrained
-from lrjax.pretrained import gates, pixels
+from lrjax.pretrained import gates, gradient, pixels, statistical
 
 WEIGHTS = "model.safetensors"
 
@@ -186,6 +186,21 @@ def test_what_a_model_is_asked_wrongly_is_named(folder, tmp_path):
         model.pixels([tmp_path / "none.png"])
     with pytest.raises(InputError, match="cannot be read as a picture"):
         model.pixels([folder / "config.json"])
+    with pytest.raises(InputError, match="picture=None: expected a path, a Pillow image or bytes"):
+        model.pixels([None])
+    with pytest.raises(InputError, match="pixels: hold values that are not finite"):
+        model.embed_images(np.full((1, 3, 24, 24), np.nan))
+    with pytest.raises(InputError, match=r"images, texts: have shapes \(1, 3\) and \(1, 8\)"):
+        model.similarities(np.zeros((1, 3)), np.zeros((1, 8)))
+    for share in ("x", float("nan")):
+        with pytest.raises(InputError, match=f"share={share!r}: is no finite number"):
+            model.regauge(share)
+    for size in ("24", 24.5, True):
+        with pytest.raises(InputError, match=f"image_size={size!r}: expected a whole number of pixels"):
+            pretrained.load(folder, image_size=size)
+    for ask in (gradient.gradient, statistical.statistical):
+        with pytest.raises(InputError, match=r"pixels: have shape \[2\]"):
+            ask(model, ["a cat", "a dog"])
     images_alone = pretrained.load(by_hand.folder_of(tmp_path / "dino", "dinov2"))
     with pytest.raises(InputError, match="no text encoder"):
         images_alone.embed_texts(["a cat"])
