@@ -101,9 +101,10 @@ def bad(folder, tmp):
     of_text = shutil.copytree(folder, folder.with_name("text"))
     (of_text / "config.json").write_text(json.dumps({"model_type": "clip_text_model", "hidden_size": 16}))
     of_images = by_hand.folder_of(folder.with_name("dino"), "dinov2")
-    corrupt, latin = tmp / "corrupt", tmp / "latin"
-    for place in (corrupt, latin):
+    corrupt, latin, entry = tmp / "corrupt", tmp / "latin", tmp / "entry"
+    for place in (corrupt, latin, entry):
         place.mkdir()
+    (entry / "list.json").write_text(json.dumps([dict(image_path="b.png", caption_options=["a dog", "a cat"])]))
     (corrupt / "a.png").write_bytes(b"no picture")
     (corrupt / "list.csv").write_text("image,caption,wrong\na.png,a dog,a cat\n")
     (latin / "list.csv").write_bytes("image,caption\na.png,caf\u00e9\n".encode("latin-1"))
@@ -131,6 +132,7 @@ def bad(folder, tmp):
         ([*given(folder), "--things=digits", "--scale=.001"], "--scale=0.001: a thing is 0.0032 pixels wide in a picture of 16"),
         ([*given(folder), "--image_size=99999"], "flag --image_size=99999: 99999 is not an integer in the range [1, 2048]"),
         ([*given(folder), f"--images={corrupt}"], f"--images={corrupt}: a.png: cannot be read as a picture"),
+        ([*given(folder), f"--images={entry}"], f"--images={entry}: list.json: entry 0: 'b.png': no such picture"),
         ([*given(folder), f"--images={latin}"], f"--images={latin}: list.csv: is no CSV in UTF-8"),
         ([*given(folder), "--scale=0.5,x"], "--scale=0.5,x: expected numbers joined by commas"),
         ([*given(folder), "--pairs=9999"], "--pairs=9999: there are 180 pairs of things"),
