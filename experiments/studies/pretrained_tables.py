@@ -17,6 +17,7 @@ A model that is there is not made again. Afterwards the page is written (`python
 import dataclasses
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,12 +37,14 @@ from lrjax.pretrained.pixels import Preprocessing
 from lrjax.pretrained.weights import library
 from lrjax.pretrained.words import EOS
 from lrjax.stats import Table, write_csv
+from lrjax.storage import results as storage
 from lrjax.storage.files import write_atomically
 
 RANDOM, FOCUS, RECIPE_FILE = "clip-vit-b32-random", "vit_s_focus", "recipe.json"
 # What the page keeps of a model; of FOCUS more.
-TABLES = ("summary", "gradient", "leaning", "sum_errors", "statistical", "probe_by_distance", "gates_recomputed", "gates_frozen")
-MORE, FIGURES = ("terms", "gauge", "gradient_shuffled"), ("gradient.png", "maps.png")
+TABLES = ("summary", "gradient", "leaning", "sum_errors", "terms_by_layer", "statistical", "probe_by_distance")
+TABLES += ("gates_recomputed", "gates_frozen")
+MORE, FIGURES = ("gauge", "gradient_shuffled"), ("gradient.png", "maps.png")
 SMALL: dict[str, Any] = dict(d_model=32, d_mlp=64, image_size=32, batch_size=64, lr=2e-3, steps=1500)  # of a trained control
 
 ONLY = flags.DEFINE_list("only", [], "which controls: random, trained, focus")
@@ -125,36 +128,56 @@ def graph_difference(path: Path, image_size: int = 224) -> float:
 
 
 def analyse(weights: Path, out: Path, *more: str) -> None:
-    """`experiments.pretrained` in a process of its own, whose time and memory are the analysis's alone, compiling included.
+    """`experiments.pretrained` in a process of its own, whose time and memory are the analysis's alone.
 
     It is not made again if it is there and the weights are no newer.
     """
     summary = out / "analysis/summary.csv"
     files = [weights] if weights.is_file() else [path for path in weights.rglob("*") if path.is_file()]
     if not summary.is_file() or any(path.stat().st_mtime > summary.stat().st_mtime for path in files):
-        command = [
-            sys.executable,
-            "-m",
-            "experiments.pretrained",
-            f"--weights={weights}",
-            f"--out={out}",
-            "--nocompilation_cache",
-            *more,
-        ]
+        command = [sys.executable, "-m", "experiments.pretrained", f"--weights={weights}", f"--out={out}", *more]
         if subprocess.run(command).returncode:
             raise InputError(f"{weights}: experiments.pretrained did not end well; see above")
 
 
 def take(out: Path, results: Path, tables: tuple[str, ...] = TABLES, figures: tuple[str, ...] = ()) -> Path:
-    """Copy the tables of an analysis, those that there are, to the folder where the page looks for them."""
-    if not (out / "analysis/summary.csv").is_file():
-        raise InputError(f"--take={out}: has no analysis/summary.csv; expected a folder that experiments.pretrained has written")
+    """Copy the tables of the last analysis in a folder, those that there are, to the folder where the page looks for them.
+
+    Tables of an earlier analysis with other arguments may have the plain names (`storage.results.place`): a table is known by its
+    record. Tables that the page had of this model before are replaced or removed.
+    """
     folder = results / page.FOLDER / out.name
+    wanted = [*(Path("analysis", f"{name}.csv") for name in tables), *(Path("figures", name) for name in figures)]
+    found = {place.name: path for place in wanted if (path := of_last_run(out, place))}
     folder.mkdir(parents=True, exist_ok=True)
-    for place in [*(f"analysis/{name}.csv" for name in tables), *(f"figures/{name}" for name in figures)]:
-        if (path := out / place).is_file():
-            write_atomically(folder / path.name, path.read_bytes())
+    for place in wanted:
+        (folder / place.name).unlink(missing_ok=True)
+    for name, path in found.items():
+        write_atomically(folder / name, path.read_bytes())
     return folder
+
+
+def of_last_run(out: Path, place: Path) -> Path | None:
+    """The file of the last analysis in a folder at a place such as analysis/terms.csv, or at a name of its own beside it; None if
+    there is none. Raises InputError if no analysis has been written to its end.
+    """
+    summaries = beside(out / "analysis/summary.csv")
+    if not summaries:
+        raise InputError(f"--take={out}: has no analysis/summary.csv; expected a folder that experiments.pretrained has written")
+    last = run_of(max(summaries, key=lambda path: path.stat().st_mtime))
+    return next((path for path in beside(out / place) if run_of(path) == last), None)
+
+
+def beside(path: Path) -> list[Path]:
+    """A file of a plain name and those that lie beside it under a name of their own, as far as they are there."""
+    own = re.compile(rf"{re.escape(path.stem)}(_[0-9a-f]{{12}})?{re.escape(path.suffix)}")
+    return sorted(other for other in path.parent.glob(f"{path.stem}*{path.suffix}") if own.fullmatch(other.name))
+
+
+def run_of(path: Path) -> tuple | None:
+    """What tells one analysis from another: its checkpoint, its arguments and its code; None of a file without a record."""
+    record = storage.read_record(path)
+    return None if record is None else tuple(record[name] for name in ("checkpoint", "arguments", "code"))
 
 
 def make_random(study: Path, results: Path) -> None:
@@ -162,7 +185,7 @@ def make_random(study: Path, results: Path) -> None:
     weights = study / "weights" / RANDOM
     if not weights.exists():
         export.export(random_vit_b32(), weights, train.tokenizer())
-    analyse(weights, study / RANDOM)
+    analyse(weights, study / RANDOM, "--nocompilation_cache")  # compiling is part of its cost
     take(study / RANDOM, results)
 
 

@@ -8,12 +8,11 @@ measured. Claims of our own (`paper` is empty) are judged by the same rule.
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from experiments.studies.study import Study
 from lrjax.errors import InputError
 from lrjax.stats import ACCURACY, T, cut, interval_text, mean_interval, pair_text, rule
 
@@ -41,8 +40,9 @@ class Estimate(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """`values(study, part)`: one number a model, or one truth value where the claim is about a share of models. `part`: the sweep
-    that the claim is asked of, or None if it is asked of every variant of the baseline (the default, paper_like).
+    """`values(study, part)`: one number a model, or one truth value where the claim is about a share of models. `study` is what
+    they are read from: a Study, or the folder of tables of pretrained models. `part`: the sweep that the claim is asked of, or None
+    if it is asked of every variant of the baseline (the default, paper_like).
 
     The paper's side is low <= mean <= high, -INF and INF where it has no end. A side between 0 and 1 is of an accuracy or a share,
     which lies there whatever is found: its 0 and 1 are no thresholds.
@@ -54,7 +54,7 @@ class Claim:
     contrast: str
     low: float
     high: float
-    values: Callable[[Study, str], np.ndarray | xr.DataArray | Estimate] | None
+    values: Callable[[Any, str], np.ndarray | xr.DataArray | Estimate] | None
     part: str | None = None
     note: str = ""
 
@@ -99,7 +99,7 @@ class Verdict:
         return interval_text(self.mean, *self.shown, digits)
 
 
-def judge(claim: Claim, study: Study, part: str | None = None) -> Verdict:
+def judge(claim: Claim, study: Any, part: str | None = None) -> Verdict:
     """The verdict on a claim in one sweep."""
     sweep = part or claim.part or ""
     nothing = Verdict(claim, sweep, np.nan, np.nan, np.nan, 0, "not tested")

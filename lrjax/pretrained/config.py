@@ -21,6 +21,7 @@ ACTIVATIONS = {
 # model_type of config.json -> the kind of model; `layouts.LAYOUTS` reads the tensors of each
 KINDS = {"clip": "clip", "siglip": "siglip", "dinov2": "dinov2"}
 TEXT_ALONE = ("clip_text_model", "siglip_text_model")
+LARGEST_IMAGE = 2048  # pixels of a side: attention between more patches than of this fits into no memory
 HF_CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 
 
@@ -127,7 +128,7 @@ def read_config(folder: Path, image_size: int | None = None) -> ModelConfig:
         InputError: The folder has no config, or one of a model that lrjax does not know.
     """
     if (path := folder / HF_CONFIG).is_file() and (values := read_json(path)).get("model_type"):
-        kind = values["model_type"]
+        kind = Fields(values, str(path))("model_type", type=str)
         if kind in TEXT_ALONE:
             raise InputError(f"{path}: model_type={kind!r}: is a text encoder alone; expected a model with an image encoder")
         if kind not in KINDS:
@@ -146,6 +147,8 @@ def read_config(folder: Path, image_size: int | None = None) -> ModelConfig:
     vision = found.vision if image_size is None else dataclasses.replace(found.vision, image_size=image_size)
     if vision.image_size < vision.patch_size:
         raise InputError(f"image_size={image_size}: is smaller than a patch; expected {vision.patch_size} pixels or more")
+    if vision.image_size > LARGEST_IMAGE:
+        raise InputError(f"image_size={vision.image_size}: is too large; expected at most {LARGEST_IMAGE} pixels")
     return dataclasses.replace(found, vision=vision)
 
 
@@ -181,13 +184,20 @@ def _sizes(fields: Fields, layers: int, heads: int, width: int, mlp: int, eps: f
 
 def _patches(fields: Fields, image_size: int, patch_size: int, cls: int) -> dict[str, Any]:
     size, patch = fields("image_size", image_size), fields("patch_size", patch_size)
+    if not 0 < size <= LARGEST_IMAGE:
+        raise InputError(f"{fields.where}: image_size={size}: expected 1 to {LARGEST_IMAGE}")
     if not 0 < patch <= size:
         raise InputError(f"{fields.where}: patch_size={patch}: expected 1 to image_size={size}")
     return dict(image_size=size, patch_size=patch, n_positions=(size // patch) ** 2 + cls)
 
 
+PARTS = ("vision_config", "text_config")
+
+
 def _clip(fields: Fields) -> ModelConfig:
-    vision, text, d_embed = fields.part("vision_config"), fields.part("text_config"), fields("projection_dim", 512)
+    # Of old configs the parts called _dict hold if they are there, as in transformers; what they leave out has its default.
+    vision, text = (fields.part(name if fields.values.get(f"{name}_dict") is None else f"{name}_dict") for name in PARTS)
+    d_embed = fields("projection_dim", 512)
     eos = text("eos_token_id", 49407)
     return ModelConfig(
         "clip",

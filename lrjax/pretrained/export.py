@@ -1,6 +1,8 @@
 """Write a CLIP in the layout of Hugging Face's `CLIPModel`, so that transformers, and lrjax, read it back."""
 
 import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from lrjax.pretrained.model import Model
 from lrjax.pretrained.pixels import PREPROCESSOR
 from lrjax.pretrained.transformer import Transformer
 from lrjax.pretrained.weights import FILES, library
+from lrjax.pretrained.words import TOKENIZER
 from lrjax.storage.files import write_atomically
 
 Tensors = dict[str, np.ndarray]
@@ -31,19 +34,29 @@ def export(model: Model, folder: str | Path, tokenizer: Any) -> Path:
     Raises:
         InputError: The model is no CLIP or has gates, for which the layout has no place, or the folder holds something.
     """
+    if not isinstance(folder, str | Path):
+        raise InputError(f"folder={folder!r}: is no path; expected a new folder")
     folder = Path(folder).expanduser()
     if model.config.text is None or model.config.vision.has_pool:
         raise InputError(f"export: {model.name} is a {model.config.kind}; expected a CLIP")
     if any(np.any(np.asarray(gates) != 1) for gates in jax.tree.leaves(model.gates)):
         raise InputError(f"export: {model.name} has gates, for which the layout has no place; export the model without them")
+    if not callable(getattr(tokenizer, "save", None)):
+        raise InputError(f"tokenizer={tokenizer!r}: expected a tokenizers.Tokenizer, such as lrjax.pretrained.train.tokenizer()")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"folder={str(folder)!r}: holds something; give a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
     save = library("safetensors.numpy").save_file
-    save(tensors_of(model.params, model.config.vision, model.config.text), folder / FILES[0])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    write_atomically(folder / HF_CONFIG, json.dumps(_config(model), indent=1))
-    write_atomically(folder / PREPROCESSOR, json.dumps(_preprocessor(model), indent=1))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        whole = Path(temporary) / "whole"  # the folder is there with all of its files, or not at all
+        whole.mkdir()
+        save(tensors_of(model.params, model.config.vision, model.config.text), whole / FILES[0])
+        tokenizer.save(str(whole / TOKENIZER))
+        write_atomically(whole / HF_CONFIG, json.dumps(_config(model), indent=1))
+        write_atomically(whole / PREPROCESSOR, json.dumps(_preprocessor(model), indent=1))
+        if folder.exists():
+            folder.rmdir()  # it is empty
+        os.replace(whole, folder)
     return folder
 
 

@@ -47,7 +47,7 @@ def gradient(model: Model, pixels: np.ndarray) -> Result:
         `odd_shuffled`: the odd share that shuffled maps have on average.
         In `arrays`: `maps` [depth, head, row, column] and `statistical_maps`.
     """
-    config = model.config.vision
+    config, pixels = model.config.vision, model._checked(pixels)
     parts, query, key, norm = mean_of(observed_of(model, pixels, _position_part))
     shape = (*parts.shape[:3], config.grid, config.grid)
     parts = parts.reshape(shape)
@@ -71,11 +71,11 @@ def _drawn(result: Any):
     return gradients(result.table)
 
 
-def _position_part(cache: LayerCache, config: EncoderConfig):
+def _position_part(cache: LayerCache, config: EncoderConfig, readout: jax.Array):
     """Of one layer in one picture: position parts by origin of the query [o, h, t]; the whole query [h, k] and the whole keys
     [t, h, k], for the statistical part; the variance of the whole scores over patches [h].
     """
-    query, keys = query_row(cache, config), patch_keys(cache.k, config)
+    query, keys = query_row(cache, config, readout), patch_keys(cache.k, config)
     parts = jnp.einsum("ohk,thk->oht", query, keys[terms.P])
     whole = jnp.einsum("hk,thk->ht", query.sum(0), keys.sum(0))
     return parts, query.sum(0), keys.sum(0), whole.var(-1)
@@ -156,14 +156,14 @@ def leaning(found: Result, n: int = 5) -> Table:
 
     Args:
         found: Of `gradient`.
-        n: How many of each, at most half of all heads.
+        n: How many of each, as far as so many heads lean that way.
     """
-    order = np.argsort(found.table["slope_columns"], kind="stable")
-    n = min(n, len(order) // 2)  # no head leans both ways
-    rows = np.concatenate([order[:n], order[::-1][:n]])
+    slope = found.table["slope_columns"]
+    order = np.argsort(slope, kind="stable")
+    left, right = ([i for i in ranked if sign * slope[i] > 0][:n] for ranked, sign in ((order, -1), (order[::-1], 1)))
     shown = ("model", "layer", "head", "slope_columns", "slope_columns_z", "odd_columns", "slope_rows", "odd_rows")
-    leans = np.repeat(["left", "right"], [len(order[:n]), len(order[::-1][:n])])
-    return {"leans": leans} | {name: found.table[name][rows] for name in shown}
+    leans = np.repeat(["left", "right"], [len(left), len(right)])
+    return {"leans": leans} | {name: found.table[name][np.array([*left, *right], int)] for name in shown}
 
 
 def gauge(model: Model, pixels: np.ndarray) -> Result:

@@ -37,8 +37,7 @@ def load(folder: str | Path, image_size: int | None = None) -> "Model":
 
     Args:
       folder: A folder as the hub lays it out (config.json, model.safetensors, tokenizer and preprocessor files; or OpenCLIP's
-          names),
-        or the name of a model on the hub, such as "openai/clip-vit-base-patch32". A name is downloaded if the package
+        names), or the name of a model on the hub, such as "openai/clip-vit-base-patch32". A name is downloaded if the package
         `huggingface_hub` is installed; the network is not used otherwise.
       image_size: Pixels of a side of an image, where it is not that of the preprocessing; position rows are interpolated then.
 
@@ -132,7 +131,7 @@ class Model:
 
     def pixels(self, picture_list: Sequence[Picture]) -> np.ndarray:
         """Pixels [n, 3, H, W] of pictures: Pillow images, arrays of bytes [H, W, 3], or paths."""
-        if isinstance(picture_list, str | Path) or not len(picture_list):
+        if not isinstance(picture_list, Sequence | np.ndarray) or isinstance(picture_list, str) or not len(picture_list):
             raise InputError(f"pictures={picture_list!r}: expected a list of pictures, at least one")
         return np.stack([self.preprocessing(picture) for picture in picture_list])
 
@@ -159,6 +158,8 @@ class Model:
         """The logits [n, m] of embeddings of images [n, d_embed] and texts [m, d_embed], with the model's scale and bias."""
         if self.params.logit_scale is None:
             raise InputError(f"{self.name}: {NO_TEXT}")
+        if np.shape(images)[1:] != np.shape(texts)[1:] or np.ndim(images) != 2:
+            raise InputError(f"images, texts: have shapes {np.shape(images)} and {np.shape(texts)}; expected [n, e] and [m, e]")
         bias = 0.0 if self.params.logit_bias is None else float(self.params.logit_bias)
         return np.exp(float(self.params.logit_scale)) * (images @ texts.T) + bias
 
@@ -196,6 +197,8 @@ class Model:
         vision = self.params.vision
         if vision.cls is None:
             raise InputError(f"{self.name}: has no class token; there is nothing to divide")
+        if not isinstance(share, int | float) or not np.isfinite(share):
+            raise InputError(f"share={share!r}: is no finite number; expected a share of the sum, such as 0.5")
         whole = vision.cls + vision.P[0]
         changed = dict(cls=share * whole, P=vision.P.at[0].set((1 - share) * whole))
         return dataclasses.replace(self, params=_with_vision(self.params, **changed))
@@ -242,7 +245,9 @@ class Model:
             raise InputError(
                 f"pixels: have shape {list(pixels.shape)}; expected [n, 3, {size}, {size}], as model.pixels makes them"
             )
-        return pixels.astype(np.float32)
+        if not np.isfinite(pixels := pixels.astype(np.float32)).all():
+            raise InputError("pixels: hold values that are not finite; expected those that model.pixels makes")
+        return pixels
 
     @surroundings.pinned(transfers=True)
     def _encoder(self, name: str) -> tuple[EncoderConfig, Transformer, jax.Array | None]:

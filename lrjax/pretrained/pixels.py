@@ -4,6 +4,7 @@ Steps and their order are those of Hugging Face's image processors and of OpenCL
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ PREPROCESSOR = "preprocessor_config.json"
 BICUBIC, BILINEAR = 3, 2  # Pillow's numbers
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Values of OpenCLIP's preprocess_cfg that are known here; a filter by Pillow's number.
+OPEN_CLIP_KNOWN: dict[str, dict[str, int]] = {
+    "interpolation": {"bicubic": BICUBIC, "bilinear": BILINEAR},
+    "resize_mode": {"shortest": 0, "squash": 0},
+    "mode": {"RGB": 0},
+}
 Picture = np.ndarray | Image.Image | str | Path
 
 
@@ -62,7 +69,9 @@ class Preprocessing:
         return left, top, left + self.size[1], top + self.size[0]
 
     def resized(self, image_size: int) -> "Preprocessing":
-        """The same for square images of this size."""
+        """The same for square images of this size. Raises InputError if it is no number of pixels."""
+        if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
+            raise InputError(f"image_size={image_size!r}: expected a whole number of pixels, 1 or more")
         scale = image_size / self.size[0]
         return dataclasses.replace(self, shortest=round(self.shortest * scale), size=(image_size, image_size))
 
@@ -76,6 +85,8 @@ def opened(picture: Picture) -> Image.Image:
         return Image.fromarray(picture).convert("RGB")
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
+    if not isinstance(picture, str | Path):
+        raise InputError(f"picture={picture!r}: expected a path, a Pillow image or bytes [height, width, 3]")
     try:
         with Image.open(picture) as image:
             return image.convert("RGB")
@@ -93,11 +104,7 @@ def read_preprocessing(folder: Path, kind: str, image_size: int) -> Preprocessin
     """
     square = (image_size, image_size)
     if kind == "open_clip" and (path := folder / OPEN_CLIP_CONFIG).is_file():
-        fields = Fields(read_json(path), str(path)).part("preprocess_cfg")
-        mean, std = (_triple(fields, name, usual) for name, usual in (("mean", CLIP_MEAN), ("std", CLIP_STD)))
-        resample = {"bicubic": BICUBIC, "bilinear": BILINEAR}.get(fields("interpolation", "bicubic", str), BICUBIC)
-        squash = fields("resize_mode", "shortest", str) == "squash"
-        return Preprocessing(0 if squash else image_size, square, resample, mean, std, rounded=True)
+        return _of_open_clip(Fields(read_json(path), str(path)).part("preprocess_cfg"), image_size)
     if not (path := folder / PREPROCESSOR).is_file():
         if kind == "siglip":
             return Preprocessing(0, square, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -106,14 +113,35 @@ def read_preprocessing(folder: Path, kind: str, image_size: int) -> Preprocessin
     return _of_hugging_face(Fields(read_json(path), str(path)), square)
 
 
+def _of_open_clip(fields: Fields, image_size: int) -> Preprocessing:
+    """OpenCLIP's `preprocess_cfg`. The filter is bicubic unless the config says bilinear."""
+    given = {
+        name: fields(name, usual, str)
+        for name, usual in (("interpolation", "bicubic"), ("resize_mode", "shortest"), ("mode", "RGB"))
+    }
+    for name, value in given.items():
+        if value not in OPEN_CLIP_KNOWN[name]:
+            raise InputError(f"{fields.where}: {name}={value!r}: is not known here; expected {' or '.join(OPEN_CLIP_KNOWN[name])}")
+    size = fields.values.get("size")
+    if size not in (None, image_size, [image_size] * 2):
+        raise InputError(f"{fields.where}: size={size!r}: is not the image_size of vision_cfg; expected {image_size}")
+    mean, std = _normalisation(fields, "mean", "std")
+    squash = given["resize_mode"] == "squash"
+    resample = OPEN_CLIP_KNOWN["interpolation"][given["interpolation"]]
+    return Preprocessing(0 if squash else image_size, (image_size, image_size), resample, mean, std, rounded=True)
+
+
 def _of_hugging_face(fields: Fields, square: tuple[int, int]) -> Preprocessing:
     for name in ("do_resize", "do_rescale", "do_normalize"):
         if not fields(name, True, bool):
             raise InputError(f"{fields.where}: {name}=False: is not known here; expected true")
     if abs(fields("rescale_factor", 1 / 255, float) * 255 - 1) > 1e-6:
         raise InputError(f"{fields.where}: rescale_factor={fields.values['rescale_factor']}: expected 1/255")
-    mean, std = (_triple(fields, f"image_{name}", usual) for name, usual in (("mean", CLIP_MEAN), ("std", CLIP_STD)))
+    mean, std = _normalisation(fields, "image_mean", "image_std")
     resample, size = fields("resample", BICUBIC), _size(fields, "size")
+    if resample not in list(Image.Resampling):
+        known = ", ".join(f"{filter.value} ({filter.name.lower()})" for filter in sorted(Image.Resampling))
+        raise InputError(f"{fields.where}: resample={resample}: is no filter of Pillow; expected one of {known}")
     if isinstance(size, tuple):
         return Preprocessing(0, size, resample, mean, std)
     crop = _size(fields, "crop_size") if fields("do_center_crop", True, bool) else size
@@ -134,10 +162,18 @@ def _size(fields: Fields, name: str) -> int | tuple[int, int]:
     return found
 
 
+def _normalisation(fields: Fields, *names: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and the deviation of channels, by their names in a config."""
+    mean, std = (_triple(fields, name, usual) for name, usual in zip(names, (CLIP_MEAN, CLIP_STD), strict=True))
+    if min(std) <= 0:
+        raise InputError(f"{fields.where}: {names[1]}={list(std)}: expected three numbers above 0, which pixels are divided by")
+    return mean, std
+
+
 def _triple(fields: Fields, name: str, usual: Sequence[float]) -> tuple[float, ...]:
     value: Any = fields(name, list(usual), list)
-    if len(value) != 3 or not all(isinstance(v, int | float) for v in value):
-        raise InputError(f"{fields.where}: {name}={value!r}: expected three numbers")
+    if len(value) != 3 or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+        raise InputError(f"{fields.where}: {name}={value!r}: expected three finite numbers")
     return tuple(map(float, value))
 
 

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrjax.errors import InputError
-from lrjax.pretrained.effects import EvalSet
+from lrjax.pretrained.effects import TIE, EvalSet, order_of
 from lrjax.pretrained.model import BATCH, Model
+from lrjax.pretrained.pixels import opened
 from lrjax.pretrained.result import Result, table
-from lrjax.pretrained.scenes import TEMPLATES, Scene
+from lrjax.pretrained.scenes import TEMPLATES, Scene, caption_of, check_templates, relation_of
 from lrjax.stats import Table
-
-TIE = 1e-6  # logits that differ by less are a tie: float32 has no more digits
 
 
 def drawn(model: Model, scenes: Sequence[Scene], templates: Sequence[str] = TEMPLATES, **columns) -> Result:
@@ -36,13 +35,16 @@ def drawn(model: Model, scenes: Sequence[Scene], templates: Sequence[str] = TEMP
         `right`; `order`, whether the true
         caption is above the swapped one (a tie counts half); `margin`, the difference of their logits; `label_set`, whether the
         best of the template's captions of all pairs of things here names the right things.
+
+    Raises:
+        InputError: There are no scenes or no templates, or a template does not name {a} and {b}.
     """
+    check_templates(templates)
     images = embed(model, scenes)
     ordered = list(dict.fromkeys(order for s in scenes for order in ((s.left, s.right), (s.right, s.left))))
     tables = []
     for template in templates:
-        left_first = "right" not in template.split()
-        captions = [template.format(a=a, b=b) if left_first else template.format(a=b, b=a) for a, b in ordered]
+        captions = [caption_of(template, left, right) for left, right in ordered]
         logits = model.similarities(images, model.embed_texts(captions))
         true = np.array([ordered.index((s.left, s.right)) for s in scenes])
         swapped = np.array([ordered.index((s.right, s.left)) for s in scenes])
@@ -53,10 +55,10 @@ def drawn(model: Model, scenes: Sequence[Scene], templates: Sequence[str] = TEMP
             table(
                 model.name,
                 template=template,
-                relation="left" if left_first else "right",
+                relation=relation_of(template),
                 scene=rows,
                 **_axes(scenes),
-                order=np.where(abs(margin) < TIE, 0.5, margin > 0),
+                order=order_of(margin),
                 margin=margin,
                 label_set=((best == true) | (best == swapped)).astype(float),
                 **columns,
@@ -85,6 +87,7 @@ def embed(model: Model, scenes: Sequence[Scene]) -> np.ndarray:
 
 def eval_set(model: Model, scenes: Sequence[Scene], template: str = TEMPLATES[0]) -> EvalSet:
     """Scenes with their true and swapped captions, for `effects`."""
+    check_templates([template])
     size = model.config.vision.image_size
     pixels = model.pixels([scene.draw(size) for scene in scenes])
     return EvalSet(pixels, [s.caption(template) for s in scenes], [s.caption(template, swapped=True) for s in scenes])
@@ -107,7 +110,10 @@ def of_folder(model: Model, folder: str | Path) -> Result:
     Raises:
         InputError: The folder has no list of pictures, or a line of it cannot be used; one line names it.
     """
-    items, found = read_items(Path(folder).expanduser()), []
+    if not isinstance(folder, str | Path):
+        raise InputError(f"folder={folder!r}: is no path; expected a folder of pictures with captions")
+    folder = Path(folder).expanduser()
+    items, found = read_items(folder), []
     for i in range(0, len(items), BATCH):
         part = items[i : i + BATCH]
         images = model.embed_images(model.pixels([item.picture for item in part]))
@@ -141,6 +147,12 @@ def read_items(folder: Path) -> list[Item]:
     return items
 
 
+def check_pictures(items: Sequence[Item]) -> None:
+    """Raise InputError that names the first picture that cannot be read."""
+    for item in items:
+        opened(item.picture)
+
+
 def _of_json(path: Path) -> list[Item]:
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -161,7 +173,7 @@ def _of_csv(path: Path) -> list[Item]:
         with open(path, newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it too
             rows = list(csv.DictReader(file))
     except (ValueError, OSError, csv.Error) as error:
-        raise InputError(f"--images: {path}: is no CSV in UTF-8 ({error})") from error
+        raise InputError(f"{path}: is no CSV in UTF-8 ({error})") from error
     if rows and not {"image", "caption"} <= set(rows[0]):
         raise InputError(f"{path}: has the columns {', '.join(map(str, rows[0]))}; expected image, caption and wrong captions")
     wrong = [name for name in (rows[0] if rows else ()) if name not in ("image", "caption")]

@@ -27,9 +27,14 @@ class Result(result.Result):
         """Means with 95 % intervals over the rows of each combination of `by`, as `lrjax.analysis.result.Result.summary`."""
         return super().summary(self.by if by is None else by)
 
+    def text(self, by: str | Sequence[str] | None = None) -> str:
+        """The means of `summary` as people read them: three digits, or the power of ten of what is smaller."""
+        short = lambda value: f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
+        shown = self.summary(by)[list(self.measures)]
+        return shown.to_string(float_format=short)  # pyright: ignore[reportArgumentType]  # pandas declares less than it takes
+
     def __repr__(self) -> str:
-        shown = self.summary()[list(self.measures)].round(3).to_string()
-        return f"{self.name}: means; .summary() has intervals, .to_dataframe() all rows\n{shown}"
+        return f"{self.name}: means; .summary() has intervals, .to_dataframe() all rows\n{self.text()}"
 
 
 def table(model: str, **columns) -> Table:
@@ -45,3 +50,9 @@ def grid_table(model: str, axes: dict[str, Sequence], measures: dict[str, np.nda
     places = np.meshgrid(*(np.arange(len(values)) for values in axes.values()), indexing="ij")
     columns = {name: np.asarray(values)[at.ravel()] for (name, values), at in zip(axes.items(), places, strict=True)}
     return table(model, **columns, **{name: np.asarray(array).ravel() for name, array in measures.items()})
+
+
+def joined(found: Sequence[Result]) -> Result:
+    """Results of one analysis, such as of both encoders, as one: their rows one after another."""
+    first = found[0].table
+    return dataclasses.replace(found[0], data={name: np.concatenate([of.table[name] for of in found]) for name in first}, arrays={})

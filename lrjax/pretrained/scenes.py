@@ -5,6 +5,7 @@ They need no download. Things, columns, size and background are axes, so that a 
 
 import dataclasses
 import itertools
+import string
 from collections.abc import Sequence
 from functools import cache
 
@@ -40,6 +41,7 @@ TEMPLATES = (
     "{a} is on the right of {b}",
     "a photo of {a} right of {b}",
 )
+SMALLEST = 2  # pixels of the width of a thing: with fewer nothing is left of its shape
 FINER = 4  # a picture is drawn so many times larger, then made smaller: edges are smooth
 
 
@@ -52,7 +54,7 @@ class Thing:
 
     def __post_init__(self):
         for name, known in (("colour", COLOURS), ("shape", (*SHAPES, *DIGITS))):
-            if (value := getattr(self, name)) not in known:
+            if (value := getattr(self, name)) not in tuple(known):
                 raise InputError(
                     f"{name}={value!r}: does not exist{suggest(str(value), known)}; expected one of {', '.join(known)}"
                 )
@@ -85,7 +87,7 @@ class Scene:
     def __post_init__(self):
         if not 0 <= self.at[0] < self.at[1] < self.columns:
             raise InputError(f"at={self.at}: expected two columns of 0..{self.columns - 1}, the left one first")
-        if not 0 < self.scale <= 1:
+        if not isinstance(self.scale, int | float) or not 0 < self.scale <= 1:
             raise InputError(f"scale={self.scale}: expected a share of a column's width, above 0 and at most 1")
 
     @property
@@ -100,15 +102,42 @@ class Scene:
 
     def caption(self, template: str, swapped: bool = False) -> str:
         """The caption of a template that is true of the scene, or the one with the things swapped."""
-        left_first = "right" not in template.split()
-        a, b = (self.left, self.right) if left_first != swapped else (self.right, self.left)
-        return template.format(a=a, b=b)
+        return caption_of(template, *((self.right, self.left) if swapped else (self.left, self.right)))
+
+
+def relation_of(template: str) -> str:
+    """What a template says of its {a} and {b}: "right" if it has this word, or "left"."""
+    return "right" if "right" in template.split() else "left"
+
+
+def caption_of(template: str, left: Thing, right: Thing) -> str:
+    """The caption of a template that says that `left` is left of `right`."""
+    a, b = (right, left) if relation_of(template) == "right" else (left, right)
+    return template.format(a=a, b=b)
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Raise InputError if templates are no list of texts that each name {a} and {b} and nothing else."""
+    if isinstance(templates, str) or not isinstance(templates, Sequence) or not len(templates):
+        raise InputError(f"templates={templates!r}: expected a list of captions with {{a}} and {{b}}, at least one")
+    for template in templates:
+        try:
+            fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        except (TypeError, ValueError):  # no text, or a brace that is not closed
+            fields = None
+        if fields != {"a", "b"}:
+            raise InputError(f"templates: {template!r}: expected a caption with {{a}} and {{b}}, such as {TEMPLATES[0]!r}")
 
 
 def draw(
     placed: Sequence[tuple[Thing, int]], columns: int, size: int, scale: float = 0.8, height: float = 0.5, behind: str = "white"
 ) -> np.ndarray:
     """A picture of things in columns, bytes [size, size, 3]; the arguments are those of Scene, `behind` its background."""
+    if (wide := scale * size / columns) < SMALLEST:
+        least = f"{SMALLEST} or more: a larger scale, fewer columns or a larger picture"
+        raise InputError(
+            f"scale={scale}: a thing is {wide:.2g} pixels wide in a picture of {size} with {columns} columns; expected {least}"
+        )
     picture = background(behind, size * FINER)
     canvas, width = ImageDraw.Draw(picture), size * FINER / columns
     radius = scale * width / 2
@@ -159,8 +188,8 @@ def _photo(name: str) -> Image.Image:
 
 def things(kind: str = "shapes") -> list[Thing]:
     """All coloured shapes, or all coloured digits. Raises InputError if the kind is neither."""
-    if kind not in KINDS:
-        raise InputError(f"things={kind!r}: does not exist{suggest(kind, KINDS)}; expected one of {', '.join(KINDS)}")
+    if kind not in tuple(KINDS):
+        raise InputError(f"things={kind!r}: does not exist{suggest(str(kind), KINDS)}; expected one of {', '.join(KINDS)}")
     return [Thing(colour, shape) for colour in COLOURS for shape in KINDS[kind]]
 
 
@@ -183,6 +212,9 @@ def scenes(
     """
     if n_pairs < 1 or columns < 2:
         raise InputError(f"n_pairs={n_pairs}, columns={columns}: expected at least one pair and two columns")
+    for name, given, known in (("backgrounds", backgrounds, "white or grey"), ("scales", scales, "widths such as 0.8")):
+        if isinstance(given, str) or not len(given):
+            raise InputError(f"{name}={given!r}: expected a list of {known}, at least one")
     pairs = [(a, b) for a, b in itertools.combinations(things(kind), 2) if a.colour != b.colour and a.shape != b.shape]
     if n_pairs > len(pairs):
         raise InputError(f"n_pairs={n_pairs}: there are {len(pairs)} pairs of things that differ in both")

@@ -41,7 +41,7 @@ def statistical(model: Model, pixels: np.ndarray) -> Result:
     Raises:
         InputError: There is one picture alone.
     """
-    if len(pixels) < 2:
+    if len(pixels := model._checked(pixels)) < 2:
         raise InputError(f"pixels: hold {len(pixels)} picture; expected two or more, whose mean is of the place")
     query, keys = (np.stack(arrays) for arrays in zip(*observed_of(model, pixels, _query_and_keys), strict=True))
     parts = key_parts(keys)
@@ -73,6 +73,6 @@ def score_shares(query: np.ndarray, parts: dict[str, np.ndarray]) -> list[np.nda
     return [(product * scores).mean((0, 2)) / variance for product in products]
 
 
-def _query_and_keys(cache: LayerCache, config: EncoderConfig) -> tuple[jax.Array, jax.Array]:
+def _query_and_keys(cache: LayerCache, config: EncoderConfig, readout: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Of one layer in one picture: the readout's query [h, k] and the keys of patches [t, h, k]."""
-    return query_row(cache, config).sum(0), patch_keys(cache.k, config).sum(0)
+    return query_row(cache, config, readout).sum(0), patch_keys(cache.k, config).sum(0)

@@ -199,6 +199,28 @@ def run_mlp(block: Block, x: jax.Array, config: EncoderConfig, scale: jax.Array 
     return activate(hidden, config.activation) @ mlp.W_out + mlp.b_out[None], scale
 
 
+def gated_scores(gates: jax.Array | None, q: jax.Array, k: jax.Array, allowed: jax.Array | None) -> jax.Array:
+    """What softmax sees [h, q, t]: scores with their terms gated; -inf where a query does not see a key. The arguments are as of
+    `attend`.
+    """
+    if gates is None:
+        scores = jnp.einsum("qhk,thk->hqt", q.sum(0), k.sum(0))
+    else:
+        scores = jnp.einsum("cqhk,cthk->hqt", jnp.einsum("hoc,oqhk->cqhk", gates[:, TERM_GRID], q), k)
+    return scores if allowed is None else jnp.where(allowed[None], scores, -jnp.inf)
+
+
+def _frozen_without_gate(pattern, frozen, gates: jax.Array, q: jax.Array, k: jax.Array, allowed) -> jax.Array:
+    """The patterns [h, q, t] of heads with a gate on their scores, and the frozen ones of all others.
+
+    A frozen pattern has the derivative of a gate that begins to move, and none by the stream: so the derivative of an output by the
+    gates is at first order what one gate alone does.
+    """
+    gated = (gates[:, TERM_GRID] != 1).any((1, 2))[:, None, None]
+    moved = jax.nn.softmax(gated_scores(gates, *jax.lax.stop_gradient((q, k)), allowed), axis=-1)
+    return jnp.where(gated, pattern, frozen + (moved - jax.lax.stop_gradient(moved)))
+
+
 def attend(
     block: Block,
     gates: jax.Array | None,
@@ -219,17 +241,12 @@ def attend(
     """
     q = project(of_queries, block.W_Q, block.b_Q) / np.sqrt(block.W_Q.shape[-1])
     k, v = project(of_keys, block.W_K, block.b_K), project(of_keys, block.W_V, block.b_V)
-    if gates is None:
-        scores = jnp.einsum("qhk,thk->hqt", q.sum(0), k.sum(0))
-    else:
-        scores = jnp.einsum("cqhk,cthk->hqt", jnp.einsum("hoc,oqhk->cqhk", gates[:, TERM_GRID], q), k)
+    if gates is not None:
         v = v * gates[:, VALUE_GRID].T[:, None, :, None]
-    if allowed is not None:
-        scores = jnp.where(allowed[None], scores, -jnp.inf)
+    scores = gated_scores(gates, q, k, allowed)
     pattern = jax.nn.softmax(scores, axis=-1)
     if frozen is not None:
-        gated = False if gates is None else (gates[:, TERM_GRID] != 1).any((1, 2))[:, None, None]
-        pattern = jnp.where(gated, pattern, frozen)
+        pattern = frozen if gates is None else _frozen_without_gate(pattern, frozen, gates, q, k, allowed)
     written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
     return written, (q, k, v, scores, pattern)
 

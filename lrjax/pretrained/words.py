@@ -29,7 +29,7 @@ class Words:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """The ids of texts. Raises InputError if one is no text or is empty."""
-        if isinstance(texts, str) or not len(texts):
+        if isinstance(texts, str) or not isinstance(texts, Sequence | np.ndarray) or not len(texts):
             raise InputError(f"texts={texts!r}: expected a list of captions, such as ['a cat to the left of a dog']")
         if bad := [text for text in texts if not isinstance(text, str) or not text.strip()]:
             raise InputError(f"texts: {bad[0]!r} is no caption; expected words")

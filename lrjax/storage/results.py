@@ -85,6 +85,14 @@ def holds(path: Path, record: Record) -> bool:
     return not _look(path, record)[1]
 
 
+def read_record(path: Path) -> dict | None:
+    """The record of a file, if there is one that describes it as it is."""
+    try:
+        return _pair(path)[1]
+    except OSError:
+        return None
+
+
 def place(path: Path, record: Record, any_checkpoint: bool = True) -> Path:
     """Where to write a result: `path`, or a name of its own beside it where something else is: the result of another analysis or of
     other arguments, that of another checkpoint unless `any_checkpoint`, or a file that no record describes as it is, which is the

@@ -10,7 +10,7 @@ from PIL import Image
 
 import pretrained_by_hand as by_hand
 from conftest import many_commands, one_command
-from lrjax.stats import read_csv
+from lrjax.stats import read_csv, select
 
 pytest.importorskip("safetensors", reason="the extra `pretrained` is not installed")
 pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installed")
@@ -42,8 +42,8 @@ def test_a_whole_analysis_writes_and_prints_what_it_says(folder, tmp_path):
     axes = ("--pairs=1", "--columns=2", "--background=white,grey", "--things=digits", "--averaged=2", "--exact=1")
     done = one_command("pretrained", f"--weights={half}", f"--images={tmp_path}", f"--out={out}", *axes, "--format=svg")
     assert done.returncode == 0, done.stderr
-    tables = "sum_errors terms statistical gradient gradient_shuffled leaning gauge probe probe_by_distance first_order".split()
-    tables += ["gates_recomputed", "gates_frozen", "images", "summary"]
+    tables = "sum_errors terms terms_by_layer statistical gradient gradient_shuffled leaning gauge probe".split()
+    tables += ["probe_by_distance", "first_order", "gates_recomputed", "gates_frozen", "images", "summary"]
     assert {path.name for path in (out / "analysis").glob("*.csv")} == {f"{name}.csv" for name in tables}
     assert {path.name for path in (out / "figures").iterdir()} == {
         f"{n}.svg{s}" for n in ("gradient", "maps") for s in ("", ".json")
@@ -52,9 +52,19 @@ def test_a_whole_analysis_writes_and_prints_what_it_says(folder, tmp_path):
     assert all(str(out / f"analysis/{name}.csv") in done.stdout for name in tables)
     assert all(set(table["model"].tolist()) == {"tiny"} for table in found.values())
     n_layers, n_heads, n_templates, n_scenes = 1, 2, 6, 2 * 2  # a pair both ways round, on two backgrounds
-    assert (
-        len(found["terms"]["share"]) == n_layers * n_heads * 16 and len(found["first_order"]["effect"]) == n_layers * n_heads * 20
-    )
+    of_encoder = lambda table, encoder: select(found[table], found[table]["encoder"] == encoder)
+    for encoder in ("vision", "text"):  # of both encoders, which are of one size here
+        assert len(of_encoder("terms", encoder)["share"]) == n_layers * n_heads * 16
+        assert len(of_encoder("terms_by_layer", encoder)["share"]) == n_layers * 16
+        assert len(of_encoder("sum_errors", encoder)["scores"]) == n_layers
+        assert len(of_encoder("first_order", encoder)["effect"]) == n_layers * n_heads * 20 * 2, "recomputed and frozen"
+        for kind in ("recomputed", "frozen"):
+            gates = of_encoder(f"gates_{kind}", encoder)
+            assert len(gates["change"]) == 2, "the strongest head with all position terms at zero, and the strongest single gate"
+            assert set(gates["frozen"].tolist()) == {kind == "frozen"}
+            first = of_encoder("first_order", encoder)
+            sizes = abs(first["effect"][first["frozen"] == (kind == "frozen")])
+            assert abs(gates["first_order"][1]) in sizes and (kind == "frozen" or abs(gates["first_order"][1]) == sizes.max())
     assert len(found["gradient"]["head"]) == len(found["statistical"]["head"]) == n_layers * n_heads
     assert len(found["probe"]["order"]) == 4 * n_templates * n_scenes, "position rows as they are, and exchanged in three ways"
     (summary,) = (dict(zip(found["summary"], row, strict=True)) for row in zip(*found["summary"].values(), strict=True))
@@ -91,6 +101,13 @@ def bad(folder, tmp):
     of_text = shutil.copytree(folder, folder.with_name("text"))
     (of_text / "config.json").write_text(json.dumps({"model_type": "clip_text_model", "hidden_size": 16}))
     of_images = by_hand.folder_of(folder.with_name("dino"), "dinov2")
+    corrupt, latin, entry = tmp / "corrupt", tmp / "latin", tmp / "entry"
+    for place in (corrupt, latin, entry):
+        place.mkdir()
+    (entry / "list.json").write_text(json.dumps([dict(image_path="b.png", caption_options=["a dog", "a cat"])]))
+    (corrupt / "a.png").write_bytes(b"no picture")
+    (corrupt / "list.csv").write_text("image,caption,wrong\na.png,a dog,a cat\n")
+    (latin / "list.csv").write_bytes("image,caption\na.png,caf\u00e9\n".encode("latin-1"))
     given = lambda path: [f"--weights={path}"]
     return [
         (given(tmp / "none"), "--weights=FOLDER: no such folder; expected one with config.json and model.safetensors"),
@@ -110,6 +127,13 @@ def bad(folder, tmp):
         ([*given(of_images), f"--images={tmp}"], f"--images={tmp}: dino has no text encoder; expected a CLIP or a SigLIP"),
         ([*given(folder), f"--images={tmp / 'none'}"], f"--images={tmp / 'none'}: no such folder"),
         ([*given(folder), "--background=whit"], "--background=whit: does not exist (did you mean 'white'?)"),
+        ([*given(folder), "--background="], "--background=: names nothing; expected one or more joined by commas"),
+        ([*given(folder), "--scale="], "--scale=: names nothing; expected one or more joined by commas"),
+        ([*given(folder), "--things=digits", "--scale=.001"], "--scale=0.001: a thing is 0.0032 pixels wide in a picture of 16"),
+        ([*given(folder), "--image_size=99999"], "flag --image_size=99999: 99999 is not an integer in the range [1, 2048]"),
+        ([*given(folder), f"--images={corrupt}"], f"--images={corrupt}: a.png: cannot be read as a picture"),
+        ([*given(folder), f"--images={entry}"], f"--images={entry}: list.json: entry 0: 'b.png': no such picture"),
+        ([*given(folder), f"--images={latin}"], f"--images={latin}: list.csv: is no CSV in UTF-8"),
         ([*given(folder), "--scale=0.5,x"], "--scale=0.5,x: expected numbers joined by commas"),
         ([*given(folder), "--pairs=9999"], "--pairs=9999: there are 180 pairs of things"),
     ]

@@ -1,7 +1,6 @@
 """Tokens and pixels are those of the peers' processors; drawn pictures and folders of pictures are what they say."""
 
 import csv
-import dataclasses
 import json
 import sys
 import types
@@ -14,118 +13,12 @@ import pretrained_by_hand as by_hand
 from lrjax import InputError
 
 pytest.importorskip("safetensors", reason="the extra `pretrained` is not installed")
-tokenizers = pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installed")
+pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installed")
 
-from lrjax import pretrained  # noqa: E402
-from lrjax.pretrained import pixels, probe, scenes, words  # noqa: E402
-from lrjax.pretrained.config import EncoderConfig  # noqa: E402
+from lrjax import pretrained
+from lrjax.pretrained import probe, scenes
 
 NO_PEER = "the extra `peers` is not installed"
-SOME = ["a photo of a cat", "A RED  circle, left of\na blue square!", "naïve café — 3 dogs", "it's the dog's 12 balls", "...", "x"]
-CAPTIONS = SOME + [scene.caption(template) for scene in scenes.scenes(2)[:8] for template in scenes.TEMPLATES][:44]
-TEXT = EncoderConfig(1, 1, 8, 8, 8, 24, "gelu", 1e-5, n_words=300)
-
-
-def trained_bpe(folder):
-    """vocab.json and merges.txt of CLIP's kind of tokenizer, trained on a few words."""
-    model = tokenizers.models.BPE(end_of_word_suffix="</w>", unk_token=words.EOS)
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = tokenizers.normalizers.Lowercase()
-    cut = tokenizers.pre_tokenizers.Split(tokenizers.Regex(words.CLIP_WORDS), behavior="removed", invert=True)
-    letters = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([cut, letters])
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=300, end_of_word_suffix="</w>", special_tokens=[words.BOS, words.EOS], show_progress=False
-    )
-    tokenizer.train_from_iterator(CAPTIONS * 4, trainer)
-    tokenizer.model.save(str(folder))
-
-
-def test_clips_tokens_are_the_peers(tmp_path):
-    transformers = pytest.importorskip("transformers", reason=NO_PEER)
-    trained_bpe(tmp_path)
-    peer = transformers.CLIPTokenizer.from_pretrained(tmp_path)
-    expected = peer(CAPTIONS, padding="max_length", max_length=24, truncation=True)["input_ids"]
-    of_two_files = words.read_words(tmp_path, "clip", TEXT)(CAPTIONS)
-    np.testing.assert_array_equal(of_two_files, expected)
-    peer.save_pretrained(tmp_path / "saved")
-    assert (tmp_path / "saved" / words.TOKENIZER).is_file()
-    np.testing.assert_array_equal(words.read_words(tmp_path / "saved", "clip", TEXT)(CAPTIONS), expected)
-
-
-def test_siglips_tokens_are_the_peers(tmp_path):
-    transformers = pytest.importorskip("transformers", reason=NO_PEER)
-    sentencepiece = pytest.importorskip("sentencepiece", reason=NO_PEER)
-    corpus = tmp_path / "corpus.txt"
-    corpus.write_text("\n".join(words.canonical(text) for text in CAPTIONS * 4))
-    ids = dict(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus), model_prefix=str(tmp_path / "spiece"), vocab_size=60, hard_vocab_limit=False, minloglevel=2, **ids
-    )
-    peer = transformers.SiglipTokenizer(str(tmp_path / "spiece.model"))
-    expected = peer(CAPTIONS, padding="max_length", max_length=24, truncation=True)["input_ids"]
-    np.testing.assert_array_equal(words.read_words(tmp_path, "siglip", TEXT)(CAPTIONS), expected)
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    """Ten pictures of several shapes: drawn ones and noise, wide, high and odd."""
-    rng = np.random.default_rng(0)
-    drawn = [scene.draw(size) for scene, size in zip(scenes.scenes(1, 3)[:4], (224, 100, 301, 64), strict=True)]
-    shapes = [(40, 90), (91, 40), (333, 200), (225, 224), (50, 50), (224, 301)]
-    return drawn + [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "settings"),
-    [
-        ("CLIPImageProcessorPil", "clip", {}),
-        ("CLIPImageProcessorPil", "clip", dict(size={"shortest_edge": 60}, crop_size={"height": 56, "width": 56}, resample=2)),
-        ("SiglipImageProcessorPil", "siglip", dict(size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3)),
-        ("BitImageProcessorPil", "dinov2", dict(size={"shortest_edge": 256}, crop_size={"height": 224, "width": 224})),
-    ],
-)
-def test_pixels_are_the_peers(tmp_path, pictures, name, kind, settings):
-    """The peers' classes that work with Pillow; the others resize tensors and differ by a level of 255 here and there."""
-    transformers = pytest.importorskip("transformers", reason=NO_PEER)
-    peer = getattr(transformers, name)(**settings)
-    peer.save_pretrained(tmp_path)
-    ours = pixels.read_preprocessing(tmp_path, kind, 224)
-    for picture in pictures:
-        expected = np.asarray(peer(Image.fromarray(picture), return_tensors="np")["pixel_values"][0])
-        np.testing.assert_allclose(ours(picture), expected, atol=2e-6)
-
-
-def test_open_clips_tokens_are_the_peers(tmp_path):
-    """With CLIP's own vocabulary, which OpenCLIP brings along. Its two marks have other names in the hub's files."""
-    tokenizer = pytest.importorskip("open_clip.tokenizer", reason=NO_PEER)
-    peer = tokenizer.SimpleTokenizer()
-    marks = {"<start_of_text>": words.BOS, "<end_of_text>": words.EOS}
-    vocabulary = {marks.get(word, word): i for word, i in peer.encoder.items()}
-    (tmp_path / words.VOCABULARY).write_text(json.dumps(vocabulary))
-    merges = sorted(peer.bpe_ranks, key=peer.bpe_ranks.get)
-    (tmp_path / words.MERGES).write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]))
-    of_text = dataclasses.replace(TEXT, n_positions=77, n_words=len(vocabulary))
-    np.testing.assert_array_equal(words.read_words(tmp_path, "open_clip", of_text)(CAPTIONS), peer(CAPTIONS).numpy())
-
-
-@pytest.mark.parametrize("mode", ["shortest", "squash"])
-def test_open_clips_pixels_are_the_peers(tmp_path, pictures, mode):
-    transform = pytest.importorskip("open_clip.transform", reason=NO_PEER)
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"resize_mode": mode}}))
-    ours, peer = pixels.read_preprocessing(tmp_path, "open_clip", 56), transform.image_transform(56, False, resize_mode=mode)
-    for picture in pictures:
-        np.testing.assert_allclose(ours(picture), peer(Image.fromarray(picture)).numpy(), atol=2e-6)
-
-
-def test_interpolated_position_rows_are_torchs():
-    torch = pytest.importorskip("torch", reason=NO_PEER)
-    P = np.random.default_rng(0).normal(size=(1 + 49, 6)).astype(np.float32)
-    grid = torch.tensor(P[1:].reshape(7, 7, 6)).permute(2, 0, 1)[None]
-    expected = torch.nn.functional.interpolate(grid, size=(4, 4), mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
-    found = pixels.interpolate_positions(P, 4, has_cls=True)
-    np.testing.assert_allclose(found[1:], expected.reshape(16, 6), atol=1e-5)
-    np.testing.assert_array_equal(found[0], P[0])
 
 
 def test_a_scene_is_drawn_as_its_captions_say():
@@ -156,6 +49,12 @@ def test_scenes_are_balanced():
             scenes.scenes(**wrong)
     with pytest.raises(InputError, match="did you mean 'red'"):
         scenes.Thing("rad", "circle")
+    with pytest.raises(InputError, match=r"colour=\['red'\]: does not exist"):
+        scenes.Thing(["red"], "circle")
+    with pytest.raises(InputError, match="things=None: does not exist"):
+        scenes.scenes(kind=None)
+    with pytest.raises(InputError, match="scale=x: expected a share"):
+        scenes.scenes(1, 2, scales=("x",))
 
 
 def test_a_digit_stands_in_its_column_as_high_as_a_circle():
@@ -255,6 +154,8 @@ def test_an_entry_that_cannot_be_used_is_named(model, whats_up, tmp_path_factory
         probe.read_items(tmp_path_factory.mktemp("empty"))
     with pytest.raises(InputError, match="no such folder"):
         probe.read_items(whats_up / "none")
+    with pytest.raises(InputError, match="folder=None: is no path"):
+        probe.of_folder(model, None)
     rows = json.loads((whats_up / "dataset.json").read_text())
     for change, said in (
         (dict(image_path="images/9.png"), r"entry 1: 'images/9.png': no such picture"),
@@ -271,7 +172,60 @@ def test_an_entry_that_cannot_be_used_is_named(model, whats_up, tmp_path_factory
     with pytest.raises(InputError, match="expected image, caption"):
         probe.read_items(whats_up)
     (whats_up / "more.csv").write_bytes("image,caption\nimages/2.png,caf\u00e9\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"--images: .*more\.csv: is no CSV in UTF-8"):
+    with pytest.raises(InputError, match=r"^/.*more\.csv: is no CSV in UTF-8"):
         probe.read_items(whats_up)
     (whats_up / "more.csv").write_text("image,caption,wrong\nimages/2.png,a dog,a cat\n", encoding="utf-8-sig")
     assert [item.captions for item in probe.read_items(whats_up)] == [("a dog", "a cat")], "as a spreadsheet writes it"
+
+
+def test_a_picture_that_cannot_be_read_is_found_before_any_work(whats_up):
+    items = probe.read_items(whats_up)
+    probe.check_pictures(items)
+    items[1].picture.write_bytes(items[1].picture.read_bytes()[:60])  # cut off
+    with pytest.raises(InputError, match=r"images/1\.png: cannot be read as a picture"):
+        probe.check_pictures(items)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (dict(scales=()), r"scales=\(\): expected a list of widths"),
+        (dict(backgrounds=[]), r"backgrounds=\[\]: expected a list of white or grey"),
+        (dict(backgrounds="white"), "backgrounds='white': expected a list"),
+    ],
+)
+def test_axes_of_scenes_that_are_empty_are_refused(asked, said):
+    with pytest.raises(InputError, match=said):
+        scenes.scenes(1, 2, **asked)
+
+
+@pytest.mark.parametrize("kind", scenes.KINDS)
+def test_a_thing_too_small_to_be_seen_is_refused_by_its_scale(kind):
+    scene = scenes.scenes(1, 2, scales=(0.001,), kind=kind)[0]
+    with pytest.raises(InputError, match=r"scale=0\.001: a thing is 0\.02 pixels wide in a picture of 40 with 2 columns"):
+        scene.draw(40)
+
+
+@pytest.mark.parametrize(
+    ("templates", "said"),
+    [
+        ([], r"templates=\[\]: expected a list of captions"),
+        ("{a} left of {b}", "templates='{a} left of {b}': expected a list"),
+        (["{a} left of it"], "'{a} left of it': expected a caption with {a} and {b}"),
+        (["{a} left of {b} and {c}"], "expected a caption with {a} and {b}"),
+        (["{a} left of {b"], "expected a caption with {a} and {b}"),
+        ([None], "templates: None: expected a caption"),
+    ],
+)
+def test_templates_that_name_no_two_things_are_refused(model, templates, said):
+    with pytest.raises(InputError, match=said):
+        probe.drawn(model, scenes.scenes(1, 2), templates)
+
+
+def test_a_template_says_which_thing_it_names_first():
+    left, right = scenes.Thing("red", "circle"), scenes.Thing("blue", "square")
+    for template in scenes.TEMPLATES:
+        first = scenes.caption_of(template, left, right).index(str(left)) < scenes.caption_of(template, left, right).index(
+            str(right)
+        )
+        assert first == (scenes.relation_of(template) == "left")

@@ -78,6 +78,21 @@ def test_a_model_with_gates_is_not_exported_as_one_without(trained, tmp_path):
     assert lrjax.export is export.export and lrjax.pretrained is pretrained
 
 
+def test_an_export_that_fails_leaves_nothing(trained, tmp_path):
+    with pytest.raises(InputError, match=r"tokenizer=None: expected a tokenizers\.Tokenizer"):
+        export.export(trained[0], tmp_path / "new", None)
+
+    class Broken:
+        def save(self, path):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        export.export(trained[0], tmp_path / "new", Broken())
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "empty").mkdir()
+    assert pretrained.load(export.export(trained[0], tmp_path / "empty", train.tokenizer())).config == trained[0].config
+
+
 def test_what_is_frozen_stays_so_in_further_ablations(trained):
     once = trained[0].ablate("EP", frozen=True)
     assert once.frozen and once.ablate("PP").frozen and not trained[0].ablate("EP").frozen

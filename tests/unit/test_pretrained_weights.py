@@ -1,6 +1,7 @@
 """A folder of weights is read, or one line says what is wrong with it."""
 
 import json
+import re
 import struct
 import sys
 import types
@@ -17,7 +18,7 @@ pytest.importorskip("tokenizers", reason="the extra `pretrained` is not installe
 from safetensors.numpy import save_file
 
 from lrjax import pretrained
-from lrjax.pretrained import gates, pixels
+from lrjax.pretrained import gates, gradient, pixels, statistical
 
 WEIGHTS = "model.safetensors"
 
@@ -144,6 +145,8 @@ def test_a_name_on_the_hub_is_downloaded_by_the_hubs_own_client(folder, monkeypa
     ("change", "said"),
     [
         (dict(model_type="bert"), ("model_type='bert'", "clip, siglip, dinov2")),
+        (dict(model_type=["clip"]), ("model_type=['clip']", "expected a str")),
+        (dict(vision_config=by_hand.VISION | dict(image_size=2**20)), ("image_size=1048576", "expected 1 to 2048")),
         (dict(model_type="siglip_text_model"), ("'siglip_text_model'", "a text encoder alone", "an image encoder")),
         (dict(projection_dim="8"), ("projection_dim='8'", "int")),
         (dict(vision_config=by_hand.VISION | dict(patch_size=99)), ("patch_size=99",)),
@@ -169,14 +172,35 @@ def test_what_a_model_is_asked_wrongly_is_named(folder, tmp_path):
     model = pretrained.load(folder)
     with pytest.raises(InputError, match=r"pixels: have shape \[1, 3, 8, 8\]; expected \[n, 3, 24, 24\]"):
         model.embed_images(np.zeros((1, 3, 8, 8)))
-    with pytest.raises(InputError, match="texts='a cat'"):
-        model.embed_texts("a cat")
+    for texts in ("a cat", None, []):
+        with pytest.raises(InputError, match=re.escape(f"texts={texts!r}: expected a list of captions")):
+            model.embed_texts(texts)
+    with pytest.raises(InputError, match="pictures=None: expected a list of pictures"):
+        model.pixels(None)
+    for size, said in ((4, "is smaller than a patch"), (4096, "is too large; expected at most 2048 pixels")):
+        with pytest.raises(InputError, match=f"image_size={size}: {said}"):
+            pretrained.load(folder, image_size=size)
     with pytest.raises(InputError, match="is no caption"):
         model.embed_texts(["a cat", " "])
     with pytest.raises(InputError, match="no such picture"):
         model.pixels([tmp_path / "none.png"])
     with pytest.raises(InputError, match="cannot be read as a picture"):
         model.pixels([folder / "config.json"])
+    with pytest.raises(InputError, match="picture=None: expected a path, a Pillow image or bytes"):
+        model.pixels([None])
+    with pytest.raises(InputError, match="pixels: hold values that are not finite"):
+        model.embed_images(np.full((1, 3, 24, 24), np.nan))
+    with pytest.raises(InputError, match=r"images, texts: have shapes \(1, 3\) and \(1, 8\)"):
+        model.similarities(np.zeros((1, 3)), np.zeros((1, 8)))
+    for share in ("x", float("nan")):
+        with pytest.raises(InputError, match=f"share={share!r}: is no finite number"):
+            model.regauge(share)
+    for size in ("24", 24.5, True):
+        with pytest.raises(InputError, match=f"image_size={size!r}: expected a whole number of pixels"):
+            pretrained.load(folder, image_size=size)
+    for ask in (gradient.gradient, statistical.statistical):
+        with pytest.raises(InputError, match=r"pixels: have shape \[2\]"):
+            ask(model, ["a cat", "a dog"])
     images_alone = pretrained.load(by_hand.folder_of(tmp_path / "dino", "dinov2"))
     with pytest.raises(InputError, match="no text encoder"):
         images_alone.embed_texts(["a cat"])
