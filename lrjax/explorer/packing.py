@@ -13,8 +13,9 @@ import numpy as np
 from lrjax.explorer.tables import Tables
 
 SCORES = 2.0**-22  # the step of scores
-WRITTEN = 2.0**-19  # the step of what is written, over the length of a usual embedding
-HEADER = 5  # bits in which a row says how many bits an entry has
+WRITTEN = 1.4e-6  # the step of what is written, over the length of a usual embedding
+HEADER = 6  # bits in which a row says how many bits an entry has
+MOST = 53  # bits of an entry, which a number of JavaScript holds
 
 
 def pack(found: Mapping[str, Tables]) -> tuple[list[dict], str]:
@@ -59,8 +60,8 @@ def in_bits(row: np.ndarray, step: float) -> np.ndarray:
     """The bits of a row, as whole numbers of a step: how many bits an entry has, then the entries, signed, highest bit first."""
     whole = np.rint(row / step).astype(np.int64)
     size = int(np.abs(whole).max()).bit_length() + 1
-    if size >= 2**HEADER:
-        raise ValueError(f"row: its largest entry is {np.abs(row).max()}, more than 30 bits of steps of {step}")
+    if size > MOST:
+        raise ValueError(f"row: its largest entry is {np.abs(row).max()}, more than {MOST} bits of steps of {step}")
     return np.concatenate([_bits(np.array([size]), HEADER), _bits(whole, size)])
 
 

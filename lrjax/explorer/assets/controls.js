@@ -120,8 +120,10 @@ const Controls = (lab, state, change) => {
     const { run } = lab.model(state);
     const here = lab.data.models.filter((model) => model.run === run).map(({ fields }) => fields);
     const axis = ({ name, meaning }, of = (fields) => fields[name]) => {
-      const models = name === RUN ? lab.data.models.map(({ fields }) => fields) : here;
-      return { name, meaning, of, options: [...new Set(models.map(of))].map((value) => ({ value, text: String(value) })) };
+      const every = lab.data.models.map(({ fields }) => fields);
+      const values = (models) => [...new Set(models.map(of))];
+      const options = values(name === RUN ? every : here).map((value) => ({ value, text: String(value) }));
+      return { name, meaning, of, options, varies: values(every).length > 1 };
     };
     const scales = ["e_scale", "p_scale"].map((name) => lab.data.axes.find((given) => given.name === name));
     const of = ({ e_scale, p_scale }) => `E ${e_scale}, P ${p_scale}`;
@@ -153,7 +155,7 @@ const Controls = (lab, state, change) => {
   }
 
   function drawPickers() {
-    const pickers = axes().filter(({ options }) => options.length > 1);
+    const pickers = axes().filter(({ varies }) => varies);
     get("pickers").replaceChildren(
       ...pickers.map(({ name, options, meaning, of }) => {
         const group = element("div", { class: "segments", role: "radiogroup", "aria-label": NAMES[name] ?? name });

@@ -16,7 +16,7 @@ const Forward = (() => {
   const OF_ORIGINS = ["EPB", "EPB", "EPB"].map((keys, o) => [...keys].map((key) => GATES.indexOf("EPB"[o] + key)));
 
   const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
-  const HEADER = 5; // bits in which a row says how many bits an entry has
+  const HEADER = 6; // bits in which a row says how many bits an entry has
 
   const unitGates = (heads) => Array.from({ length: heads }, () => GATES.map(() => 1));
   const product = (shape) => shape.reduce((a, b) => a * b, 1);
