@@ -28,7 +28,7 @@ def main() -> None:
     common.write_table("values", tidy(answer[list(PARTS)]))
     common.write_table("values_sources", tidy(answer[list(SOURCES)]))
     title = (
-        f"What decides the order of unseen pairs: parts of the {encoder} embedding\nMean over seeds, 95 % interval; heads by rank"
+        f"Which parts of the {encoder} embedding decide the order of unseen pairs: mean over seeds, 95 % interval; heads by rank"
     )
     common.draw("values", figures.attribution, by_rank, title)
 

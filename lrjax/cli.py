@@ -28,7 +28,9 @@ def define_config(default: Path) -> flags.FlagHolder:
     global _default_config  # absl's flags are global too; given to it as a default, a bad key would raise before flags are parsed
     _default_config = default
     return config_flags.DEFINE_config_file(
-        "config", None, f"config file: Python with a get_config() (default: {default}); its keys: docs/reference/config.md"
+        "config",
+        None,
+        f"config file: Python with a get_config() (default: {default}); its keys: docs/reference/config.md of the repository",
     )
 
 
@@ -42,6 +44,11 @@ class _Path(flags.ArgumentParser):
 def define_path(name: str, default: str | None, help: str, **kwargs) -> flags.FlagHolder:
     """A flag that takes a path, not an empty one, in which `~` is expanded. `kwargs` as of absl's DEFINE, such as required=True."""
     return flags.DEFINE(_Path(), name, default, help, serializer=flags.ArgumentSerializer(), **kwargs)
+
+
+def define_paths(name: str, help: str, **kwargs) -> flags.FlagHolder:
+    """A flag that takes a path, and may be given several times. `kwargs` as of absl's DEFINE_multi, such as required=True."""
+    return flags.DEFINE_multi(_Path(), flags.ArgumentSerializer(), name, None, help, **kwargs)
 
 
 COORDINATOR = flags.DEFINE_string("coordinator", None, "several hosts: HOST:PORT of process 0 (found by itself on a cluster)")

@@ -67,7 +67,7 @@ __all__ = [
     "validate_model",
 ]
 
-ALL_KEYS = "docs/reference/config.md lists all keys"
+ALL_KEYS = "docs/reference/config.md of the repository lists all keys"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,19 +18,21 @@ import numpy as np
 from markupsafe import Markup
 
 from experiments.studies import encoder_claims, printed_claims, task_claims
-from experiments.studies.claim_values import ORDER, TOP1
+from experiments.studies.claim_values import TOP1
 from experiments.studies.paper_claims import CLAIMS, CLIPS, SHARED
 from experiments.studies.templating import Grid, render, table
 from experiments.studies.verdicts import Claim, Verdict, stated
 from lrjax.stats import Table, interval_text, read_csv, select
 from lrjax.storage.files import write_atomically
 
-BLOCKS = {"label diversity": "label_diversity", "which term": "which_term"}  # name of a block in README -> in templates/readme.md
+ANSWERS = {"label diversity": "label_diversity", "which term": "which_term"}  # name of a block in README -> in templates/readme.md
+BLOCKS = ANSWERS | {"tasks": "tasks"}
 OF_PAGES = (*CLAIMS, *encoder_claims.CLAIMS, *task_claims.CLAIMS, *printed_claims.CLAIMS)
 KNOWN = {claim.key: claim for claim in OF_PAGES} | SHARED
 README, DOCS, REPORT = Path("README.md"), Path("docs"), Path("docs/results")
 MARKER = "<!-- {name}: filled in by `python -m experiments.studies.readme` -->"
 WIDTH = 130  # of a line of README
+KEEPS = ("LayerNorm", "SigLIP")  # how titles begin that keep their capital
 END = "<!-- end of {name} -->"
 VALUE = re.compile(r"<!-- (claims|paper|encoders|tasks|printed_tasks) (\w+)(?: (\w+))? -->(.*?)<!-- / -->", re.S)
 # A number and its interval, `.87 [.86, .89]` or `12 % [8, 16]`, or a number and its error, `.87 +- .01`.
@@ -156,7 +158,9 @@ def pages(root: Path = Path()) -> list[Path]:
 def blocks(report: Path = REPORT) -> dict[str, str]:
     """The content of every block of README, from the tables in `report`."""
     values = values_of(report)
-    sentences = {name: textwrap.fill(render("readme.md", values, block), WIDTH) for name, block in BLOCKS.items()}
+    sentences = {
+        name: textwrap.fill(render("readme.md", values, block), WIDTH, break_on_hyphens=False) for name, block in BLOCKS.items()
+    }
     return {"results": results_table(report), **sentences}
 
 
@@ -195,14 +199,33 @@ def results_table(report: Path) -> str:
 
 
 def values_of(report: Path) -> dict[str, Any]:
-    """The values of the template by name: verdicts and values of claims, and top-1 by initial values and number of labels."""
+    """The values of the template by name: of claims the value, the verdict and the number of models; top-1 from CLIP's initial
+    values by number of labels; tasks by verdict.
+    """
     found = verdicts_of(report / "paper.csv", CLAIMS)
     accuracies = report / "paper" / "initial_values.csv"
     return {
         "value": {key: stated(verdict) for key, verdict in found.items()},
         "verdict": {key: verdict.verdict for key, verdict in found.items()},
-        "small": {n: accuracy(accuracies, TOP1, n_labels=n, **CLIPS) for n in (2, 3, 5, 15)},
-        "small_order": {n: accuracy(accuracies, ORDER, n_labels=n, **CLIPS) for n in (2,)},
+        "models": {key: verdict.n for key, verdict in found.items()},
+        "small": {n: accuracy(accuracies, TOP1, n_labels=n, **CLIPS) for n in (5,)},
+        "tasks": tasks_by_verdict(report),
+    }
+
+
+def tasks_by_verdict(report: Path) -> dict[str, str]:
+    """Verdict -> the tasks, encoders and losses that have it: do they generalise at 15 labels, from small initial values? The row,
+    on which all else of README is, is not among them.
+    """
+    found: dict[str, list[str]] = {"agrees": [], "undecided": [], "differs": [], "not tested": []}
+    for key, verdict in verdicts_of(report / "printed_tasks.csv", printed_claims.CLAIMS).items():
+        part = key.removesuffix("_many")
+        if part != key and part != "row" and not printed_claims.is_large(part):
+            title, _, more = printed_claims.title_of(part).partition(", ")
+            name = title if title.startswith(KEEPS) else title[0].lower() + title[1:]
+            found[verdict.verdict].append(f"{name} ({more})" if more else name)
+    return {
+        verdict: f"{', '.join(names[:-1])}, and {names[-1]}" if names[1:] else "".join(names) for verdict, names in found.items()
     }
 
 

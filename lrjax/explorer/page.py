@@ -1,25 +1,23 @@
-"""The explorer's page: the models of a run at several steps of training, and the scripts that read them, in one HTML file.
+"""The explorer's page: models of one run or several at several steps of training, and the scripts that read them, in one file.
 
-A checkpoint is one text in base64: the scores in float32, then the rows of what is written, each with a float32 scale and 24 bits
-an entry. Cosines do not see a rotation of the embedding space. So the space is turned until row i has entries in its first i + 1
-places alone, which leaves out a quarter to a half of all numbers. Cosines are Python's to 1e-5 (`tests/unit/test_explorer.py`).
+Models are picked by the fields in which those of one run differ, and by the run, which stands for all fields in which only runs
+differ: the recipe.
 """
 
-import base64
 import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 import lrjax
-from lrjax.config import FIELDS, Hyper, Model
+from lrjax.config import FIELDS, Hyper
 from lrjax.data.scenes import label_name
 from lrjax.errors import InputError
-from lrjax.explorer import tables
+from lrjax.explorer import packing, tables
 from lrjax.gates import ENCODERS, NONE
 from lrjax.storage.files import write_atomically
 from lrjax.terms import GATES
@@ -29,23 +27,44 @@ Step = TypeVar("Step")
 LARGEST = 5_000_000  # bytes of a page
 MARK = '<meta name="generator" content="lrjax explorer">'  # what tells a page of ours
 SCRIPTS = ("forward.js", "state.js", "lab.js", "draw.js", "controls.js", "page.js")
+RUN = "run"  # the axis of runs
 CURVES = ("single", "seen_pair", "unseen_pair", "unseen_pair_order")
-LAST = 2**23 - 1  # the largest whole number of 24 bits
 
 
-def write(path: Path, runs: Sequence[Run], source: str) -> None:
-    """Write the page of a run's models.
+class Trained(NamedTuple):
+    """Models that were trained together.
+
+    Attributes:
+        source: what `lrjax.load` takes for them, for the snippet of Python that the page shows; its last part names them.
+        runs: the run at several steps of training, oldest first: the same models in each.
+    """
+
+    source: str
+    runs: Sequence[Run]
+
+    @property
+    def name(self) -> str:
+        """How a reader picks them."""
+        return Path(self.source).name
+
+    @property
+    def last(self) -> Run:
+        """The run at its last step."""
+        return self.runs[-1]
+
+
+def write(path: Path, sweeps: Sequence[Trained]) -> None:
+    """Write the page of some models.
 
     Args:
         path: the file; a page of the explorer that is there is replaced.
-        runs: the run at several steps of training, oldest first: the same models in each.
-        source: what `lrjax.load` takes for this run, for the snippet of Python that the page shows.
+        sweeps: the models, by the run that trained them; names of runs differ.
 
     Raises:
         InputError: the explorer cannot show such models, the page would be too large, or the file is not ours to replace.
     """
     refuse_foreign(path)
-    write_atomically(path, html(page_data(runs, source)))
+    write_atomically(path, html(page_data(sweeps)))
 
 
 def refuse_foreign(path: Path) -> None:
@@ -64,49 +83,63 @@ def spread(steps: Sequence[Step], n: int) -> list[Step]:
     return [steps[row] for row in rows]
 
 
-def page_data(runs: Sequence[Run], source: str) -> dict[str, Any]:
-    """All that a page knows, as JSON can say it."""
-    for program in runs[-1].programs:
+def page_data(sweeps: Sequence[Trained]) -> dict[str, Any]:
+    """All that a page knows, as JSON can say it. Raises InputError: a model cannot be shown, or two runs share a name."""
+    for program in (program for of in sweeps for program in of.last.programs):
         tables.check(program.static)
-    models = runs[-1].sweep.models
-    axes = [name for name in FIELDS if len({getattr(model, name) for model in models}) > 1]
-    shown = list(dict.fromkeys(["n_labels", *axes, "seed"]))
-    every = [_model_data(runs, row, shown) for row in range(len(models))]
-    return {"version": lrjax.__version__, "source": source, "gates": list(GATES), "axes": _axes(models, shown), "models": every}
+    names = [of.name for of in sweeps]
+    if len(set(names)) < len(names):
+        raise InputError(f"--ckpt: two runs are called {max(names, key=names.count)!r}; expected folders of different names")
+    varies = [name for name in FIELDS if any(len(_values(of, name)) > 1 for of in sweeps)]
+    shown = list(dict.fromkeys(["n_labels", *varies, "seed"]))
+    models = [
+        _model_data(sweeps, number, row, shown) for number, of in enumerate(sweeps) for row in range(len(of.last.sweep.models))
+    ]
+    runs = [{"name": of.name, "source": of.source, "recipe": _recipe(sweeps, of, shown)} for of in sweeps]
+    meanings = {RUN: "the run, and with it the recipe by which its models were trained"} if len(sweeps) > 1 else {}
+    meanings |= {name: FIELDS[name].meaning for name in shown}
+    values = {name: list(dict.fromkeys(model["fields"][name] for model in models)) for name in meanings}
+    axes = [{"name": name, "meaning": meaning, "values": values[name]} for name, meaning in meanings.items()]
+    return {"version": lrjax.__version__, "gates": list(GATES), "runs": runs, "axes": axes, "models": models}
 
 
-def _axes(models: Sequence[Model], names: Sequence[str]) -> list[dict]:
-    """The fields by which a reader picks a model: name, meaning, and the values that there are."""
-    values = lambda name: list(dict.fromkeys(_plain(getattr(model, name)) for model in models))
-    return [{"name": name, "meaning": FIELDS[name].meaning, "values": values(name)} for name in names]
+def _values(of: Trained, name: str) -> list:
+    """The values that a run's models have of a field."""
+    return list(dict.fromkeys(_plain(getattr(model, name)) for model in of.last.sweep.models))
+
+
+def _recipe(sweeps: Sequence[Trained], of: Trained, shown: Sequence[str]) -> dict[str, Any]:
+    """The length of a run, and its values of the fields in which only runs differ."""
+    differ = [name for name in FIELDS if name not in shown and len({str(_values(one, name)) for one in sweeps}) > 1]
+    return {"steps": of.last.step} | {name: _values(of, name)[0] for name in differ}
 
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, (int, float, str, bool)) else str(value)
 
 
-def _model_data(runs: Sequence[Run], row: int, shown: Sequence[str]) -> dict[str, Any]:
-    """One model: its fields, its sequences, its history, and its tables at every step."""
-    static, hyper, _, _ = _of(runs[-1], row)
-    model = runs[-1].sweep.models[row]
+def _model_data(sweeps: Sequence[Trained], number: int, row: int, shown: Sequence[str]) -> dict[str, Any]:
+    """One model, by the number of its run and its row there: fields, sequences, history, and the tables at every step."""
+    of = sweeps[number]
+    static, hyper, _, _ = _of(of.last, row)
+    model = of.last.sweep.models[row]
     seen, (said, captions) = tables.images(static, model.n_labels), tables.captions(static, hyper)
     checkpoints = []
-    for run in runs:
+    for run in of.runs:
         _, hyper, params, step = _of(run, row)
-        found = tables.of_model(static, hyper, params, seen, said)
-        spec, data = pack(found)
-        checkpoints.append(
-            {"step": step, "spec": spec, "data": data} | ({} if model.gates == NONE else {"gates": _gates(hyper, step)})
-        )
-    labels = [label_name(a, static.n_heldout) for a in range(static.n_heldout + model.n_labels)]
+        spec, data = packing.pack(tables.of_model(static, hyper, params, seen, said))
+        gates = {} if model.gates == NONE else {"gates": _gates(hyper, step)}
+        checkpoints.append({"step": step, "spec": spec, "data": data} | gates)
+    named = {RUN: of.name} if len(sweeps) > 1 else {}
     return {
-        "fields": {name: _plain(getattr(model, name)) for name in shown},
+        "run": number,
+        "fields": named | {name: _plain(getattr(model, name)) for name in shown},
         "cells": static.L,
         "heldout": static.n_heldout,
-        "labels": labels,
+        "labels": [label_name(a, static.n_heldout) for a in range(static.n_heldout + model.n_labels)],
         "rows": {"background": 0, "cls": 1, "label": 2, "vision": len(seen.tokens), "text": len(said.tokens)},
         "captions": captions,
-        "history": _history(runs[-1], row),
+        "history": _history(of.last, row),
         "checkpoints": checkpoints,
     }
 
@@ -140,38 +173,6 @@ def _rounded(value) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
 
 
-def pack(found: Mapping[str, tables.Tables]) -> tuple[list[dict], str]:
-    """The tables of a model's encoders as one text in base64, and the specification by which forward.js reads it.
-
-    Args:
-        found: the tables of each encoder; both have one width of embeddings.
-
-    Returns:
-        The arrays in their order, each with `encoder`, `name` and `shape`, scores first; and the text.
-    """
-    scores = {encoder: of.scores for encoder, of in found.items()}
-    written = {(encoder, name): getattr(of, name) for encoder, of in found.items() for name in ("values", "constant")}
-    rows = turned(np.concatenate([array.reshape(-1, array.shape[-1]) for array in written.values()]))
-    width = rows.shape[-1]
-    spec = [{"encoder": encoder, "name": "scores", "shape": list(array.shape)} for encoder, array in scores.items()]
-    spec += [{"encoder": encoder, "name": name, "shape": [*a.shape[:-1], width]} for (encoder, name), a in written.items()]
-    packed = [array.astype("<f4").tobytes() for array in scores.values()]
-    packed += [in_24_bits(row[: i + 1]) for i, row in enumerate(rows)]
-    return spec, base64.b64encode(b"".join(packed)).decode()
-
-
-def turned(rows: np.ndarray) -> np.ndarray:
-    """Rows [r, e] under a rotation of their space, [r, min(r, e)]: row i is 0 after its first i + 1 entries."""
-    return np.asarray(np.linalg.qr(rows.T, mode="r")).T
-
-
-def in_24_bits(row: np.ndarray) -> bytes:
-    """A row of numbers as a float32 scale and whole numbers of 24 bits, little-endian."""
-    scale = (np.abs(row).max() / LAST).astype("<f4")
-    whole = np.rint(row / (scale or 1)).clip(-LAST, LAST).astype("<i4")
-    return scale.tobytes() + whole.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
-
-
 def asset(name: str) -> str:
     """The text of a file of assets."""
     return (importlib.resources.files("lrjax.explorer") / "assets" / name).read_text("utf-8")
@@ -180,14 +181,14 @@ def asset(name: str) -> str:
 def html(data: Mapping[str, Any]) -> str:
     """The page. Raises InputError if it is too large."""
     script = "\n".join(asset(name) for name in SCRIPTS)
-    # </ would end the script, wherever it stands in the text
-    embedded = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    # </ would end the script, and <!-- begin a comment, wherever they stand in the text
+    embedded = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!--", "\\u003c!--")
     parts = {"MARK": MARK, "STYLE": asset("page.css"), "DATA": embedded, "SCRIPT": script}
     page = asset("page.html")
     for name, text in parts.items():
         page = page.replace(f"<!-- {name} -->", text, 1)
     if (size := len(page.encode())) > LARGEST:
-        models, steps = len(data["models"]), len(data["models"][0]["checkpoints"])
+        models, steps = len(data["models"]), max(len(model["checkpoints"]) for model in data["models"])
         raise InputError(
             f"explorer: {models} models at {steps} steps make a page of {size / 1e6:.1f} MB; expected at most "
             f"{LARGEST / 1e6:.0f} MB: choose fewer models with --labels or --where, or fewer --checkpoints"

@@ -4,6 +4,7 @@ from lrjax.explorer.widget import Explorer
 Explorer(run.where(n_labels=15, seed=0))
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import anywidget  # pyright: ignore[reportMissingImports]
@@ -26,19 +27,24 @@ class Explorer(anywidget.AnyWidget):
     html = traitlets.Unicode().tag(sync=True)
     state = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, run: Run, state: str = "", checkpoints: int = 12, **more: Any):
-        """Make the page of a run.
+    def __init__(self, run: Run | Sequence[Run], state: str = "", checkpoints: int = 12, **more: Any):
+        """Make the page of a run, or of several.
 
         Args:
-            run: what `lrjax.load` gives, or a part of it; its earlier checkpoints are shown too, where its folder has them.
+            run: what `lrjax.load` gives, or a part of it, or several; earlier checkpoints are shown too, where folders have them.
             state: what the page shows first.
             checkpoints: steps of training that the page has at most.
             **more: fields of anywidget.AnyWidget.
 
         Raises:
-            InputError: the explorer cannot show such models, or the page would be larger than 5 MB.
+            InputError: the explorer cannot show such models, two runs share a name, or the page would be larger than 5 MB.
         """
-        steps = [*(step for step in run.steps if step < run.step), run.step]
-        earlier = [run.at(step).trained for step in page.spread(steps, checkpoints)[:-1]]
-        source = f"runs/{run.folder.name}" if run.folder else "runs/mine"
-        super().__init__(html=page.html(page.page_data([*earlier, run.trained], source)), state=state, **more)
+        runs = [run] if isinstance(run, Run) else run
+        super().__init__(html=page.html(page.page_data([_trained(one, checkpoints) for one in runs])), state=state, **more)
+
+
+def _trained(run: Run, checkpoints: int) -> page.Trained:
+    """A run at its steps of training up to the one it is at."""
+    steps = [*(step for step in run.steps if step < run.step), run.step]
+    earlier = [run.at(step).trained for step in page.spread(steps, checkpoints)[:-1]]
+    return page.Trained(f"runs/{run.folder.name}" if run.folder else "runs/mine", [*earlier, run.trained])

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.patches import Rectangle
 
 from lrjax.analysis.decompose import LEARNED
-from lrjax.plotting.style import COLOURS, Figure, line, save, styled, subplots
+from lrjax.plotting.style import COLOURS, PANEL, Figure, headline, legend_below, line, save, styled, subplots
 from lrjax.stats import groups
 from lrjax.terms import ROW_CONSTANT, TERMS
 
@@ -16,29 +16,29 @@ SHOWN = tuple(term for term in TERMS if term not in ROW_CONSTANT)
 
 @styled
 def maps(answer: xr.Dataset, title: str, path: Path | None = None) -> Figure:
-    """`scores` [term, head, query, key] of one model or a mean: a column a term, a row a head; in each row of scores its mean taken
+    """`scores` [term, head, query, key] of one model or a mean: a row a term, a column a head; in each row of scores its mean taken
     away, since softmax does. The readout's row is outlined.
     """
     total = answer.scores.sel(term=list(SHOWN)).sum("term", min_count=1).expand_dims(term=["sum"])
     shown = xr.concat([answer.scores.sel(term=list(SHOWN)), total], "term")
     shown = shown - shown.mean("key")
     n_heads, n_terms, n_queries = shown.sizes["head"], shown.sizes["term"], shown.sizes["query"]
-    figure, axes = subplots(n_heads, n_terms, figsize=(1.75 * n_terms + 1, 1.7 * n_heads + 0.7), squeeze=False)
+    figure, axes = subplots(n_terms, n_heads, figsize=(2 * PANEL, 7.2 / max(n_heads, 3) * n_terms + 1.4), squeeze=False)
     keys, queries, heads, terms = (shown.coords[name].values for name in ("key", "query", "head", "term"))
     readout = 0 if n_queries > 4 else n_queries - 1
-    for row, head in zip(axes, heads, strict=True):
+    for column, head in zip(axes.T, heads, strict=True):
         limit = float(np.nanmax(np.abs(np.asarray(shown.sel(head=head))))) or 1.0
-        for axis, term in zip(row, terms, strict=True):
+        for axis, term in zip(column, terms, strict=True):
             image = axis.imshow(shown.sel(head=head, term=term), cmap="PuOr", vmin=-limit, vmax=limit)
             axis.add_patch(Rectangle((-0.5, readout - 0.5), shown.sizes["key"], 1, fill=False, lw=0.8, ec="black"))
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
-        figure.colorbar(image, ax=row, shrink=0.8, label="score, row mean removed")
-        row[0].set_ylabel(f"head {head}\nquery: {queries[0]} .. {queries[-1]}", size=8)
-    for axis, below, term in zip(axes[0], axes[-1], terms, strict=True):
-        axis.set_title(term)
-        below.set_xlabel(f"key: {keys[0]} .. {keys[-1]}", size=8)
-    figure.suptitle(f"Attention terms over unseen pairs; readout row outlined: {title}", size=10)
+        column[0].set_title(f"head {head}")
+        column[-1].set_xlabel(f"key: {keys[0]} .. {keys[-1]}", size=8)
+        figure.colorbar(image, ax=list(column), location="bottom", shrink=0.9, label="score, row\nmean removed")
+    for axis, term in zip(axes[:, 0], terms, strict=True):
+        axis.set_ylabel(f"{term}\nquery: {queries[0]} .. {queries[-1]}", size=8)
+    headline(figure, f"What each attention term scores, images of unseen pairs; the readout's row is outlined: {title}")
     return save(figure, path)
 
 
@@ -51,7 +51,7 @@ def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path | None = N
     figure, axes = subplots(
         2,
         tables.sizes["head"],
-        figsize=(2.6 * tables.sizes["head"], 5),
+        figsize=(2 * PANEL, 5),
         squeeze=False,
         height_ratios=(3, 1.4),
         sharex=True,
@@ -65,12 +65,12 @@ def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path | None = N
         axis.grid(False)
         below.plot(places, ep.sel(head=head, query_token=readout), marker="o", ms=3, color=COLOURS[0])
         below.axhline(0, color="0.6", lw=0.8)
-        below.set_xticks(places, tables.key_position.values, size=7)
-        below.set_xlabel("key position")
+        below.set_xticks(places[::5], tables.key_position.values[::5])
+        below.set_xlabel("key")
     axes[0, 0].set_ylabel(f"query: labels {labels[0]} .. {labels[-1]}")
     axes[1, 0].set_ylabel(f"query: {readout}")
     figure.colorbar(image, ax=axes[0], label="EP score, row mean removed")
-    figure.suptitle(f"EP = E W_QK P$^T$ by label and key position: {title}", size=10)
+    headline(figure, f"What EP = E W_QK P$^T$ gives each key position, by label: {title}")
     return save(figure, path)
 
 
@@ -79,7 +79,7 @@ def shares(answer: xr.Dataset, path: Path | None = None) -> Figure:
     """What each term holds of the scores, against N: its share of the variance (above), and the ratio of standard deviations
     (below); of the readout row and of all rows; seeds as dots. (E+P)W(E+P) is EE + EP + PE + PP.
     """
-    figure, axes = subplots(2, 2, figsize=(9, 6.2), sharex=True, sharey="row")
+    figure, axes = subplots(2, 2, figsize=(2 * PANEL, 6.2), sharex=True, sharey="row")
     names = {"readout": "readout row", "all": "all rows"}
     by_n = groups({"n": answer.n_labels.values}, ("n",))
     learned = answer.share_all.sel(term=list(LEARNED)).sum("term")
@@ -97,5 +97,6 @@ def shares(answer: xr.Dataset, path: Path | None = None) -> Figure:
         below.set(xlabel="number of training labels N")
     axes[0, 0].set_ylabel("share of the scores' variance")
     axes[1, 0].set_ylabel("ratio of standard deviations")
-    axes[0, 1].legend(ncols=2, fontsize=8)
+    legend_below(figure, *axes[0, 0].get_legend_handles_labels())
+    headline(figure, "What each term holds of the scores: mean over seeds, 95 % interval, seeds as dots")
     return save(figure, path)

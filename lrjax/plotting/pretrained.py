@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.plotting.style import COLOURS, Figure, save, styled, subplots
+from lrjax.plotting.style import COLOURS, PANEL, Figure, save, styled, subplots
 from lrjax.stats import Table
 
 
 @styled
 def gradients(table: Table, path: Path | None = None) -> Figure:
     """Slopes over columns and over rows of every head, and their odd shares, layer by layer."""
-    figure, axes = subplots(1, 2, figsize=(9.0, 3.4))
+    figure, axes = subplots(1, 2, figsize=(2 * PANEL, 3.4))
     layers = list(dict.fromkeys(table["layer"].tolist()))
     at = np.array([layers.index(layer) for layer in table["layer"]])
     for k, (name, shift) in enumerate((("columns", -0.15), ("rows", 0.15))):
@@ -23,7 +23,7 @@ def gradients(table: Table, path: Path | None = None) -> Figure:
             axis.plot(np.arange(len(layers)) + shift, means, "_", color=COLOURS[k], ms=9, mew=2)
     axes[1].axhline(table["odd_shuffled"][0], color="0.4", lw=0.8, ls=(0, (1, 2)))
     axes[1].annotate("shuffled", (1, table["odd_shuffled"][0]), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7)
-    for axis, name in zip(axes, ("slope of the position part of scores", "odd share under a mirror"), strict=True):
+    for axis, name in zip(axes, ("slope of the position\npart of scores", "odd share under a mirror"), strict=True):
         axis.set(xlabel="layer", ylabel=name)
         axis.set_xticks(range(len(layers)), layers)
     axes[0].set_title("a dot a head; bar: mean size")
@@ -35,7 +35,7 @@ def gradients(table: Table, path: Path | None = None) -> Figure:
 @styled
 def maps(arrays: np.ndarray, names: list[str], path: Path | None = None) -> Figure:
     """Maps [n, row, column] of the position part of scores, a panel each; blue low, red high, about their means."""
-    columns = min(len(arrays), 6)
+    columns = min(len(arrays), 4)
     rows = -(-len(arrays) // columns)
     figure, axes = subplots(rows, columns, figsize=(1.5 * columns + 0.5, 1.7 * rows + 0.4), squeeze=False)
     for axis in axes.ravel():

@@ -63,7 +63,7 @@ def by_recipe(found: dict[tuple[str, bool, int], np.ndarray], path: Path | None 
       path: where the figure goes, if it goes to a file.
     """
     tasks, labels = list(dict.fromkeys(task for task, _, _ in found)), sorted({n for _, _, n in found})
-    figure, axes = subplots(1, 2, figsize=(6, 0.36 * len(tasks) + 1.6), sharey=True)
+    figure, axes = subplots(1, 2, figsize=(2 * PANEL, 0.42 * len(tasks) + 1.9), sharey=True)
     for axis, large in zip(axes, (False, True), strict=True):
         for k, n in enumerate(labels):
             rows = [(row, found[task, large, n]) for row, task in enumerate(tasks) if (task, large, n) in found]
@@ -78,6 +78,7 @@ def by_recipe(found: dict[tuple[str, bool, int], np.ndarray], path: Path | None 
     axes[0].set_yticks(range(len(tasks)), [in_lines(task) for task in tasks])
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(labels))
+    headline(figure, "How far a task gets depends on its initial values: mean at its last step, a dot a model")
     return save(figure, path)
 
 

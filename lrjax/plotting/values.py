@@ -4,26 +4,26 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.plotting.style import COLOURS, MARKERS, Figure, conditions_of, save, styled, subplots
+from lrjax.plotting.style import COLOURS, MARKERS, PANEL, Figure, conditions_of, headline, legend_below, save, styled, subplots
 from lrjax.stats import ACCURACY, Table, mean_interval, select
 
 PANELS = {
-    "mean": "mean contribution\n(cosine, true − swapped)",
-    "sd": "its sd over images\n(cosine)",
-    "order_without": "order by all other\nparts (margin: by all)",
+    "mean": "mean (cosine,\ntrue − swapped)",
+    "sd": "sd over images\n(cosine)",
+    "order_without": "order by all others\n(margin: by all)",
 }
 
 
 @styled
 def attribution(table: Table, title: str, path: Path | None = None) -> Figure:
-    """Parts (heads by rank) on the x axis; a row each for mean, sd, and order without them; colours are N, columns conditions."""
+    """Parts (heads by rank) on the x axis; below each other mean, sd, and order without them, of each condition; colours are N."""
     conditions, labels = conditions_of(table), sorted(set(table["n_labels"].tolist()))
     names = list(dict.fromkeys(table["part"].tolist()))
-    size = ((0.62 * len(names) + 1.6) * len(conditions), 7.2)
-    figure, axes = subplots(3, len(conditions), figsize=size, sharex=True, sharey="row", squeeze=False)
-    for column, (name, chosen) in zip(axes.T, conditions.items(), strict=True):
+    size = (2 * PANEL, (1.9 * len(PANELS)) * len(conditions) + 1.5)
+    figure, axes = subplots(len(PANELS) * len(conditions), 1, figsize=size, sharex=True)
+    for of_condition, (name, chosen) in zip(np.reshape(axes, (-1, len(PANELS))), conditions.items(), strict=True):
         rows = select(table, chosen)
-        for axis, (measure, y_label) in zip(column, PANELS.items(), strict=True):
+        for axis, (measure, y_label) in zip(of_condition, PANELS.items(), strict=True):
             for k, n in enumerate(labels):
                 whole = {"margin": "order_alone"} if measure == "order_without" else {}
                 samples = [rows[whole.get(part, measure)][(rows["part"] == part) & (rows["n_labels"] == n)] for part in names]
@@ -34,15 +34,15 @@ def attribution(table: Table, title: str, path: Path | None = None) -> Figure:
                 style = dict(color=COLOURS[k % 7], marker=MARKERS[k % 7], ls="none", ms=4, lw=1.1, capsize=1.5)
                 axis.errorbar(x, mean, bars, label=f"N = {n} labels", **style)
             axis.axhline(0.5 if measure == "order_without" else 0, color="0.4", lw=0.8, ls=(0, (1, 2)))
+            axis.set_ylabel(y_label)
             _separate(axis, names)
-            if axis in axes[:, 0]:
-                axis.set_ylabel(y_label)
-        column[0].set_title(name, size=9)
-        column[2].set(ylim=(-0.03, 1.03))
-        column[2].annotate("chance", (1, 0.5), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7, color="0.35")
-        column[2].set_xticks(range(len(names)), names, rotation=35, ha="right")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(labels), 5))
-    figure.suptitle(title, size=10, x=0.02, ha="left")
+        of_condition[0].set_title(name, size=9)
+        last = of_condition[-1]
+        last.set(ylim=(-0.03, 1.03))
+        last.annotate("chance", (1, 0.5), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7, color="0.35")
+    axes[-1].set_xticks(range(len(names)), names, rotation=50, ha="right")
+    legend_below(figure, *axes[0].get_legend_handles_labels())
+    headline(figure, title)
     return save(figure, path)
 
 

@@ -209,18 +209,19 @@ def sweep_of_line(words: list[str]):
     words = [w for word in words for w in (shlex.split(word.removeprefix("ARGS=")) if word.startswith("ARGS=") else [word])]
     given = dict(word.removeprefix("--").partition("=")[::2] for word in words if "=" in word)
     file = given.get("config", given.get("CONFIG", "experiments/configs/diversity.py"))
-    wanted = dict(config_of(ROOT / file))
+    file, _, name = file.partition(":")
+    wanted = dict(config_of(ROOT / file, *filter(None, [name])))
     for flag, value in given.items():
         if flag.startswith("config."):
             wanted[flag.removeprefix("config.")] = literal(value)
     return config.make_sweep(wanted)
 
 
-def config_of(file: Path):
-    """What a config file gives."""
+def config_of(file: Path, *name: str):
+    """What a config file gives, of several configs the one of a name."""
     module = types.ModuleType(file.stem)
     exec(file.read_text(), vars(module))
-    return module.get_config()
+    return module.get_config(*name)
 
 
 def literal(text: str):
@@ -238,12 +239,14 @@ def exists(words: list[str], targets: list[str]) -> bool:
     if program in ("git", "cd"):
         return True
     if program == "make":
-        files = [word.partition("=")[2] for word in rest if word.startswith("CONFIG=")]
+        files = [word.partition("=")[2].partition(":")[0] for word in rest if word.startswith("CONFIG=")]
         return rest[0] in targets and all((ROOT / file).is_file() for file in files)
     if program == "lrjax":
         return is_module(main.module_of(rest)[0])
     if rest[:2] == ["-m", "pytest"]:
         return all((ROOT / word).is_file() for word in rest[2:] if not word.startswith("-"))
+    if program.endswith("python") and rest[0].endswith(".py"):
+        return (ROOT / rest[0]).is_file()
     return program.endswith("python") and rest[0] == "-m" and is_module(rest[1])
 
 
@@ -256,6 +259,8 @@ def test_commands_that_do_not_exist_are_found():
     for line in (
         "make sweeps",
         "make sweep CONFIG=no.py",
+        "make sweep CONFIG=no.py:name",
+        "python tests/no.py",
         "python -m experiments.no",
         "python -m pytest tests/no.py",
         "rm -r runs",

@@ -4,14 +4,17 @@ import importlib.util
 import os
 import re
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 
 import lrjax
-from conftest import command
+from conftest import command, tiny_sweep
 from lrjax.analysis.selection import some_of
 from lrjax.explorer import page
+from lrjax.storage import workdir
+from lrjax.training import loop
 
 pytestmark = pytest.mark.slow
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -45,6 +48,38 @@ def test_flags_choose_models_and_a_file_of_the_users_is_kept(written, tmp_path):
     assert out.read_text() == "mine"
 
 
+@pytest.fixture(scope="module")
+def both(written, tmp_path_factory):
+    """A page of two runs: `written`'s, called run, and one under another learning rate, called slow."""
+    folder = tmp_path_factory.mktemp("both") / "slow"
+    loop.advance(workdir.open_run(folder, tiny_sweep(n_labels=(6,), lr=(1e-4,))), on_evaluation=partial(workdir.save, folder))
+    out = folder.parent / "both.html"
+    done = command("explorer", f"--ckpt={written[1]}", f"--ckpt={folder}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    return out, folder, done.stdout
+
+
+def test_several_runs_make_one_page(both, written, tmp_path):
+    out, folder, said = both
+    assert said.startswith(f"{out}: 6 models at 2 steps of training")
+    runs = (f"--ckpt={written[1]}", f"--ckpt={folder}")
+    some = command("explorer", *runs, "--where=n_labels=4;seed=0", "--where=lr=1e-4", f"--out={tmp_path / 'some.html'}")
+    assert ": 3 models at" in some.stdout, "a --where may be of one run alone"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--ckpt: is given 2 times; expected an --out"),
+        (("--where=n_labels=4", "--out=x.html"), "slow: no --where chooses a model of it; leave it out, or add a --where for it"),
+        (("--where=n_labels=7", "--out=x.html"), "--where=n_labels=7: no model has it"),
+    ],
+)
+def test_what_several_runs_need_is_said_in_one_line(both, written, arguments, said):
+    done = command("explorer", f"--ckpt={written[1]}", f"--ckpt={both[1]}", *arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and said in done.stderr
+
+
 # ---- in a browser ----
 
 
@@ -67,13 +102,13 @@ def opened(browser, written):
     """The page, opened by a fragment; what its console says and what it asks the network for must stay empty."""
     contexts, said = [], []
 
-    def open_(fragment="", **options):
+    def open_(fragment="", place=written[0], **options):
         contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options)))
         tab = contexts[-1].new_page()
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
-        tab.goto(f"file://{written[0]}#{fragment}")
+        tab.goto(f"file://{place}#{fragment}")
         tab.wait_for_selector("#captions li")
         return tab
 
@@ -172,6 +207,18 @@ def test_training_is_scrubbed_and_all_images_are_measured(opened, trained):
         )
         order = float(tab.locator("#measure .meter .value").first.inner_text())
         assert order == pytest.approx(history.unseen_pair_order[int(step)], abs=0.006)
+
+
+def test_a_recipe_is_picked_and_its_model_ranks_as_in_python(opened, both, model):
+    tab = opened(f"run=run&n_labels=6&seed=1&scene={SCENE.replace(' ', '_')}", both[0])
+    assert_ranks(tab, model, SCENE)
+    assert "run: 20 steps, lr 0.001" in tab.inner_text("#recipe")
+    tab.locator("#pickers label", has_text="slow").click()
+    tab.wait_for_function("location.hash.includes('run=slow&n_labels=6&seed=1&step=20')")
+    assert "slow: 20 steps, lr 0.0001" in tab.inner_text("#recipe")
+    assert_ranks(tab, lrjax.load(both[1]).model(seed=1), SCENE)
+    assert 'lrjax.load("runs/slow")' in tab.inner_text("#python") and "run=" not in tab.inner_text("#python")
+    assert tab.locator("#pickers label", has_text="4").count() == 0, "this run has no model of 4 labels"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

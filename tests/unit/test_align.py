@@ -19,6 +19,7 @@ from lrjax.data.scenes import FIRST_LABEL
 from lrjax.errors import InputError
 from lrjax.models.clip import unit_gates
 from lrjax.plotting.align import FITS, PANELS, SPACES, alignment
+from lrjax.plotting.style import PANEL
 from lrjax.terms import GATES
 from lrjax.training import loop
 from lrjax.training.programs import init_program
@@ -148,12 +149,14 @@ def test_depth_has_no_ov():
     assert answer.cosine.sel(space="OV", fit="rotation").notnull().values.tolist() == [True, False]
     assert answer.cosine.sel(space="E").notnull().all()
     figure = alignment(tidy(answer[list(MEASURES)]), 5)
-    axes = np.reshape(figure.axes, (3, -1))  # measures; spaces, each of two models but OV
-    titles = [axis.get_title() for axis in axes[0]]
-    columns = [(space, layers) for space in SPACES for layers in (1, 2) if (space, layers) != ("OV", 2)]
-    assert titles == [f"{SPACES[space]}\nn_layers_text = {layers}" for space, layers in columns]
-    for column, (space, layers) in zip(axes.T, columns, strict=True):
-        for axis, measure in zip(column, PANELS, strict=True):
+    axes = np.reshape(figure.axes, (-1, 3))  # spaces, each of two models but OV; measures
+    assert figure.get_figwidth() == 2 * PANEL, "a phone shows it"
+    assert [axis.get_title() for axis in axes[0]] == [*PANELS.values()]
+    titles = [" ".join(axis.get_ylabel().split()) for axis in axes[:, 0]]
+    kinds = [(space, layers) for space in SPACES for layers in (1, 2) if (space, layers) != ("OV", 2)]
+    assert titles == [f"{SPACES[space]} n_layers_text = {layers}" for space, layers in kinds]
+    for row, (space, layers) in zip(axes, kinds, strict=True):
+        for axis, measure in zip(row, PANELS, strict=True):
             series = figures_read.series(axis)
             assert [*series] == [*FITS.values(), "chance"]
             for fit, name in FITS.items():

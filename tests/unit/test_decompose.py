@@ -144,12 +144,12 @@ def decomposed(trained, request):
 def test_maps_show_the_scores_of_each_term_and_head_less_the_mean_of_each_row(decomposed):
     _, answer = decomposed
     figure = figures.maps(answer.isel(model=0), "title")
-    shown = [axis for axis in figure.axes if axis.images]
     names = (*figures.SHOWN, "sum")
-    assert [axis.get_title() for axis in shown[: len(names)]] == [*names]
+    shown = np.reshape([axis for axis in figure.axes if axis.images], (len(names), -1))  # terms, heads
+    assert [axis.get_ylabel().split("\n")[0] for axis in shown[:, 0]] == [*names]
     scores = answer.scores.isel(model=0)
     scores = scores - scores.mean("key")
-    for head, axes in enumerate(np.reshape(shown, (-1, len(names)))):
+    for head, axes in enumerate(shown.T):
         images = {name: np.ma.filled(axis.images[0].get_array(), np.nan) for name, axis in zip(names, axes, strict=True)}
         for term in figures.SHOWN:
             np.testing.assert_allclose(images[term], scores.sel(term=term, head=head), rtol=1e-5, atol=1e-6)

@@ -8,21 +8,16 @@ import subprocess
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from explorer_by_hand import EXPECTED, committed, looked_at, random_states, stored_states
 
 from conftest import ROOT, tiny_model, untrained
 from lrjax import config, gates
 from lrjax.analysis.gauge import move_cls
 from lrjax.data import text
-from lrjax.data.scenes import CLS, FIRST_LABEL, TokenEdits
-from lrjax.data.tasks.base import all_captions
 from lrjax.errors import InputError
-from lrjax.explorer import page, tables
-from lrjax.models import encoder
-from lrjax.models.clip import as_read, embed_captions, embed_images, encoder_configs
-from lrjax.models.interventions import Interventions
+from lrjax.explorer import packing, page, tables
 from lrjax.terms import TERMS
 
 ASSETS = ROOT / "lrjax" / "explorer" / "assets"
@@ -37,6 +32,16 @@ VARIANTS = [
     {"gates": "EP=0.5;text.h0:VE=0.2", "L": 6, "n_heldout": 3},
 ]
 TOLERANCE = 1e-5  # of float32
+
+
+def tiny(*runs):
+    """Steps of a run, as the page takes them."""
+    return page.Trained("runs/tiny", runs)
+
+
+def page_of(*runs):
+    """What a page of a run knows."""
+    return page.page_data([tiny(*runs)])
 
 
 def node(tmp_path, data, states=(), measures=(), texts=()):
@@ -58,63 +63,11 @@ def run(request):
     return dataclasses.replace(found, states=[found.states[0].replace(params=small)])
 
 
-def random_states(run, n, rng):
-    """So many scenes, each under gates of its own in both encoders, as the page holds them."""
-    model = run.sweep.models[0]
-    states = []
-    for _ in range(n):
-        labels = rng.permutation(model.n_heldout + model.n_labels)[:2]
-        places = rng.permutation(model.L)[:2]
-        objects = [{"label": int(a), "place": int(i)} for a, i in zip(labels, places, strict=True)]
-        drawn = {name: rng.uniform(-1.5, 1.5, (model.n_heads, 12)).tolist() for name in gates.ENCODERS}
-        states.append({"model": 0, "at": 0, "objects": objects, "gates": drawn, "gauge": 0})
-    return states
-
-
-@partial(jax.jit, static_argnums=0)
-def looked(static, params, both, images):
-    """Of images [S, n] under gates [n, 1, h, 12]: captions' embeddings [n, c, e], images' [n, e], and of CLS's row the pattern
-    [n, h, t], the terms [n, 9, h, t], and what each head reads of E and P at each key, projected, over the embedding's length
-    [n, h, t, e].
-    """
-    captions = all_captions(
-        static.task_object, static.task_object.captions(config.make_hyper(config.Model(n_labels=static.n_labels_max)))
-    )
-    (block,), project = params.vision.blocks, partial(encoder.projected, params.vision)
-
-    def one(both, image):
-        said = jnp.concatenate(embed_captions(static, params, Interventions(both.text), captions))
-        seen = embed_images(static, params, Interventions(both.vision), image)
-        ids = jnp.zeros(len(static.task_object.image.tokens), jnp.int32).at[0].set(CLS).at[image.positions].set(image.tokens)
-        found = encoder.run(params.vision, Interventions(both.vision), ids, encoder_configs(static)["vision"], 0)
-        (trace,) = found.caches
-        length = jnp.linalg.norm(project(found.residual_by_origin.sum(0)[0]))
-        read = jnp.einsum("ht,othk,hkd->htd", trace.pattern[:, 0], trace.values[:2], block.W_O)
-        return said, seen, trace.pattern[:, 0], trace.terms[:, :, 0], project(read) / length
-
-    return jax.vmap(one, in_axes=(0, 1))(both, images)
-
-
-def of_python(run, states):
-    """`looked` of the page's states, with the captions alone that the model has."""
-    (program,), (state,) = run.programs, run.states
-    hyper, params = jax.tree.map(lambda x: jnp.asarray(x[0]), (program.hyper, state.params))
-    trained = hyper.gates.at(0)
-    both = gates.Gates(
-        **{name: jnp.array([s["gates"][name] for s in states])[:, None] * getattr(trained, name)[None] for name in gates.ENCODERS}
-    )
-    ordered = [sorted(s["objects"], key=lambda o: o["place"]) for s in states]
-    edits = [[[o[name] + more for o in objects] for objects in ordered] for name, more in (("label", FIRST_LABEL), ("place", 1))]
-    images = TokenEdits(*(jnp.array(x).T for x in edits))
-    said, *rest = jax.device_get(looked(program.static, as_read(hyper, params), both, images))
-    return said[:, np.asarray(program.static.task_object.captions(hyper).exists)], *rest
-
-
 @needs_node
 def test_forward_pass_equals_pythons(run, tmp_path):
-    states = random_states(run, 20, np.random.default_rng(0))  # of five variants: 100 scenes and gates
-    said, seen, patterns, terms, read = of_python(run, states)
-    found = node(tmp_path, page.page_data([run], "runs/tiny"), states)["seen"]
+    states = random_states(run.sweep.models[0], 20, np.random.default_rng(0))  # of five variants: 100 scenes and gates
+    said, seen, patterns, terms, read = looked_at(run, 0, states)
+    found = node(tmp_path, page_of(run), states)["seen"]
     close = partial(np.testing.assert_allclose, atol=TOLERANCE, rtol=TOLERANCE)
     close([of["similarity"] for of in found], np.einsum("nce,ne->nc", said, seen))
     close([of["patterns"] for of in found], patterns)
@@ -125,9 +78,23 @@ def test_forward_pass_equals_pythons(run, tmp_path):
 
 
 @needs_node
+@pytest.mark.parametrize("number", range(len(committed()["models"])))
+def test_every_model_of_the_committed_page_equals_python_at_every_step(number, tmp_path):
+    """If the page is made again, run `python tests/explorer_by_hand.py` with its runs."""
+    data = committed()
+    with np.load(EXPECTED) as arrays:
+        states = stored_states(arrays, number, len(data["models"][number]["checkpoints"]))
+        captions, cosines = arrays[f"captions_{number}"], arrays[f"cosines_{number}"]
+    assert len(states) >= 100
+    found = [of["similarity"] for of in node(tmp_path, data, states)["seen"]]
+    asked = [np.array(of)[numbers] for of, numbers in zip(found, captions, strict=True)]
+    np.testing.assert_allclose(asked, cosines, atol=TOLERANCE, rtol=0)
+
+
+@needs_node
 def test_true_and_swapped_captions_are_those_of_the_task(run, tmp_path):
-    states = random_states(run, 10, np.random.default_rng(1))
-    data = page.page_data([run], "runs/tiny")
+    states = random_states(run.sweep.models[0], 10, np.random.default_rng(1))
+    data = page_of(run)
     task, texts = run.programs[0].static.task_object, [caption["text"] for caption in data["models"][0]["captions"]]
     every = text.captions_of(task, task.captions(config.make_hyper(run.sweep.models[0])))
     for state, found in zip(states, node(tmp_path, data, states)["seen"], strict=True):
@@ -139,14 +106,14 @@ def test_true_and_swapped_captions_are_those_of_the_task(run, tmp_path):
 
 @needs_node
 def test_the_gauge_moves_no_output_and_is_that_of_move_cls(run, tmp_path):
-    state = random_states(run, 1, np.random.default_rng(2))[0]
+    state = random_states(run.sweep.models[0], 1, np.random.default_rng(2))[0]
     unit = {name: np.ones((run.sweep.models[0].n_heads, 12)).tolist() for name in gates.ENCODERS}
     states = [state | {"gates": unit, "gauge": gauge} for gauge in (-1, -0.3, 0, 0.6, 1)] + [state | {"gauge": g} for g in (-1, 1)]
-    *same, in_E, in_P = (of["similarity"] for of in node(tmp_path, page.page_data([run], "runs/tiny"), states)["seen"])
+    *same, in_E, in_P = (of["similarity"] for of in node(tmp_path, page_of(run), states)["seen"])
     if run.sweep.models[0].gates == gates.NONE:
         assert np.ptp(same, axis=0).max() < 1e-12
     for found, share in ((in_E, 1), (in_P, 0)):  # gates act: what they take away depends on the gauge
-        said, seen, *_ = of_python(move_cls(run, share), [state])
+        said, seen, *_ = looked_at(move_cls(run, share), 0, [state])
         np.testing.assert_allclose(found, said[0] @ seen[0], atol=TOLERANCE)
 
 
@@ -154,7 +121,7 @@ def test_the_gauge_moves_no_output_and_is_that_of_move_cls(run, tmp_path):
 def test_the_measure_is_the_evaluation_of_training(trained, tmp_path):
     run = trained[1]
     states = [{"model": i, "at": 0, "objects": [], "gauge": 0} for i in range(len(run.sweep.models))]
-    found = node(tmp_path, page.page_data([run], "runs/tiny"), measures=states)["measured"]
+    found = node(tmp_path, page_of(run), measures=states)["measured"]
     last = dict(zip(run.history.metrics, run.history.values[-1].T, strict=True))
     for name, column in {"order": "unseen_pair_order", "labels": "unseen_pair_label_set", "top": "unseen_pair"}.items():
         # one image of 900 may be decided by rounding
@@ -175,20 +142,26 @@ def test_gates_of_the_page_are_text_that_lrjax_reads(given, tmp_path):
 @pytest.mark.parametrize("shape", [(3, 8), (8, 8), (20, 8)], ids=str)
 def test_rows_are_turned_to_a_triangle_and_keep_their_products(shape):
     rows = np.random.default_rng(0).normal(size=shape)
-    found = page.turned(rows)
+    found = packing.turned(rows)
     assert found.shape == (shape[0], min(shape)) and np.abs(np.triu(found, 1)).max() == 0
     np.testing.assert_allclose(found @ found.T, rows @ rows.T, atol=1e-12)
 
 
 @pytest.mark.parametrize("row", [[0.5, -3.0, 2.9999999, 1e-6], [0.0, 0.0], [-1.0]], ids=str)
-def test_a_row_in_24_bits_is_within_half_a_step_of_its_largest_entry(row):
-    raw = page.in_24_bits(np.array(row))
-    assert len(raw) == 4 + 3 * len(row)
-    whole = [int.from_bytes(raw[at : at + 3], "little", signed=True) for at in range(4, len(raw), 3)]
-    scale = float(np.frombuffer(raw[:4], "<f4")[0])
-    np.testing.assert_allclose(
-        scale * np.array(whole), row, rtol=0, atol=0.51 * max(map(abs, row)) / page.LAST + 1e-7 * max(map(abs, row))
-    )
+def test_a_row_in_bits_is_within_half_a_step_and_has_no_bit_more_than_it_needs(row):
+    step = 2.0**-10
+    text = "".join(map(str, packing.in_bits(np.array(row), step)))
+    size = int(text[: packing.HEADER], 2)
+    assert len(text) == packing.HEADER + size * len(row)
+    parts = [text[at : at + size] for at in range(packing.HEADER, len(text), size)]
+    whole = [int(part, 2) - (part[0] == "1") * 2**size for part in parts]
+    np.testing.assert_allclose(step * np.array(whole), row, rtol=0, atol=step / 2)
+    assert max(map(abs, whole)) >= 2 ** (size - 2) or size == 1
+
+
+def test_a_row_that_has_no_room_is_refused():
+    with pytest.raises(ValueError, match="more than 53 bits of steps of 1"):
+        packing.in_bits(np.array([2.0**53]), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -211,24 +184,53 @@ def test_what_the_explorer_cannot_show_is_said_in_one_line(fields, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.fixture(scope="module")
+def two_recipes():
+    """Two runs: of N 3 and 6, and of N 6 and two seeds under another recipe."""
+    of = lambda name, *models: page.Trained(f"runs/{name}", [untrained(*models)])
+    other = dict(data="fixed", lr=1e-4)
+    first = of("quick", tiny_model(n_labels=3, e_scale=0.5), tiny_model(e_scale=0.5))
+    return [first, of("printed", tiny_model(**other), tiny_model(**other, seed=1))]
+
+
+def test_models_of_several_runs_are_picked_by_what_differs_in_a_run_and_by_the_run(two_recipes):
+    data = page.page_data(two_recipes)
+    axes = {axis["name"]: axis["values"] for axis in data["axes"]}
+    assert axes == {"run": ["quick", "printed"], "n_labels": [3, 6], "seed": [0, 1]}
+    assert [model["run"] for model in data["models"]] == [0, 0, 1, 1]
+    assert [run["source"] for run in data["runs"]] == ["runs/quick", "runs/printed"]
+    assert [run["recipe"]["lr"] for run in data["runs"]] == [1e-3, 1e-4]
+    assert set(data["runs"][0]["recipe"]) == {"steps", "data", "lr", "e_scale"}, "what only runs differ in"
+
+
+def test_one_run_has_no_picker_of_runs(two_recipes):
+    data = page.page_data(two_recipes[:1])
+    assert [axis["name"] for axis in data["axes"]] == ["n_labels", "seed"] and "run" not in data["models"][0]["fields"]
+
+
+def test_two_runs_of_one_name_are_refused(two_recipes):
+    with pytest.raises(InputError, match="--ckpt: two runs are called 'quick'; expected folders of different names"):
+        page.page_data([two_recipes[0], two_recipes[0]])
+
+
 def test_a_page_that_would_be_too_large_says_how_to_make_it_smaller(trained, monkeypatch):
     monkeypatch.setattr(page, "LARGEST", 100_000)
     with pytest.raises(InputError, match=r"4 models at 1 steps .* expected at most 0 MB: choose fewer models"):
-        page.html(page.page_data([trained[1]], "runs/tiny"))
+        page.html(page_of(trained[1]))
 
 
 def test_a_page_replaces_a_page_and_nothing_else(trained, tmp_path):
     place = tmp_path / "page.html"
     for _ in range(2):
-        page.write(place, [trained[1]], "runs/tiny")
+        page.write(place, [tiny(trained[1])])
     place.write_text("mine")
     with pytest.raises(InputError, match=r"page\.html: is there already, and is no page of the explorer; give another file"):
-        page.write(place, [trained[1]], "runs/tiny")
+        page.write(place, [tiny(trained[1])])
     assert place.read_text() == "mine"
 
 
 def test_a_page_asks_the_network_for_nothing(trained, tmp_path):
-    page.write(tmp_path / "page.html", [trained[1]], "runs/tiny")
+    page.write(tmp_path / "page.html", [tiny(trained[1])])
     text = (tmp_path / "page.html").read_text()
     assert "http" not in re.sub(re.escape("http://www.w3.org/2000/svg"), "", text), "the name of SVG is no address that is asked"
     assert not re.search(r"\b(fetch|XMLHttpRequest|import)\s*\(|<link|<img|@import|url\(", text)

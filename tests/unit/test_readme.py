@@ -48,8 +48,15 @@ def test_readme_fits_its_outline():
 
 def test_an_answer_has_five_sentences():
     found = readme.blocks(RESULTS)
-    for name in readme.BLOCKS:
+    for name in readme.ANSWERS:
         assert len(re.findall(r"[\w)\]]\.(?:\s|$)", found[name])) == 5, name
+
+
+def test_an_answer_can_be_read_in_a_minute():
+    found = readme.blocks(RESULTS)
+    for name in readme.ANSWERS:
+        intervals = [len(readme.INTERVAL.findall(sentence)) for sentence in re.split(r"(?<=[\w)\]])\.\s", found[name])]
+        assert max(intervals) <= 2 and sum(intervals) <= 6, name
 
 
 @pytest.mark.parametrize(

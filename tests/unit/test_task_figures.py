@@ -14,7 +14,9 @@ def test_top1_by_recipe_has_a_row_a_task_and_a_panel_a_kind_of_initial_values():
         ("Readers", False, 5): np.array([0.5, 0.5]),
         ("Readers", False, 15): np.array([0.6, 0.8]),
     }
-    small, large = tasks.by_recipe(found).axes
+    figure = tasks.by_recipe(found)
+    small, large = figure.axes
+    assert "depends on its initial values" in str(figure.get_suptitle()), "a title is a sentence"
     assert [label.get_text() for label in small.get_yticklabels()] == ["Grids", "Readers"]
     means = {line.get_label(): line.get_xdata() for line in small.lines if str(line.get_label()).startswith("N = ")}
     np.testing.assert_allclose(means["N = 5"], [0.3, 0.5])

@@ -19,6 +19,7 @@ from lrjax.gates import parse_gates
 from lrjax.models import encoder as encoders
 from lrjax.models.clip import encoder_configs
 from lrjax.models.interventions import Interventions, ModelInterventions
+from lrjax.plotting.style import PANEL
 from lrjax.plotting.values import attribution
 from lrjax.terms import GATES, VALUES
 from lrjax.training import loop, retrieval
@@ -174,6 +175,7 @@ def test_all_models_at_once_named_axes_and_ranks(trained):
     assert len(table["part"]) == 2 * len(answer.part) and set(table["n_labels"].tolist()) == {6}
     figure = attribution(tidy(by_rank), "title")
     mean, sd, order = figure.axes
+    assert figure.get_figwidth() == 2 * PANEL, "a phone shows it"
     assert figures_read.tick_labels(order) == by_rank.part.values.tolist()
     for axis, measure in ((mean, "mean"), (sd, "sd")):
         shown = figures_read.series(axis)["N = 6 labels"]

@@ -8,7 +8,8 @@ const Controls = (lab, state, change) => {
     ["where it stands", ["EP", "PP", "BP"]],
     ["what is read there", ["VE", "VP", "VB"]],
   ];
-  const NAMES = { n_labels: "Labels in training", seed: "Seed", initial: "Initial values" };
+  const RUN = "run"; // the axis of runs
+  const NAMES = { run: "Recipe", n_labels: "Labels in training", seed: "Seed", initial: "Initial values" };
   const PLAY = 700; // milliseconds a step of training is shown
   const gateNumber = (term) => State.GATES.indexOf(term);
   let playing = 0;
@@ -111,35 +112,50 @@ const Controls = (lab, state, change) => {
 
   // ---- the model ----
 
-  /* The axes that models differ in. The two initial scales are one axis where each says the other. */
+  /*
+   * The axes that models differ in, each with the values that models of the present run have. The two initial scales are one axis
+   * where each says the other.
+   */
   function axes() {
-    const options = (values) => values.map((value) => ({ value, text: String(value) }));
-    const plain = (axis) => ({ ...axis, of: (fields) => fields[axis.name], options: options(axis.values) });
-    const scales = ["e_scale", "p_scale"].map((name) => lab.data.axes.find((axis) => axis.name === name));
+    const { run } = lab.model(state);
+    const here = lab.data.models.filter((model) => model.run === run).map(({ fields }) => fields);
+    const axis = ({ name, meaning }, of = (fields) => fields[name]) => {
+      const every = lab.data.models.map(({ fields }) => fields);
+      const values = (models) => [...new Set(models.map(of))];
+      const options = values(name === RUN ? every : here).map((value) => ({ value, text: String(value) }));
+      return { name, meaning, of, options, varies: values(every).length > 1 };
+    };
+    const scales = ["e_scale", "p_scale"].map((name) => lab.data.axes.find((given) => given.name === name));
     const of = ({ e_scale, p_scale }) => `E ${e_scale}, P ${p_scale}`;
-    const pairs = scales.every(Boolean) ? [...new Set(lab.data.models.map(({ fields }) => of(fields)))] : [];
-    if (!pairs.length || scales.some(({ values }) => values.length !== pairs.length)) return lab.data.axes.map(plain);
-    const initial = { name: "initial", meaning: "standard deviations of E and P before training", of, options: options(pairs) };
-    return [...lab.data.axes.filter((axis) => !scales.includes(axis)).map(plain), initial];
+    const pairs = new Set(lab.data.models.map(({ fields }) => of(fields)));
+    if (!scales.every((scale) => scale?.values.length === pairs.size)) return lab.data.axes.map((given) => axis(given));
+    const initial = { name: "initial", meaning: "standard deviations of E and P before training" };
+    return [...lab.data.axes.filter((given) => !scales.includes(given)).map((given) => axis(given)), axis(initial, of)];
   }
 
-  /* Choose a model by one axis: of those that have the value, the one that agrees with the present one in most other axes. */
+  /*
+   * Choose a model by one axis: of those that have the value, the one that agrees with the present one in most other axes, of the
+   * same run if there is one. It is shown at the same share of its training.
+   */
   function pick(name, value) {
     const known = axes();
     const { of } = known.find((axis) => axis.name === name);
-    const { fields, checkpoints } = lab.model(state);
-    const agrees = (other) => known.filter((axis) => axis.of(other) === axis.of(fields)).length;
-    const scores = lab.data.models.map((other) => (String(of(other.fields)) === String(value) ? agrees(other.fields) : -1));
+    const { fields, checkpoints, run } = lab.model(state);
+    const agrees = (other) => known.filter((axis) => axis.of(other.fields) === axis.of(fields)).length;
+    const score = (other) => (String(of(other.fields)) === String(value) ? agrees(other) + known.length * (other.run === run) : -1);
+    const scores = lab.data.models.map(score);
     const model = scores.indexOf(Math.max(...scores));
     const next = lab.data.models[model];
-    const away = next.checkpoints.map(({ step }) => Math.abs(step - checkpoints[state.at].step));
+    const share = ({ step }, every) => step / every.at(-1).step || 0;
+    const now = share(checkpoints[state.at], checkpoints);
+    const away = next.checkpoints.map((checkpoint) => Math.abs(share(checkpoint, next.checkpoints) - now));
     const fits = state.objects.every(({ label }) => label < next.labels.length);
     const objects = fits ? state.objects : state.objects.map((object, label) => ({ ...object, label }));
     change({ model, at: away.indexOf(Math.min(...away)), objects });
   }
 
   function drawPickers() {
-    const pickers = axes().filter(({ options }) => options.length > 1);
+    const pickers = axes().filter(({ varies }) => varies);
     get("pickers").replaceChildren(
       ...pickers.map(({ name, options, meaning, of }) => {
         const group = element("div", { class: "segments", role: "radiogroup", "aria-label": NAMES[name] ?? name });
@@ -147,6 +163,10 @@ const Controls = (lab, state, change) => {
         return element("div", { class: "picker" }, [element("span", { text: NAMES[name] ?? name, title: meaning }), group]);
       }),
     );
+    const { name, recipe } = lab.data.runs[lab.model(state).run];
+    const { steps, ...others } = recipe;
+    const told = Object.entries(others).map(([field, value]) => `${field} ${value}`);
+    get("recipe").textContent = lab.data.runs.length > 1 ? `${name}: ${[`${steps.toLocaleString("en-US")} steps`, ...told].join(", ")}` : "";
   }
 
   function play() {

@@ -15,34 +15,49 @@ const Forward = (() => {
   const [VE, VP, VB] = ["VE", "VP", "VB"].map((name) => GATES.indexOf(name));
   const OF_ORIGINS = ["EPB", "EPB", "EPB"].map((keys, o) => [...keys].map((key) => GATES.indexOf("EPB"[o] + key)));
 
+  const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
+  const HEADER = 6; // bits in which a row says how many bits an entry has
+
   const unitGates = (heads) => Array.from({ length: heads }, () => GATES.map(() => 1));
   const product = (shape) => shape.reduce((a, b) => a * b, 1);
 
-  /* The encoders of a checkpoint: `spec` and `data` as lrjax/explorer/page.py packs them. */
+  /* The bytes of a text in base 85, as Python's base64.b85encode writes them. */
+  function bytesOf(text) {
+    const bytes = new DataView(new ArrayBuffer((text.length / 5) * 4));
+    for (let at = 0; at < text.length; at += 5) {
+      let value = 0;
+      for (let i = at; i < at + 5; i++) value = value * 85 + DIGITS.indexOf(text[i]);
+      bytes.setUint32((at / 5) * 4, value);
+    }
+    return new Uint8Array(bytes.buffer);
+  }
+
+  /* The encoders of a checkpoint: `spec` and `data` as lrjax/explorer/packing.py writes them. */
   function unpack(spec, data, tokens) {
-    const bytes = new DataView(Uint8Array.from(atob(data), (character) => character.charCodeAt(0)).buffer);
-    let at = 0;
-    const float = () => bytes.getFloat32((at += 4) - 4, true);
-    const whole = () => bytes.getUint16((at += 3) - 3, true) + 65536 * bytes.getInt8(at - 1);
-    let row = 0; // of all rows: row i has entries in its first i + 1 places alone
-    const rowsOf = (size, width) => {
-      const found = new Float64Array(size);
-      for (let first = 0; first < size; first += width, row++) {
-        const scale = float();
-        for (let e = 0; e < Math.min(row + 1, width); e++) found[first + e] = scale * whole();
-      }
-      return found;
+    const bytes = bytesOf(data);
+    let at = 0; // in bits
+    const take = (bits) => {
+      let value = 0;
+      for (const end = at + bits; at < end; at++) value = 2 * value + ((bytes[at >> 3] >> (7 - (at & 7))) & 1);
+      return value;
     };
+    const signed = (bits) => {
+      const value = take(bits);
+      return value < 2 ** (bits - 1) ? value : value - 2 ** bits;
+    };
+    let row = 0; // of all rows that are written: row i has entries in its first i + 1 places alone
     const encoders = {};
-    for (const { encoder, name, shape } of spec) {
+    for (const { encoder, name, shape, step } of spec) {
       const found = (encoders[encoder] ??= { tokens: tokens[encoder] });
-      if (name === "scores") {
-        found.scores = Float64Array.from({ length: product(shape) }, float);
-        [, found.heads, , found.rows] = shape;
-      } else {
-        found[name] = rowsOf(product(shape), shape.at(-1));
-        found.width = shape.at(-1);
+      const [width, array] = [shape.at(-1), new Float64Array(product(shape))];
+      for (let first = 0; first < array.length; first += width) {
+        const bits = take(HEADER);
+        const entries = name === "scores" ? width : Math.min(++row, width);
+        for (let i = 0; i < entries; i++) array[first + i] = step * signed(bits);
       }
+      found[name] = array;
+      if (name === "scores") [, found.heads, , found.rows] = shape;
+      else found.width = width;
     }
     return encoders;
   }

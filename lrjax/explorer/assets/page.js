@@ -151,13 +151,14 @@ const Explorer = (() => {
   }
 
   function python(gates) {
-    const { fields, checkpoints, labels, cells } = lab.model(state);
+    const { fields, checkpoints, labels, cells, run } = lab.model(state);
     const { step } = checkpoints[state.at];
     const at = step === checkpoints.at(-1).step ? "" : `.at(${step})`;
     const chosen = Object.entries(fields)
+      .filter(([name]) => name !== "run")
       .map(([name, value]) => `${name}=${JSON.stringify(value)}`)
       .join(", ");
-    const lines = ["import lrjax", "", `run = lrjax.load("${lab.data.source}")${at}`];
+    const lines = ["import lrjax", "", `run = lrjax.load("${lab.data.runs[run].source}")${at}`];
     lines.push(`model = run.model(${chosen})${gates && `.ablate("${gates}")`}`);
     lines.push(`model.rank("${State.sceneText(state.objects, labels, cells)}")`);
     if (state.gauge) lines.push("# the gauge: lrjax.analysis.gauge.move_cls");
