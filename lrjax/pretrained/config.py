@@ -5,6 +5,7 @@ One line names the field if a config is of a model that lrjax does not know.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,13 @@ class Fields:
         """A field; `default` if it is not there or null. Raises InputError if there is no default either, or its type is wrong."""
         value = self.values.get(name)
         value = default if value is None else value
+        expected = "a whole number, 0 or more" if type is int else f"a {type.__name__}"
         if value is None:
-            raise InputError(f"{self.where}: {name} is missing; expected a {type.__name__}")
+            raise InputError(f"{self.where}: {name} is missing; expected {expected}")
         if type is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, type) or (type is int and (isinstance(value, bool) or value < 0)):
-            raise InputError(f"{self.where}: {name}={value!r}: expected a {type.__name__}")
+            raise InputError(f"{self.where}: {name}={value!r}: expected {expected}")
         return value
 
     def part(self, name: str) -> "Fields":
@@ -159,6 +161,8 @@ def _check(config: EncoderConfig | None, where: str) -> None:
     for name in ("n_layers", "n_heads", "d_model", "d_mlp", "d_embed", "n_positions"):
         if not 0 < getattr(config, name) < 2**24:
             raise InputError(f"{where}: {name}={getattr(config, name)}: expected a number of 1 or more")
+    if not (math.isfinite(config.norm_eps) and config.norm_eps >= 0):
+        raise InputError(f"{where}: layer_norm_eps={config.norm_eps}: expected a finite number, 0 or more")
     if config.d_model % config.n_heads:
         raise InputError(f"{where}: {config.n_heads} heads do not divide a width of {config.d_model}")
 

@@ -111,6 +111,8 @@ def first_order(model: Model, eval_set: EvalSet, encoder: str = "vision", frozen
         eval_set: Pictures and captions.
         encoder: "vision" or "text".
         frozen: The direct effect alone, as of `Model.ablate`: LayerNorm's scales, what MLPs wrote and other heads' patterns stay.
+            It is the derivative of a gate that begins to move; a head that has gates already recomputes its pattern in the exact
+            effect, which is not continuous there.
 
     Returns:
         A row a layer, head and gate (sixteen terms, four parts of values): `effect`, the change of the mean margin. In `arrays`:

@@ -24,7 +24,7 @@ from lrjax.pretrained.layouts import Params, read_params
 from lrjax.pretrained.pixels import Picture, Preprocessing
 from lrjax.pretrained.terms import ORIGINS, TERMS
 from lrjax.pretrained.transformer import Interventions, Output, Transformer
-from lrjax.pretrained.weights import FILES, library, read_tensors
+from lrjax.pretrained.weights import FILES, folder_of, read_tensors
 from lrjax.pretrained.words import Words, read_words
 
 BATCH = 16  # sequences of one program; more of them run after one another
@@ -47,17 +47,14 @@ def load(folder: str | Path, image_size: int | None = None) -> "Model":
     Raises:
       InputError: The folder is not one of a CLIP, SigLIP, OpenCLIP or DINOv2, or a tensor does not fit the config.
     """
-    where = _folder(folder)
+    where = folder_of(folder)
     config = read_config(where)
-    preprocessing = pictures.read_preprocessing(where, config.kind, config.vision.image_size)
+    preprocessing = pictures.read_preprocessing(where, config.kind, config.vision)
     if image_size is not None:
         preprocessing = preprocessing.resized(image_size)
-    height, width = preprocessing.size
-    if height != width:
-        raise InputError(f"{where}: images are {height} x {width} pixels; expected square ones")
     params = read_params(read_tensors(where, FILES[::-1] if config.kind == "open_clip" else FILES), config)
     words = None if config.text is None else read_words(where, config.kind, config.text)
-    return build(where.name, read_config(where, height), params, preprocessing, words)
+    return build(where.name, read_config(where, preprocessing.size[0]), params, preprocessing, words)
 
 
 @surroundings.pinned(transfers=True)
@@ -73,35 +70,6 @@ def build(name: str, config: ModelConfig, params: Params, preprocessing: Preproc
 def _with_vision(params: Params, **changed: Any) -> Params:
     """Parameters with some of the image encoder's replaced."""
     return dataclasses.replace(params, vision=dataclasses.replace(params.vision, **changed))
-
-
-def _folder(given: str | Path) -> Path:
-    """The folder of weights; a name of the hub is downloaded."""
-    if not isinstance(given, str | Path) or not str(given).strip():
-        raise InputError(f"folder={given!r}: is no path; expected a folder of weights")
-    path = Path(given).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise InputError(f"folder={str(given)!r}: is a file; expected the folder that it is in")
-    if isinstance(given, str) and given.count("/") == 1 and given[0] not in "/.~":
-        return _downloaded(given)
-    raise InputError(f"folder={str(given)!r}: no such folder; expected one with config.json and model.safetensors")
-
-
-def _downloaded(name: str) -> Path:
-    """A model of the hub, by the client of the hub and its cache."""
-    try:
-        hub = library("huggingface_hub")
-    except InputError as error:
-        raise InputError(f"folder={name!r}: no such folder; to read it as a name of the hub, install huggingface_hub") from error
-    try:
-        return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
-    except Exception as error:  # the client has many
-        text = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"folder={name!r}: no such folder, and the hub did not give it ({type(error).__name__}: {text})"
-        ) from error
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -158,6 +126,7 @@ class Model:
         """The logits [n, m] of embeddings of images [n, d_embed] and texts [m, d_embed], with the model's scale and bias."""
         if self.params.logit_scale is None:
             raise InputError(f"{self.name}: {NO_TEXT}")
+        images, texts = np.asarray(images), np.asarray(texts)
         if np.shape(images)[1:] != np.shape(texts)[1:] or np.ndim(images) != 2:
             raise InputError(f"images, texts: have shapes {np.shape(images)} and {np.shape(texts)}; expected [n, e] and [m, e]")
         bias = 0.0 if self.params.logit_bias is None else float(self.params.logit_bias)
@@ -186,6 +155,8 @@ class Model:
         own = self.params.vision.P.shape
         if np.shape(P) != own:
             raise InputError(f"P: has shape {list(np.shape(P))}; expected {list(own)}")
+        if not np.isfinite(P).all():
+            raise InputError("P: holds values that are not finite; expected numbers")
         return dataclasses.replace(self, params=_with_vision(self.params, P=jnp.asarray(P)))
 
     @surroundings.pinned(transfers=True)
@@ -240,12 +211,18 @@ class Model:
 
     def _checked(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels as float32. Raises InputError if they are of another shape."""
-        size, pixels = self.config.vision.image_size, np.asarray(pixels)
+        size = self.config.vision.image_size
+        try:
+            pixels = np.asarray(pixels, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"pixels: are no array ({error}); expected [n, 3, {size}, {size}], as model.pixels makes them"
+            ) from error
         if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size) or not len(pixels):
             raise InputError(
                 f"pixels: have shape {list(pixels.shape)}; expected [n, 3, {size}, {size}], as model.pixels makes them"
             )
-        if not np.isfinite(pixels := pixels.astype(np.float32)).all():
+        if not np.isfinite(pixels).all():
             raise InputError("pixels: hold values that are not finite; expected those that model.pixels makes")
         return pixels
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lrjax.errors import InputError
-from lrjax.pretrained.config import OPEN_CLIP_CONFIG, Fields, read_json
+from lrjax.errors import InputError, warn
+from lrjax.pretrained.config import LARGEST_IMAGE, OPEN_CLIP_CONFIG, EncoderConfig, Fields, read_json
 
 PREPROCESSOR = "preprocessor_config.json"
 BICUBIC, BILINEAR = 3, 2  # Pillow's numbers
@@ -96,12 +96,13 @@ def opened(picture: Picture) -> Image.Image:
         raise InputError(f"{picture}: cannot be read as a picture ({error}); expected a PNG or JPEG file") from error
 
 
-def read_preprocessing(folder: Path, kind: str, image_size: int) -> Preprocessing:
+def read_preprocessing(folder: Path, kind: str, vision: EncoderConfig) -> Preprocessing:
     """The preprocessing of a folder of weights: its `preprocessor_config.json`, OpenCLIP's config, or the usual one of its kind.
 
     Raises:
-        InputError: The config asks for what is not known here.
+        InputError: The config asks for what is not known here, or for images that the encoder cannot read.
     """
+    image_size = vision.image_size
     square = (image_size, image_size)
     if kind == "open_clip" and (path := folder / OPEN_CLIP_CONFIG).is_file():
         return _of_open_clip(Fields(read_json(path), str(path)).part("preprocess_cfg"), image_size)
@@ -110,7 +111,14 @@ def read_preprocessing(folder: Path, kind: str, image_size: int) -> Preprocessin
             return Preprocessing(0, square, mean=(0.5,) * 3, std=(0.5,) * 3)
         of_dino = (DINO_MEAN, DINO_STD) if kind == "dinov2" else (CLIP_MEAN, CLIP_STD)
         return Preprocessing(image_size, square, BICUBIC, *of_dino)
-    return _of_hugging_face(Fields(read_json(path), str(path)), square)
+    found = _of_hugging_face(Fields(read_json(path), str(path)), square)
+    height, width = found.size
+    if height != width or not vision.patch_size <= height <= LARGEST_IMAGE:
+        sizes = f"square ones of {vision.patch_size} (a patch) to {LARGEST_IMAGE} pixels"
+        raise InputError(f"{path}: images are {height} x {width} pixels; expected {sizes}")
+    if found.size != square:
+        warn(f"{path}: images are {height} pixels, and image_size of the config is {image_size}: position rows are interpolated")
+    return found
 
 
 def _of_open_clip(fields: Fields, image_size: int) -> Preprocessing:

@@ -185,6 +185,8 @@ def _item(path: Path, place: str, picture: Any, captions: Any) -> Item:
     """One entry, checked. A path that is not there is looked for by its last parts, as What's Up's paths begin elsewhere."""
     if not isinstance(captions, list) or len(captions) < 2 or not all(isinstance(c, str) and c.strip() for c in captions):
         raise InputError(f"{path}: {place}: captions={captions!r}: expected two captions or more, the true one first")
+    if captions[0] in captions[1:]:
+        raise InputError(f"{path}: {place}: the caption {captions[0]!r} stands among the wrong ones too; expected others there")
     parts = Path(str(picture)).parts
     for i in range(len(parts)):
         if (found := path.parent.joinpath(*parts[i:])).is_file():

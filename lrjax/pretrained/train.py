@@ -190,7 +190,9 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda line: None, eve
     cut = tokenizer()
     eos = cut.token_to_id(EOS)
     config = recipe.config(cut.get_vocab_size(), eos)
-    words = Words(lambda texts: [found.ids for found in cut.encode_batch(texts)], cut.id_to_token, LENGTH, eos)
+    words = Words(
+        lambda texts: [(found.ids, bool(found.overflowing)) for found in cut.encode_batch(texts)], cut.id_to_token, LENGTH, eos
+    )
     size = recipe.image_size
     key = jax.random.key(recipe.seed)
     params = initial(config, key)

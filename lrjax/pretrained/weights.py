@@ -1,4 +1,4 @@
-"""Tensors of a folder of weights: safetensors files, whole or in shards, as float32.
+"""A folder of weights, and its tensors: safetensors files, whole or in shards, as float32.
 
 `Tensors.take` hands a tensor out by name and shape, and keeps account, so that a missing tensor, a wrong shape and a tensor that
 nobody took are one line that names the tensor.
@@ -150,3 +150,32 @@ def _truncation(path: Path) -> str:
         return ""
     size = path.stat().st_size
     return f"; it is truncated: {size:,} of {end:,} bytes" if size < end else ""
+
+
+def folder_of(given: str | Path) -> Path:
+    """The folder of weights that is meant; a name of the hub is downloaded. Raises InputError if there is no such folder."""
+    if not isinstance(given, str | Path) or not str(given).strip():
+        raise InputError(f"folder={given!r}: is no path; expected a folder of weights")
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise InputError(f"folder={str(given)!r}: is a file; expected the folder that it is in")
+    if isinstance(given, str) and given.count("/") == 1 and given[0] not in "/.~":
+        return _downloaded(given)
+    raise InputError(f"folder={str(given)!r}: no such folder; expected one with config.json and model.safetensors")
+
+
+def _downloaded(name: str) -> Path:
+    """A model of the hub, by the client of the hub and its cache."""
+    try:
+        hub = library("huggingface_hub")
+    except InputError as error:
+        raise InputError(f"folder={name!r}: no such folder; to read it as a name of the hub, install huggingface_hub") from error
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except Exception as error:  # the client has many
+        text = " ".join(str(error).split()).partition(". ")[0]
+        raise InputError(
+            f"folder={name!r}: no such folder, and the hub did not give it ({type(error).__name__}: {text})"
+        ) from error

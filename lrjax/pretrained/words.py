@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.errors import InputError
+from lrjax.errors import InputError, warn
 from lrjax.pretrained.config import EncoderConfig, read_json
 from lrjax.pretrained.weights import library
 
@@ -21,21 +21,32 @@ CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]
 class Words:
     """Texts -> ids [n, t], padded to the length that the encoder has positions for.
 
-    `encode` gives the ids of each of several texts; `name_of` what people read of an id.
+    `encode` gives the ids of each of several texts, and whether they are cut; `name_of` what people read of an id.
     """
 
-    def __init__(self, encode: Callable[[list[str]], list[list[int]]], name_of: Callable[[int], str | None], length: int, pad: int):
+    def __init__(
+        self,
+        encode: Callable[[list[str]], list[tuple[list[int], bool]]],
+        name_of: Callable[[int], str | None],
+        length: int,
+        pad: int,
+    ):
         self._encode, self._name_of, self.length, self.pad = encode, name_of, length, pad
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """The ids of texts. Raises InputError if one is no text or is empty."""
+        """The ids of texts. Raises InputError if one is no text or is empty; warns of one that is cut."""
         if isinstance(texts, str) or not isinstance(texts, Sequence | np.ndarray) or not len(texts):
             raise InputError(f"texts={texts!r}: expected a list of captions, such as ['a cat to the left of a dog']")
         if bad := [text for text in texts if not isinstance(text, str) or not text.strip()]:
             raise InputError(f"texts: {bad[0]!r} is no caption; expected words")
         ids = np.full((len(texts), self.length), self.pad, np.int32)
-        for row, found in zip(ids, self._encode(list(texts)), strict=True):
+        cut = []
+        for row, text, (found, is_cut) in zip(ids, texts, self._encode(list(texts)), strict=True):
             row[: len(found)] = found
+            cut += [text] if is_cut else []
+        if cut:
+            more = f", and so are {len(cut) - 1} more" if len(cut) > 1 else ""
+            warn(f"texts: {cut[0]!r} is cut to the {self.length} positions of the text encoder{more}")
         return ids
 
     def names(self, ids: Sequence[int]) -> list[str]:
@@ -65,9 +76,17 @@ def read_words(folder: Path, kind: str, config: EncoderConfig) -> Words:
     tokenizer.enable_truncation(max_length=config.n_positions)
     tokenizer.no_padding()
     clean = canonical if kind == "siglip" else (lambda text: text)
-    encode = lambda texts: [found.ids for found in tokenizer.encode_batch([clean(text) for text in texts])]
-    settings = read_json(path) if (path := folder / "tokenizer_config.json").is_file() else {}
-    return Words(encode, tokenizer.id_to_token, config.n_positions, _pad(tokenizer, settings, kind))
+    encode = lambda texts: [
+        (found.ids, bool(found.overflowing)) for found in tokenizer.encode_batch([clean(text) for text in texts])
+    ]
+    settings = read_json(given) if (given := folder / "tokenizer_config.json").is_file() else {}
+    words = Words(encode, tokenizer.id_to_token, config.n_positions, _pad(tokenizer, settings, kind))
+    if config.readout == "eos" and config.eos not in (ids := words(["a"])[0].tolist()):
+        end = f"{path.name} ends a caption with the tokens {ids[1:4]}"
+        raise InputError(
+            f"{folder}: eos_token_id={config.eos} of config.json: ends no caption; {end}; expected the id of its last token"
+        )
+    return words
 
 
 def _check_size(path: Path, n_words: int, config: EncoderConfig) -> None:
@@ -90,7 +109,11 @@ def _siglip_words(path: Path, config: EncoderConfig) -> Words:
         raise InputError(f"{path}: cannot be read by sentencepiece ({error}); download the file again") from error
     _check_size(path, pieces.get_piece_size(), config)
     end = pieces.piece_to_id("</s>")
-    encode = lambda texts: [[*pieces.encode(canonical(text))[: config.n_positions - 1], end] for text in texts]
+
+    def encode(texts: list[str]) -> list[tuple[list[int], bool]]:
+        whole, most = [pieces.encode(canonical(text)) for text in texts], config.n_positions - 1
+        return [([*ids[:most], end], len(ids) > most) for ids in whole]
+
     return Words(encode, pieces.id_to_piece, config.n_positions, end)
 
 

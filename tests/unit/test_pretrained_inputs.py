@@ -160,6 +160,7 @@ def test_an_entry_that_cannot_be_used_is_named(model, whats_up, tmp_path_factory
     for change, said in (
         (dict(image_path="images/9.png"), r"entry 1: 'images/9.png': no such picture"),
         (dict(caption_options=["one"]), r"entry 1: captions=\['one'\]"),
+        (dict(caption_options=["one", "two", "one"]), "entry 1: the caption 'one' stands among the wrong ones too"),
     ):
         (whats_up / "dataset.json").write_text(json.dumps([rows[0], rows[1] | change]))
         with pytest.raises(InputError, match=said):

@@ -23,6 +23,7 @@ from lrjax.pretrained.config import EncoderConfig, read_config
 NO_PEER = "the extra `peers` is not installed"
 PIXELS = dict(atol=2e-6)  # two orders of the same few products in float32
 EMBEDDINGS = dict(atol=1e-5)
+VISION = EncoderConfig(1, 1, 8, 8, 8, 10, "gelu", 1e-5, patch_size=8, image_size=by_hand.SIZE)
 
 
 @pytest.fixture(params=by_hand.PROCESSORS)
@@ -34,7 +35,7 @@ def saved(request, tmp_path):
 def test_pixels_are_the_peers(saved):
     """Of the peers' classes that work with Pillow; the others resize tensors and differ by a level of 255 here and there."""
     kind, folder, peer = saved
-    ours = pixels.read_preprocessing(folder, by_hand.PROCESSORS[kind][0], by_hand.SIZE)
+    ours = pixels.read_preprocessing(folder, by_hand.PROCESSORS[kind][0], VISION)
     assert len(peer["pixels"]) == 10
     for picture, expected in zip(by_hand.pictures(), peer["pixels"], strict=True):
         np.testing.assert_allclose(ours(picture), expected, **PIXELS)
@@ -142,7 +143,7 @@ def test_a_preprocessing_that_is_not_known_names_its_field(tmp_path, change, sai
     path = by_hand.folder_of(tmp_path / "clip", "clip") / pixels.PREPROCESSOR
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=re.escape(f"{pixels.PREPROCESSOR}: {said}")):
-        pixels.read_preprocessing(path.parent, "clip", by_hand.SIZE)
+        pixels.read_preprocessing(path.parent, "clip", VISION)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_an_open_clip_preprocessing_that_is_not_known_names_its_field(tmp_path, 
     config["preprocess_cfg"] |= change
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match=re.escape(f"preprocess_cfg: {said}")):
-        pixels.read_preprocessing(path.parent, "open_clip", by_hand.SIZE)
+        pixels.read_preprocessing(path.parent, "open_clip", VISION)
     config["preprocess_cfg"] = dict(size=[24, 24], fill_color=0)
     path.write_text(json.dumps(config))
-    assert pixels.read_preprocessing(path.parent, "open_clip", by_hand.SIZE).size == (24, 24)
+    assert pixels.read_preprocessing(path.parent, "open_clip", VISION).size == (24, 24)
