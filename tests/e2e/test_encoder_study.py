@@ -76,8 +76,8 @@ def test_the_page_has_every_sweep_and_says_what_was_not_run(study, tmp_path):
     tables = {p.stem for p in (tmp_path / "report" / "encoders").iterdir()}
     assert tables >= {
         *ENCODERS,
-        "depth_causes",
-        "left_right_causes",
+        "depth_strongest_effects",
+        "left_right_strongest_effects",
         "positions_variant",
         "depth_by_layer",
         "norm_mlp_variant_frozen",

@@ -76,7 +76,8 @@ def test_gates_at_one_equal_plain_attention_in_value_and_gradient(block, residua
     # The bias stream is the same at every token: only the sum over tokens is a gradient of anything.
     np.testing.assert_allclose(ours_x[2].sum(0), theirs_x[2].sum(0), rtol=1e-4, atol=2e-3)
     assert (ours_block.b_K == 0).all(), "b_K's gradient is 0 exactly"
-    np.testing.assert_allclose(theirs_block.b_K, 0, atol=2e-5)  # and 0 but for rounding in a plain attention
+    # In a plain attention it is 0 but for rounding of sums as large as the other gradients', so their tolerance holds.
+    np.testing.assert_allclose(theirs_block.b_K, 0, atol=2e-4)
 
 
 @pytest.mark.parametrize("mask", MASKS)

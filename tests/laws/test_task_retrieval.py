@@ -98,7 +98,7 @@ def test_an_untrained_model_is_at_chance(monkeypatch, text, relations, fields):
     sets = dict.fromkeys(("seen_pair", "unseen_pair"), words)
     sets = sets if text != "three" else {"seen_pair": told, "unseen_pair": told, "seen_chain": ways, "unseen_chain": ways}
     suffixes = ("",) if "objective" in fields else ("", "_t2i")
-    suffixes += ("_told",) if "supervision" in fields else ()
+    suffixes += ("_located",) if "supervision" in fields else ()
     orders = {f"{name}_order{suffix}" for name, apart in sets.items() for suffix in (*suffixes, *(f"_{one}" for one in apart))}
     assert {name for name in metrics if "order" in name} == orders
     if "objective" in fields:

@@ -26,7 +26,7 @@ def test_a_value_that_is_not_there_is_an_error_that_names_the_template_the_line_
 
 
 def test_an_error_in_a_template_of_the_pages_names_its_file():
-    with pytest.raises(ValueError, match=r"template readme.md, line \d+: 'value' is undefined"):
+    with pytest.raises(ValueError, match=r"template readme.md, line \d+: 'verdict' is undefined"):
         render("readme.md", {}, "label_diversity")
 
 
