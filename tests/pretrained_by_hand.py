@@ -5,6 +5,7 @@ environment with torch and transformers (and open_clip for its own). With the wo
 docs/results/pretrained/parity.csv.
 """
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -158,7 +159,7 @@ def computed_by_peer(kind: str, folder: Path) -> dict[str, np.ndarray]:
 
 
 def computed_by_open_clip(folder: Path) -> dict[str, np.ndarray]:
-    """The same by OpenCLIP's own classes; it hands out no patterns."""
+    """The same by OpenCLIP's own classes."""
     import torch
     from open_clip.transformer import TextTransformer, VisionTransformer
     from safetensors.torch import load_file
@@ -174,11 +175,30 @@ def computed_by_open_clip(folder: Path) -> dict[str, np.ndarray]:
     rest = {name: t for name, t in tensors.items() if not name.startswith("visual.") and name != "logit_scale"}
     words.load_state_dict(rest)
     pixels, ids = inputs(True)
-    with torch.no_grad():
+    with torch.no_grad(), observed(images) as vision_patterns, observed(words) as text_patterns:
         of_images = torch.nn.functional.normalize(images.eval()(torch.tensor(pixels)), dim=-1)
         of_texts = torch.nn.functional.normalize(words.eval()(torch.tensor(ids.astype(np.int64))), dim=-1)
         logits = tensors["logit_scale"].exp() * of_images @ of_texts.T
-    return {"images": of_images.numpy(), "texts": of_texts.numpy(), "logits": logits.numpy()}
+    found = {"images": of_images.numpy(), "texts": of_texts.numpy(), "logits": logits.numpy()}
+    return found | {"vision_patterns": patterns(vision_patterns), "text_patterns": patterns(text_patterns)}
+
+
+@contextlib.contextmanager
+def observed(encoder):
+    """The patterns of each layer that an OpenCLIP encoder computes in a block. Its blocks ask torch for none: here they do."""
+    found = []
+
+    def asked(plain):
+        def forward(*args, **options):
+            out, pattern = plain(*args, **options | dict(need_weights=True, average_attn_weights=False))
+            found.append(pattern)
+            return out, pattern
+
+        return forward
+
+    for block in encoder.transformer.resblocks:
+        block.attn.forward = asked(block.attn.forward)
+    yield found
 
 
 def computed_here(model) -> dict[str, np.ndarray]:
