@@ -23,7 +23,7 @@ import pandas as pd
 import xarray as xr
 from flax import struct
 
-from lrjax import arguments, devices, paths, runner, surroundings
+from lrjax import arguments, devices, paths, program_cache, runner, surroundings
 from lrjax.ablations import Ablation
 from lrjax.analysis import registry
 from lrjax.analysis.ablate import TERMS_BY, TESTED, ablate
@@ -108,7 +108,7 @@ def _start() -> None:
     """Ready jax, once: every CPU core is a device, compiled programs are kept."""
     with contextlib.suppress(RuntimeError):  # jax has started already
         devices.use_all_cores()
-    devices.use_compilation_cache()
+    program_cache.use_compilation_cache()
     surroundings.start()
 
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lrjax import devices, hosts, output, paths, runner, surroundings
+from lrjax import devices, hosts, output, paths, program_cache, runner, surroundings
 from lrjax.config import Sweep, check_keys, get_config
 from lrjax.errors import InputError, SaveError
 from lrjax.training.programs import Measure
@@ -191,7 +191,7 @@ def _start_jax(argv: list[str]) -> None:
     devices.use_all_cores()
     hosts.join(early.coordinator, early.num_processes, early.process_id)
     if early.compilation_cache:
-        devices.use_compilation_cache()
+        program_cache.use_compilation_cache()
 
 
 def _check_config(argv: list[str]) -> None:

@@ -19,8 +19,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lrjax import paths, xla
-from lrjax.errors import InputError, warn
+from lrjax import xla
+from lrjax.errors import InputError
 
 AXIS = "model"
 UNTOLD = 2**33  # bytes: a machine of today has as many
@@ -83,24 +83,6 @@ def max_over_hosts(number: int) -> int:
 def first_process() -> bool:
     """Whether this process prints and writes."""
     return jax.process_index() == 0
-
-
-def use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder (or in JAX_COMPILATION_CACHE_DIR): the second run starts at once.
-
-    Where there is no home, or jax cannot open a folder of such a name, none are kept, and that is said. Where the folder cannot be
-    written, jax warns and compiles.
-    """
-    elsewhere = "compiled programs are not kept; to keep them, set JAX_COMPILATION_CACHE_DIR to another folder"
-    if not (folder := jax.config.values.get("jax_compilation_cache_dir")):
-        try:
-            folder = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrjax" / "xla")
-        except RuntimeError:  # neither HOME nor a passwd entry, as of a container's user
-            warn(f"no home folder is known: {elsewhere}")
-    if folder and not paths.is_utf8(folder):
-        warn(f"{folder!r}: its name is not UTF-8 in this locale: {elsewhere}")
-        folder = None
-    jax.config.update("jax_compilation_cache_dir", folder)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import jax
 from absl import logging
 
 import lrjax
-from lrjax import devices, surroundings
+from lrjax import devices, program_cache, surroundings
 from lrjax.errors import InputError
 from lrjax.storage import checkpoint
 
@@ -29,7 +29,7 @@ def begin() -> None:
     logging.set_verbosity(logging.WARNING)
     with contextlib.suppress(RuntimeError):  # jax has started: the cell is run a second time
         devices.use_all_cores()
-    devices.use_compilation_cache()
+    program_cache.use_compilation_cache()
     surroundings.start()
     found, expected = jax.default_backend(), accelerator()
     print(f"lrjax {lrjax.__version__}, Python {platform.python_version()}")

@@ -169,8 +169,8 @@ def runtime(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     nvidia_smi(monkeypatch, False)
     monkeypatch.setattr(notebook.jax, "default_backend", lambda: "cpu")
-    for name in ("use_all_cores", "use_compilation_cache"):  # these tests leave this process as it is
-        monkeypatch.setattr(notebook.devices, name, lambda: None)
+    for owner, name in ((notebook.devices, "use_all_cores"), (notebook.program_cache, "use_compilation_cache")):
+        monkeypatch.setattr(owner, name, lambda: None)  # these tests leave this process as it is
     return monkeypatch
 
 

@@ -14,7 +14,7 @@ import pytest
 from absl import flags
 
 from conftest import ENVIRONMENT, OPTIMISED, QUICK, ROOT, command, tiny_sweep
-from lrjax import cli, devices, paths
+from lrjax import cli, paths, program_cache
 from lrjax.errors import InputError, SaveError
 from lrjax.storage import checkpoint, workdir
 
@@ -145,7 +145,7 @@ def test_without_a_home_programs_are_not_kept(tmp_path, monkeypatch, capsys, fol
     monkeypatch.setattr(Path, "home", (lambda: tmp_path / folder) if folder else no_home)
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        devices.use_compilation_cache()
+        program_cache.use_compilation_cache()
         assert jax.config.jax_compilation_cache_dir is None
     finally:
         jax.config.update("jax_compilation_cache_dir", before)

@@ -278,7 +278,7 @@ def test_a_notebook_says_in_the_same_line_that_jax_cannot_start(monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(jax, "devices", fail)
-    for name in ("use_all_cores", "use_compilation_cache"):  # this test leaves this process as it is
-        monkeypatch.setattr(notebook.devices, name, lambda: None)
+    for owner, name in ((notebook.devices, "use_all_cores"), (notebook.program_cache, "use_compilation_cache")):
+        monkeypatch.setattr(owner, name, lambda: None)  # this test leaves this process as it is
     with pytest.raises(InputError, match=r"jax cannot start \(no such device is found\); expected a platform that works here"):
         notebook.begin()
