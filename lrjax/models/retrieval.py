@@ -6,6 +6,8 @@ that is not a number has accuracy NaN. What the images are, and what is true of 
 Axes: n images, c captions, R captions that an image may have, F ways to get one wrong, k labels.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -87,7 +89,7 @@ def _order(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(abs(a - b) <= TIE, 0.5, jnp.where(a > b, 1.0, 0.0))
 
 
-def _compare(flat: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.Array, eval_set: EvalSet, embed):
+def _compare(captions: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.Array, eval_set: EvalSet, embed):
     """All similarities of images [n] to captions [c], a block of images at a time: held whole they are too many, so made twice.
 
     Returns, of each image [n], from which similarity on a caption ties for the best and how many captions do, among all of them and
@@ -96,40 +98,50 @@ def _compare(flat: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.A
     to its captions [R, n].
     """
     n, used = len(eval_set.weight), eval_set.weight > 0
-    block = min(n, max(1, BLOCK // len(flat)))
-    first = lambda tree: jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), tree)
-    last = lambda tree: jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), tree)
-    pad = -n % block
-    blocks = jax.tree.map(
-        lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, block, *x.shape[1:]),
-        first((eval_set.images, used, eval_set.swapped, eval_set.labels, eval_set.true, eval_set.hard_negatives)),
-    )
+    in_blocks = partial(_in_blocks, block=min(n, max(1, BLOCK // len(captions))))
 
-    def similarities(images, used):  # [block, c]: to captions that exist, of images that count
-        return jnp.where(used[:, None] & exists[None], embed(last(images)) @ flat.T, -jnp.inf)
+    def similarities(embedded, used):  # [block, c]: to captions that exist, of images that count
+        return jnp.where(used[:, None] & exists[None], embedded @ captions.T, -jnp.inf)
 
     def best(block):
-        similarity = similarities(*block[:2])
-        return similarity.max(1), similarity.max(1, where=in_set[None], initial=-jnp.inf), similarity.max(0)
+        images, mirrored, used, true = block
+        both = jax.tree.map(lambda *x: jnp.moveaxis(jnp.concatenate(x), 0, -1), images, mirrored)
+        embedded, of_mirrored = jnp.split(embed(both), 2)
+        similarity = similarities(embedded, used)
+        of_images = similarity.max(1), similarity.max(1, where=in_set[None], initial=-jnp.inf), similarity.max(0)
+        return embedded, *of_images, jnp.einsum("be,bre->br", of_mirrored, captions[true])
 
-    best_caption, best_in_set, best_image = jax.lax.map(best, blocks)
+    blocks = in_blocks((eval_set.images, eval_set.swapped, used, eval_set.true))
+    embedded, best_caption, best_in_set, best_image, swapped = jax.lax.map(best, blocks)
     best_image = best_image.max(0)  # [c]
     least = best_caption - TIE
     least_in_set = jnp.where(best_in_set >= least, least, best_in_set - TIE)  # one that ties for the best of all ties with that
 
     def compare(args):
-        (images, used, swapped, labels, true, hard_negatives), least, least_in_set = args
-        similarity = similarities(images, used)
+        embedded, used, labels, true, hard_negatives, least, least_in_set = args
+        similarity = similarities(embedded, used)
         wins = similarity >= least[:, None]
         found = [(names[None] == label[:, None, None]).any(1) for label in labels.T]  # a label of each image [block, c]
         named = (wins * (1.0 * sum(found))).sum(1) / jnp.maximum(wins.sum(1), 1) / len(found)
         of = lambda caption: jnp.take_along_axis(similarity, caption.reshape(len(caption), -1), 1).reshape(caption.shape)
         ties_in_set = (in_set[None] & (similarity >= least_in_set[:, None])).sum(1)
         ties = wins.sum(1), ties_in_set, named, (similarity >= best_image[None] - TIE).sum(0)
-        return *ties, of(true), of(hard_negatives), jnp.einsum("be,bre->br", embed(last(swapped)), flat[true])
+        return *ties, of(true), of(hard_negatives)
 
-    ties, ties_in_set, named, ties_image, *rest = jax.lax.map(compare, (blocks, least, least_in_set))
+    of_images = in_blocks((used, eval_set.labels, eval_set.true, eval_set.hard_negatives))
+    ties, ties_in_set, named, ties_image, *rest = jax.lax.map(compare, (embedded, *of_images, least, least_in_set))
     flatten = lambda *of_images: [x.reshape(-1)[:n] for x in of_images]
     (named,), of_all, of_set = flatten(named), flatten(least, ties), flatten(least_in_set, ties_in_set)
-    own, hard_negatives, swapped = (last(x.reshape(-1, *x.shape[2:])[:n]) for x in rest)
+    own, hard_negatives, swapped = (jnp.moveaxis(x.reshape(-1, *x.shape[2:])[:n], 0, -1) for x in (*rest, swapped))
     return of_all, of_set, named, best_image, ties_image.sum(0), own, hard_negatives, swapped
+
+
+def _in_blocks(tree, block: int):
+    """Arrays [..., n] of images as blocks [n / block, block, ...], filled up with 0."""
+
+    def of_array(x):
+        x = jnp.moveaxis(x, -1, 0)
+        x = jnp.pad(x, [(0, -len(x) % block)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(-1, block, *x.shape[1:])
+
+    return jax.tree.map(of_array, tree)

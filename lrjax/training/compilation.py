@@ -60,10 +60,12 @@ def wanted(run: Run, measures: tuple[Measure, ...]) -> list[tuple[Static, str, C
         if run.evaluated[i] < len(program.evaluated_at):
             first.setdefault(program.static, (program, set()))[1].update(_to_call(run, i))
     found = []
+    with surroundings.pinned():
+        traces = {static: tracers(program, mesh, measures) for static, (program, _) in first.items()}
     for name in (INITIAL, SPLITS, SAMPLED, TRAIN, EXHAUSTIVE):
-        for static, (program, names) in first.items():
+        for static, (_, names) in first.items():
             if name in names:
-                found.append((static, name, tracers(program, mesh, measures)[name]))
+                found.append((static, name, traces[static][name]))
     return found
 
 

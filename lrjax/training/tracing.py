@@ -4,7 +4,6 @@ A program that is traced can be lowered for any platform and compiled for any de
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,6 @@ from jax.sharding import PartitionSpec as P
 
 from lrjax import devices, surroundings
 from lrjax.config import Sweep
-from lrjax.models.clip import model_splits
 from lrjax.training.memory import chunk_steps, models_that_fit
 from lrjax.training.programs import (
     Measure,
@@ -25,7 +23,6 @@ from lrjax.training.programs import (
     split_program,
     train_chunk,
 )
-from lrjax.training.step import init_state
 
 INITIAL, SPLITS, TRAIN = "initial values", "splits", "training chunk"
 SAMPLED, EXHAUSTIVE = "evaluation, sampled", "evaluation, exhaustive"
@@ -61,8 +58,8 @@ def tracers(program: Program, mesh: Mesh, measures: tuple[Measure, ...] = ()) ->
     whole = NamedSharding(mesh, P())
     array = lambda x, sharding=over: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding)
     hyper = jax.tree.map(array, program.hyper)
-    of_models = lambda function: jax.tree.map(array, jax.eval_shape(jax.vmap(partial(function, static)), program.hyper))
-    splits, states = of_models(model_splits), of_models(init_state)
+    of_models = lambda function: jax.tree.map(array, function.eval_shape(static, hyper, mesh))
+    splits, states = of_models(split_program), of_models(init_program)
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
 
     def evaluation(exhaustive: bool):
