@@ -48,6 +48,7 @@ def jax_attention(block, x, mask):
     return x + jnp.einsum("thk,hkd->td", z, block.W_O) + block.b_O[None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("reference", [flax_attention, jax_attention])
 @pytest.mark.parametrize("split", [True, False])

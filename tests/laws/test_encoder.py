@@ -68,6 +68,7 @@ CASES = [(name, gated, "baseline") for name in FORMS for gated in (True, False)]
 CASES += [(name, True, variant) for name in ("image", "pair caption") for variant in VARIANTS if variant != "baseline"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "gated", "variant"), CASES)
 def test_tables_equal_the_definition_in_value_and_gradient(name, gated, variant):
     template, causal = FORMS[name]
@@ -95,6 +96,7 @@ def test_tables_equal_the_definition_in_value_and_gradient(name, gated, variant)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=5e-5), grad_tables, grad_definition)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_split_and_merged_streams_agree_at_unit_gates(n_layers):
     template, causal = FORMS["image"]

@@ -63,6 +63,7 @@ def test_draws_with_replacement_name_places_in_the_order_of_their_first_appearan
     assert abs((seen[:, -1] + 1).mean() - 6 * (1 - (5 / 6) ** 6)) < 4 * 0.81 / np.sqrt(4000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", TASKS, ids=str)
 def test_an_epoch_visits_every_item_once(fields):
     """Where the batch divides the set; every image is of the trained part, and no image of the evaluation's held-out part is."""

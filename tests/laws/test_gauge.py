@@ -23,6 +23,7 @@ from lrjax.training.step import init_state, train_steps
 splits_of, state_of = (jax.jit(f, static_argnums=0) for f in (model_splits, init_state))
 
 
+@pytest.mark.slow
 def test_e_cls_minus_p_0_shrinks_as_a_product():
     model = tiny_model(lr=0.01, weight_decay=0.7, warmup_steps=10, e_scale=0.3, p_scale=0.3)
     static, hyper = config.make_static([model]), config.make_hyper(model)
@@ -40,6 +41,7 @@ def test_e_cls_minus_p_0_shrinks_as_a_product():
     assert abs(total(state) - shrink * before_sum).max() > 0.05, "the sum itself is learned"
 
 
+@pytest.mark.slow
 def test_the_split_is_a_gauge(tiny):
     """The same function with its CLS vector moved into E_cls or into P_0: same embeddings, opposite answers to zeroing EP."""
     static, _, params, _ = tiny
@@ -65,6 +67,7 @@ def test_the_split_is_a_gauge(tiny):
     assert abs(embed(in_token, "EP") - embed(in_token)).max() > 0.05
 
 
+@pytest.mark.slow
 def test_eot_is_not_a_gauge():
     """EOT stands at two positions: its difference to either moves with the data."""
     model = tiny_model(lr=0.01, weight_decay=0.0)
@@ -95,6 +98,7 @@ def test_the_law_holds_in_every_model_of_a_trained_sweep(trained):
     assert (gauge.law(moved).deviation > 0.01).all()
 
 
+@pytest.mark.slow
 def test_ep_to_pp_is_the_multiplier_where_e_cls_is_p_0():
     """What `law` leads to: initial values are forgotten, or were small from the start."""
     run = untrained(tiny_model(token_multiplier=1.0), tiny_model(token_multiplier=3.0))
@@ -128,6 +132,7 @@ def test_ep_to_pp_elsewhere_is_what_the_terms_are(shaken):
         gauge.ratio(run)
 
 
+@pytest.mark.slow
 def test_moving_cls_changes_no_answer_but_that_to_an_ablation(shaken):
     table = gauge.moved(shaken)
     at = lambda cls, ablation: table["unseen_pair_order"][(table["cls"] == cls) & (table["ablation"] == ablation)]

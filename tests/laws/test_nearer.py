@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from conftest import ROOT, tiny_model
 from lrjax import config
@@ -9,6 +10,7 @@ from lrjax.data.scenes import FIRST_LABEL
 from lrjax.models.clip import model_splits
 
 
+@pytest.mark.slow
 def test_who_is_named_first_is_nearer_to_the_middle():
     model = tiny_model(task="nearer", relations="nearer", batch_size=400)
     static, hyper = config.make_static([model]), config.make_hyper(model)

@@ -49,6 +49,7 @@ def one(**fields):
 # ---- repeats ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{}, FULL, FULL | {"norm": "post"}], ids=str)
 def test_tied_repeats_are_an_unrolled_model_with_shared_weights_in_value_and_gradient(variant):
     encoder_params, shape = make(n_layers=2, n_repeats=2, **variant)
@@ -132,6 +133,7 @@ def steady(rate, **variant):
     return encoder_params.replace(blocks=(block,)), shape
 
 
+@pytest.mark.slow
 def test_dropout_of_rate_0_adds_no_operation():
     encoder_params, shape = make(n_layers=2)
     template, edits = scenes.image_template(10), scenes.TokenEdits(jnp.full((2, 3), 7), jnp.array([[1, 2, 3], [5, 6, 7]]))
@@ -150,6 +152,7 @@ def test_dropout_of_rate_0_adds_no_operation():
     assert random_bits(0.0) < random_bits(RATE)
 
 
+@pytest.mark.slow
 def test_dropout_is_inverted_and_its_mean_is_the_value():
     """Of E + P, of what attention writes and of what the MLP writes, each by itself; every entry at 0 in a quarter of all draws."""
     encoder_params, shape = steady(RATE)
@@ -240,6 +243,7 @@ def by_hand(encoder_params, shape):
     return y / np.linalg.norm(y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{}, {"n_layers": 2}, {"mlp_ratio": 2, "n_layers": 2, "n_repeats": 2}], ids=str)
 def test_layer_norm_after_is_the_original_transformers(variant):
     encoder_params, shape = make(layer_norm=True, norm="post", **variant)
@@ -278,6 +282,7 @@ def test_without_its_projection_vision_is_the_same_encoder():
         config.validate_model(tiny_model(projection="text", d_embed=12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{}, {"layer_norm": True}, {"layer_norm": True, "norm": "post", "mlp_ratio": 2}], ids=str)
 def test_tables_and_definition_agree_without_a_projection(variant):
     encoder_params, shape = make(projects=False, d_embed=16, **variant)
@@ -312,6 +317,7 @@ def test_analyses_work_without_a_projection_of_images():
     assert np.isfinite(align.align(shallow).cosine).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{}, {"mlp_ratio": 2}])
 def test_contributions_sum_with_layer_norm_after(variant):
     layers = 1 if variant else 2

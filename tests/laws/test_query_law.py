@@ -81,6 +81,7 @@ def moving():
     return train(held=False)
 
 
+@pytest.mark.slow
 def test_while_x_is_constant_the_law_holds_but_for_eps(fixed):
     """Row d has eps / |x_d| where b_Q has eps: |m| / (sqrt(v) + eps / |x_d|) is off by |m| / v eps |1 / |x_d| - 1|, at most."""
     static, hyper, params, (x, b_Q, m, v) = fixed
@@ -107,6 +108,7 @@ def test_b_q_then_has_one_part_in_one_plus_the_norm_of_x(fixed):
     assert (abs(found["from_start"]) > 0.1).all(), "so that it matters whether W_Q(0) is taken away"
 
 
+@pytest.mark.slow
 def test_w_q_is_what_adamw_makes_of_x_times_the_gradient_of_b_q(moving):
     """However x moves: the first step of the derivation, replayed in float64."""
     static, hyper, params, (x, _, m, _) = moving

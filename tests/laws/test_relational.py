@@ -75,6 +75,7 @@ def gated():
     )
 
 
+@pytest.mark.slow
 def test_gates_in_force_decide(gated):
     table = relational.head_table(relational.relational(gated))
     of = lambda gates: stats.select(table, table["gates"] == gates)
@@ -99,6 +100,7 @@ def test_the_paper_s_claim_is_an_identity_of_the_sums(gated):
     assert (abs(table["gap_printed"]) > 0.05).any(), "EE and EP alone are another measure"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant", [{}, {"layer_norm": True}, {"layer_norm": True, "norm": "post", "n_repeats": 2, "mlp_ratio": 2}]
 )
@@ -128,6 +130,7 @@ def test_deltas_sum_to_what_attention_adds(variant):
         np.testing.assert_allclose((label + place)[1, :, n], expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_attention_is_that_of_heads(shaken):
     answer = relational.relational(shaken)
     assert answer.relational_right.dims == ("model", "measure", "head") and answer.measure.values.tolist() == ["printed", "sums"]
@@ -141,6 +144,7 @@ def test_a_study_can_ask_it(shaken):
     assert {"std_ratio_all", "std_ratio_learned_all", "rows", "term"} <= set(ratios)
 
 
+@pytest.mark.slow
 def test_images_of_one_model_make_its_shares(shaken):
     answer = relational.relational(shaken)
     images = relational.images(shaken, 2)
@@ -157,6 +161,7 @@ def test_images_of_one_model_make_its_shares(shaken):
     np.testing.assert_allclose([a.delta_label, a.delta_pe], [-b.delta_label, b.delta_pe], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_who_cannot_be_asked_is_named():
     with pytest.raises(InputError, match=r"relational: positions='rotary': EP is 0 and no term is of the place alone"):
         relational.relational(untrained(tiny_model(positions="rotary")))
@@ -171,6 +176,7 @@ def test_a_model_that_is_not_a_number_has_no_shares(tiny):
     assert all(np.isnan(value).all() for name, value in found.items() if name != "size_delta_label")
 
 
+@pytest.mark.slow
 def test_tables_of_heads_and_models():
     """Numbers of heads may differ; a model's rows are the mean over its heads and its head that leans most."""
     run = untrained(tiny_model(n_heads=1), tiny_model(n_heads=4, n_layers_vision=2, mlp_ratio=2))

@@ -98,6 +98,7 @@ def brute_force(captions, valid, s, weight, embed):
     return {name: np.mean(values) for name, values in out.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("R", [1, 2])
 @pytest.mark.parametrize("block", [7, similarity.BLOCK])
 def test_retrieval_equals_brute_force(monkeypatch, R, block):

@@ -39,6 +39,7 @@ def whole():
     return found()
 
 
+@pytest.mark.slow
 def test_scores_without_positions_leave_no_attention_route(whole):
     answer = found(NO_POSITION)
     np.testing.assert_allclose(answer["share_attention"] * answer["binding"], 0, **ZERO)
@@ -68,6 +69,7 @@ def test_order_is_that_of_the_evaluation(whole):
     np.testing.assert_allclose(whole["order"], found["unseen_pair_order"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_agreement_says_which_way_a_head_s_value_route_goes():
     """Where scores know no position, a head's part is half the mean of (a_x - a_y) times its caption's coordinate, over the norm of
     the image, which differs between images: so the signs are those of `agreement`, and larger is larger.
@@ -79,6 +81,7 @@ def test_agreement_says_which_way_a_head_s_value_route_goes():
     assert clear.sum() >= 6 and (np.sign(agreement) == np.sign(of_head))[clear].all()
 
 
+@pytest.mark.slow
 def test_text_that_knows_the_attention_agrees_wholly():
     """d is built from the attention itself: along the direction of the position values it is a_x - a_y, in every pair."""
     static, _, params, gates = shaken(NO_POSITION)
@@ -91,6 +94,7 @@ def test_text_that_knows_the_attention_agrees_wholly():
     np.testing.assert_allclose(module._agreement(static, params, gates, ids, -told, role)[0], -1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_all_models_at_once_and_the_strongest_head():
     run = untrained(tiny_model(n_labels=4), tiny_model(n_labels=6))
     answer = routes(run)
@@ -100,6 +104,7 @@ def test_all_models_at_once_and_the_strongest_head():
     assert float(best["agreement"][0]) == float(answer["agreement"][0, head]) and "head" not in best.dims
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("field", "value"), [("layer_norm", True), ("n_layers_vision", 2), ("n_repeats", 2), ("mlp_ratio", 2)])
 def test_models_whose_position_values_are_not_their_own_are_refused(field, value):
     with pytest.raises(InputError, match=f"routes: {field}={value}"):

@@ -46,6 +46,7 @@ def test_padding_is_inert_for_splits():
     np.testing.assert_array_equal(small.pairs, large.pairs[:4, :4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padded", [4, 9])
 def test_a_batch_is_half_singles_half_pairs_of_trained_places(padded):
     (task, splits), n1, n2 = row(padded, "left+right"), 3, 7
@@ -68,6 +69,7 @@ def test_a_batch_is_half_singles_half_pairs_of_trained_places(padded):
     assert abs(int(word.sum()) - 500) < 5 * np.sqrt(250)
 
 
+@pytest.mark.slow
 def test_padding_is_inert_for_batches():
     def draw(padded):
         task, splits = row(padded)

@@ -35,6 +35,7 @@ def small():
     return task, task.image_edits(pairs), task.image_edits(scenes.single_scene(label, place, 4))
 
 
+@pytest.mark.slow
 def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
     task, pairs, singles = small
     images = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), pairs, singles)
@@ -52,6 +53,7 @@ def test_supervision_is_the_mean_cross_entropy_of_the_objects_places(small):
     np.testing.assert_allclose(localization_head.loss(task, head, embeddings, images), np.mean(costs), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_head_that_knows_or_reverses_all_places_or_none(small):
     """An embedding that spells out label and place of each object, and a head that reads it."""
     task, images, _ = small
@@ -114,6 +116,7 @@ def test_without_the_contrastive_loss_captions_only_decay(trained_heads):
             assert abs(of_model(state.params.text).E - decayed.E).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_head_is_asked_about_images_that_count(trained_heads):
     """The exhaustive set of seen pairs also holds trained layouts and labels that a model does not have, with weight 0."""
     (program,), (state,) = trained_heads.programs, trained_heads.states

@@ -20,6 +20,7 @@ def large_batch():
     return jax.jit(lambda key: task.batch(key, task.splits(key), HYPER, 8000))(KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p", "exchanged"), [(0.0, False), (1.0, True)])
 def test_noise_exchanges_no_caption_or_all(large_batch, p, exchanged):
     captions, hard_negatives = large_batch.captions, large_batch.hard_negatives
@@ -43,6 +44,7 @@ def test_noise_exchanges_whole_captions_as_often_as_it_says(large_batch):
 # ---- distractors ----
 
 
+@pytest.mark.slow
 def test_so_many_free_pixels_show_a_nuisance(with_distractors):
     world = with_distractors
     shown = [world.batch.images, world.asked["unseen_pair"].images, world.asked["seen_pair"].swapped]
@@ -63,6 +65,7 @@ def test_an_image_and_its_mirror_have_the_same_distractors(with_distractors):
     np.testing.assert_array_equal(asked.images.positions[2:], asked.swapped.positions[2:])
 
 
+@pytest.mark.slow
 def test_distractors_come_on_top_of_the_same_objects_and_captions():
     drawn = lambda task: jax.jit(lambda key: task.batch(key, task.splits(key), HYPER, 32))(KEY)
     alone, none, disturbed = (drawn(make(text)) for text in ("row", "row:distractors=0,kinds=7", "row:distractors=4,kinds=7"))
@@ -74,6 +77,7 @@ def test_distractors_come_on_top_of_the_same_objects_and_captions():
     np.testing.assert_array_equal(shifted(alone.captions[0].tokens), disturbed.captions[0].tokens)
 
 
+@pytest.mark.slow
 def test_distractors_of_one_object_stand_at_every_other_pixel():
     task = make("row:distractors=3")
     batch = jax.jit(lambda key: task.batch(key, task.splits(key), HYPER, 2000))(KEY)
@@ -82,6 +86,7 @@ def test_distractors_of_one_object_stand_at_every_other_pixel():
     assert counts[0] == 0 and (abs(counts[1:] - 1000 / 3) < 5 * np.sqrt(1000 * 1 / 3 * 2 / 3)).all(), "3 of 9 free pixels"
 
 
+@pytest.mark.slow
 def test_distractors_know_nothing_of_the_labels_in_their_batch():
     """Five kinds, and a second label that is one of five others: independent ones agree once in 5, within 5 standard deviations.
 
@@ -95,6 +100,7 @@ def test_distractors_know_nothing_of_the_labels_in_their_batch():
         assert abs(int(agree) - n / 5) < 5 * np.sqrt(n * 0.2 * 0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WORLDS)
 def test_every_token_has_its_name(kind):
     world, labels = world_of(kind), ["h1", "h2", "h3", "1", "2", "3", "4", "5", "6"]

@@ -2,10 +2,12 @@
 
 import jax
 import numpy as np
+import pytest
 
 from tokens_read import HELD_OUT, N, names, says, sets_of_several
 
 
+@pytest.mark.slow
 def test_captions_are_numbered_and_exist_where_all_their_labels_do(world):
     assert len(world.sentences) == len(world.captions.exists) == world.captions.names.shape[1]
     for claims, exists, named in zip(world.sentences, world.captions.exists, world.captions.names.T.tolist(), strict=True):

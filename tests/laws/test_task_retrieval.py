@@ -34,6 +34,7 @@ def retrieve_near(world, name, target):
     return asked, np.where(exists, images @ captions.T, -np.inf), [names(claims) for claims in world.sentences[among]], found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [("grid, all words", "unseen_pair"), ("three", "unseen_pair"), ("three", "seen_chain")])
 def test_retrieval_equals_its_definition(kind, name):
     """By loops; images stand near any caption of their labels, true or not, so that nothing is always right."""

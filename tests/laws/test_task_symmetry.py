@@ -32,6 +32,7 @@ def test_exchanged_objects_make_what_was_true_false_and_one_wrong_caption_true(w
                 assert right == [held and way == reverse for way in range(len(others))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("axis", "exchanged"), [(1, ("left", "right")), (0, ("above", "below"))])
 def test_reflection_of_a_grid_exchanges_the_words_of_its_axis_and_keeps_the_others(axis, exchanged):
     """Pixels in reverse order along an axis, scene by scene; where a word holds, its labels are said in the other order, or not."""
@@ -108,6 +109,7 @@ def test_an_object_fills_so_many_pixels_of_the_patches_that_show_it():
 # ---- tokens of several pixels, objects of several tokens ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["large objects", "patches of 3"])
 def test_tables_equal_the_definition_in_value_and_gradient(kind):
     world = world_of(kind)

@@ -23,6 +23,7 @@ from tokens_read import BATCH, HELD_OUT, HYPER, KEY, N1, N2, PADDED, STRICTLY, N
 # ---- whatever the task ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tasks.names())
 def test_what_holds_of_every_task_in_the_folder(name):
     """Splits are orders; an image's captions are of its labels, and exist; the wrong ones are others, of the same labels; in the
@@ -55,6 +56,7 @@ def test_what_holds_of_every_task_in_the_folder(name):
         assert (said.tokens != hard_negatives.tokens).any(0).all(), "with its labels exchanged a caption is another"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tasks.names())
 def test_no_row_is_read_of_numbers_that_are_stacked_and_reshaped(name):
     """For an NVIDIA GPU, XLA (jaxlib 0.10.2) may put such a reading into a Triton kernel: a slice, of one row, of a reshape of a
@@ -173,6 +175,7 @@ def test_unseen_pairs_are_of_all_held_out_labels(world):
     assert len(shown) == len(set(shown)) and set(shown) == {(g, tuple(places)) for g in groups for places in layouts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "relations"), [("row:distractors=2", "left"), ("grid:size=2,patch=2", "all"), ("three", "left")])
 def test_padding_is_inert(text, relations):
     """A model of 4 labels padded to 4 or to 9: the same batch, the same images, mirrored and not, with the same weights."""

@@ -138,6 +138,7 @@ def test_chunks_are_the_same_as_one_run():
     assert np.isnan(whole_losses[:, 10:]).all(), "steps that were not made"
 
 
+@pytest.mark.slow
 def test_a_step_is_optax_adamw_with_warm_up_on_every_parameter():
     model = tiny_model(lr=0.03, weight_decay=0.2, betas=(0.8, 0.9), warmup_steps=4)
     static, hyper = config.make_static([model]), config.make_hyper(model)
@@ -187,6 +188,7 @@ def test_a_gate_in_training_is_felt_from_its_step_on():
     np.testing.assert_array_equal(none, row_constant)
 
 
+@pytest.mark.slow
 def test_masking_repeated_captions_lowers_the_loss():
     found = []
     for mask_repeats in (False, True):
@@ -198,6 +200,7 @@ def test_masking_repeated_captions_lowers_the_loss():
     assert masked < plain
 
 
+@pytest.mark.slow
 def test_masked_loss_knows_equal_captions():
     """Two images of one label are repeats; with the mask they do not count against each other."""
     model = tiny_model(mask_repeats=True, batch_size=4)

@@ -55,6 +55,7 @@ def flax_encoder(encoder_params, shape, ids):
 ROLES = {"query": "Q", "key": "K", "value": "V", "out": "O"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{"layer_norm": True}, {"mlp_ratio": 4}, FULL, FULL | {"n_layers": 2}], ids=str)
 @pytest.mark.parametrize("split", [True, False])
 def test_the_full_block_is_flaxs_own_in_value_and_gradient(variant, split):
@@ -80,6 +81,7 @@ NORMS = [{"layer_norm": True}, {"layer_norm": True, "norm": "post"}]
 OF_A_ROW = [kind for kind in POSITIONS if positions.find(kind).layout((2, 2)) is None]  # a row of P, if any, for each position
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{}, {"positions": "rotary"}, {"positions": "alibi"}, *NORMS], ids=str)
 def test_terms_sum_to_the_scores_in_every_layer_and_origins_to_the_stream(variant):
     """What is added to the scores and what is not (row-constant terms) differ by one number a row. Depth 3."""
@@ -128,6 +130,7 @@ def test_alibi_stands_in_pp_and_its_gate_takes_it_away():
     np.testing.assert_allclose(without, plain, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_positions_an_image_is_its_mirror_and_order_is_a_tie():
     model = tiny_model(positions="none", e_scale=1.0)
     static, hyper = config.make_static([model]), config.make_hyper(model)
@@ -137,6 +140,7 @@ def test_without_positions_an_image_is_its_mirror_and_order_is_a_tie():
         assert found[metric] == 0.5, metric
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OF_A_ROW)
 def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(kind):
     """Of an update of 1 of every parameter, what is left; and what there is before training."""
@@ -154,6 +158,7 @@ def test_only_the_rows_of_p_that_a_kind_of_position_has_are_trained(kind):
         assert not params.vision.P[0].any()
 
 
+@pytest.mark.slow
 def test_fixed_rows_stay_through_steps_with_decay():
     model = tiny_model(positions="learned_no_cls", weight_decay=0.3)
     static, hyper = config.make_static([model]), config.make_hyper(model)
@@ -169,6 +174,7 @@ def test_sinusoids_are_as_large_as_tokens():
     np.testing.assert_allclose(np.sqrt((encoder_params.P**2).mean(-1)), 0.5, rtol=1e-6)  # sin^2 + cos^2 in every pair
 
 
+@pytest.mark.slow
 def test_frozen_scales_are_those_of_other_gates():
     """Frozen at the gates in force nothing changes; at gates 1 the readout's scale is that of the whole stream."""
     encoder_params, shape, ids = make(layer_norm=True, n_layers=2)
@@ -213,6 +219,7 @@ def test_terms_that_exist_are_those_that_change_something():
             assert tuple(there) == existing(static, "vision"), f"{variant}, {layers} layers"
 
 
+@pytest.mark.slow
 def test_a_variant_is_saved_and_restored(tmp_path):
     """Parts that an encoder does not have are no part of its checkpoint."""
     printed = tiny_model(**FULL, norm="post", n_repeats=2, dropout=0.1, projection="text")
@@ -238,6 +245,7 @@ def test_gates_that_no_term_answers_to_are_refused():
         config.validate_model(tiny_model(positions="rotary", d_head=5))
 
 
+@pytest.mark.slow
 def test_analyses_say_where_terms_do_not_exist():
     from lrjax.analysis import decompose, values
 

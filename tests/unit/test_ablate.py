@@ -48,6 +48,7 @@ def test_ablations_matter_where_they_should(shaken):
         assert (table["unseen_pair_order"][table["ablation"] == "EE"] != none).any()
 
 
+@pytest.mark.slow
 def test_without_any_position_term_and_value_vision_is_blind_to_order(shaken):
     """EP, PP, BP and VP at zero: an image is a bag of its labels, and every image ties with its mirror."""
     table = ablate(shaken, ("EP+PP+BP+VP",))
@@ -97,6 +98,7 @@ def test_what_does_not_exist_is_named(trained, arguments, says):
     assert says in str(error.value)
 
 
+@pytest.mark.slow
 def test_tables_show_both_kinds_of_candidates_where_there_are_two(shaken):
     table = ablate(shaken, ("none",), sets=("unseen_pair",))
     shown = {"unseen_pair_order": "order", "unseen_pair": "top-1", "unseen_pair_label_set": "label set"}
@@ -132,6 +134,7 @@ def test_phases_show_each_accuracy_at_each_evaluation(trained):
             np.testing.assert_allclose(line, [[step, at(step)] for step in (0, 10, 20)], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_ablation_is_drawn_with_what_it_takes_away_and_how_much_is_left(trained):
     table = ablate(trained[1], ("none", "EP"))
     figure = ablation_figure(table, "title", {"unseen_pair_order": "order"})
@@ -158,6 +161,7 @@ def order(table, name):
     return table["unseen_pair_order"][table["ablation"] == name]
 
 
+@pytest.mark.slow
 def test_a_dose_of_one_is_none_and_of_zero_is_the_ablation(shaken):
     table = ablate(shaken, ("none", "EP", "EP=0", "EP=0.5", "EP=1", "vision:EP=0"), sets=("unseen_pair",))
     np.testing.assert_array_equal(order(table, "EP=1"), order(table, "none"))
@@ -167,6 +171,7 @@ def test_a_dose_of_one_is_none_and_of_zero_is_the_ablation(shaken):
     assert "single" not in table and "unseen_pair_labels" in table
 
 
+@pytest.mark.slow
 def test_what_is_the_same_in_every_image_is_its_own_mean(shaken):
     """EP, PP and BP of the CLS row do not depend on the image: mean-ablation gives them back. EE does, and is lost."""
     table = ablate(shaken, ("none", "EP", "mean EP", "mean EP=0.3", "mean EP+PP+BP", "EE", "mean EE"), sets=("unseen_pair",))
@@ -176,6 +181,7 @@ def test_what_is_the_same_in_every_image_is_its_own_mean(shaken):
     assert (order(table, "mean EE") != order(table, "EE")).any(), "the mean keeps what tells CLS from pixels"
 
 
+@pytest.mark.slow
 def test_a_random_row_has_the_norm_of_the_row_it_replaces(shaken):
     (program,), (state,) = shaken.programs, shaken.states
     hyper, params = (jax.tree.map(lambda x: jnp.asarray(x[1]), tree) for tree in (program.hyper, state.params))
@@ -202,6 +208,7 @@ def test_each_head_alone(shaken):
     np.testing.assert_array_equal(order(table, "vision.h0:EP=0"), order(ablate(shaken, ("EP",), heads=[0]), "EP"))
 
 
+@pytest.mark.slow
 def test_order_within_the_right_set(shaken):
     table = ablate(shaken, ("none", "EE"))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -38,6 +38,7 @@ def test_with_enough_labels_it_is_scipys_procrustes():
     np.testing.assert_allclose(R, scipy.linalg.orthogonal_procrustes(X, Y)[0], atol=2e-5)  # float32, well conditioned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 5, 9])
 def test_with_few_it_is_an_isometry_of_the_fitted_span_and_nothing_else(n):
     """Rank n - 1, singular values 1 or 0, the span of X goes onto that of Y; rows of weight 0 change nothing."""
@@ -65,6 +66,7 @@ def with_text_rows(run, make):
     return dataclasses.replace(run, states=[state.replace(params=state.params.replace(**encoders))])
 
 
+@pytest.mark.slow
 def test_a_rotation_that_is_there_is_found(trained):
     """Text rows = rotated vision rows + an offset: held-out labels match after the fit, not before, not under the control."""
 
@@ -100,6 +102,7 @@ def test_ov_is_what_one_token_would_write(trained):
     np.testing.assert_allclose(written(encoder_params, gates, FIRST_LABEL)[2], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_without_a_projection_are_images_with_that_of_identity():
     """projection = "text": what vision writes is compared as it is, in d_model dimensions."""
     of_text, both = (config.make_static([tiny_model(projection=name)]) for name in ("text", "both"))
@@ -115,6 +118,7 @@ def test_images_without_a_projection_are_images_with_that_of_identity():
     np.testing.assert_allclose(found["OV"][0], vision.E[FIRST_LABEL:] @ sum(by_head), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_padding_is_inert(trained):
     """A model of 4 labels, padded to 6 in its program, answers as it does alone."""
     _, run = trained

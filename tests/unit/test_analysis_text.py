@@ -113,6 +113,7 @@ def swap(run):
     return text.swap(run)
 
 
+@pytest.mark.slow
 def test_answers_of_a_sweep(answer, swap):
     np.testing.assert_allclose(answer.attention.sum("token"), 1, atol=1e-5)
     assert np.isnan(swap.cosine.sel(kind="caption", fact="same")).all()  # one relation word says a fact in one way
@@ -164,6 +165,7 @@ def test_the_swap_test_is_drawn_by_what_two_facts_share(swap):
             np.testing.assert_allclose(series[f"{kind}s"][:, 1], known, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_layer_and_word():
     run = untrained(tiny_model(n_layers_text=2, relations="left+right"))
     answer = text.attention(run)

@@ -32,6 +32,7 @@ def model(run):
     return run.model(n_labels=6, seed=0)
 
 
+@pytest.mark.slow
 def test_the_snippet_of_the_way_in(trained):
     """As README and DESIGN print it."""
     run = lrjax.load(trained[0])
@@ -57,6 +58,7 @@ def test_a_part_has_the_rows_of_the_whole(run):
     assert part.ablate("EP").to_dataframe()["model"].drop_duplicates().tolist() == part.models.index.tolist()
 
 
+@pytest.mark.slow
 def test_results_are_those_of_the_library(trained, run):
     library = ablate(workdir.restore(trained[0]), ("none", "EP"))
     found = run.ablate("EP").to_dataframe()
@@ -75,6 +77,7 @@ def test_a_summary_has_means_and_intervals_that_hold_them(run):
     np.testing.assert_allclose(summary.loc[(6, "EP"), "unseen_pair_order"], mean, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_differences_are_paired_by_model(run):
     found = run.ablate(["EP", "PP"])
     frame = found.to_dataframe().pivot(index="model", columns="ablation", values="unseen_pair_order")
@@ -131,6 +134,7 @@ def test_the_terms_of_a_cache_sum_to_its_scores(model):
     assert cache["vision.0.pattern"]["key"].values[0] == "CLS"
 
 
+@pytest.mark.slow
 def test_the_embedding_is_the_one_that_retrieval_uses(model):
     from lrjax.data import text
 
@@ -258,6 +262,7 @@ def test_a_part_says_by_what_it_was_chosen(run):
     assert "seed=1" in repr(part.model(seed=1))
 
 
+@pytest.mark.slow
 def test_a_question_to_models_of_several_shapes_has_nan_where_there_is_nothing():
     models = [tiny_model(seed=seed, n_heads=heads) for seed in (0, 1) for heads in (1, 2)]
     run = lrjax.Run(untrained(*models))

@@ -24,6 +24,7 @@ def lrjax_loss(static, hyper, splits, params, step=0):
     return batch_loss(static, hyper, params, unit_gates(static), batch)
 
 
+@pytest.mark.slow
 def test_the_dense_baseline_has_the_loss_and_gradient_of_lrjax(tiny):
     static, hyper, params, splits = tiny
     ours = jax.jit(jax.value_and_grad(partial(lrjax_loss, static, hyper, splits)))(params)
@@ -54,6 +55,7 @@ def test_the_eager_baseline_has_the_loss_of_lrjax_and_trains_alike(tiny):
     assert abs(last - loss) < 1e-4 * loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"n_labels": 6, "d_model": 64, "d_embed": 32, "batch_size": 64, "L": 6}])
 def test_counted_flops_agree_with_the_compilers(fields):
     """The compiler counts what the code does: within a tenth for dense; lrjax's code may do up to twice the counted algorithm."""

@@ -54,6 +54,7 @@ def as_on_an_accelerator(monkeypatch):
     monkeypatch.setattr(devices, "platform_of", lambda mesh=None: "tpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [tracing.TRAIN, "evaluation, exhaustive"])
 def test_the_default_programs_lower_for_every_platform(as_on_an_accelerator, name):
     (program,) = make_programs(config.make_sweep(config.get_config(n_labels=(15,), seeds=2)))
@@ -89,6 +90,7 @@ def test_the_default_sweep_compiles_for_a_chip(target, tmp_path):
     assert train["kernels_per_step"] > 0 and train["roofline_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_rows_hold_what_the_compiler_says(monkeypatch):
     """The CPU stands for a chip: every column but the chip's own numbers comes the same way."""
     mesh = devices.mesh(1)
@@ -145,6 +147,7 @@ def test_a_model_that_does_not_fit_is_refused():
         check_memory(chips.find("t4"), huge)
 
 
+@pytest.mark.slow
 def test_the_command_says_in_one_line_what_is_wrong():
     done = command("compile_for", "--target=v7")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--target=v7: no such chip" in done.stderr

@@ -39,6 +39,7 @@ def logits_of(spoken, words, image=0):
     return np.asarray(read(static, params, Interventions(gates.text), seen, words))
 
 
+@pytest.mark.slow
 def test_a_word_is_predicted_from_the_words_before_it_alone(spoken):
     words = jnp.array([8, LEFT_OF, 9, EOT])
     before, after = logits_of(spoken, words), logits_of(spoken, words.at[2].set(10))
@@ -99,6 +100,7 @@ def test_a_blind_reader_names_by_chance_and_one_that_sees_does_not(spoken):
     assert found["blind"]["unseen_pair_alone"] in (0, np.float32(0.4)), "of 10 pairs of 5 labels 4 have the one that it says"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoken", ["autoregressive_raw"], indirect=True)
 def test_what_is_said_of_one_object_alone_is_counted(spoken, monkeypatch):
     """A reader that says "2 [in-image] [EOT]" whatever it sees: wrong of every pair, and of one object in 4 of 10 pairs of 5."""
@@ -113,6 +115,7 @@ def test_what_is_said_of_one_object_alone_is_counted(spoken, monkeypatch):
     assert 0 < found["single"] < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_reader_is_the_same_whether_its_streams_are_split_or_not(layers):
     """With gates at 1 the terms are but a way to compute scores; with every bias away from 0. Float32 logits of order 10. Of raw
@@ -127,6 +130,7 @@ def test_a_reader_is_the_same_whether_its_streams_are_split_or_not(layers):
         np.testing.assert_allclose(split, merged, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_what_image_tokens_know_of_their_place_is_of_origin_P():
     """By origin they sum to what the vision encoder gives; without P in the vision encoder nothing is P's."""
     model = tiny_model(objective="autoregressive")
@@ -181,6 +185,7 @@ def test_a_head_has_the_bias_of_where_it_attends():
     assert (found.gradient_first, found.gradient_second) == (-3, 7)
 
 
+@pytest.mark.slow
 def test_a_decoder_attends_where_its_pattern_says():
     """A raw reader whose words seek what stands far right, or far left: P is a ramp along one direction, which queries find at the
     relation word and shun where the caption begins. Its gradient there is (mean step of the ramp) x scale / sqrt(d_head).

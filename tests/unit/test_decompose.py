@@ -31,6 +31,7 @@ def test_shares_sum_to_one_and_what_softmax_ignores_has_none(shaken, encoder):
     assert (abs(answer.share.sel(term=["EE", "EP", "PE", "PP", "BE", "BP"])) > 1e-5).any("model").all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["vision", "text"])
 def test_ratios_of_standard_deviations_are_those_of_the_scores(shaken, encoder):
     """By numpy, from the traces of one model: scores centred per row, over what the query may attend to."""
@@ -85,6 +86,7 @@ def test_tables_hold_the_scores_of_every_scene(shaken, encoder):
     np.testing.assert_allclose(tables.BE.values[:, ids], cache.terms[0, TERMS.index("BE"), :, 0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gates_in_force_are_in_the_maps_and_shares():
     """A model trained without EP has no EP; padded labels and depth are no matter."""
     models = [tiny_model(n_layers_vision=2, gates=gates, n_labels=n) for gates, n in (("EP=0", 4), ("none", 6))]

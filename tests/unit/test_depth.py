@@ -31,6 +31,7 @@ def test_with_one_block_the_gradient_in_scenes_is_the_position_gradient():
             np.testing.assert_allclose(here.gradient.isel(layer=0).sel(term=term), there[f"gradient_{term}"], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_steadiness_is_the_mean_step_over_its_spread_over_labels():
     """By hand, from the scores of whole scenes: of every layout the variance over pairs of labels, then the mean over layouts."""
     run = untrained(tiny_model(n_layers_vision=2))
@@ -56,6 +57,7 @@ def test_a_counterpart_of_a_caption_says_the_opposite():
             assert fact(*opposite(3, 7, word)) == fact(3, 7, word)[::-1]
 
 
+@pytest.mark.slow
 def test_a_patched_path_is_what_one_head_reads_from_another_scene():
     """With one head a layer, by hand: the second block reads what the first wrote in the other scene, and adds to this scene's."""
     shape = encoders.EncoderConfig(15, 11, 2, n_heads=1, d_model=16, d_embed=12, causal=False)
@@ -75,6 +77,7 @@ def test_a_patched_path_is_what_one_head_reads_from_another_scene():
     assert all(np.abs(found[0, 0, 0, via] - clean).max() > 1e-3 for via in range(3))
 
 
+@pytest.mark.slow
 def test_a_path_is_from_its_sender_to_its_receiver():
     """Two heads a layer: of the second block head 0 alone reads what of the first head 1 alone wrote in the other scene."""
     shape = encoders.EncoderConfig(15, 11, 2, n_heads=2, d_model=16, d_embed=12, causal=False)
@@ -97,6 +100,7 @@ def test_a_path_is_from_its_sender_to_its_receiver():
     assert np.abs(found[0, 1, 0, 2] - found[0, 0, 1, 2]).max() > 1e-3, "the other way round is another path"
 
 
+@pytest.mark.slow
 def test_a_later_layer_alone_is_what_it_is_under_gates():
     run = untrained(tiny_model(n_layers_vision=2))
     gated = untrained(tiny_model(n_layers_vision=2, gates="vision.L0:EP+PP+BP=0"))

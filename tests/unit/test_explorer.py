@@ -63,6 +63,7 @@ def run(request):
     return dataclasses.replace(found, states=[found.states[0].replace(params=small)])
 
 
+@pytest.mark.slow
 @needs_node
 def test_forward_pass_equals_pythons(run, tmp_path):
     states = random_states(run.sweep.models[0], 20, np.random.default_rng(0))  # of five variants: 100 scenes and gates
@@ -77,6 +78,7 @@ def test_forward_pass_equals_pythons(run, tmp_path):
     close([of["pushes"] for of in found], np.einsum("nhte,ne->nht", read, towards))
 
 
+@pytest.mark.slow
 @needs_node
 @pytest.mark.parametrize("number", range(len(committed()["models"])))
 def test_every_model_of_the_committed_page_equals_python_at_every_step(number, tmp_path):
@@ -91,6 +93,7 @@ def test_every_model_of_the_committed_page_equals_python_at_every_step(number, t
     np.testing.assert_allclose(asked, cosines, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.slow
 @needs_node
 def test_true_and_swapped_captions_are_those_of_the_task(run, tmp_path):
     states = random_states(run.sweep.models[0], 10, np.random.default_rng(1))
@@ -104,6 +107,7 @@ def test_true_and_swapped_captions_are_those_of_the_task(run, tmp_path):
             assert [texts[i] for i in found[name]] == [every[i] for i in numbers]
 
 
+@pytest.mark.slow
 @needs_node
 def test_the_gauge_moves_no_output_and_is_that_of_move_cls(run, tmp_path):
     state = random_states(run.sweep.models[0], 1, np.random.default_rng(2))[0]

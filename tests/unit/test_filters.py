@@ -35,6 +35,7 @@ def same(found, expected):
         np.testing.assert_array_equal(np.ma.filled(column, -1), np.ma.filled(expected[name], -1), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "numbers"),
     [
@@ -69,6 +70,7 @@ def test_a_filtered_run_is_its_rows_of_the_whole_in_everything(mixed, fields, nu
         assert len(state.diverged_at) == len(program.rows)
 
 
+@pytest.mark.slow
 def test_analyses_of_a_filtered_run_join_the_whole(mixed):
     whole = gradient(mixed)
     part = gradient(where(mixed, ["n_heads=4", "seed=5"]))

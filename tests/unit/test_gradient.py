@@ -18,6 +18,7 @@ from lrjax.models.interventions import Interventions
 from lrjax.terms import POSITION_TERMS, ROW_CONSTANT, TERMS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["vision", "text"])
 @pytest.mark.parametrize("variant", [{}, {"positions": "rotary", "layer_norm": True}, {"positions": "alibi"}])
 def test_readout_scores_are_the_readout_row_of_the_trace(encoder, variant):
@@ -86,6 +87,7 @@ def test_strongest_is_the_head_of_the_greatest_ratio(shaken):
     np.testing.assert_array_equal(gradient.strongest(answer).ratio, answer.ratio.max("head"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{}, {"positions": "rotary"}])
 def test_the_rows_of_the_best_head_lean_right_and_make_its_gradient(variant):
     run = untrained(tiny_model(**variant), tiny_model(seed=1, **variant))

@@ -57,6 +57,7 @@ def grids():
     return untrained(*(tiny_model(**GRID, positions=kind) for kind in ("learned", "row_column")))
 
 
+@pytest.mark.slow
 def test_rows_and_columns_have_no_rest(grids):
     """Scores are linear in P: a sum of a row's and a column's embedding scores as a sum of both. Float32, scores of order 1."""
     found = grid.directions(grids)
@@ -143,6 +144,7 @@ def test_a_ratio_is_of_the_head_that_has_it_and_apart_says_how_much_it_keeps_to_
     assert alike.apart == 0.5 and alike.head_horizontal == alike.head_vertical == 0
 
 
+@pytest.mark.slow
 def test_a_grid_is_no_row_and_a_row_no_grid(grids, trained):
     with pytest.raises(
         InputError, match=r"--ablations: 'mean EE': task='grid:height=3,width=4': is asked of the row of pixels alone"

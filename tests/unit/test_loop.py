@@ -105,6 +105,7 @@ def test_several_programs_advance_together_and_keep_the_tables_order(tmp_path):
     chex.assert_trees_all_equal(run.states, again.states)
 
 
+@pytest.mark.slow
 def test_measures_become_columns():
     def text_norm(static, hyper, splits, params, gates):
         return {"text_norm": (params.text.E**2).sum() ** 0.5}

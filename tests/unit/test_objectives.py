@@ -84,6 +84,7 @@ def test_every_name_of_the_config_has_its_objective():
     assert all(isinstance(objectives.find(name), objectives.Objective) for name in kinds.OBJECTIVES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", KINDS, ids=str)
 def test_an_objective_measures_what_it_names(fields):
     """Metrics and parameters by name; of the encoders the text's reads what the shapes say."""

@@ -30,6 +30,7 @@ def test_a_model_that_was_not_run_has_an_empty_row_and_its_command():
         assert f"python -m experiments.pretrained --weights={hub} " in page
 
 
+@pytest.mark.slow
 def test_a_model_that_was_run_has_its_row_filled(tmp_path):
     """Its tables are put there by `pretrained_tables --take`."""
     shutil.copytree(pretrained.RESULTS / pretrained.FOLDER, tmp_path / pretrained.FOLDER)
@@ -66,6 +67,7 @@ def test_what_is_taken_is_the_last_analysis_of_a_folder(tmp_path):
     assert {read_csv(path)["model"][0] for path in folder.iterdir()} == {"many"}
 
 
+@pytest.mark.slow
 def test_every_table_of_the_page_is_written_by_the_command(tmp_path, monkeypatch):
     """The trained controls from their training on; the analysis is of a test of its own."""
     monkeypatch.setattr(pretrained_tables, "analyse", lambda weights, out, *more: None)

@@ -31,6 +31,7 @@ def model_and_peer(request, tmp_path_factory):
     return request.param, folder, pretrained.load(folder), expected
 
 
+@pytest.mark.slow
 def test_a_model_computes_what_its_peer_computed(model_and_peer):
     kind, _, model, expected = model_and_peer
     found = by_hand.computed_here(model)
@@ -38,6 +39,7 @@ def test_a_model_computes_what_its_peer_computed(model_and_peer):
         np.testing.assert_allclose(found[name], expected[name], **TOLERANCE, err_msg=f"{kind} {name}")
 
 
+@pytest.mark.slow
 def test_a_stream_by_origin_computes_what_the_merged_one_does(model_and_peer):
     _, _, model, _ = model_and_peer
     pixels, _ = by_hand.inputs(text=False)

@@ -56,6 +56,7 @@ def test_tokens_are_the_peers(kind, tmp_path):
         np.testing.assert_array_equal(words.read_words(folder, kind, config)(peer["captions"]), peer["tokens"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", by_hand.MODELS)
 def test_a_folder_that_transformers_saved_computes_what_its_model_does(kind, tmp_path):
     """Config, tokenizer and preprocessing as `save_pretrained` wrote them, from captions and pictures to embeddings."""

@@ -42,6 +42,7 @@ def layers(cache, encoder="vision"):
     return dict.fromkeys(name.split(".")[1] for name in cache if name.startswith(encoder) and name.endswith(".terms"))
 
 
+@pytest.mark.slow
 def test_terms_sum_to_scores_and_parts_to_the_embedding(model, images):
     given = [images[0]] if model.words is None else [images[0], CAPTIONS[0]]
     for one in given:
@@ -91,6 +92,7 @@ def test_shares_of_a_caption_are_of_the_scores_that_its_readout_sees(with_text):
     np.testing.assert_allclose(found.sel(term=list(decompose.TERMS)).transpose("term", "head"), share, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gates_at_one_do_nothing_and_at_zero_leave_no_preference(model, images):
     untouched = model.embed_images(images)
     every = "+".join(name for name in decompose.TERMS)
@@ -101,6 +103,7 @@ def test_gates_at_one_do_nothing_and_at_zero_leave_no_preference(model, images):
     assert abs(model.ablate("EP+PP+MP+BP").embed_images(images) - untouched).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_frozen_gate_of_values_has_an_effect_that_adds(model, images):
     """With patterns, scales and MLPs as they were, what is written is linear in the gates of values."""
 
@@ -140,6 +143,7 @@ def side(request, tmp_path_factory):
 SOME_GATES = [(0, 1, "EP"), (1, 0, "VM"), (1, 1, "MM"), (0, 0, "VE"), (1, 0, "EE+PP")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_first_order_is_the_slope_of_the_exact_effect(side, eval_set, frozen):
     """Minus the finite difference of the margin around a gate of 1: of both encoders, recomputed and frozen."""
@@ -153,6 +157,7 @@ def test_first_order_is_the_slope_of_the_exact_effect(side, eval_set, frozen):
     assert abs(slopes).max() > 1e-3 and set(first.table["frozen"].tolist()) == {frozen}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_gates_as_one_program_are_gates_one_by_one(side, eval_set, frozen):
     model, encoder = side
@@ -168,6 +173,7 @@ def test_gates_as_one_program_are_gates_one_by_one(side, eval_set, frozen):
         assert row.order == pytest.approx((margin > 0).mean())
 
 
+@pytest.mark.slow
 def test_what_is_frozen_in_a_model_is_frozen_in_its_effects(with_text, eval_set):
     """As if it were asked for: the model without gates, whose states stay."""
     frozen = dataclasses.replace(with_text, frozen=True)

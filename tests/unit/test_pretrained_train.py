@@ -31,6 +31,7 @@ def folder(trained, tmp_path_factory):
     return export.export(trained[0], tmp_path_factory.mktemp("exported") / "clip", train.tokenizer())
 
 
+@pytest.mark.slow
 def test_training_moves_every_parameter_and_says_its_loss(trained):
     model, lines = trained
     first = train.initial(model.config, jax.random.key(RECIPE.seed))

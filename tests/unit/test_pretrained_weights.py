@@ -61,6 +61,7 @@ def test_shards_hold_what_one_file_holds(folder):
     refused(folder, "model-00002-of-00002.safetensors", "not in the folder", "download all shards")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "digits"), [("float16", 2e-3), ("bfloat16", 1e-2)])
 def test_half_precision_is_read_as_float32(folder, dtype, digits):
     """A value near 1 has 11 bits in float16, and 8 in bfloat16."""

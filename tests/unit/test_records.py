@@ -79,6 +79,7 @@ def test_a_record_and_its_text_have_the_same_rows(shaken):
         np.testing.assert_array_equal(column, of_texts[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_columns_say_what_the_record_says(shaken):
     """Figures and claims read columns: no label is parsed again."""
     asked = (NONE, "EP+PP=0.5", "random EP", "vision.h1:PP=0", "text.L0.h0.h1:EE=0", "vision:EP=0;text:PP=0")

@@ -49,6 +49,7 @@ def replace(folder, run):
     workdir.save(folder, run)
 
 
+@pytest.mark.slow
 def test_no_result_of_a_sweep_that_was_overwritten_is_read(made, later):
     answers = PARTS["default"].answers
     assert made.has("default") and made.make("default", answers) == []
@@ -83,6 +84,7 @@ def test_a_change_of_question_or_code_makes_results_again(made, monkeypatch):
     assert made.make("default", ["strongest"]) == ["strongest"]
 
 
+@pytest.mark.slow
 def test_a_table_without_its_own_record_is_not_read(made):
     path = made.path("default") / "study/strongest.csv"
     record = path.with_name("strongest.csv.json")

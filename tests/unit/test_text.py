@@ -47,6 +47,7 @@ def test_a_scene_is_what_the_encoder_reads():
     assert [names[token] for token in ids] == ["CLS", "h1", "background", "background", "2"] + ["background"] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "relations", "scene", "true", "swapped"),
     [

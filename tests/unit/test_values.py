@@ -36,6 +36,7 @@ def make(encoder, layers=1, relations="left", gates="none", **variant):
     return static, hyper, model_splits(static, hyper), shake(init_clip(static, hyper)), parse_gates(gates, depth, 2).at(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["vision", "text"])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_contributions_sum_to_the_embedding_before_the_norm(encoder, layers):
@@ -54,6 +55,7 @@ def test_contributions_sum_to_the_embedding_before_the_norm(encoder, layers):
     assert heads.shape == (static.d_embed, layers, 2, 3, len(ids[7]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{"layer_norm": True}, {"mlp_ratio": 2}, {"layer_norm": True, "mlp_ratio": 2}])
 def test_contributions_sum_with_layer_norm_and_mlp(variant):
     """To the margin itself, for real directions: cosine with the caption less cosine with the swapped one."""
@@ -91,6 +93,7 @@ def forward(encoder_params, gates, ids, causal):
     return sum(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "layers", "relations"), [("vision", 1, "left+right"), ("vision", 2, "left"), ("text", 1, "left+right")]
 )
@@ -183,6 +186,7 @@ def test_all_models_at_once_named_axes_and_ranks(trained):
     assert [figures_read.level_lines(axis) for axis in (mean, sd, order)] == [[0], [0], [0.5]]
 
 
+@pytest.mark.slow
 def test_shapes_that_differ_are_asked_together():
     models = (tiny_model(), tiny_model(n_layers_vision=2))
     run = loop.start(config.Sweep(models, steps=1, eval_every=1))
