@@ -32,10 +32,11 @@ def use_compilation_cache() -> None:
 
 
 def write_whole_entries() -> None:
-    """Have jax write an entry of its cache aside and rename it, in place of an entry that is there.
+    """Have jax write an entry of its cache to a temporary file, which is then renamed. An entry that is there is replaced.
 
-    jax (0.7.2 to 0.10.2) writes the entry where it stays. A full disk or a kill leaves a part of it, which jax never writes again:
-    every later process warns of that part and compiles. jax asks to put an entry that is there only if it could not be read.
+    jax (0.7.2 to 0.10.2) writes an entry in place. A full disk or a kill then leaves a part of the entry, and jax never writes that
+    entry again, so every later process warns and compiles. jax writes to an entry that is there only where it could not read the
+    entry, so replacing it mends it.
     """
     in_place = lru_cache.LRUCache.put
     if hasattr(in_place, "__wrapped__"):  # done already
@@ -46,6 +47,6 @@ def write_whole_entries() -> None:
         folder = Path(str(self.path))
         if self.eviction_enabled or not folder.is_dir():  # a bucket's address is no folder
             return in_place(self, key, value)
-        write_atomically(folder / f"{key}-cache", value)
+        write_atomically(folder / f"{key}{lru_cache._CACHE_SUFFIX}", value)
 
     lru_cache.LRUCache.put = put

@@ -97,8 +97,10 @@ def _compare(captions: jax.Array, exists: jax.Array, in_set: jax.Array, names: j
     images tie for it; the similarities of each image to its captions [R, n], to the wrong ones [F, R, n], and of its mirrored image
     to its captions [R, n].
     """
-    n, used = len(eval_set.weight), eval_set.weight > 0
-    in_blocks = partial(_in_blocks, block=min(n, max(1, BLOCK // len(captions))))
+    n = len(eval_set.weight)
+    block = min(n, max(1, BLOCK // len(captions)))
+    blocks = jax.tree.map(partial(_in_blocks, block=block), eval_set)
+    used = blocks.weight > 0
 
     def similarities(embedded, used):  # [block, c]: to captions that exist, of images that count
         return jnp.where(used[:, None] & exists[None], embedded @ captions.T, -jnp.inf)
@@ -108,11 +110,10 @@ def _compare(captions: jax.Array, exists: jax.Array, in_set: jax.Array, names: j
         both = jax.tree.map(lambda *x: jnp.moveaxis(jnp.concatenate(x), 0, -1), images, mirrored)
         embedded, of_mirrored = jnp.split(embed(both), 2)
         similarity = similarities(embedded, used)
-        of_images = similarity.max(1), similarity.max(1, where=in_set[None], initial=-jnp.inf), similarity.max(0)
-        return embedded, *of_images, jnp.einsum("be,bre->br", of_mirrored, captions[true])
+        highest = similarity.max(1), similarity.max(1, where=in_set[None], initial=-jnp.inf), similarity.max(0)
+        return embedded, *highest, jnp.einsum("be,bre->br", of_mirrored, captions[true])
 
-    blocks = in_blocks((eval_set.images, eval_set.swapped, used, eval_set.true))
-    embedded, best_caption, best_in_set, best_image, swapped = jax.lax.map(best, blocks)
+    embedded, best_caption, best_in_set, best_image, swapped = jax.lax.map(best, (blocks.images, blocks.swapped, used, blocks.true))
     best_image = best_image.max(0)  # [c]
     least = best_caption - TIE
     least_in_set = jnp.where(best_in_set >= least, least, best_in_set - TIE)  # one that ties for the best of all ties with that
@@ -128,20 +129,16 @@ def _compare(captions: jax.Array, exists: jax.Array, in_set: jax.Array, names: j
         ties = wins.sum(1), ties_in_set, named, (similarity >= best_image[None] - TIE).sum(0)
         return *ties, of(true), of(hard_negatives)
 
-    of_images = in_blocks((used, eval_set.labels, eval_set.true, eval_set.hard_negatives))
-    ties, ties_in_set, named, ties_image, *rest = jax.lax.map(compare, (embedded, *of_images, least, least_in_set))
-    flatten = lambda *of_images: [x.reshape(-1)[:n] for x in of_images]
+    of_images = blocks.labels, blocks.true, blocks.hard_negatives
+    ties, ties_in_set, named, ties_image, *rest = jax.lax.map(compare, (embedded, used, *of_images, least, least_in_set))
+    flatten = lambda *arrays: [x.reshape(-1)[:n] for x in arrays]
     (named,), of_all, of_set = flatten(named), flatten(least, ties), flatten(least_in_set, ties_in_set)
     own, hard_negatives, swapped = (jnp.moveaxis(x.reshape(-1, *x.shape[2:])[:n], 0, -1) for x in (*rest, swapped))
     return of_all, of_set, named, best_image, ties_image.sum(0), own, hard_negatives, swapped
 
 
-def _in_blocks(tree, block: int):
-    """Arrays [..., n] of images as blocks [n / block, block, ...], filled up with 0."""
-
-    def of_array(x):
-        x = jnp.moveaxis(x, -1, 0)
-        x = jnp.pad(x, [(0, -len(x) % block)] + [(0, 0)] * (x.ndim - 1))
-        return x.reshape(-1, block, *x.shape[1:])
-
-    return jax.tree.map(of_array, tree)
+def _in_blocks(x: jax.Array, block: int) -> jax.Array:
+    """An array [..., n] of images as blocks [n / block, block, ...]; the last block is filled up with 0."""
+    x = jnp.moveaxis(x, -1, 0)
+    x = jnp.pad(x, [(0, -len(x) % block)] + [(0, 0)] * (x.ndim - 1))
+    return x.reshape(-1, block, *x.shape[1:])
