@@ -64,7 +64,7 @@ class Autoregressive(Objective):
         splits: Splits,
         params: CLIP,
         interventions: ModelInterventions,
-        exhaustive: bool,
+        exhaustive: bool | jax.Array,
         sets: tuple[str, ...],
         split: bool,
     ) -> dict[str, jax.Array]:

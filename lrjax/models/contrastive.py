@@ -6,13 +6,14 @@ Axes: B batch, W hard negatives, e d_embed.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from lrjax.config import Hyper, Model, Static
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import Batch, Task, all_captions, batch_words, of_kind, of_one
+from lrjax.data.tasks.base import Batch, Captions, EvalSet, Task, all_captions, batch_words, of_kind, of_one
 from lrjax.metrics import Metric, of_retrieval
 from lrjax.models import positions
 from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_fields, rng_stream
@@ -21,7 +22,7 @@ from lrjax.models.interventions import ModelInterventions
 from lrjax.models.localization_head import LocalizationHead
 from lrjax.models.losses import PAIR_LOSSES, SOFTMAX, PairLoss
 from lrjax.models.objectives import Objective
-from lrjax.models.retrieval import retrieve
+from lrjax.models.retrieval import Candidates, Embed, retrieve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,25 +83,40 @@ class Contrastive(Objective):
         splits: Splits,
         params: CLIP,
         interventions: ModelInterventions,
-        exhaustive: bool,
+        exhaustive: bool | jax.Array,
         sets: tuple[str, ...],
         split: bool,
     ) -> dict[str, jax.Array]:
         task = static.task_object
-        candidates = task.captions(hyper)
-        captions = jnp.concatenate(embed_captions(static, params, interventions.text, all_captions(task, candidates), split))
+        captions = task.captions(hyper)
+        embedded = jnp.concatenate(embed_captions(static, params, interventions.text, all_captions(task, captions), split))
         eval_sets = task.eval_sets(rng_stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
         embed = lambda images: embed_images(static, params, interventions.vision, images, split)
         metrics = {}
-        for name in sets:
-            among = slice(*eval_sets[name].candidates)
-            exists, names = candidates.exists[among], candidates.names[:, among]
-            in_set = exists & task.of_set(name, names)
-            breakdown = task.metric_breakdown(name) if name != "single" else (), task.HARD_NEGATIVES.get(name, ())
-            found = retrieve(captions[among], exists, in_set, names, eval_sets[name], embed, *breakdown)
+        for names in alike(eval_sets, sets):
+            group = {name: eval_sets[name] for name in names}
+            metrics |= self.measure(static, params, group, captions, embedded, embed)
+        return metrics
+
+    def measure(
+        self, static: Static, params: CLIP, group: dict[str, EvalSet], captions: Captions, embedded: jax.Array, embed: Embed
+    ) -> dict[str, jax.Array]:
+        """The metrics of sets with the same candidates; `embedded` [c, e] are the embeddings of the task's captions."""
+        task, eval_sets = static.task_object, list(group.values())
+        among = slice(*eval_sets[0].candidates)
+        exists, names = captions.exists[among], captions.names[:, among]
+        in_set = jnp.stack([exists & task.of_set(name, names) for name in group])
+        candidates = Candidates(embedded[among], exists, in_set, names)
+        longest = lambda breakdowns: max(breakdowns, key=len)  # images of one object have none
+        words = longest(task.metric_breakdown(name) for name in group)
+        ways = longest(task.HARD_NEGATIVES.get(name, ()) for name in group)
+        found, of_images = retrieve(candidates, eval_sets, embed, words, ways)
+        metrics = {}
+        for i, (name, eval_set) in enumerate(group.items()):
+            of_set = {suffix: values[i] for suffix, values in found.items()}
             for head in self.heads:
-                found |= head.metrics(name, task, params, embed, eval_sets[name])
-            metrics |= {metric.column: found[metric.suffix] for metric in self.metrics(static, name)}
+                of_set |= head.metrics(name, task, params, of_images[i], eval_set)
+            metrics |= {metric.column: of_set[metric.suffix] for metric in self.metrics(static, name)}
         return metrics
 
     def metrics(self, static: Static, name: str) -> tuple[Metric, ...]:
@@ -112,6 +128,15 @@ class Contrastive(Objective):
 
 
 CONTRASTIVE = Contrastive()
+
+
+def alike(eval_sets: dict[str, EvalSet], names: Sequence[str]) -> list[list[str]]:
+    """These sets in groups of the same candidates and shapes, which are retrieved together."""
+    groups: dict = {}
+    for name in names:
+        asked = eval_sets[name]
+        groups.setdefault((asked.candidates, asked.hard_negatives.shape[:-1], len(asked.labels)), []).append(name)
+    return list(groups.values())
 
 
 def hard_negatives_of(kind: jax.Array | None, hard_negatives: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:

@@ -9,7 +9,6 @@ Axes: A labels, e d_embed, p places of an image, S objects, n images.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
@@ -90,14 +89,14 @@ class LocalizationHead:
         # the head always learns in full, so that at weight 0 it probes a model that never hears of it
         return hyper.contrastive * loss_of_pairs + where - (1 - weight) * jax.lax.stop_gradient(where)
 
-    def metrics(
-        self, name: str, task: Task, params: "CLIP", embed: Callable[[TokenEdits], jax.Array], eval_set: EvalSet
-    ) -> dict[str, jax.Array]:
-        """What the head knows of the images of the evaluation set `name`, by suffix; nothing of images of one object."""
+    def metrics(self, name: str, task: Task, params: "CLIP", embedded: jax.Array, eval_set: EvalSet) -> dict[str, jax.Array]:
+        """What the head knows of the images of the evaluation set `name`, whose embeddings are [n, e], by suffix; nothing of
+        images of one object.
+        """
         if not self.measured(name):
             return {}
         assert params.places is not None
-        return head_metrics(task, params.places, embed(eval_set.images), eval_set.images, eval_set.weight)
+        return head_metrics(task, params.places, embedded, eval_set.images, eval_set.weight)
 
     def measured(self, name: str) -> tuple[Metric, ...]:
         """What `metrics` has of the evaluation set `name`."""

@@ -73,7 +73,7 @@ class Objective:
         splits: "Splits",
         params: "CLIP",
         interventions: "ModelInterventions",
-        exhaustive: bool,
+        exhaustive: bool | jax.Array,
         sets: tuple[str, ...],
         split: bool,
     ) -> dict[str, jax.Array]:

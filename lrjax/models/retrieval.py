@@ -1,144 +1,277 @@
-"""Retrieval between images and captions, by the cosines of their embeddings: accuracies of one set of images, in both directions.
+"""Retrieval between images and captions, by the cosines of their embeddings: accuracies of sets of images, in both directions.
 
 Who ties for the best shares the credit, so a model that tells nothing apart is at chance, and an order at a tie counts 1/2. A model
 that is not a number has accuracy NaN. What the images are, and what is true of them, the task says (`tasks.base.EvalSet`).
 
-Axes: n images, c captions, R captions that an image may have, F ways to get one wrong, k labels.
+Sets with the same candidates go through one loop over blocks of images: every line here is compiled once for all of them.
+
+Axes: s sets, n images of all sets (each set filled up to whole blocks), b blocks, c captions, R captions that an image may have, F
+ways to get one wrong, k labels, e dimensions of embeddings.
 """
 
+import dataclasses
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import struct
 
+from lrjax.data.scenes import TokenEdits
 from lrjax.data.tasks.base import EvalSet
 
-BLOCK = 2**22  # similarities held at a time
+BLOCK = 512  # images compared at a time
+SIMILARITIES = 2**22  # similarities held at a time, which makes blocks smaller where captions are many
 TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of unit vectors is a tenth of it
+
+Embed = Callable[[TokenEdits], jax.Array]
+
+
+@struct.dataclass
+class Candidates:
+    """The captions among which the images of some sets are retrieved.
+
+    Attributes:
+        embedded: [c, e], unit embeddings.
+        exists: [c] bool, whether the model has the caption.
+        in_set: [s, c] bool, which of those that exist are a set's own.
+        names: [k, c], the labels that a caption names.
+    """
+
+    embedded: jax.Array
+    exists: jax.Array
+    in_set: jax.Array
+    names: jax.Array
+
+
+@struct.dataclass
+class Compared:
+    """What is known of images [...] once they are compared with all captions.
+
+    Attributes:
+        embedded: [..., e], unit embeddings.
+        least: [...], from which similarity on a caption ties for the best of all.
+        ties: [...], how many captions do.
+        least_in_set: [...], the same among the captions of the image's set.
+        ties_in_set: [...].
+        named: [...], which share of an image's labels the best captions name.
+        own: [..., R], similarities to the image's captions.
+        hard_negatives: [..., F, R], to the wrong ones.
+        swapped: [..., R], of the image with its objects exchanged to the image's captions.
+    """
+
+    embedded: jax.Array
+    least: jax.Array
+    ties: jax.Array
+    least_in_set: jax.Array
+    ties_in_set: jax.Array
+    named: jax.Array
+    own: jax.Array
+    hard_negatives: jax.Array
+    swapped: jax.Array
+
+
+@struct.dataclass
+class Blocks:
+    """The images of all sets, in blocks of one size; a set is filled up to whole blocks.
+
+    Attributes:
+        images: Leaves [b, images of a block, ...].
+        set_number: [b], of which set a block is.
+        looked_at: [b] bool, whether some image of the block may count.
+        spans: The first block of each set, and the one after its last.
+    """
+
+    images: EvalSet
+    set_number: jax.Array
+    looked_at: jax.Array
+    spans: tuple[tuple[int, int], ...] = struct.field(pytree_node=False)
+
+    def by_set(self, reduce: Callable, x: jax.Array) -> jax.Array:
+        """Numbers of blocks [b, ...], reduced to numbers of sets [s, ...]."""
+        return jnp.stack([reduce(x[first:end], 0) for first, end in self.spans])
 
 
 def retrieve(
-    captions: jax.Array,
-    exists: jax.Array,
-    in_set: jax.Array,
-    names: jax.Array,
-    eval_set: EvalSet,
-    embed,
+    candidates: Candidates,
+    eval_sets: Sequence[EvalSet],
+    embed: Embed,
     words: tuple[str, ...] = (),
     ways: tuple[str, ...] = (),
-) -> dict[str, jax.Array]:
-    """Retrieval metrics of one set of images, both directions, by suffix: "", "_order", "_label_set", "_labels", "_t2i" ...
+) -> tuple[dict[str, jax.Array], list[jax.Array]]:
+    """Retrieval metrics of sets of images, both directions.
 
-    captions [c, e] unit embeddings, exists [c], which of those that exist are the set's own [c], the labels that they name [k, c];
-    embed: edits -> unit embeddings. `words` and `ways`: names of the R captions of an image, and of the F ways to get one wrong,
-    to tell apart the order of each.
+    Args:
+        candidates: The captions.
+        eval_sets: The s sets; R, F and k are the same in all.
+        embed: Edits [S, n] -> unit embeddings [n, e].
+        words: Names of the R captions of an image, to tell apart the order of each.
+        ways: Names of the F ways to get a caption wrong, likewise.
+
+    Returns:
+        The metrics [s] by suffix: "", "_order", "_label_set", "_labels", "_t2i" ...; and the embeddings [n, e] of each set's
+        images, 0 where an image is not looked at.
     """
-    weight, true = eval_set.weight, eval_set.true
-    of_all, of_set, named, best_image, ties_image, own, hard_negatives, swapped = _compare(
-        captions, exists, in_set, names, eval_set, embed
+    blocks = in_blocks(eval_sets, min(BLOCK, max(1, SIMILARITIES // len(candidates.exists))))
+    compared, best_image = _compare(candidates, blocks, embed)
+    ties_image = _ties_of_images(candidates, blocks, compared.embedded, best_image)
+    metrics = _metrics(candidates, blocks, compared, best_image, ties_image, words, ways)
+    of_images = [compared.embedded[first:end] for first, end in blocks.spans]
+    flat = [x.reshape(-1, x.shape[-1])[: len(each.weight)] for x, each in zip(of_images, eval_sets, strict=True)]
+    return metrics, flat
+
+
+def in_blocks(eval_sets: Sequence[EvalSet], most: int) -> Blocks:
+    """The images of sets in blocks of at most `most` images."""
+    sizes = [len(each.weight) for each in eval_sets]
+    size = min(most, max(sizes))
+    counts = [-(-n // size) for n in sizes]
+    ends = np.cumsum(counts).tolist()
+
+    def cut(x):  # [..., n] -> [b, size, ...]; the last block is filled up with 0
+        x = jnp.moveaxis(x, -1, 0)
+        x = jnp.pad(x, [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(-1, size, *x.shape[1:])
+
+    every = [dataclasses.replace(each, looked_at=None) for each in eval_sets]
+    looked_at = [n if each.looked_at is None else each.looked_at for n, each in zip(sizes, eval_sets, strict=True)]
+    return Blocks(
+        images=jax.tree.map(lambda *x: jnp.concatenate([cut(one) for one in x]), *every),
+        set_number=jnp.asarray(np.repeat(np.arange(len(sizes)), counts)),
+        looked_at=jnp.concatenate([jnp.arange(b) * size < n for b, n in zip(counts, looked_at, strict=True)]),
+        spans=tuple(zip([0, *ends[:-1]], ends, strict=True)),
     )
 
-    def share(hits, caption):  # of a caption's best images, the share that is among `hits` [R, n] of that caption
-        return (jnp.zeros(len(captions)).at[caption].add(hits) / jnp.maximum(ties_image, 1))[true]
 
-    counts = (weight > 0)[None] & eval_set.is_true & exists[true]  # [R, n]
-
-    finite = jnp.isfinite(jnp.where(counts, own, 0)).all()  # a model that is not a number has no accuracy
-    mean = lambda credit, of=None: jnp.where(finite, _mean(credit, weight, counts, of), jnp.nan)
-    differs = eval_set.hard_negatives != true[None]  # one object has no order
-    names_all = counts | ((weight > 0)[None] & exists[true] & differs[0])  # whatever the word: it may be one that does not hold
-    label_set = lambda best: _share(own, names_all, *best) + _share(hard_negatives, names_all[None] & differs, *best).sum(0)
-    by_way = _order(own[None], hard_negatives)  # [F, R, n]
-    of_images = lambda x, caption, counted: share((x >= best_image[caption] - TIE) & counted, caption)
-    set_images = of_images(own, true, names_all)
-    for x, caption, differ in zip(hard_negatives, eval_set.hard_negatives, differs, strict=True):
-        set_images += of_images(x, caption, names_all & differ)
-    return {
-        "": mean(_share(own, counts, *of_all)),
-        "_in_set": mean(_share(own, counts, *of_set)),
-        "_order": mean(by_way.mean(0)),
-        "_label_set": mean(label_set(of_all)),
-        "_label_set_in_set": mean(label_set(of_set)),
-        "_labels": mean(named),
-        "_t2i": mean(of_images(own, true, counts)),
-        "_order_t2i": mean(_order(own, swapped)),
-        "_label_set_t2i": mean(set_images),
-        **{f"_order_{word}": mean(by_way.mean(0), [word == other for other in words]) for word in words},
-        **{f"_order_{way}": mean(by_way[i]) for i, way in enumerate(ways)},
-    }
-
-
-def _mean(credit: jax.Array, weight: jax.Array, counts: jax.Array, of: list[bool] | None = None) -> jax.Array:
-    """The weighted mean [] of `credit`: [n], of images, or [R, n], of captions of images that count; of some of the R if given."""
-    weights = weight[None] * counts if credit.ndim == 2 else weight
-    weights = weights if of is None else weights * jnp.array(of)[:, None]
-    return jnp.where(weights > 0, credit * weights, 0).sum() / weights.sum()
-
-
-def _share(similarity: jax.Array, counted: jax.Array, least: jax.Array, ties: jax.Array) -> jax.Array:
-    """Of the best captions of each image the share that has one of these similarities, among those that are counted. similarity,
-    counted: [R, n], or [F, R, n]. least, ties [n]: see `_compare`. Returns [n], or [R, n].
+def _compare(candidates: Candidates, blocks: Blocks, embed: Embed) -> tuple[Compared, jax.Array]:
+    """What is known of each image, leaves [b, images of a block, ...], and of each caption its best similarity to an image of each
+    set, [s, c].
     """
-    of_rank = lambda x, rank: x.reshape((1,) * (rank - 1) + x.shape)
-    hits = ((similarity >= of_rank(least, similarity.ndim)) & counted).sum(0)
-    return hits / of_rank(jnp.maximum(ties, 1), hits.ndim)
+
+    @jax.jit  # traced once, for its shapes and for its values
+    def look(block: EvalSet, set_number):
+        both = jax.tree.map(lambda *x: jnp.moveaxis(jnp.concatenate(x), 0, -1), block.images, block.swapped)
+        embedded, of_swapped = jnp.split(embed(both), 2)
+        similarity = _similarities(candidates, embedded, block.weight)
+        best_in_set = similarity.max(1, where=candidates.in_set[set_number][None], initial=-jnp.inf)
+        least = similarity.max(1) - TIE
+        least_in_set = jnp.where(best_in_set >= least, least, best_in_set - TIE)  # one that ties for the best of all ties with that
+        wins = similarity >= least[:, None]
+        is_named = [(candidates.names[None] == label[:, None, None]).any(1) for label in block.labels.T]  # [block, c] each
+        of = lambda captions: jnp.take_along_axis(similarity, captions.reshape(len(captions), -1), 1).reshape(captions.shape)
+        compared = Compared(
+            embedded=embedded,
+            least=least,
+            ties=wins.sum(1),
+            least_in_set=least_in_set,
+            ties_in_set=(candidates.in_set[set_number][None] & (similarity >= least_in_set[:, None])).sum(1),
+            named=(wins * (1.0 * sum(is_named))).sum(1) / jnp.maximum(wins.sum(1), 1) / len(is_named),
+            own=of(block.true),
+            hard_negatives=of(block.hard_negatives),
+            swapped=jnp.einsum("be,bre->br", of_swapped, candidates.embedded[block.true]),
+        )
+        return compared, similarity.max(0)
+
+    def look_or_skip(args):
+        block, set_number, looked_at = args
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(look, block, set_number))
+        return jax.lax.cond(looked_at, look, lambda *_: nothing, block, set_number)
+
+    compared, best = jax.lax.map(look_or_skip, (blocks.images, blocks.set_number, blocks.looked_at))
+    return compared, blocks.by_set(jnp.max, jnp.where(blocks.looked_at[:, None], best, -jnp.inf))
+
+
+def _ties_of_images(candidates: Candidates, blocks: Blocks, embedded: jax.Array, best_image: jax.Array) -> jax.Array:
+    """Of each caption how many images of a set tie for the best, [s, c]. All similarities are too many to be held, so they are made
+    again.
+    """
+
+    def count(embedded, weight, set_number):
+        return (_similarities(candidates, embedded, weight) >= best_image[set_number][None] - TIE).sum(0)
+
+    def count_or_skip(args):
+        *block, looked_at = args
+        return jax.lax.cond(looked_at, count, lambda *_: jnp.zeros(len(candidates.exists), int), *block)
+
+    of_blocks = jax.lax.map(count_or_skip, (embedded, blocks.images.weight, blocks.set_number, blocks.looked_at))
+    return blocks.by_set(jnp.sum, of_blocks)
+
+
+def _similarities(candidates: Candidates, embedded: jax.Array, weight: jax.Array) -> jax.Array:
+    """Similarities [block, c] of images that count to captions that exist; of others -inf."""
+    return jnp.where((weight > 0)[:, None] & candidates.exists[None], embedded @ candidates.embedded.T, -jnp.inf)
+
+
+def _metrics(
+    candidates: Candidates,
+    blocks: Blocks,
+    compared: Compared,
+    best_image: jax.Array,
+    ties_image: jax.Array,
+    words: tuple[str, ...],
+    ways: tuple[str, ...],
+) -> dict[str, jax.Array]:
+    """The metrics [s], by suffix, from what `_compare` and `_ties_of_images` found. Here B is [b, images of a block]."""
+    images, own, wrong = blocks.images, compared.own, compared.hard_negatives
+    exists = (images.weight > 0)[..., None] & candidates.exists[images.true]  # [B, R]
+    counts = exists & images.is_true
+    differs = images.hard_negatives != images.true[..., None, :]  # [B, F, R]; one object has no order
+    names_all = counts | (exists & differs[..., 0, :])  # whatever the word: it may be one that does not hold
+    wrong_names_all = names_all[..., None, :] & differs
+    of_all, of_set = (compared.least, compared.ties), (compared.least_in_set, compared.ties_in_set)
+    label_set = lambda best: _share_of_captions(own, names_all, *best) + _share_of_captions(wrong, wrong_names_all, *best)
+    of_images = partial(_share_of_images, blocks, best_image, ties_image)
+    set_images = of_images(own, images.true, names_all)
+    for way in range(wrong.shape[2]):
+        set_images += of_images(wrong[..., way, :], images.hard_negatives[..., way, :], wrong_names_all[..., way, :])
+    by_way = _order(own[..., None, :], wrong)
+    order, each = by_way.mean(2), images.weight[..., None] * counts
+    credits = {  # of images [B], or of their captions [B, R]; and what each weighs
+        "": (_share_of_captions(own, counts, *of_all), images.weight),
+        "_in_set": (_share_of_captions(own, counts, *of_set), images.weight),
+        "_order": (order, each),
+        "_label_set": (label_set(of_all), images.weight),
+        "_label_set_in_set": (label_set(of_set), images.weight),
+        "_labels": (compared.named, images.weight),
+        "_t2i": (of_images(own, images.true, counts), each),
+        "_order_t2i": (_order(own, compared.swapped), each),
+        "_label_set_t2i": (set_images, each),
+    }
+    credits |= {f"_order_{word}": (order[..., i], each[..., i]) for i, word in enumerate(words)}
+    credits |= {f"_order_{way}": (by_way[..., i, :], each) for i, way in enumerate(ways)}
+    finite = blocks.by_set(jnp.all, jnp.isfinite(jnp.where(counts, own, 0)).all((1, 2)))  # a model that is not a number has none
+    return {suffix: jnp.where(finite, _mean(blocks, *credit), jnp.nan) for suffix, credit in credits.items()}
+
+
+def _share_of_captions(similarity: jax.Array, counted: jax.Array, least: jax.Array, ties: jax.Array) -> jax.Array:
+    """Of the best captions of each image [B] the share that has one of these similarities, among those that are counted.
+
+    similarity, counted: [B, R], or [B, F, R]. least, ties: [B], as of `Compared`.
+    """
+    reached = similarity >= least.reshape(*least.shape, *[1] * (similarity.ndim - least.ndim))
+    return (reached & counted).sum(range(2, similarity.ndim)) / jnp.maximum(ties, 1)
+
+
+def _share_of_images(
+    blocks: Blocks, best_image: jax.Array, ties_image: jax.Array, similarity: jax.Array, captions: jax.Array, counted: jax.Array
+) -> jax.Array:
+    """Of the best images of each image's true captions the share that has this similarity to these captions, among those that are
+    counted. All but best_image and ties_image [s, c] are [B, R], and so is the result.
+    """
+    numbered = lambda captions: captions + best_image.shape[1] * blocks.set_number[:, None, None]  # a set's captions are its own
+    caption = numbered(captions)
+    hits = (similarity >= best_image.reshape(-1)[caption] - TIE) & counted
+    shares = jnp.zeros(best_image.size).at[caption].add(hits) / jnp.maximum(ties_image.reshape(-1), 1)
+    return shares[numbered(blocks.images.true)]
+
+
+def _mean(blocks: Blocks, credit: jax.Array, weights: jax.Array) -> jax.Array:
+    """The weighted mean [s] of credits of images [B] or of their captions [B, R]."""
+    total = lambda x: blocks.by_set(jnp.sum, x.sum(range(1, x.ndim)))
+    return total(jnp.where(weights > 0, credit * weights, 0)) / total(weights)
 
 
 def _order(a: jax.Array, b: jax.Array) -> jax.Array:
     """1 where a is above b, 0 where it is below, 1/2 at a tie."""
     return jnp.where(abs(a - b) <= TIE, 0.5, jnp.where(a > b, 1.0, 0.0))
-
-
-def _compare(captions: jax.Array, exists: jax.Array, in_set: jax.Array, names: jax.Array, eval_set: EvalSet, embed):
-    """All similarities of images [n] to captions [c], a block of images at a time: held whole they are too many, so made twice.
-
-    Returns, of each image [n], from which similarity on a caption ties for the best and how many captions do, among all of them and
-    among those `in_set`, and which share of its labels the best of all name; of each caption [c] its best similarity and how many
-    images tie for it; the similarities of each image to its captions [R, n], to the wrong ones [F, R, n], and of its mirrored image
-    to its captions [R, n].
-    """
-    n = len(eval_set.weight)
-    block = min(n, max(1, BLOCK // len(captions)))
-    blocks = jax.tree.map(partial(_in_blocks, block=block), eval_set)
-    used = blocks.weight > 0
-
-    def similarities(embedded, used):  # [block, c]: to captions that exist, of images that count
-        return jnp.where(used[:, None] & exists[None], embedded @ captions.T, -jnp.inf)
-
-    def best(block):
-        images, mirrored, used, true = block
-        both = jax.tree.map(lambda *x: jnp.moveaxis(jnp.concatenate(x), 0, -1), images, mirrored)
-        embedded, of_mirrored = jnp.split(embed(both), 2)
-        similarity = similarities(embedded, used)
-        highest = similarity.max(1), similarity.max(1, where=in_set[None], initial=-jnp.inf), similarity.max(0)
-        return embedded, *highest, jnp.einsum("be,bre->br", of_mirrored, captions[true])
-
-    embedded, best_caption, best_in_set, best_image, swapped = jax.lax.map(best, (blocks.images, blocks.swapped, used, blocks.true))
-    best_image = best_image.max(0)  # [c]
-    least = best_caption - TIE
-    least_in_set = jnp.where(best_in_set >= least, least, best_in_set - TIE)  # one that ties for the best of all ties with that
-
-    def compare(args):
-        embedded, used, labels, true, hard_negatives, least, least_in_set = args
-        similarity = similarities(embedded, used)
-        wins = similarity >= least[:, None]
-        found = [(names[None] == label[:, None, None]).any(1) for label in labels.T]  # a label of each image [block, c]
-        named = (wins * (1.0 * sum(found))).sum(1) / jnp.maximum(wins.sum(1), 1) / len(found)
-        of = lambda caption: jnp.take_along_axis(similarity, caption.reshape(len(caption), -1), 1).reshape(caption.shape)
-        ties_in_set = (in_set[None] & (similarity >= least_in_set[:, None])).sum(1)
-        ties = wins.sum(1), ties_in_set, named, (similarity >= best_image[None] - TIE).sum(0)
-        return *ties, of(true), of(hard_negatives)
-
-    of_images = blocks.labels, blocks.true, blocks.hard_negatives
-    ties, ties_in_set, named, ties_image, *rest = jax.lax.map(compare, (embedded, used, *of_images, least, least_in_set))
-    flatten = lambda *arrays: [x.reshape(-1)[:n] for x in arrays]
-    (named,), of_all, of_set = flatten(named), flatten(least, ties), flatten(least_in_set, ties_in_set)
-    own, hard_negatives, swapped = (jnp.moveaxis(x.reshape(-1, *x.shape[2:])[:n], 0, -1) for x in (*rest, swapped))
-    return of_all, of_set, named, best_image, ties_image.sum(0), own, hard_negatives, swapped
-
-
-def _in_blocks(x: jax.Array, block: int) -> jax.Array:
-    """An array [..., n] of images as blocks [n / block, block, ...]; the last block is filled up with 0."""
-    x = jnp.moveaxis(x, -1, 0)
-    x = jnp.pad(x, [(0, -len(x) % block)] + [(0, 0)] * (x.ndim - 1))
-    return x.reshape(-1, block, *x.shape[1:])

@@ -13,8 +13,8 @@ import jax
 from lrjax import devices, surroundings
 from lrjax.config import Static
 from lrjax.training.programs import Measure
-from lrjax.training.run import REPORTED, Run
-from lrjax.training.tracing import EXHAUSTIVE, INITIAL, SAMPLED, SPLITS, TRAIN, tracers
+from lrjax.training.run import Run
+from lrjax.training.tracing import EVALUATION, INITIAL, SPLITS, TRAIN, tracers
 
 PATIENCE = 5.0  # seconds that the loop waits for a program before it says so
 
@@ -62,7 +62,7 @@ def wanted(run: Run, measures: tuple[Measure, ...]) -> list[tuple[Static, str, C
     found = []
     with surroundings.pinned():
         traces = {static: tracers(program, mesh, measures) for static, (program, _) in first.items()}
-    for name in (INITIAL, SPLITS, SAMPLED, TRAIN, EXHAUSTIVE):
+    for name in (INITIAL, SPLITS, EVALUATION, TRAIN):
         for static, (_, names) in first.items():
             if name in names:
                 found.append((static, name, traces[static][name]))
@@ -71,10 +71,7 @@ def wanted(run: Run, measures: tuple[Measure, ...]) -> list[tuple[Static, str, C
 
 def _to_call(run: Run, i: int) -> set[str]:
     """Names of the programs that training of program i from where it stands will call."""
-    evaluations, done = len(run.programs[i].evaluated_at), run.evaluated[i]
-    names = {SPLITS, EXHAUSTIVE}
-    names |= {INITIAL} if run.states[i] is None else set()
-    names |= {SAMPLED} if done < evaluations - REPORTED else set()
+    names = {SPLITS, EVALUATION} | ({INITIAL} if run.states[i] is None else set())
     return names | ({TRAIN} if run.at[i] < run.programs[i].evaluated_at[-1] else set())
 
 

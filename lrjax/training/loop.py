@@ -24,7 +24,7 @@ from lrjax.training.programs import (
     train_chunk,
 )
 from lrjax.training.run import REPORTED, History, Run
-from lrjax.training.tracing import EXHAUSTIVE, INITIAL, SAMPLED, SPLITS, TRAIN
+from lrjax.training.tracing import EVALUATION, INITIAL, SPLITS, TRAIN
 
 
 @surroundings.pinned()
@@ -164,9 +164,9 @@ def _evaluate(run: Run, i: int, compilation: Compilation, measures: tuple[Measur
     assert state is not None  # trained to here
     hyper, params = devices.shard_to_devices(p.hyper, mesh), devices.shard_to_devices(_pad(state.params, p), mesh)
     exhaustive = row >= len(p.evaluated_at) - REPORTED
-    compilation.wait_for(p.static, SPLITS, EXHAUSTIVE if exhaustive else SAMPLED)
-    splits, step = split_program(p.static, hyper, mesh), devices.replicate(np.int32(at), mesh)
-    metrics = _to_host(evaluate_program(p.static, exhaustive, hyper, splits, params, step, measures, mesh), p)
+    compilation.wait_for(p.static, SPLITS, EVALUATION)
+    splits, traced = split_program(p.static, hyper, mesh), devices.replicate((np.int32(at), np.bool_(exhaustive)), mesh)
+    metrics = _to_host(evaluate_program(p.static, hyper, splits, params, *traced, measures, mesh), p)
     steps = at - p.evaluated_at[row - 1] if row else np.nan  # before the first there is no loss
     metrics["loss"] = (state.loss_sum / np.float32(steps)).astype(np.float32)
 

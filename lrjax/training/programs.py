@@ -128,20 +128,22 @@ def train_chunk(
     return devices.over_models(local, mesh or devices.mesh(), replicated=2)(hyper, splits, states, start, made)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 6, 7))
+@partial(jax.jit, static_argnums=(0, 6, 7))
 def evaluate_program(
     static: Static,
-    exhaustive: bool,
     hyper: Hyper,
     splits: Splits,
     params: CLIP,
     step: jax.Array,
+    exhaustive: jax.Array,
     measures: tuple[Measure, ...] = (),
     mesh: Mesh | None = None,
 ) -> dict[str, jax.Array]:
-    """All metrics [m] of a program's models under the gates in force at `step`. A few models at a time: memory stays small."""
+    """All metrics [m] of a program's models under the gates in force at `step`, on all images if `exhaustive`, a traced bool [], or
+    on a fixed sample. A few models at a time: memory stays small.
+    """
 
-    def one(args, step):
+    def one(args, step, exhaustive):
         hyper, splits, params = args
         params = as_read(hyper, params)
         gates = hyper.gates.at(step)
@@ -150,7 +152,8 @@ def evaluate_program(
             metrics |= measure(static, hyper, splits, params, gates)
         return metrics
 
-    def local(hyper, splits, params, step):
-        return jax.lax.map(lambda args: one(args, step), (hyper, splits, params), batch_size=devices.eval_batch_size(mesh))
+    def local(hyper, splits, params, *traced):
+        of_model = lambda args: one(args, *traced)
+        return jax.lax.map(of_model, (hyper, splits, params), batch_size=devices.eval_batch_size(mesh))
 
-    return devices.over_models(local, mesh or devices.mesh(), replicated=1)(hyper, splits, params, step)
+    return devices.over_models(local, mesh or devices.mesh(), replicated=2)(hyper, splits, params, step, exhaustive)

@@ -31,7 +31,7 @@ def evaluate(
     splits: Splits,
     params: CLIP,
     interventions: ModelInterventions,
-    exhaustive: bool,
+    exhaustive: bool | jax.Array,
     sets: tuple[str, ...] | None = None,
     split: bool = True,
 ) -> dict[str, jax.Array]:

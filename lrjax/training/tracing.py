@@ -25,7 +25,7 @@ from lrjax.training.programs import (
 )
 
 INITIAL, SPLITS, TRAIN = "initial values", "splits", "training chunk"
-SAMPLED, EXHAUSTIVE = "evaluation, sampled", "evaluation, exhaustive"
+EVALUATION = "evaluation"
 
 
 @surroundings.pinned()
@@ -61,14 +61,11 @@ def tracers(program: Program, mesh: Mesh, measures: tuple[Measure, ...] = ()) ->
     of_models = lambda function: jax.tree.map(array, function.eval_shape(static, hyper, mesh))
     splits, states = of_models(split_program), of_models(init_program)
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
-
-    def evaluation(exhaustive: bool):
-        return lambda: evaluate_program.trace(static, exhaustive, hyper, splits, states.params, number, measures, mesh)
+    flag = jax.ShapeDtypeStruct((), jnp.bool_, sharding=whole)
 
     return {
         INITIAL: lambda: init_program.trace(static, hyper, mesh),
         SPLITS: lambda: split_program.trace(static, hyper, mesh),
         TRAIN: lambda: train_chunk.trace(static, hyper, splits, states, number, chunk_steps(program, mesh), mesh, number),
-        SAMPLED: evaluation(False),
-        EXHAUSTIVE: evaluation(True),
+        EVALUATION: lambda: evaluate_program.trace(static, hyper, splits, states.params, number, flag, measures, mesh),
     }

@@ -1,5 +1,6 @@
 """Retrieval against a brute-force reference, and on embeddings whose answer is known."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -52,6 +53,11 @@ def noisy(captions, scale, word=0):
     return embed
 
 
+def of_one_set(candidates, asked, embed, *breakdown):
+    found, _ = similarity.retrieve(candidates, [asked], embed, *breakdown)
+    return {suffix: value[0] for suffix, value in found.items()}
+
+
 @partial(jax.jit, static_argnames="embed")
 def retrieve(captions, valid, s, weight, embed):
     """`evaluate.retrieve` of scenes and captions [R, A, A, e], of which (0, x, x) is "x is in the image"."""
@@ -64,7 +70,7 @@ def retrieve(captions, valid, s, weight, embed):
     in_set = exists & (jnp.arange(len(exists)) >= A)  # the captions of all pairs
     found = task.captions(Hyper(**dict.fromkeys(Hyper.__dataclass_fields__)).replace(n_labels=A - 2))
     asked = asked.replace(images=s, swapped=scenes.swapped(s))  # what `embed` takes
-    return similarity.retrieve(flat(captions), exists, in_set, found.names, asked, embed)
+    return of_one_set(similarity.Candidates(flat(captions), exists, in_set[None], found.names), asked, embed)
 
 
 def brute_force(captions, valid, s, weight, embed):
@@ -104,7 +110,7 @@ def brute_force(captions, valid, s, weight, embed):
 def test_retrieval_equals_brute_force(monkeypatch, R, block):
     captions, valid, s = random_captions(R), valid_for(A, R), all_pairs()
     s = s.replace(i=jnp.arange(len(s.i)) % 3)
-    monkeypatch.setattr(similarity, "BLOCK", block * R * A * A)
+    monkeypatch.setattr(similarity, "BLOCK", block)
     weight = jnp.array(np.random.default_rng(0).random(len(s.i)) < 0.7, jnp.float32)
     embed = noisy(captions, 0.6)
     ours = retrieve(captions, valid, s, weight, embed)
@@ -172,7 +178,8 @@ def retrieve_known(similarities):
         hard_negatives=jnp.array(5 - TRUE)[None, None],
     )
     exists = jnp.ones(6, bool)
-    return similarity.retrieve(jnp.eye(6), exists, jnp.array(OWN), jnp.array(NAMES), asked, lambda image: similarities[image])
+    candidates = similarity.Candidates(jnp.eye(6), exists, jnp.array(OWN)[None], jnp.array(NAMES))
+    return of_one_set(candidates, asked, lambda image: similarities[image])
 
 
 def test_both_kinds_of_candidates_on_known_similarities():
@@ -226,6 +233,50 @@ def test_a_model_that_is_not_a_number_has_no_accuracy():
     captions, s = random_captions(), all_pairs()
     found = retrieve(captions * jnp.nan, valid_for(A), s, jnp.ones(len(s.i)), noisy(captions, 0.0))
     assert all(np.isnan(value) for value in found.values())
+
+
+def test_sets_that_are_retrieved_together_are_told_apart(monkeypatch):
+    """Each set has the metrics and embeddings that it has alone, though blocks of both run through one loop."""
+    captions, few = jnp.asarray(random_captions()[0].reshape(-1, 8)), 5
+    exists, names = jnp.ones(len(captions), bool), jnp.stack(jnp.divmod(jnp.arange(len(captions)), A))
+    task, own = Row(n_heldout=2, n_labels_max=A - 2, L=10, relations="left"), jnp.arange(len(captions)) % 2 == 0
+    embed = lambda images: noisy(captions.reshape(1, A, A, 8), 0.6)(images)
+    monkeypatch.setattr(similarity, "BLOCK", 7)
+
+    def asked(s):
+        found = task.eval_set(s, jnp.ones(len(s.i)))
+        true = s.left * A + s.right
+        wrong = (s.right * A + s.left)[None, None]
+        return dataclasses.replace(found, images=s, swapped=scenes.swapped(s), true=true[None], hard_negatives=wrong)
+
+    sets = [asked(all_pairs()), asked(jax.tree.map(lambda x: x[:few], all_pairs(1)))]
+    one = lambda sets, own: similarity.retrieve(similarity.Candidates(captions, exists, own, names), sets, embed)
+    together, embedded = jax.jit(lambda: one(sets, jnp.stack([own, ~own])))()
+    for i, (each, of_set) in enumerate(zip(sets, (own, ~own), strict=True)):
+        alone, (of_images,) = jax.jit(lambda each=each, of_set=of_set: one([each], of_set[None]))()
+        np.testing.assert_allclose(embedded[i], of_images, atol=1e-6)
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name][i], value[0], atol=1e-6, err_msg=name)
+    assert any(abs(together[name][0] - together[name][1]) > 0.05 for name in together)
+
+
+def test_whether_all_images_are_meant_can_be_traced(tiny):
+    """Arrays have room for all images then; a sample has the same images as without room, and no block beyond them is looked at."""
+    static, hyper, _, splits = tiny
+    task = dataclasses.replace(static.task_object, n_labels_max=12)  # 6,480 images, of which 2,048 are a sample
+    splits = task.splits(jax.random.key(2))
+    draw = lambda exhaustive: task.eval_sets(jax.random.key(0), splits, hyper, exhaustive)["seen_pair"]
+    for exhaustive in (True, False):
+        alone, traced = jax.jit(lambda exhaustive=exhaustive: draw(exhaustive))(), jax.jit(draw)(jnp.bool_(exhaustive))
+        n = len(alone.weight)
+        assert int(traced.looked_at) == n and (traced.weight[n:] == 0).all() and len(traced.weight) == 12**2 * 45
+        jax.tree.map(
+            lambda x, y: np.testing.assert_array_equal(x, y[..., :n]),
+            dataclasses.replace(alone, looked_at=None),
+            dataclasses.replace(traced, looked_at=None),
+        )
+        blocks = jax.jit(lambda traced=traced: similarity.in_blocks([traced], 512).looked_at)()
+        assert blocks.sum() == -(-n // 512)
 
 
 @pytest.mark.parametrize("exhaustive", [True, False])

@@ -30,8 +30,14 @@ def retrieve_near(world, name, target):
     exists, named = world.captions.exists[among], world.captions.names[:, among]
     of_words, ways = world.task.metric_breakdown(name), world.task.HARD_NEGATIVES.get(name, ())
     in_set, embed = exists & world.task.of_set(name, named), lambda image: images[image]
-    found = jax.jit(lambda: similarity.retrieve(captions, exists, in_set, named, asked, embed, of_words, ways))()
-    return asked, np.where(exists, images @ captions.T, -np.inf), [names(claims) for claims in world.sentences[among]], found
+    candidates = jax.tree.map(jnp.asarray, similarity.Candidates(captions, exists, in_set[None], named))
+    found, _ = jax.jit(lambda: similarity.retrieve(candidates, [asked], embed, of_words, ways))()
+    return (
+        asked,
+        np.where(exists, images @ captions.T, -np.inf),
+        [names(claims) for claims in world.sentences[among]],
+        {name: value[0] for name, value in found.items()},
+    )
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def test_a_run_finds_its_programs_compiled():
     with counted() as found:
         run = loop.advance(loop.start(wanted))
     assert compiled(found, threads=False) == []
-    assert compiled(found, threads=True) == ["evaluate_program", "evaluate_program", "init_program", "split_program", "train_chunk"]
+    assert compiled(found, threads=True) == ["evaluate_program", "init_program", "split_program", "train_chunk"]
     again = loop.advance(loop.start(wanted))
     for name, column in history_table(run).items():
         np.testing.assert_array_equal(column, history_table(again)[name])
@@ -67,15 +67,13 @@ def test_what_is_called_first_comes_first():
 
 
 def test_a_run_that_goes_on_compiles_what_is_left(trained):
-    """With three evaluations all are exhaustive; a run at its last step only evaluates; a finished one compiles nothing."""
+    """A run at its last step only evaluates; a finished one compiles nothing."""
     _, run = trained
     assert names_of(run) == []
     begun = loop.start(run.sweep)
-    assert names_of(begun) == [tracing.INITIAL, tracing.SPLITS, tracing.TRAIN, tracing.EXHAUSTIVE]
+    assert names_of(begun) == [tracing.INITIAL, tracing.SPLITS, tracing.EVALUATION, tracing.TRAIN]
     begun.states, begun.at, begun.evaluated = run.states, run.at, [2] * len(run.programs)
-    assert names_of(begun) == [tracing.SPLITS, tracing.EXHAUSTIVE]
-    longer = loop.start(tiny_sweep(steps=50))
-    assert tracing.SAMPLED in names_of(longer)
+    assert names_of(begun) == [tracing.SPLITS, tracing.EVALUATION]
 
 
 def test_what_compiling_raises_is_raised_where_the_program_is_waited_for(monkeypatch):

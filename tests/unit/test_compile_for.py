@@ -55,7 +55,7 @@ def as_on_an_accelerator(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [tracing.TRAIN, "evaluation, exhaustive"])
+@pytest.mark.parametrize("name", [tracing.TRAIN, tracing.EVALUATION])
 def test_the_default_programs_lower_for_every_platform(as_on_an_accelerator, name):
     (program,) = make_programs(config.make_sweep(config.get_config(n_labels=(15,), seeds=2)))
     assert "platform_index" in lowered(program, name)
@@ -70,7 +70,7 @@ def test_what_shipped_configs_do_lowers_for_every_platform(as_on_an_accelerator)
     for program in covering(shapes, fields):
         lowered(program, tracing.TRAIN)
     for program in covering(shapes, ("task", "relations", "objective", "supervised")):
-        lowered(program, "evaluation, exhaustive")
+        lowered(program, tracing.EVALUATION)
 
 
 @long

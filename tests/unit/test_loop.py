@@ -51,7 +51,8 @@ def test_the_last_evaluation_is_of_all_images_under_the_gates_in_force_and_train
     splits, names = split_program(p.static, p.hyper), ("seen_pair_order", "unseen_pair_order")
 
     def asked(exhaustive, step):
-        found = evaluate_program(p.static, exhaustive, p.hyper, splits, state.params, jnp.int32(step), (), devices.mesh())
+        traced = jnp.int32(step), jnp.bool_(exhaustive)
+        found = evaluate_program(p.static, p.hyper, splits, state.params, *traced, (), devices.mesh())
         return [np.asarray(found[name]) for name in names]
 
     for step in (0, 1):

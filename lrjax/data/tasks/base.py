@@ -84,6 +84,7 @@ class EvalSet:
         is_true: [R, n] bool, whether that caption is true of the image.
         hard_negatives: [F, R, n], for each caption F captions of the same labels that are not true.
         candidates: First and end of the captions among which images are retrieved; `true` and `hard_negatives` count from it.
+        looked_at: [], how many images, from the first on, may count; all others have weight 0. None: all may.
     """
 
     images: TokenEdits
@@ -94,6 +95,7 @@ class EvalSet:
     is_true: jax.Array
     hard_negatives: jax.Array
     candidates: tuple[int, int | None] = struct.field(pytree_node=False, default=(0, None))
+    looked_at: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,8 +263,11 @@ class Task:
         heldout = names < self.n_heldout
         return (heldout if name.startswith("unseen") else ~heldout).all(0) & ~of_one
 
-    def eval_sets(self, key: jax.Array, splits: Any, hyper: Any, exhaustive: bool) -> dict[str, EvalSet]:
-        """The evaluation sets, SETS. If not `exhaustive`, a set of many images is a fixed sample of them, drawn with `key`."""
+    def eval_sets(self, key: jax.Array, splits: Any, hyper: Any, exhaustive: bool | jax.Array) -> dict[str, EvalSet]:
+        """The evaluation sets, SETS. If not `exhaustive`, a set of many images is a fixed sample of them, drawn with `key`.
+
+        Where `exhaustive` is traced, [] bool, arrays have room for all images, and `looked_at` says how many are meant.
+        """
         raise NotImplementedError
 
     # ---- for people ----

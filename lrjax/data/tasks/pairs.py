@@ -154,31 +154,45 @@ class Pairs(Task):
         A = self.n_labels_total
         return jnp.where(first == second, first, A + (word * A + first) * A + second)
 
-    def eval_sets(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, EvalSet]:
-        h, N = self.n_heldout, self.n_labels_max
+    def eval_sets(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool | jax.Array) -> dict[str, EvalSet]:
+        h = self.n_heldout
         label, rank = combinations(self.n_labels_total, self.n_places)
         single = single_scene(label, splits.positions[label, rank].astype(jnp.int32), self.n_places)
         single_weight = (rank >= splits.trained_positions(hyper.n1, label)) & (label < h + hyper.n_labels)
 
+        *seen, seen_weight, looked_at = self.seen_pairs(key, splits, hyper, exhaustive)
+        unseen = self.unseen()
+        sets = {
+            "single": (single, single_weight),
+            "seen_pair": (self.scenes(splits, *seen), seen_weight),
+            "unseen_pair": (unseen, jnp.ones(len(unseen.i))),
+        }
+        keys = dict(zip(sets, jax.random.split(jax.random.fold_in(key, 2), len(sets)), strict=True))
+        found = {
+            name: self.eval_set(scene, weight, partial(self.with_distractors, keys[name])) for name, (scene, weight) in sets.items()
+        }
+        return found | {"seen_pair": dataclasses.replace(found["seen_pair"], looked_at=looked_at)}
+
+    def seen_pairs(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool | jax.Array) -> tuple[jax.Array, ...]:
+        """Images of trained pairs of labels (u, v) in held-out layouts: u, v, rank of the layout, weight, each [n], and how many of
+        the n may count.
+        """
+        if not isinstance(exhaustive, bool):
+            every, some = (self.seen_pairs(key, splits, hyper, way) for way in (True, False))
+            n = max(len(every[0]), len(some[0]))
+            longer = lambda x: jnp.pad(x, (0, n - len(x))) if x.ndim else x
+            return tuple(jnp.where(exhaustive, longer(a), longer(b)) for a, b in zip(every, some, strict=True))
+        N = self.n_labels_max
         if exhaustive and N * N * self.n_layouts <= EXHAUSTIVE_LIMIT:
             u, v, rank = combinations(N, N, self.n_layouts)
-            seen_weight = (rank >= splits.trained_layouts(hyper.n2, u, v)) & (u != v) & (u < hyper.n_labels) & (v < hyper.n_labels)
+            weight = (rank >= splits.trained_layouts(hyper.n2, u, v)) & (u != v) & (u < hyper.n_labels) & (v < hyper.n_labels)
         else:
             n = FINAL_SAMPLE if exhaustive else SAMPLE
             keys = jax.random.split(key)
             u, v = draw_together(keys[0], 2, (n,), hyper.n_labels, jnp.zeros(()), N)
             rank = jax.random.randint(keys[1], (n,), splits.trained_layouts(hyper.n2, u, v), self.n_layouts)
-            seen_weight = jnp.ones(n, bool)
-        unseen = self.unseen()
-        sets = {
-            "single": (single, single_weight),
-            "seen_pair": (self.scenes(splits, u, v, rank), seen_weight),
-            "unseen_pair": (unseen, jnp.ones(len(unseen.i))),
-        }
-        keys = dict(zip(sets, jax.random.split(jax.random.fold_in(key, 2), len(sets)), strict=True))
-        return {
-            name: self.eval_set(scene, weight, partial(self.with_distractors, keys[name])) for name, (scene, weight) in sets.items()
-        }
+            weight = jnp.ones(n, bool)
+        return u, v, rank, weight, jnp.int32(len(u))
 
     def eval_set(self, scene: Scene, weight: jax.Array, with_distractors=lambda edits: edits) -> EvalSet:
         """The evaluation set of scenes [n], with the distractors that their images show."""

@@ -201,7 +201,7 @@ class Three(Task):
         captions = self.pair(first, second), self.chain(triples)
         return Captions(captions, jnp.concatenate([exists, is_pair, is_triple]), jnp.concatenate(names, 1))
 
-    def eval_sets(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool) -> dict[str, EvalSet]:
+    def eval_sets(self, key: jax.Array, splits: Splits, hyper, exhaustive: bool | jax.Array) -> dict[str, EvalSet]:
         A, h = self.n_labels_total, self.n_heldout
         of_pairs, of_chains = (0, A + A * A), (A + A * A, None)
         label, rank = combinations(A, self.L)
