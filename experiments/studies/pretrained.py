@@ -95,9 +95,9 @@ def leaning(name: str, results: Path = RESULTS) -> Grid | None:
     if table is None:
         return None
     shown, rows = ("slope_columns", "slope_columns_z", "odd_columns"), []
-    for i, leans in enumerate(table["leans"]):
-        rows.append([leans, table["layer"][i], table["head"][i], *(short(float(table[n][i])) for n in shown)])
-    return Grid(["leans", "layer", "head", "slope, columns", "over shuffled", "odd share, columns"], rows)
+    for i, direction in enumerate(table["direction"]):
+        rows.append([direction, table["layer"][i], table["head"][i], *(short(float(table[n][i])) for n in shown)])
+    return Grid(["direction", "layer", "head", "slope, columns", "over shuffled", "odd share, columns"], rows)
 
 
 MEASURES = {  # of the models that were trained here, from their summaries

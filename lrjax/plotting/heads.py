@@ -40,8 +40,8 @@ def bias(table: Table, path: Path | None = None) -> Figure:
 
 @styled
 def by_distance(table: Table, path: Path | None = None) -> Figure:
-    """The bias of heads against the distance of the objects: heads that lean left, right and neither. Columns head_bias and leans,
-    a row per model, layer, head and distance.
+    """The bias of heads against the distance of the objects: heads that lean left, right and neither. Columns bias_by_distance and
+    bias_direction, a row per model, layer, head and distance.
     """
     figure, panels = grid(table, ("layer",))
     for axis, part in panels:

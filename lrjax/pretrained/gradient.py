@@ -162,8 +162,8 @@ def leaning(found: Result, n: int = 5) -> Table:
     order = np.argsort(slope, kind="stable")
     left, right = ([i for i in ranked if sign * slope[i] > 0][:n] for ranked, sign in ((order, -1), (order[::-1], 1)))
     shown = ("model", "layer", "head", "slope_columns", "slope_columns_z", "odd_columns", "slope_rows", "odd_rows")
-    leans = np.repeat(["left", "right"], [len(left), len(right)])
-    return {"leans": leans} | {name: found.table[name][np.array([*left, *right], int)] for name in shown}
+    direction = np.repeat(["left", "right"], [len(left), len(right)])
+    return {"direction": direction} | {name: found.table[name][np.array([*left, *right], int)] for name in shown}
 
 
 def gauge(model: Model, pixels: np.ndarray) -> Result:

@@ -82,9 +82,8 @@ ANALYSES = "align decompose factors gauge gradient heads ratio text values ablat
 ANALYSES += "training_ablation left_right depth variants grid reader relational".split()
 
 
-def bad(tmp, folder):
-    """(command, arguments, what the one line must say)."""
-    new = f"--workdir={tmp}/new"
+def bad_files(tmp, folder):
+    """Make the broken files and folders that `bad` names; a copy of the folder whose checkpoints are truncated is returned."""
     truncated = tmp / "truncated"
     shutil.copytree(folder, truncated)
     for step in (truncated / "checkpoints").iterdir():
@@ -95,6 +94,18 @@ def bad(tmp, folder):
     (tmp / "broken.py").write_text("def get_config(:\n")
     (tmp / "exits.py").write_text("raise SystemExit(3)\n")
     (tmp / "junk.py").write_text("def get_config():\n    return 5\n")
+    return truncated
+
+
+def bad(tmp, folder):
+    """(command, arguments, what the one line must say)."""
+    truncated = bad_files(tmp, folder)
+    return bad_sweeps(tmp, folder, truncated) + bad_analyses(tmp, folder, truncated)
+
+
+def bad_sweeps(tmp, folder, truncated):
+    """As of `bad`: of commands that take a config."""
+    new = f"--workdir={tmp}/new"
     return [
         ("sweep", [new, "--config.n_label=5"], "--config.n_label=5: no such key (did you mean 'n_labels'?)"),
         ("sweep", [new, "--config.nonsense=5"], "--config.nonsense=5: no such key"),
@@ -105,11 +116,6 @@ def bad(tmp, folder):
             "sweep",
             ["--workdir=~no-such-user/x"],
             "--workdir=~no-such-user/x: '~no-such-user': there is no such user; give the folder",
-        ),
-        (
-            "ablate_ep",
-            [f"--ckpt={folder}", "--out", "~no-such-user"],
-            "--out=~no-such-user: '~no-such-user': there is no such user",
         ),
         ("sweep", [new, "--config=~no-such-user/x.py"], "--config=~no-such-user/x.py: '~no-such-user': there is no such user"),
         ("sweep", [new, "--config", "~no-such-user/x.py"], "--config=~no-such-user/x.py: '~no-such-user': there is no such user"),
@@ -130,29 +136,42 @@ def bad(tmp, folder):
         ("sweep", [new, "--config.n_labels=()"], "config.n_labels: the axis is empty"),
         ("sweep", [new, "--config.gates=EQ=0"], "term 'EQ' does not exist"),
         ("sweep", [*QUICK, f"--workdir={folder}", "--config.lr=0.5"], "holds another sweep (lr is 0.001 there, 0.5 here)"),
+        ("sweep", [*QUICK, f"--workdir={truncated}", "--resume"], "bring back a copy, or start again with --overwrite"),
+        ("sweep", [f"--workdir={tmp}/broken.py/x"], "broken.py/x: cannot be written (Not a directory)"),
+        ("sweep", [new, "--config.checkpoint_every=7"], "config.checkpoint_every: 7 is not possible; expected 0"),
+        ("sweep", ["--workdir="], "--workdir=: the path is empty; give a folder or file"),
+        (
+            "sweep",
+            [new, "--config.gates=EP=1>0@5000-6000"],
+            "gates: 'EP=1>0@5000-6000' never acts in 3000 steps of training; start it earlier",
+        ),
+        ("sweep", [new, "--config.positions=rope"], "config.positions: 'rope' is not possible; expected 'learned' or"),
+        ("sweep", [new, "--config.task=gird"], "config.task: 'gird': 'gird' does not exist (did you mean 'grid'?)"),
+    ]
+
+
+def bad_analyses(tmp, folder, truncated):
+    """As of `bad`: of the other commands."""
+    return [
+        (
+            "ablate_ep",
+            [f"--ckpt={folder}", "--out", "~no-such-user"],
+            "--out=~no-such-user: '~no-such-user': there is no such user",
+        ),
         ("ablate_ep", [f"--ckpt={tmp}/nowhere"], "nowhere: no such folder"),
         ("ablate_ep", [f"--ckpt={tmp}/empty"], "empty: holds no checkpoint"),
         ("ablate_ep", [f"--ckpt={truncated}"], "is not what was saved); no older step can be used either"),
         ("ablate_ep", [f"--ckpt={truncated}/checkpoints/20"], "checkpoints/20: damaged checkpoint (state/"),
         ("ablate_ep", [f"--ckpt={tmp}/stop/20+5"], "20+5: a stop between two evaluations"),
         ("ablate_ep", [f"--ckpt={folder}", f"--out={tmp}/broken.py/x"], "broken.py/x: cannot be written"),
-        ("sweep", [*QUICK, f"--workdir={truncated}", "--resume"], "bring back a copy, or start again with --overwrite"),
-        ("sweep", [f"--workdir={tmp}/broken.py/x"], "broken.py/x: cannot be written (Not a directory)"),
-        ("sweep", [new, "--config.checkpoint_every=7"], "config.checkpoint_every: 7 is not possible; expected 0"),
         ("ablate_ep", [f"--ckpt={folder}", "--heads=4"], "--heads: head 4 is out of range; expected 0..1"),
         ("ablate_ep", [f"--ckpt={folder}", "--heads=a"], "--heads=a: expected whole numbers"),
         ("ablate_ep", [f"--ckpt={folder}", "--labels=4,4", f"--out={tmp}/made"], "--labels=4,4: repeats a number; give each once"),
         ("ablate_ep", ["--ckpt="], "--ckpt=: the path is empty; give a folder or file"),
-        ("sweep", ["--workdir="], "--workdir=: the path is empty; give a folder or file"),
         (
             "factors",
             [f"--ckpt={folder}/checkpoints/10"],
             "/checkpoints/10: is unfinished (step 10 of 20); train it to its end with",
-        ),
-        (
-            "sweep",
-            [new, "--config.gates=EP=1>0@5000-6000"],
-            "gates: 'EP=1>0@5000-6000' never acts in 3000 steps of training; start it earlier",
         ),
         ("ablate_ep", [f"--ckpt={folder}", "--labels=15"], "--labels=15: no model has so many labels; expected some of 4, 6"),
         ("ablate_ep", [f"--ckpt={folder}", "--encoder=txt"], "--encoder=txt: does not exist (did you mean 'text'?)"),
@@ -164,24 +183,22 @@ def bad(tmp, folder):
         ("factors", [f"--ckpt={folder}"], "--axes=n_labels,n2: n2 takes one value"),
         ("factors", [f"--ckpt={folder}", "--axes=n_labels"], "--axes=n_labels: expected two columns of models.csv"),
         (
+            "depth",
+            [f"--ckpt={folder}", "--frozen", "--encoder=text"],
+            "--frozen, --encoder=text: whole layers are ablated in vision",
+        ),
+        ("variants", [f"--ckpt={folder}", "--where=d_head=3"], "--where=d_head=3: no model has it; expected d_head=0"),
+        ("grid", [f"--ckpt={folder}"], "grid: task='row': has one dimension; expected a sweep of task 'grid'"),
+        ("reader", [f"--ckpt={folder}"], "reader: objective='contrastive': is no reader; expected a sweep with an autoregressive"),
+        ("ablate_ep", [f"--ckpt={folder}", "--ablations=vertical EP"], "--ablations: 'vertical EP': task='row': has one dimension"),
+        (
             "reproduce",
             [f"--study={tmp}/study", "--only=defualt"],
             "--only=defualt: is no sweep of the study; expected some of default",
         ),
         ("encoders", [f"--study={tmp}/study", "--only=default"], "expected some of training_ablation"),
-        (
-            "depth",
-            [f"--ckpt={folder}", "--frozen", "--encoder=text"],
-            "--frozen, --encoder=text: whole layers are ablated in vision",
-        ),
         ("encoders", [f"--study={tmp}/study", "--only="], "--only=: is empty; expected some of training_ablation"),
-        ("variants", [f"--ckpt={folder}", "--where=d_head=3"], "--where=d_head=3: no model has it; expected d_head=0"),
-        ("sweep", [new, "--config.positions=rope"], "config.positions: 'rope' is not possible; expected 'learned' or"),
         ("regime", [f"--workdir={tmp}/regime", "--configurations=0"], "--configurations"),
-        ("sweep", [new, "--config.task=gird"], "config.task: 'gird': 'gird' does not exist (did you mean 'grid'?)"),
-        ("grid", [f"--ckpt={folder}"], "grid: task='row': has one dimension; expected a sweep of task 'grid'"),
-        ("reader", [f"--ckpt={folder}"], "reader: objective='contrastive': is no reader; expected a sweep with an autoregressive"),
-        ("ablate_ep", [f"--ckpt={folder}", "--ablations=vertical EP"], "--ablations: 'vertical EP': task='row': has one dimension"),
     ]
 
 

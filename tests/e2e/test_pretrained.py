@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,14 +86,15 @@ def changed(folder, name, **tensors):
     return copy
 
 
-def bad(folder, tmp):
-    """(arguments, what the one line must say); FOLDER stands for the value of --weights."""
+EXTRA = SOME.replace("layers.0", "layers.1")
+
+
+def bad_folders(folder, tmp):
+    """Damaged copies of a folder of weights, and folders of pictures that cannot be read."""
     wrong = changed(folder, "wrong", **{SOME: np.zeros(7, np.float32)})
     fewer = changed(folder, "fewer", **{SOME: None})
-    extra = SOME.replace("layers.0", "layers.1")
-    more = changed(folder, "more", **{extra: np.zeros(24, np.float32)})
+    more = changed(folder, "more", **{EXTRA: np.zeros(24, np.float32)})
     truncated = changed(folder, "truncated")
-    size = (folder / WEIGHTS).stat().st_size
     (truncated / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-50])
     shards = shutil.copytree(folder, folder.with_name("shards"))
     (shards / WEIGHTS).rename(shards / "model-00001-of-00002.safetensors")
@@ -108,32 +110,52 @@ def bad(folder, tmp):
     (corrupt / "a.png").write_bytes(b"no picture")
     (corrupt / "list.csv").write_text("image,caption,wrong\na.png,a dog,a cat\n")
     (latin / "list.csv").write_bytes("image,caption\na.png,caf\u00e9\n".encode("latin-1"))
+    return SimpleNamespace(
+        wrong=wrong,
+        fewer=fewer,
+        more=more,
+        truncated=truncated,
+        shards=shards,
+        of_text=of_text,
+        of_images=of_images,
+        corrupt=corrupt,
+        latin=latin,
+        entry=entry,
+    )
+
+
+def bad(folder, tmp):
+    """(arguments, what the one line must say); FOLDER stands for the value of --weights."""
+    at, size = bad_folders(folder, tmp), (folder / WEIGHTS).stat().st_size
     given = lambda path: [f"--weights={path}"]
     return [
         (given(tmp / "none"), "--weights=FOLDER: no such folder; expected one with config.json and model.safetensors"),
         (given(folder / WEIGHTS), "--weights=FOLDER: is a file; expected the folder that it is in"),
         (given(tmp / "none.onnx"), "--weights=FOLDER: no such file; expected an ONNX file"),
-        (given(wrong), f"--weights=FOLDER: model.safetensors: tensor '{SOME}' has shape [7]; the config asks for [24]"),
-        (given(fewer), f"--weights=FOLDER: model.safetensors: tensor '{SOME}' is missing; the config asks for it with shape [24]"),
-        (given(more), f"--weights=FOLDER: model.safetensors: tensor '{extra}' has no place in the config"),
-        (given(truncated), "--weights=FOLDER: model.safetensors: cannot be read as safetensors"),
-        (given(truncated), f"it is truncated: {size - 50:,} of {size:,} bytes; download the file again"),
+        (given(at.wrong), f"--weights=FOLDER: model.safetensors: tensor '{SOME}' has shape [7]; the config asks for [24]"),
         (
-            given(shards),
+            given(at.fewer),
+            f"--weights=FOLDER: model.safetensors: tensor '{SOME}' is missing; the config asks for it with shape [24]",
+        ),
+        (given(at.more), f"--weights=FOLDER: model.safetensors: tensor '{EXTRA}' has no place in the config"),
+        (given(at.truncated), "--weights=FOLDER: model.safetensors: cannot be read as safetensors"),
+        (given(at.truncated), f"it is truncated: {size - 50:,} of {size:,} bytes; download the file again"),
+        (
+            given(at.shards),
             f"--weights=FOLDER: model.safetensors.index.json: tensor '{SOME}' stands in 'model-00002-of-00002.safetensors'",
         ),
-        (given(of_text), "--weights=FOLDER: config.json: model_type='clip_text_model': is a text encoder alone"),
+        (given(at.of_text), "--weights=FOLDER: config.json: model_type='clip_text_model': is a text encoder alone"),
         ([*given(folder), "--image_size=4"], "--image_size=4: is smaller than a patch; expected 8 pixels or more"),
-        ([*given(of_images), f"--images={tmp}"], f"--images={tmp}: dino has no text encoder; expected a CLIP or a SigLIP"),
+        ([*given(at.of_images), f"--images={tmp}"], f"--images={tmp}: dino has no text encoder; expected a CLIP or a SigLIP"),
         ([*given(folder), f"--images={tmp / 'none'}"], f"--images={tmp / 'none'}: no such folder"),
         ([*given(folder), "--background=whit"], "--background=whit: does not exist (did you mean 'white'?)"),
         ([*given(folder), "--background="], "--background=: names nothing; expected one or more joined by commas"),
         ([*given(folder), "--scale="], "--scale=: names nothing; expected one or more joined by commas"),
         ([*given(folder), "--things=digits", "--scale=.001"], "--scale=0.001: a thing is 0.0032 pixels wide in a picture of 16"),
         ([*given(folder), "--image_size=99999"], "flag --image_size=99999: 99999 is not an integer in the range [1, 2048]"),
-        ([*given(folder), f"--images={corrupt}"], f"--images={corrupt}: a.png: cannot be read as a picture"),
-        ([*given(folder), f"--images={entry}"], f"--images={entry}: list.json: entry 0: 'b.png': no such picture"),
-        ([*given(folder), f"--images={latin}"], f"--images={latin}: list.csv: is no CSV in UTF-8"),
+        ([*given(folder), f"--images={at.corrupt}"], f"--images={at.corrupt}: a.png: cannot be read as a picture"),
+        ([*given(folder), f"--images={at.entry}"], f"--images={at.entry}: list.json: entry 0: 'b.png': no such picture"),
+        ([*given(folder), f"--images={at.latin}"], f"--images={at.latin}: list.csv: is no CSV in UTF-8"),
         ([*given(folder), "--scale=0.5,x"], "--scale=0.5,x: expected numbers joined by commas"),
         ([*given(folder), "--pairs=9999"], "--pairs=9999: there are 180 pairs of things"),
     ]

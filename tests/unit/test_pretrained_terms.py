@@ -333,5 +333,5 @@ def test_heads_that_lean_are_named_by_the_side_to_which_they_do(model, images):
     found = gradient.gradient(model, images)
     leaning, slope = gradient.leaning(found, 2), found.table["slope_columns"]
     left, right = np.sort(slope[slope < 0])[:2], np.sort(slope[slope > 0])[::-1][:2]
-    assert list(leaning["leans"]) == ["left"] * len(left) + ["right"] * len(right)
+    assert list(leaning["direction"]) == ["left"] * len(left) + ["right"] * len(right)
     np.testing.assert_array_equal(leaning["slope_columns"], [*left, *right])
