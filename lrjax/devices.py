@@ -12,8 +12,10 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -201,3 +203,20 @@ def gather_to_host(tree):
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
+
+
+def in_batches(function: Callable, arrays: Any, size: int) -> Any:
+    """What `function` returns of arrays of many models, [m, ...], where it is given `size` of them at a time, one batch after
+    another. The last batch may be smaller. What it returns has a first axis of models, too.
+    """
+    n_models = len(jax.tree.leaves(arrays)[0])
+    n_whole = n_models // size * size
+    first, rest = (jax.tree.map(lambda x, part=part: x[part], arrays) for part in (slice(n_whole), slice(n_whole, None)))
+    if n_whole == size:
+        found = [function(first)]
+    else:
+        batches = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), first)
+        found = [jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(function, batches))]
+    if n_whole < n_models:
+        found.append(function(rest))
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *found) if len(found) > 1 else found[0]

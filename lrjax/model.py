@@ -17,9 +17,10 @@ from lrjax.analysis.ablate import Ablate
 from lrjax.config import Hyper, Static
 from lrjax.config import Model as Fields
 from lrjax.data import text
+from lrjax.data.captions import all_captions, words_of
 from lrjax.data.scenes import BACKGROUND, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import Captions, all_captions, words_of
+from lrjax.data.tasks.base import Captions
 from lrjax.errors import InputError, in_python
 from lrjax.gates import Gates
 from lrjax.models import encoder, objectives

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax import config, gates
+from lrjax.data.captions import all_captions
 from lrjax.data.scenes import CLS, FIRST_LABEL, TokenEdits
-from lrjax.data.tasks.base import all_captions
 from lrjax.explorer import page
 from lrjax.models import encoder
 from lrjax.models.clip import as_read, embed_captions, embed_images, encoder_configs

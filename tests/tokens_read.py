@@ -10,7 +10,7 @@ import numpy as np
 
 from lrjax.config import Hyper
 from lrjax.data import tasks
-from lrjax.data.tasks.base import all_captions
+from lrjax.data.captions import all_captions
 
 KEY = jax.random.key(3)
 HELD_OUT, N, PADDED, N1, N2 = 3, 4, 6, 3, 7  # labels held out, trained, padded to; trained places and layouts
@@ -63,7 +63,7 @@ class World:
         self.sentences = [claims for template, edits in every for claims in self.read(template, edits)]  # by number
 
     def look(self, edits):
-        """Pictures of edits [S, n]: what each shows, labels [height, width]; NOTHING, or another number below 0: a nuisance."""
+        """Pictures of edits [S, n]: what each shows, labels [height, width]; NOTHING, or another number below 0: a distractor."""
         return [self.picture(*image) for image in zip(edits.tokens.T.tolist(), edits.positions.T.tolist(), strict=True)]
 
     def picture(self, tokens, positions):

@@ -28,9 +28,9 @@ import xarray as xr
 
 from lrjax.analysis.models import map_models, row_of
 from lrjax.config import Hyper, Static, depths
+from lrjax.data.captions import of_one
 from lrjax.data.scenes import single_scene
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import of_one
 from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, embed_captions, embed_images, rng_stream
 from lrjax.models.encoder import Encoder, projected

@@ -17,9 +17,9 @@ from lrjax.analysis.gradient import ramp
 from lrjax.analysis.heads import prefers
 from lrjax.analysis.models import check_objective, map_models, row_of, traced, with_trained_P
 from lrjax.config import Hyper, Static
+from lrjax.data.captions import words_of
 from lrjax.data.scenes import PAIR_CAPTION, pair_caption_edits
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import words_of
 from lrjax.gates import Gates
 from lrjax.models import decoder
 from lrjax.models.clip import CLIP

@@ -19,9 +19,9 @@ from jax.sharding import Mesh
 
 from lrjax import devices
 from lrjax.config import Hyper, Static
+from lrjax.data.captions import of_one
 from lrjax.data.scenes import PAIR_CAPTION, SINGLE_CAPTION, render
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import of_one
 from lrjax.models.clip import CLIP, MAX_LOG_SCALE, init_clip, rng_stream
 from lrjax.models.encoder import Encoder, projected
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from lrjax.data.captions import all_captions, words_of
 from lrjax.data.scenes import BACKGROUND, EOT, IS, label_name
-from lrjax.data.tasks.base import Task, all_captions, words_of
+from lrjax.data.tasks.base import Task
 from lrjax.errors import InputError, suggest
 
 NOTHING = "."  # a cell of background

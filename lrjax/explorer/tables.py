@@ -15,8 +15,8 @@ import numpy as np
 
 from lrjax.analysis.models import row_of
 from lrjax.config import Hyper, Static
+from lrjax.data.captions import all_captions, words_of
 from lrjax.data.scenes import BACKGROUND, CLS, EOT
-from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.data.text import write_caption
 from lrjax.errors import InputError
 from lrjax.models.clip import CLIP, as_read, encoder_configs

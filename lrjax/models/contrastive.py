@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from lrjax.config import Hyper, Model, Static
+from lrjax.data.captions import all_captions, batch_words, of_kind, of_one
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import Batch, Captions, EvalSet, Task, all_captions, batch_words, of_kind, of_one
+from lrjax.data.tasks.base import Batch, Captions, EvalSet, Task
 from lrjax.metrics import Metric, of_retrieval
 from lrjax.models import positions
 from lrjax.models.clip import CLIP, embed_captions, embed_images, encoder_fields, rng_stream
@@ -93,7 +94,7 @@ class Contrastive(Objective):
         eval_sets = task.eval_sets(rng_stream(hyper.seed, "evaluation"), splits, hyper, exhaustive)
         embed = lambda images: embed_images(static, params, interventions.vision, images, split)
         metrics = {}
-        for names in alike(eval_sets, sets):
+        for names in retrieved_together(task, eval_sets, sets):
             group = {name: eval_sets[name] for name in names}
             metrics |= self.measure(static, params, group, captions, embedded, embed)
         return metrics
@@ -107,9 +108,7 @@ class Contrastive(Objective):
         exists, names = captions.exists[among], captions.names[:, among]
         in_set = jnp.stack([exists & task.of_set(name, names) for name in group])
         candidates = Candidates(embedded[among], exists, in_set, names)
-        longest = lambda breakdowns: max(breakdowns, key=len)  # images of one object have none
-        words = longest(task.metric_breakdown(name) for name in group)
-        ways = longest(task.HARD_NEGATIVES.get(name, ()) for name in group)
+        words, ways = breakdown_of(task, next(iter(group)))
         found, of_images = retrieve(candidates, eval_sets, embed, words, ways)
         metrics = {}
         for i, (name, eval_set) in enumerate(group.items()):
@@ -120,8 +119,8 @@ class Contrastive(Objective):
         return metrics
 
     def metrics(self, static: Static, name: str) -> tuple[Metric, ...]:
-        words = (*static.task_object.metric_breakdown(name), *static.task_object.HARD_NEGATIVES.get(name, ()))
-        return (*of_retrieval(name, words), *(metric for head in self.heads for metric in head.measured(name)))
+        words, ways = breakdown_of(static.task_object, name)
+        return (*of_retrieval(name, (*words, *ways)), *(metric for head in self.heads for metric in head.measured(name)))
 
     def refusal(self, analysis: str) -> str | None:
         return "is no reader; expected a sweep with an autoregressive objective" if analysis == "reader" else None
@@ -130,12 +129,18 @@ class Contrastive(Objective):
 CONTRASTIVE = Contrastive()
 
 
-def alike(eval_sets: dict[str, EvalSet], names: Sequence[str]) -> list[list[str]]:
-    """These sets in groups of the same candidates and shapes, which are retrieved together."""
+def breakdown_of(task: Task, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """By what the order of an evaluation set is told apart: words, and ways to get a caption wrong."""
+    return tuple(task.metric_breakdown(name)), tuple(task.HARD_NEGATIVES.get(name, ()))
+
+
+def retrieved_together(task: Task, eval_sets: dict[str, EvalSet], names: Sequence[str]) -> list[list[str]]:
+    """The evaluation sets of these names in groups with the same candidates, shapes and breakdown."""
     groups: dict = {}
     for name in names:
         asked = eval_sets[name]
-        groups.setdefault((asked.candidates, asked.hard_negatives.shape[:-1], len(asked.labels)), []).append(name)
+        shapes = asked.hard_negatives.shape[:-1], len(asked.labels)
+        groups.setdefault((asked.candidates, shapes, breakdown_of(task, name)), []).append(name)
     return list(groups.values())
 
 

@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 
 from lrjax.config import Hyper, Static
+from lrjax.data.captions import all_captions, batch_words, words_of
 from lrjax.data.scenes import BACKGROUND, CLS, EMPTY, EOT, TokenEdits, render
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import Batch, EvalSet, Task, all_captions, batch_words, words_of
+from lrjax.data.tasks.base import Batch, EvalSet, Task
 from lrjax.metrics import of_decoding
 from lrjax.models import encoder, objectives
 from lrjax.models.clip import CLIP, encoder_as_run, encoder_configs, rng_stream

@@ -24,6 +24,7 @@ from lrjax.data.tasks.base import EvalSet
 BLOCK = 512  # images compared at a time
 SIMILARITIES = 2**22  # similarities held at a time, which makes blocks smaller where captions are many
 TIE = 1e-6  # cosines closer than this are equal: the rounding of a product of unit vectors is a tenth of it
+EXACT = jax.lax.Precision.HIGHEST  # cosines are float32 whatever the precision of the model, or TIE would be below their rounding
 
 Embed = Callable[[TokenEdits], jax.Array]
 
@@ -169,7 +170,7 @@ def _compare(candidates: Candidates, blocks: Blocks, embed: Embed) -> tuple[Comp
             named=(wins * (1.0 * sum(is_named))).sum(1) / jnp.maximum(wins.sum(1), 1) / len(is_named),
             own=of(block.true),
             hard_negatives=of(block.hard_negatives),
-            swapped=jnp.einsum("be,bre->br", of_swapped, candidates.embedded[block.true]),
+            swapped=jnp.einsum("be,bre->br", of_swapped, candidates.embedded[block.true], precision=EXACT),
         )
         return compared, similarity.max(0)
 
@@ -200,7 +201,8 @@ def _ties_of_images(candidates: Candidates, blocks: Blocks, embedded: jax.Array,
 
 def _similarities(candidates: Candidates, embedded: jax.Array, weight: jax.Array) -> jax.Array:
     """Similarities [block, c] of images that count to captions that exist; of others -inf."""
-    return jnp.where((weight > 0)[:, None] & candidates.exists[None], embedded @ candidates.embedded.T, -jnp.inf)
+    cosines = jnp.matmul(embedded, candidates.embedded.T, precision=EXACT)
+    return jnp.where((weight > 0)[:, None] & candidates.exists[None], cosines, -jnp.inf)
 
 
 def _metrics(
@@ -240,7 +242,8 @@ def _metrics(
     }
     credits |= {f"_order_{word}": (order[..., i], each[..., i]) for i, word in enumerate(words)}
     credits |= {f"_order_{way}": (by_way[..., i, :], each) for i, way in enumerate(ways)}
-    finite = blocks.by_set(jnp.all, jnp.isfinite(jnp.where(counts, own, 0)).all((1, 2)))  # a model that is not a number has none
+    finite = blocks.by_set(jnp.all, jnp.isfinite(jnp.where(counts, own, 0)).all((1, 2)))
+    finite &= jnp.isfinite(candidates.embedded).all(1).all(where=candidates.exists)
     return {suffix: jnp.where(finite, _mean(blocks, *credit), jnp.nan) for suffix, credit in credits.items()}
 
 

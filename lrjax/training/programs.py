@@ -117,12 +117,8 @@ def train_chunk(
     """
 
     def local(hyper, splits, states, start, made):
-        one = lambda model: train_steps(static, model[0], model[1], model[2], start, n_steps, made)
-        models = len(hyper.seed)
-        train_batch_size = devices.train_batch_size(models, mesh)
-        if train_batch_size == models:
-            return jax.vmap(one)((hyper, splits, states))
-        return jax.lax.map(one, (hyper, splits, states), batch_size=train_batch_size)
+        side_by_side = lambda models: train_steps(static, models[0], models[1], models[2], start, n_steps, made)
+        return devices.in_batches(side_by_side, (hyper, splits, states), devices.train_batch_size(len(hyper.seed), mesh))
 
     made = jnp.int32(n_steps) if made is None else made
     return devices.over_models(local, mesh or devices.mesh(), replicated=2)(hyper, splits, states, start, made)

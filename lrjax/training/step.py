@@ -4,6 +4,7 @@ Axes: B batch.
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -12,10 +13,11 @@ import optax
 from flax import struct
 
 from lrjax.config import Hyper, Static
+from lrjax.data.captions import noisy
 from lrjax.data.finite_set import batch_items
 from lrjax.data.scenes import CLS
 from lrjax.data.splits import Splits
-from lrjax.data.tasks.base import Batch, noisy
+from lrjax.data.tasks.base import Batch
 from lrjax.gates import Gates
 from lrjax.models import objectives
 from lrjax.models.clip import CLIP, MAX_LOG_SCALE, as_read, encoder_configs, init_clip, rng_stream
@@ -132,11 +134,18 @@ def train_steps(
 ) -> tuple[TrainState, jax.Array]:
     """n_steps steps from step `start`, or as many of them as `made` (traced) says: the state and the loss of each step [n_steps],
     NaN for a step that was not made.
+
+    Of one model, or of m models side by side, whose leaves have a first axis [m]: so has what is returned. The models stand inside
+    the loop over steps, and not around it, since jax then traces a step once and not twice.
     """
+    models = jnp.shape(hyper.seed)  # () or (m,)
+    one_step = partial(train_step, static)
+    one_step = jax.vmap(one_step, (0, 0, 0, None)) if models else one_step
 
     def step(i, carry):
         state, losses = carry
-        state, loss = train_step(static, hyper, splits, state, start + i)
-        return state, losses.at[i].set(loss)
+        state, loss = one_step(hyper, splits, state, start + i)
+        return state, losses.at[..., i].set(loss)
 
-    return jax.lax.fori_loop(0, n_steps if made is None else made, step, (state, jnp.full(n_steps, jnp.nan)))
+    losses = jnp.full((*models, n_steps), jnp.nan)
+    return jax.lax.fori_loop(0, n_steps if made is None else made, step, (state, losses))

@@ -10,8 +10,8 @@ import pytest
 from conftest import tiny_model
 from lrjax import config
 from lrjax.data import finite_set
+from lrjax.data.captions import batch_words
 from lrjax.data.splits import at_draw
-from lrjax.data.tasks.base import batch_words
 from lrjax.errors import InputError
 from lrjax.models import clip
 from lrjax.training.step import batch_at

@@ -11,8 +11,8 @@ import pytest
 from compiled import draw_batch
 from conftest import tiny_sweep
 from lrjax.data import scenes
+from lrjax.data.captions import all_captions
 from lrjax.data.scenes import FIRST_LABEL
-from lrjax.data.tasks.base import all_captions
 from lrjax.models import clip, encoder, localization_head
 from lrjax.models.interventions import Interventions
 from lrjax.models.losses import sigmoid_loss

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lrjax.data.captions import noisy
 from lrjax.data.scenes import FIRST_LABEL
-from lrjax.data.tasks.base import noisy
 from tokens_read import HELD_OUT, HYPER, KEY, NOTHING, PADDED, ROWS, WORLDS, make, names, world_of
 
 # ---- noisy captions ----
@@ -45,7 +45,7 @@ def test_noise_exchanges_whole_captions_as_often_as_it_says(large_batch):
 
 
 @pytest.mark.slow
-def test_so_many_free_pixels_show_a_nuisance(with_distractors):
+def test_so_many_free_pixels_show_a_distractor(with_distractors):
     world = with_distractors
     shown = [world.batch.images, world.asked["unseen_pair"].images, world.asked["seen_pair"].swapped]
     for edits in shown:
@@ -54,7 +54,7 @@ def test_so_many_free_pixels_show_a_nuisance(with_distractors):
         assert set(np.concatenate(kinds)) == set(range(-5, 0)), "five kinds, none of them a label"
 
 
-def test_no_caption_speaks_of_nuisances(with_distractors):
+def test_no_caption_speaks_of_distractors(with_distractors):
     pairs = with_distractors.sentences[HELD_OUT + PADDED :]
     assert all(0 <= label < HELD_OUT + PADDED for claims in pairs for label in names(claims))
 
@@ -105,9 +105,9 @@ def test_distractors_know_nothing_of_the_labels_in_their_batch():
 def test_every_token_has_its_name(kind):
     world, labels = world_of(kind), ["h1", "h2", "h3", "1", "2", "3", "4", "5", "6"]
     found, words = world.task.token_names(), ["above", "below"] if kind not in ROWS else []
-    nuisances = [f"nuisance {i}" for i in range(1, 6)] if kind == "row, distractors" else []
+    distractors = [f"distractor {i}" for i in range(1, 6)] if kind == "row, distractors" else []
     assert found[:FIRST_LABEL] == ["background", "CLS", "EOT", "in-image", "left-of", "right-of"]
-    assert found[FIRST_LABEL : world.n_first] == words + nuisances
+    assert found[FIRST_LABEL : world.n_first] == words + distractors
     parts = [f" at {i + 1}" for i in range(world.patch**2)] if world.patch > 1 else [""]
     assert found[world.n_first :] == [label + part for label in labels for part in parts]
     assert len(found) == world.task.n_tokens and len(world.task.position_names()) == len(world.task.image.tokens)

@@ -14,8 +14,9 @@ import pytest
 
 from conftest import tiny_model
 from lrjax import config, xla
+from lrjax.data.captions import of_one
 from lrjax.data.scenes import ABSENT, Scene, pair_caption_edits
-from lrjax.data.tasks.base import Batch, of_one
+from lrjax.data.tasks.base import Batch
 from lrjax.models.clip import MAX_LOG_SCALE, embed_captions, init_clip, model_splits, rng_stream, unit_gates
 from lrjax.models.interventions import Interventions
 from lrjax.training.programs import init_program, split_program, train_chunk

@@ -14,8 +14,8 @@ from lrjax import config
 from lrjax.analysis import ablate
 from lrjax.analysis import reader as reading
 from lrjax.data import tasks as tasks_of
+from lrjax.data.captions import all_captions, words_of
 from lrjax.data.scenes import BACKGROUND, EOT, IN_IMAGE, LEFT_OF
-from lrjax.data.tasks.base import all_captions, words_of
 from lrjax.errors import InputError
 from lrjax.models import clip, decoder
 from lrjax.models.interventions import Interventions, ModelInterventions

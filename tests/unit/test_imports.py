@@ -95,3 +95,17 @@ def test_arrows_are_seen_in_every_form_of_import():
     )
     assert ("experiments.common", "lrjax.cli") in arrows(("experiments",), ("lrjax.cli",)), "from a import b"
     assert ("lrjax.notebook", "lrjax") in arrows(("lrjax.notebook",), ("lrjax",)), "import a"
+
+
+def test_files_and_functions_are_short():
+    """At most 350 lines a file, but for tables of claims, and 50 a function."""
+    sources = [path for folder in ("lrjax", "experiments", "tests") for path in (ROOT / folder).rglob("*.py")]
+    long_files = {path.name: len(path.read_text().splitlines()) for path in sources if "claims" not in path.name}
+    assert {name: lines for name, lines in long_files.items() if lines > 350} == {}
+    functions = [
+        (f"{path.name}: {node.name}", (node.end_lineno or 0) - node.lineno + 1)
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert [found for found in functions if found[1] > 50] == []

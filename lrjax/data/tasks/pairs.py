@@ -17,7 +17,7 @@ from lrjax.data.splits import Splits, at_draw, draw_label, draw_together, make_s
 from lrjax.data.tasks.base import Batch, Captions, EvalSet, Task, combinations
 
 SAMPLE = 2048  # seen-pair images during training
-# above so many (54 labels of a row of 10, 33 of a grid of 4 x 4) the final evaluation samples too: FINAL_SAMPLE images
+# above so many (54 labels of a row of 10, 34 of a grid of 4 x 4 with four words) the final evaluation is of FINAL_SAMPLE images
 EXHAUSTIVE_LIMIT, FINAL_SAMPLE = 2**17, 2**14
 
 
