@@ -12,8 +12,9 @@ People write them as text, which is parsed here and nowhere else:
 """
 
 import dataclasses
+import numbers
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Self
 
 import numpy as np
@@ -65,9 +66,12 @@ class Ablation:
             raise InputError(f"control={self.control!r}: does not exist; expected none or one of {' '.join(CONTROL_KINDS)}")
         if self.encoder not in ENCODERS:
             raise InputError(f"encoder={self.encoder!r}: does not exist{suggest(self.encoder, ENCODERS)}; expected vision or text")
-        if not abs(self.scale) < LARGEST:
+        if not isinstance(self.scale, numbers.Real) or not abs(self.scale) < LARGEST:
             raise InputError(f"scale={self.scale!r}: is not a finite number; expected what is left of the terms, such as 0 or 0.5")
         for name in ("layers", "heads"):
+            given = getattr(self, name)
+            if not isinstance(given, Collection) or not all(isinstance(number, numbers.Integral) for number in given):
+                raise InputError(f"{name}={given!r}: expected a tuple of whole numbers, such as (0, 2), or () for all")
             if bad := [number for number in getattr(self, name) if number < 0]:
                 raise InputError(f"{name}: {bad[0]} is out of range; expected numbers from 0")
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))

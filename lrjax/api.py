@@ -100,6 +100,8 @@ def sweep_of(config: Config) -> Sweep:
         config = of_file["get_config"]()
     if isinstance(config, Sweep):
         return config
+    if not isinstance(config, Mapping | ml_collections.ConfigDict):
+        raise InputError(f"config={config!r}: is no config; give lrjax.get_config(...), a dict of its fields, or a config file")
     fields: Any = get_config(**config) if isinstance(config, dict) else config
     return make_sweep(fields)
 
@@ -174,7 +176,7 @@ class Run:
         Raises:
           InputError: the folder holds no checkpoint of this step.
         """
-        found = self._checkpoints
+        found, step = self._checkpoints, arguments.number("step", step, "one of `steps`", least=0)
         if step not in found:
             held = ", ".join(map(str, found)) or "none"
             raise InputError(f"step={step!r}: no checkpoint of this step is in {self.folder}; expected one of {held}")
@@ -223,14 +225,16 @@ class Run:
         """
         with in_python():
             asked = (NONE, *arguments.ablations(terms))
-            options: dict[str, Any] = dict(heads=arguments.heads(heads), sets=arguments.sets(sets), frozen=frozen)
+            options: dict[str, Any] = dict(
+                heads=arguments.heads(heads), sets=arguments.sets(sets), frozen=arguments.flag("frozen", frozen)
+            )
             options["encoder"] = arguments.encoder(encoder)
             table = merged([ablate(part, asked, **options) for part in by_shape(self._healthy(), *TERMS_BY)])
         title = f"Terms taken away at inference: {encoder} encoder, step {self.step}"
         draw = lambda found: ablation_figures.ablation(found.table, title, SHOWN)
         return Result("ablate", table, tuple(SHOWN), ("ablation",), draw, baseline=("ablation", NONE))
 
-    def analyze(self, name: str, **options) -> Result:
+    def analyze(self, name: str, /, **options) -> Result:
         """Ask one analysis of all models that have not diverged; `lrjax.analyses()` lists them.
 
         Args:
@@ -278,18 +282,15 @@ class Run:
         """
 
         def question(static, hyper, splits, params, gates) -> dict[str, jax.Array]:
-            arrays = metric_fn(View(params, gates, splits, hyper, static))
-            if not isinstance(arrays, Mapping):
-                raise InputError(f"metric_fn: returns {type(arrays).__name__}; expected a dict of name -> array")
-            return dict(arrays)
+            return arguments.measured(metric_fn(View(params, gates, splits, hyper, static)))
 
+        arguments.metric_fn(metric_fn)
         run = self._healthy()
         shapes = {p.static: shapes_of(question, p, s) for p, s in zip(run.programs, run.states, strict=True)}
-        first, found = run.programs[0].static, dict(dims or {})
+        first = run.programs[0].static
+        found = arguments.dims(dims, shapes[first], ("model", *FIELDS, *shapes[first]))
         for name, shape in shapes[first].items():
             found.setdefault(name, inferred(name, shape, first))
-            if len(found[name]) != len(shape):
-                raise InputError(f"dims: {name!r} has {len(shape)} dimensions, {found[name]!r} names {len(found[name])}")
 
         def coords(static: Static) -> dict[str, range]:  # so that models of other shapes have NaN where they have nothing
             sizes = {dim: size for name, shape in shapes[static].items() for dim, size in zip(found[name], shape, strict=True)}

@@ -159,8 +159,7 @@ class Model:
         Raises:
           InputError: as of `run_with_cache`.
         """
-        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-            raise InputError(f"n={n!r}: expected a number of captions, 1 or more, or nothing for all")
+        n = None if n is None else arguments.number("n", n, "a number of captions, 1 or more, or nothing for all")
         arguments.text("scene", scene, self.example())
         self._check_contrastive("rank")
         task = self.static.task_object

@@ -33,10 +33,10 @@ BATCH = 300  # images traced at a time
 
 def in_reading(static: Static, hyper: Hyper, splits: Splits, params: CLIP, gates: Gates) -> dict[str, jax.Array]:
     """The question: prefers_right [w, h], attention to the left and to the right object [w, h], gradient [w, term, h]."""
-    check_objective(static, "reader")
-    with_trained_P(static, "reader")
-    row = row_of(static, "reader")
-    traced(static, "text", "reader")
+    check_objective(static, "decoder")
+    with_trained_P(static, "decoder")
+    row = row_of(static, "decoder")
+    traced(static, "text", "decoder")
     scenes, n = row.unseen(), static.L
     words = words_of(row, ((PAIR_CAPTION, pair_caption_edits(scenes.left, scenes.right, jnp.zeros_like(scenes.left))),))
     rows = np.array(list(WORDS.values())) - words.shape[1]  # from the end: a last block is computed at words alone

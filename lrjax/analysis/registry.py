@@ -109,7 +109,7 @@ def analyses() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "question", "measures", "function"]).set_index("name")
 
 
-def analyze(run: Run, name: str, **options) -> Result:
+def analyze(run: Run, name: str, /, **options) -> Result:
     """Ask one analysis of a run.
 
     Args:

@@ -19,7 +19,7 @@ from lrjax.models.encoder import EncoderConfig
 from lrjax.models.interventions import ModelInterventions
 from lrjax.models.objectives import Objective
 
-ANALYSES = ("reader", "ablate")  # those that know decoders; others compare embeddings of images and captions
+ANALYSES = ("decoder", "ablate")  # those that know decoders; others compare embeddings of images and captions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Autoregressive(Objective):
         return of_decoding(name)
 
     def refusal(self, analysis: str) -> str | None:
-        return None if analysis in ANALYSES else "is a reader; expected CLIP, or ask experiments.reader"
+        return None if analysis in ANALYSES else "is a decoder; expected CLIP, or ask experiments.reader"
 
     def caution(self, encoder: str) -> str | None:
         if encoder != "text":

@@ -123,7 +123,7 @@ class Contrastive(Objective):
         return (*of_retrieval(name, (*words, *ways)), *(metric for head in self.heads for metric in head.measured(name)))
 
     def refusal(self, analysis: str) -> str | None:
-        return "is no reader; expected a sweep with an autoregressive objective" if analysis == "reader" else None
+        return "is no decoder; expected a sweep with an autoregressive objective" if analysis == "decoder" else None
 
 
 CONTRASTIVE = Contrastive()

@@ -189,7 +189,7 @@ def bad_analyses(tmp, folder, truncated):
         ),
         ("variants", [f"--ckpt={folder}", "--where=d_head=3"], "--where=d_head=3: no model has it; expected d_head=0"),
         ("grid", [f"--ckpt={folder}"], "grid: task='row': has one dimension; expected a sweep of task 'grid'"),
-        ("reader", [f"--ckpt={folder}"], "reader: objective='contrastive': is no reader; expected a sweep with an autoregressive"),
+        ("reader", [f"--ckpt={folder}"], "decoder: objective='contrastive': is no decoder; expected a sweep with an"),
         ("ablate_ep", [f"--ckpt={folder}", "--ablations=vertical EP"], "--ablations: 'vertical EP': task='row': has one dimension"),
         (
             "reproduce",

@@ -213,6 +213,10 @@ def test_training_from_python_is_the_commands_training(trained, tmp_path):
         lrjax.train({"n_label": (4, 5)}, tmp_path / "other")
 
 
+def embeddings_of(model):
+    return {"x": model.params.vision.E}
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
@@ -221,7 +225,7 @@ def test_training_from_python_is_the_commands_training(trained, tmp_path):
         (lambda run: run.model(n_labels=6), ["2 models", "seed: 0, 1"]),
         (lambda run: run.ablate("EX"), ["terms", "'EX'", "EE EP"]),
         (lambda run: run.ablate("EP", heads=[9]), ["heads", "9"]),
-        (lambda run: run.ablate("EP", encoder="visoin"), ["encoder=visoin", "'vision'"]),
+        (lambda run: run.ablate("EP", encoder="visoin"), ["encoder='visoin'", "'vision'"]),
         (lambda run: run.analyze("gradiant"), ["'gradiant'", "'gradient'"]),
         (lambda run: run.analyze("gradient", encode="text"), ["encode", "'encoder'"]),
         (lambda run: run.model(n_labels=6, seed=0).run_with_cache("h1 is on the left of 9"), ["h1 is on the left of 9"]),
@@ -244,7 +248,25 @@ def test_training_from_python_is_the_commands_training(trained, tmp_path):
         (lambda run: run.ablate("EP").summary(by="nope"), ["by='nope'", "n_labels"]),
         (lambda run: run.ablate("EP").summary(by=[]), ["by=[]"]),
         (lambda run: run.map(lambda m: None), ["metric_fn", "NoneType"]),
-        (lambda run: run.map(lambda m: {"x": m.params.vision.E}, dims={"x": ("token",)}), ["dims", "'x' has 2 dimensions"]),
+        (lambda run: run.map(3), ["metric_fn=3", "is no function"]),
+        (lambda run: run.map(lambda m: {}), ["metric_fn", "an empty dict"]),
+        (lambda run: run.map(lambda m: {1: m.params.vision.E}), ["metric_fn", "name=1"]),
+        (lambda run: run.map(lambda m: {"x": "text"}), ["metric_fn", "'x' is str"]),
+        (lambda run: run.map(embeddings_of, dims={"x": ("token",)}), ["dims", "'x' has 2 dimensions"]),
+        (lambda run: run.map(embeddings_of, dims={"y": ("token",)}), ["dims", "'y' is no array", "one of x"]),
+        (lambda run: run.map(embeddings_of, dims={"x": "token"}), ["dims", "'token'", "no sequence"]),
+        (lambda run: run.map(embeddings_of, dims={"x": ("a", "a")}), ["dims", "repeats"]),
+        (lambda run: run.map(embeddings_of, dims={"x": ("seed", "a")}), ["dims", "'seed'", "already"]),
+        (lambda run: run.map(embeddings_of, dims=["a"]), ["dims=['a']", "a dict"]),
+        (lambda run: run.at([20]), ["step=[20]"]),
+        (lambda run: run.ablate("EP", frozen="yes"), ["frozen='yes'", "True or False"]),
+        (lambda run: run.model(n_labels=6, seed=0).ablate("EP", encoder="t"), ["encoder='t'", "vision or text"]),
+        (lambda run: run.analyze("gradient", run=3), ["run", "no such option"]),
+        (lambda run: run.analyze("decoder"), ["decoder", "is no decoder"]),
+        (lambda run: lrjax.Ablation(("EP",), heads=0), ["heads=0"]),
+        (lambda run: lrjax.Ablation(("EP",), layers=("a",)), ["layers=('a',)"]),
+        (lambda run: lrjax.Ablation(("EP",), scale="x"), ["scale='x'"]),
+        (lambda run: lrjax.train(None, "somewhere"), ["config=None", "is no config"]),
         (lambda run: run.model(n_labels=6, seed=0).ablate(["EP"]), ["terms=['EP']", "is no ablation"]),
         (lambda run: run.model(n_labels=6, seed=0).run_with_cache(3), ["scene=3", "is no text"]),
         (lambda run: run.model(n_labels=6, seed=0).rank(SCENE, 2.5), ["n=2.5"]),

@@ -117,11 +117,11 @@ def test_activations_are_counted_and_decide_the_memory(fields):
 def test_analyses_say_why_they_do_not_apply():
     static = {name: config.make_static([tiny_model(objective=name)]) for name in kinds.OBJECTIVES}
     refused = partial(pytest.raises, InputError)
-    with refused(match="^heads: objective='autoregressive': is a reader; expected CLIP, or ask experiments.reader$"):
+    with refused(match="^heads: objective='autoregressive': is a decoder; expected CLIP, or ask experiments.reader$"):
         check_objective(static["autoregressive"], "heads")
-    with refused(match="^reader: objective='contrastive': is no reader; expected a sweep with an autoregressive objective$"):
-        check_objective(static["contrastive"], "reader")
-    assert all(check_objective(static[name], who) for name, who in (("contrastive", "heads"), ("autoregressive_raw", "reader")))
+    with refused(match="^decoder: objective='contrastive': is no decoder; expected a sweep with an autoregressive objective$"):
+        check_objective(static["contrastive"], "decoder")
+    assert all(check_objective(static[name], who) for name, who in (("contrastive", "heads"), ("autoregressive_raw", "decoder")))
 
 
 def test_no_other_code_asks_which_objective_a_model_has():

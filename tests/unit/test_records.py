@@ -187,7 +187,7 @@ def test_words_are_told_apart_by_their_records():
     ("on_the_command_line", "to_python"),
     [
         (
-            "heads: objective='autoregressive': is a reader; expected CLIP, or ask experiments.reader",
+            "heads: objective='autoregressive': is a decoder; expected CLIP, or ask experiments.reader",
             "or ask run.analyze('decoder')",
         ),
         (
