@@ -219,6 +219,14 @@ def test_a_recipe_is_picked_and_its_model_ranks_as_in_python(opened, both, model
     assert_ranks(tab, lrjax.load(both[1]).model(seed=1), SCENE)
     assert 'lrjax.load("runs/slow")' in tab.inner_text("#python") and "run=" not in tab.inner_text("#python")
     assert tab.locator("#pickers label", has_text="4").count() == 0, "this run has no model of 4 labels"
+    assert "changed too" not in tab.inner_text("#recipe")
+
+
+def test_what_a_pick_changes_beside_is_said(opened, both):
+    tab = opened("run=run&n_labels=4&seed=0", both[0])
+    tab.locator("#pickers label", has_text="slow").click()
+    tab.wait_for_function("location.hash.includes('run=slow&n_labels=6')")
+    assert "changed too: Labels in training" in tab.inner_text("#recipe")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

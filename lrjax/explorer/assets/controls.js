@@ -13,6 +13,7 @@ const Controls = (lab, state, change) => {
   const PLAY = 700; // milliseconds a step of training is shown
   const gateNumber = (term) => State.GATES.indexOf(term);
   let playing = 0;
+  let alsoChanged = []; // names of the axes that the last pick changed beside its own
 
   // ---- the scene ----
 
@@ -151,6 +152,8 @@ const Controls = (lab, state, change) => {
     const away = next.checkpoints.map((checkpoint) => Math.abs(share(checkpoint, next.checkpoints) - now));
     const fits = state.objects.every(({ label }) => label < next.labels.length);
     const objects = fits ? state.objects : state.objects.map((object, label) => ({ ...object, label }));
+    const others = known.filter((axis) => ![name, RUN].includes(axis.name) && axis.of(next.fields) !== axis.of(fields));
+    alsoChanged = others.map((axis) => NAMES[axis.name] ?? axis.name);
     change({ model, at: away.indexOf(Math.min(...away)), objects });
   }
 
@@ -166,7 +169,9 @@ const Controls = (lab, state, change) => {
     const { name, recipe } = lab.data.runs[lab.model(state).run];
     const { steps, ...others } = recipe;
     const told = Object.entries(others).map(([field, value]) => `${field} ${value}`);
-    get("recipe").textContent = lab.data.runs.length > 1 ? `${name}: ${[`${steps.toLocaleString("en-US")} steps`, ...told].join(", ")}` : "";
+    const shown = [`${steps.toLocaleString("en-US")} steps`, ...told].join(", ");
+    const also = alsoChanged.length ? `No model here has that with all else as it was: changed too: ${alsoChanged.join(", ")}` : "";
+    get("recipe").textContent = [lab.data.runs.length > 1 ? `${name}: ${shown}` : "", also].filter(Boolean).join(". ");
   }
 
   function play() {
