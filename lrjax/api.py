@@ -256,7 +256,7 @@ class Run:
         run = self.where(**fields).trained
         if len(run.sweep.models) != 1:
             differ = [name for name in FIELDS if len({getattr(m, name) for m in run.sweep.models}) > 1]
-            values = {name: sorted({getattr(m, name) for m in run.sweep.models}, key=str)[:8] for name in differ}
+            values = {name: sorted({getattr(m, name) for m in run.sweep.models})[:8] for name in differ}
             more = "; ".join(f"{name}: {', '.join(map(str, found))}" for name, found in values.items())
             raise InputError(f"model({_as_text(fields)}): {len(run.sweep.models)} models have these fields; give more of {more}")
         (program,), (state,), (at,) = run.programs, run.states, run.at

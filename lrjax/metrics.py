@@ -1,4 +1,4 @@
-"""Metrics as data: what an accuracy measures, and of which images. Columns of tables and checkpoints are named here alone.
+"""Metrics as data: what an accuracy measures, and of which images. Columns of tables and checkpoints are named here.
 
 `METRICS` are those that every contrastive model has; `of_retrieval`, `of_decoding` and `of_head` are those of one evaluation set.
 What they mean, `lrjax.training.retrieval` and `lrjax.models.decoder` say.

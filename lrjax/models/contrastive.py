@@ -35,7 +35,8 @@ class Contrastive(Objective):
 
     def of(self, static: Static) -> "Contrastive":
         heads = (LocalizationHead(),) if static.supervised else ()
-        return dataclasses.replace(self, pair_loss=PAIR_LOSSES[static.pair_loss], heads=heads)
+        of_config = self.pair_loss is SOFTMAX  # a subclass may have a loss of its own
+        return dataclasses.replace(self, pair_loss=PAIR_LOSSES[static.pair_loss] if of_config else self.pair_loss, heads=heads)
 
     def check(self, model: Model, task: Task) -> None:
         """The fields of the contrastive objective are free."""

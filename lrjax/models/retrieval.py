@@ -52,9 +52,9 @@ class Compared:
 
     Attributes:
         embedded: [..., e], unit embeddings.
-        least: [...], from which similarity on a caption ties for the best of all.
+        threshold: [...], from which similarity on a caption ties for the best of all.
         ties: [...], how many captions do.
-        least_in_set: [...], the same among the captions of the image's set.
+        threshold_in_set: [...], the same among the captions of the image's set.
         ties_in_set: [...].
         named: [...], which share of an image's labels the best captions name.
         own: [..., R], similarities to the image's captions.
@@ -63,9 +63,9 @@ class Compared:
     """
 
     embedded: jax.Array
-    least: jax.Array
+    threshold: jax.Array
     ties: jax.Array
-    least_in_set: jax.Array
+    threshold_in_set: jax.Array
     ties_in_set: jax.Array
     named: jax.Array
     own: jax.Array
@@ -156,17 +156,19 @@ def _compare(candidates: Candidates, blocks: Blocks, embed: Embed) -> tuple[Comp
         embedded, of_swapped = jnp.split(embed(both), 2)
         similarity = _similarities(candidates, embedded, block.weight)
         best_in_set = similarity.max(1, where=candidates.in_set[set_number][None], initial=-jnp.inf)
-        least = similarity.max(1) - TIE
-        least_in_set = jnp.where(best_in_set >= least, least, best_in_set - TIE)  # one that ties for the best of all ties with that
-        wins = similarity >= least[:, None]
+        threshold = similarity.max(1) - TIE
+        threshold_in_set = jnp.where(
+            best_in_set >= threshold, threshold, best_in_set - TIE
+        )  # one that ties for the best of all ties with that
+        wins = similarity >= threshold[:, None]
         is_named = [(candidates.names[None] == label[:, None, None]).any(1) for label in block.labels.T]  # [block, c] each
         of = lambda captions: jnp.take_along_axis(similarity, captions.reshape(len(captions), -1), 1).reshape(captions.shape)
         compared = Compared(
             embedded=embedded,
-            least=least,
+            threshold=threshold,
             ties=wins.sum(1),
-            least_in_set=least_in_set,
-            ties_in_set=(candidates.in_set[set_number][None] & (similarity >= least_in_set[:, None])).sum(1),
+            threshold_in_set=threshold_in_set,
+            ties_in_set=(candidates.in_set[set_number][None] & (similarity >= threshold_in_set[:, None])).sum(1),
             named=(wins * (1.0 * sum(is_named))).sum(1) / jnp.maximum(wins.sum(1), 1) / len(is_named),
             own=of(block.true),
             hard_negatives=of(block.hard_negatives),
@@ -219,14 +221,14 @@ def _metrics(
     exists = (images.weight > 0)[..., None] & candidates.exists[images.true]  # [B, R]
     counts = exists & images.is_true
     differs = images.hard_negatives != images.true[..., None, :]  # [B, F, R]; one object has no order
-    names_all = counts | (exists & differs[..., 0, :])  # whatever the word: it may be one that does not hold
-    wrong_names_all = names_all[..., None, :] & differs
-    of_all, of_set = (compared.least, compared.ties), (compared.least_in_set, compared.ties_in_set)
-    label_set = lambda best: _share_of_captions(own, names_all, *best) + _share_of_captions(wrong, wrong_names_all, *best)
+    of_labels = counts | (exists & differs[..., 0, :])  # captions of the image's labels, of a word that is true of it or not
+    wrong_of_labels = of_labels[..., None, :] & differs
+    of_all, of_set = (compared.threshold, compared.ties), (compared.threshold_in_set, compared.ties_in_set)
+    label_set = lambda best: _share_of_captions(own, of_labels, *best) + _share_of_captions(wrong, wrong_of_labels, *best)
     of_images = partial(_share_of_images, blocks, best_image, ties_image)
-    set_images = of_images(own, images.true, names_all)
+    images_of_labels = of_images(own, images.true, of_labels)
     for way in range(wrong.shape[2]):
-        set_images += of_images(wrong[..., way, :], images.hard_negatives[..., way, :], wrong_names_all[..., way, :])
+        images_of_labels += of_images(wrong[..., way, :], images.hard_negatives[..., way, :], wrong_of_labels[..., way, :])
     by_way = _order(own[..., None, :], wrong)
     order, each = by_way.mean(2), images.weight[..., None] * counts
     credits = {  # of images [B], or of their captions [B, R]; and what each weighs
@@ -238,7 +240,7 @@ def _metrics(
         "_labels": (compared.named, images.weight),
         "_t2i": (of_images(own, images.true, counts), each),
         "_order_t2i": (_order(own, compared.swapped), each),
-        "_label_set_t2i": (set_images, each),
+        "_label_set_t2i": (images_of_labels, each),
     }
     credits |= {f"_order_{word}": (order[..., i], each[..., i]) for i, word in enumerate(words)}
     credits |= {f"_order_{way}": (by_way[..., i, :], each) for i, way in enumerate(ways)}
@@ -247,12 +249,12 @@ def _metrics(
     return {suffix: jnp.where(finite, _mean(blocks, *credit), jnp.nan) for suffix, credit in credits.items()}
 
 
-def _share_of_captions(similarity: jax.Array, counted: jax.Array, least: jax.Array, ties: jax.Array) -> jax.Array:
+def _share_of_captions(similarity: jax.Array, counted: jax.Array, threshold: jax.Array, ties: jax.Array) -> jax.Array:
     """Of the best captions of each image [B] the share that has one of these similarities, among those that are counted.
 
-    similarity, counted: [B, R], or [B, F, R]. least, ties: [B], as of `Compared`.
+    similarity, counted: [B, R], or [B, F, R]. threshold, ties: [B], as of `Compared`.
     """
-    reached = similarity >= least.reshape(*least.shape, *[1] * (similarity.ndim - least.ndim))
+    reached = similarity >= threshold.reshape(*threshold.shape, *[1] * (similarity.ndim - threshold.ndim))
     return (reached & counted).sum(range(2, similarity.ndim)) / jnp.maximum(ties, 1)
 
 
