@@ -1,4 +1,4 @@
-"""Training of ONE model as a pure function; `sweep` adds the model axis with vmap.
+"""Training of ONE model as a pure function; `train_steps` adds the axis of models with vmap.
 
 Axes: B batch.
 """
