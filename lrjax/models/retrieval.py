@@ -157,9 +157,8 @@ def _compare(candidates: Candidates, blocks: Blocks, embed: Embed) -> tuple[Comp
         similarity = _similarities(candidates, embedded, block.weight)
         best_in_set = similarity.max(1, where=candidates.in_set[set_number][None], initial=-jnp.inf)
         threshold = similarity.max(1) - TIE
-        threshold_in_set = jnp.where(
-            best_in_set >= threshold, threshold, best_in_set - TIE
-        )  # one that ties for the best of all ties with that
+        # A caption of the set that ties for the best of all is its set's best, too.
+        threshold_in_set = jnp.where(best_in_set >= threshold, threshold, best_in_set - TIE)
         wins = similarity >= threshold[:, None]
         is_named = [(candidates.names[None] == label[:, None, None]).any(1) for label in block.labels.T]  # [block, c] each
         of = lambda captions: jnp.take_along_axis(similarity, captions.reshape(len(captions), -1), 1).reshape(captions.shape)
