@@ -26,7 +26,8 @@ from lrjax.data import tasks
 from lrjax.models.clip import init_clip
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES = [page for page in PAGES if ROOT / "docs/results" not in page.parents]  # those are generated
+RESULTS = sorted((ROOT / "docs/results").glob("*.md"))  # those are generated
+PAGES = [page for page in PAGES if ROOT / "docs/results" not in page.parents]
 REGISTRIES = (kinds.POSITIONS, kinds.OBJECTIVES, tasks.TASKS, registry.ANALYSES)
 COMMANDS = ROOT / "docs/reference/commands.md"
 NOT_RUN = "<!-- not run by tests: "
@@ -142,11 +143,17 @@ def lines_of(page: Path, executed: bool = False) -> list[str]:
 
 def test_the_commands_of_the_pages_exist():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
-    lines = [(page, line) for page in PAGES for line in lines_of(page)]
-    assert len(lines) > 40
+    lines = [(page, line) for page in (*PAGES, *RESULTS) for line in lines_of(page)]
+    assert len(lines) > 40 and not any(lines_of(page, executed=True) for page in RESULTS)
     for page, line in lines:
         assert exists(words := shlex.split(line, comments=True), targets), f"{name_of(page)}: {line}"
         assert not (unknown := unknown_flags(words)), f"{name_of(page)}: {line}: {unknown}"
+
+
+def test_no_command_hides_in_a_block_of_text():
+    for page in {*PAGES, *RESULTS} - {COMMANDS}:  # that one has synopses
+        text = "".join(code for _, code in blocks(page, "text"))
+        assert not re.search(r"^(make|lrjax|python|\.venv/bin/python|pip) ", text, re.M), name_of(page)
 
 
 def test_the_configs_of_the_pages_are_possible():
@@ -236,7 +243,7 @@ def exists(words: list[str], targets: list[str]) -> bool:
     """Whether a command line names a target of make, a command of lrjax, a module, or tests that there are."""
     words = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word) or words[0] == "make"]  # variables before a command
     program, *rest = words[1:] if words[0] == "srun" else words
-    if program in ("git", "cd"):
+    if program in ("git", "cd", "unzip") or rest[:2] == ["-m", "pip"]:
         return True
     if program == "make":
         files = [word.partition("=")[2].partition(":")[0] for word in rest if word.startswith("CONFIG=")]
