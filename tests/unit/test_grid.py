@@ -162,5 +162,5 @@ def test_a_grid_is_no_row_and_a_row_no_grid(grids, trained):
     with pytest.raises(InputError, match="grid: layer_norm=True, task='grid:height=4,width=4,patch=2': with LayerNorm a patch's"):
         grid.directions(patched)
     turned = untrained(tiny_model(objective="autoregressive_raw", positions="rotary"))
-    with pytest.raises(InputError, match="reader: positions='rotary': expected one of 'learned'"):
+    with pytest.raises(InputError, match="decoder: positions='rotary': expected one of 'learned'"):
         reading.reading(turned)
