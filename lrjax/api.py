@@ -98,10 +98,10 @@ def sweep_of(config: Config) -> Sweep:
         if "get_config" not in of_file:
             raise InputError(f"config={str(config)!r}: has no get_config(); give a config such as experiments/configs/smoke.py")
         config = of_file["get_config"]()
+    elif not isinstance(config, Mapping | ml_collections.ConfigDict | Sweep):
+        raise InputError(f"config={config!r}: is no config; give lrjax.get_config(...), a dict of its fields, or a config file")
     if isinstance(config, Sweep):
         return config
-    if not isinstance(config, Mapping | ml_collections.ConfigDict):
-        raise InputError(f"config={config!r}: is no config; give lrjax.get_config(...), a dict of its fields, or a config file")
     fields: Any = get_config(**config) if isinstance(config, dict) else config
     return make_sweep(fields)
 

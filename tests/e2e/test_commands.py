@@ -104,7 +104,7 @@ def bad(tmp, folder):
 
 
 def bad_sweeps(tmp, folder, truncated):
-    """As of `bad`: of commands that take a config."""
+    """As of `bad`: of `sweep`, `search` and `reproduce`."""
     new = f"--workdir={tmp}/new"
     return [
         ("sweep", [new, "--config.n_label=5"], "--config.n_label=5: no such key (did you mean 'n_labels'?)"),
@@ -144,6 +144,11 @@ def bad_sweeps(tmp, folder, truncated):
             "sweep",
             [new, "--config.gates=EP=1>0@5000-6000"],
             "gates: 'EP=1>0@5000-6000' never acts in 3000 steps of training; start it earlier",
+        ),
+        (
+            "reproduce",
+            [f"--study={tmp}/study", "--only=defualt"],
+            "--only=defualt: is no sweep of the study; expected some of default",
         ),
         ("sweep", [new, "--config.positions=rope"], "config.positions: 'rope' is not possible; expected 'learned' or"),
         ("sweep", [new, "--config.task=gird"], "config.task: 'gird': 'gird' does not exist (did you mean 'grid'?)"),
@@ -188,17 +193,16 @@ def bad_analyses(tmp, folder, truncated):
             "--frozen, --encoder=text: whole layers are ablated in vision",
         ),
         ("variants", [f"--ckpt={folder}", "--where=d_head=3"], "--where=d_head=3: no model has it; expected d_head=0"),
-        ("grid", [f"--ckpt={folder}"], "grid: task='row': has one dimension; expected a sweep of task 'grid'"),
-        ("reader", [f"--ckpt={folder}"], "decoder: objective='contrastive': is no decoder; expected a sweep with an"),
-        ("ablate_ep", [f"--ckpt={folder}", "--ablations=vertical EP"], "--ablations: 'vertical EP': task='row': has one dimension"),
-        (
-            "reproduce",
-            [f"--study={tmp}/study", "--only=defualt"],
-            "--only=defualt: is no sweep of the study; expected some of default",
-        ),
+        ("regime", [f"--workdir={tmp}/regime", "--configurations=0"], "--configurations"),
         ("encoders", [f"--study={tmp}/study", "--only=default"], "expected some of training_ablation"),
         ("encoders", [f"--study={tmp}/study", "--only="], "--only=: is empty; expected some of training_ablation"),
-        ("regime", [f"--workdir={tmp}/regime", "--configurations=0"], "--configurations"),
+        ("grid", [f"--ckpt={folder}"], "grid: task='row': has one dimension; expected a sweep of task 'grid'"),
+        (
+            "reader",
+            [f"--ckpt={folder}"],
+            "decoder: objective='contrastive': is no decoder; expected a sweep with an autoregressive",
+        ),
+        ("ablate_ep", [f"--ckpt={folder}", "--ablations=vertical EP"], "--ablations: 'vertical EP': task='row': has one dimension"),
     ]
 
 

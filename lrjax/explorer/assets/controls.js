@@ -170,7 +170,7 @@ const Controls = (lab, state, change) => {
     const { steps, ...others } = recipe;
     const told = Object.entries(others).map(([field, value]) => `${field} ${value}`);
     const shown = [`${steps.toLocaleString("en-US")} steps`, ...told].join(", ");
-    const also = alsoChanged.length ? `No model here has that with all else as it was: changed too: ${alsoChanged.join(", ")}` : "";
+    const also = alsoChanged.length ? `No model here has this value with the others unchanged; changed too: ${alsoChanged.join(", ")}` : "";
     get("recipe").textContent = [lab.data.runs.length > 1 ? `${name}: ${shown}` : "", also].filter(Boolean).join(". ");
   }
 
