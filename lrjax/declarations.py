@@ -154,6 +154,7 @@ class Static(StaticFields):
     n_labels_max: int  # the number of labels that arrays are padded to
     gated: bool  # some gate is not 1, so deeper layers must keep the stream split
     noisy: bool  # some model is told captions that say the opposite
+    zipfian: bool  # some model's labels occur by Zipf's law
     supervised: bool  # some model has a head that says where objects are
 
     @property
@@ -191,6 +192,7 @@ def make_static(models: Sequence[Model]) -> Static:
         n_labels_max=max(m.n_labels for m in models),
         gated=any(m.gates != NONE for m in models),
         noisy=any(m.caption_noise > 0 for m in models),
+        zipfian=any(m.zipf > 0 for m in models),
         supervised=any(m.supervision > 0 for m in models),
     )
 

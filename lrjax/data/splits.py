@@ -3,6 +3,8 @@
 Axes: A = n_heldout + n_labels_max labels, N_max trained labels, L places (the pixels of a row), K layouts of two objects.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -82,27 +84,64 @@ def frequencies(n_labels: jax.Array, zipf: jax.Array, n_max: int) -> jax.Array:
     return weight * n_labels / weight.sum()
 
 
-def draw_label(key: jax.Array, shape: tuple[int, ...], n_labels, zipf, n_heldout: int, n_max: int) -> jax.Array:
-    """Labels of `shape`, held-out ones and the n_labels trained ones: uniform, the latter by Zipf's law if zipf > 0."""
-    uniform = jax.random.randint(key, shape, 0, n_heldout + n_labels)
-    weight = jnp.concatenate([jnp.ones(n_heldout), frequencies(n_labels, zipf, n_max)])
-    return jnp.where(zipf > 0, _weighted(jax.random.fold_in(key, 1), shape, weight), uniform)
+def draw_scenes(
+    keys: Sequence[jax.Array], k: int, n: int, hyper, n_heldout: int, n_max: int
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """What n images of one object and n of k objects show, from four keys.
 
-
-def draw_together(key: jax.Array, k: int, shape: tuple[int, ...], n_labels, zipf, n_max: int) -> jax.Array:
-    """k different labels of the n_labels trained ones, in any order: indices [k, *shape]. Uniform over all such lists; if zipf > 0
-    each is drawn by Zipf's law among those that are left.
+    Returns:
+        The label of one object [n], of all n_heldout + hyper.n_labels; its rank [n] among n1 places; the trained labels of k objects
+        [k, n]; the rank of their layout [n] among n2. All uniform, but for labels under `hyper.zipf` (None: of no model).
     """
-    uniform, often = [], []
-    weight = frequencies(n_labels, zipf, n_max)
-    for i, one in enumerate(jax.random.split(key, k)):
-        label = jax.random.randint(one, shape, 0, n_labels - i)
-        for other in jnp.sort(jnp.stack(uniform), 0) if i else ():
+    one, place, several, layout = keys
+    N, each = hyper.n_labels, tuple(jax.random.split(several, k))
+    limits = (n_heldout + N, hyper.n1, *(N - i for i in range(k)), hyper.n2)
+    label, place_rank, *below, layout_rank = draw_below((one, place, *each, layout), (n,), limits)
+    labels = different(below)
+    if hyper.zipf is not None:
+        label = jnp.where(hyper.zipf > 0, zipf_label(one, n, N, hyper.zipf, n_heldout, n_max), label)
+        labels = jnp.where(hyper.zipf > 0, zipf_labels(each, n, N, hyper.zipf, n_max), labels)
+    return label, place_rank, labels, layout_rank
+
+
+def draw_below(keys: Sequence[jax.Array], shape: tuple[int, ...], limits: Sequence[jax.Array | int]) -> jax.Array:
+    """Uniform whole numbers below each limit, [len(keys), *shape]: of a key what `jax.random.randint` draws of it.
+
+    All are drawn at once, since random numbers are most of what a training step compiles to.
+    """
+    one = lambda key, limit: jax.random.randint(key, shape, 0, limit)
+    return jax.vmap(one)(jnp.stack(keys), jnp.stack([jnp.asarray(limit, jnp.int32) for limit in limits]))
+
+
+def draw_different(key: jax.Array, k: int, n: int, n_labels: jax.Array) -> jax.Array:
+    """k different labels of the n_labels trained ones, in any order: indices [k, n], uniform over all such lists."""
+    return different(draw_below(tuple(jax.random.split(key, k)), (n,), [n_labels - i for i in range(k)]))
+
+
+def different(below: Sequence[jax.Array]) -> jax.Array:
+    """k different labels [k, n], of k numbers [n], the i-th of which is below n_labels - i: it counts the labels that are left."""
+    labels: list[jax.Array] = []
+    for label in below:
+        for other in jnp.sort(jnp.stack(labels), 0) if labels else ():
             label += label >= other
-        uniform.append(label)
-        often.append(_weighted(jax.random.fold_in(one, 1), shape, weight))
-        weight = jnp.where(jax.nn.one_hot(often[-1], n_max, dtype=bool), 0, weight)
-    return jnp.where(zipf > 0, jnp.stack(often), jnp.stack(uniform))
+        labels.append(label)
+    return jnp.stack(labels)
+
+
+def zipf_label(key: jax.Array, n: int, n_labels, zipf, n_heldout: int, n_max: int) -> jax.Array:
+    """Labels [n]: held-out ones alike, the n_labels trained ones by Zipf's law."""
+    weight = jnp.concatenate([jnp.ones(n_heldout), frequencies(n_labels, zipf, n_max)])
+    return _weighted(jax.random.fold_in(key, 1), (n,), weight)
+
+
+def zipf_labels(keys: Sequence[jax.Array], n: int, n_labels, zipf, n_max: int) -> jax.Array:
+    """Different trained labels [len(keys), n]: each is drawn by Zipf's law among those that are left."""
+    weight = frequencies(n_labels, zipf, n_max)
+    labels = []
+    for key in keys:
+        labels.append(_weighted(jax.random.fold_in(key, 1), (n,), weight))
+        weight = jnp.where(jax.nn.one_hot(labels[-1], n_max, dtype=bool), 0, weight)
+    return jnp.stack(labels)
 
 
 def _weighted(key: jax.Array, shape: tuple[int, ...], weight: jax.Array) -> jax.Array:

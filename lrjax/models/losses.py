@@ -29,16 +29,17 @@ def contrastive_loss(
     Returns:
         The loss [].
     """
-    logits = jnp.exp(log_scale) * images @ captions.T
+    logits, match = jnp.exp(log_scale) * images @ captions.T, jnp.eye(len(images), dtype=bool)
     if same is not None:
-        logits = jnp.where(same & ~jnp.eye(len(logits), dtype=bool), -jnp.inf, logits)
+        logits = jnp.where(same & ~match, -jnp.inf, logits)
     of_caption, of_image = jax.nn.logsumexp(logits, axis=0), jax.nn.logsumexp(logits, axis=1)
     if hard_negatives is not None:
         first = len(images) - len(hard_negatives)
         hard = jnp.exp(log_scale) * (images[first:] * hard_negatives).sum(-1)
         hard = hard if has_hard_negative is None else jnp.where(has_hard_negative, hard, -jnp.inf)
         of_image = of_image.at[first:].set(jnp.logaddexp(of_image[first:], hard))
-    return jnp.mean((of_caption + of_image) / 2 - jnp.diagonal(logits))
+    of_pair = jnp.sum(logits, axis=1, where=match)  # the diagonal, by a sum that reads the logits in order: no gather, no scatter
+    return jnp.mean((of_caption + of_image) / 2 - of_pair)
 
 
 def sigmoid_loss(

@@ -105,7 +105,8 @@ def batch_at(static: Static, hyper: Hyper, splits: Splits, step: jax.Array) -> B
         number = batch_items(batches, step, n_items, static.batch_size)
         batch = task.items(rng_stream(hyper.seed, "items"), splits, hyper, number)
         return noisy(noise, batch, hyper.caption_noise, number) if static.noisy else batch
-    batch = task.batch(jax.random.fold_in(batches, step), splits, hyper, static.batch_size)
+    drawn_by = hyper if static.zipfian else dataclasses.replace(hyper, zipf=None)
+    batch = task.batch(jax.random.fold_in(batches, step), splits, drawn_by, static.batch_size)
     return noisy(jax.random.fold_in(noise, step), batch, hyper.caption_noise) if static.noisy else batch
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from lrjax.config import Hyper
 from lrjax.data.scenes import ABSENT, layouts
-from lrjax.data.splits import draw_label, draw_together, frequencies, order
+from lrjax.data.splits import draw_below, draw_different, draw_scenes, frequencies, order
 from lrjax.data.tasks.row import Row
 
 KEY = jax.random.key(3)
@@ -89,11 +89,36 @@ def test_labels_occur_by_zipfs_law():
     law = np.array([1, 1 / 2, 1 / 3, 1 / 4]) / (1 + 1 / 2 + 1 / 3 + 1 / 4)
     np.testing.assert_allclose(frequencies(N, zipf, padded)[:N] / N, law, rtol=1e-6)
     within = lambda counts, p: (abs(counts - n * p) <= 5 * np.sqrt(n * p * (1 - p))).all()
-    labels = np.bincount(np.asarray(draw_label(KEY, (n,), N, zipf, h, padded)), minlength=h + padded)
+    label, _, (x, y), _ = map(np.asarray, draw_scenes(jax.random.split(KEY, 4), 2, n, hyper(N, 3, 7, 1.0), h, padded))
+    labels = np.bincount(label, minlength=h + padded)
     assert (
         within(labels[:h], np.full(h, 1 / (h + N))) and within(labels[h : h + N], law * N / (h + N)) and not labels[h + N :].any()
     )
-    x, y = (np.asarray(labels) for labels in draw_together(KEY, 2, (n,), N, zipf, padded))
     assert (x != y).all() and within(np.bincount(x, minlength=N), law)
     expected = np.array([sum(law[a] * law[b] / (1 - law[a]) for a in range(N) if a != b) for b in range(N)])
     assert within(np.bincount(y, minlength=N), expected)
+
+
+def test_numbers_drawn_at_once_are_those_drawn_one_by_one():
+    """Seeds mean the same batches as before all numbers of a batch were drawn in one call."""
+    keys, limits = jax.random.split(KEY, 3), (9, jnp.int32(4), 100_000)
+    one_by_one = [jax.random.randint(key, (50,), 0, limit) for key, limit in zip(keys, limits, strict=True)]
+    np.testing.assert_array_equal(draw_below(keys, (50,), limits), one_by_one)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_law_that_no_model_follows_is_left_out_and_changes_no_image(k):
+    keys, uniform = [jax.random.fold_in(KEY, i) for i in range(4)], hyper(4, 3, 7)
+    without = uniform.replace(zipf=None)
+    of = lambda values: draw_scenes(keys, k, 64, values, 5, 9)
+    jax.tree.map(np.testing.assert_array_equal, of(uniform), of(without))
+    assert len(str(jax.make_jaxpr(of)(without))) < len(str(jax.make_jaxpr(of)(uniform))) / 2, "nothing of Zipf's law is traced"
+
+
+def test_different_labels_are_uniform_over_all_lists():
+    n, N = 20_000, 4
+    x, y, z = np.asarray(draw_different(KEY, 3, n, N))
+    assert (x != y).all() and (x != z).all() and (y != z).all()
+    counts = np.bincount((x * N + y) * N + z)
+    expected = n / (N * (N - 1) * (N - 2))  # each count is binomial: within 5 standard deviations
+    assert (counts > 0).sum() == 24 and (abs(counts[counts > 0] - expected) < 5 * np.sqrt(expected)).all()

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.data.scenes import Scene, TokenEdits, pair_edits, single_scene, swapped
-from lrjax.data.splits import Splits, at_draw, draw_label, draw_together, make_splits
+from lrjax.data.splits import Splits, at_draw, draw_different, draw_scenes, make_splits
 from lrjax.data.tasks.base import Batch, Captions, EvalSet, Task, combinations
 
 SAMPLE = 2048  # seen-pair images during training
@@ -80,15 +80,17 @@ class Pairs(Task):
         Over n_labels + n_heldout labels and their n1 trained positions; over ordered pairs and their n2 layouts; over the words
         that are true. All uniform, but for labels under `hyper.zipf`.
         """
-        half = (batch_size // 2,)
-        keys = jax.random.split(key, 5)
-        label = draw_label(keys[0], half, hyper.n_labels, hyper.zipf, self.n_heldout, self.n_labels_max)
-        place = splits.positions[label, jax.random.randint(keys[1], half, 0, hyper.n1)].astype(jnp.int32)
-        x, y = draw_together(keys[2], 2, half, hyper.n_labels, hyper.zipf, self.n_labels_max)
-        pairs = self.scenes(splits, x, y, jax.random.randint(keys[3], half, 0, hyper.n2))
+        half = batch_size // 2
+        *keys, word_key = jax.random.split(key, 5)
+        label, place, (x, y), layout = draw_scenes(keys, 2, half, hyper, self.n_heldout, self.n_labels_max)
+        place = splits.positions[label, place].astype(jnp.int32)
+        pairs = self.scenes(splits, x, y, layout)
         is_true = self.relations_of(pairs)[2]
-        rank = jax.random.randint(keys[4], half, 0, is_true.sum(0))
-        word = jnp.argmax(is_true & (jnp.cumsum(is_true, 0) == rank[None] + 1), 0)
+        if len(is_true) == 1:
+            word = jnp.zeros_like(x)
+        else:
+            rank = jax.random.randint(word_key, (half,), 0, is_true.sum(0))
+            word = jnp.argmax(is_true & (jnp.cumsum(is_true, 0) == rank[None] + 1), 0)
         return single_scene(label, place, self.n_places), pairs, word
 
     def batch(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> Batch:
@@ -189,7 +191,7 @@ class Pairs(Task):
         else:
             n = FINAL_SAMPLE if exhaustive else SAMPLE
             keys = jax.random.split(key)
-            u, v = draw_together(keys[0], 2, (n,), hyper.n_labels, jnp.zeros(()), N)
+            u, v = draw_different(keys[0], 2, n, hyper.n_labels)
             rank = jax.random.randint(keys[1], (n,), splits.trained_layouts(hyper.n2, u, v), self.n_layouts)
             weight = jnp.ones(n, bool)
         return u, v, rank, weight, jnp.int32(len(u))

@@ -15,7 +15,7 @@ import numpy as np
 
 from lrjax.data.finite_set import first_appearance_ranks
 from lrjax.data.scenes import EMPTY, EOT, LEFT_OF, PAIR_CAPTION, SequenceTemplate, TokenEdits, image_template, pair_edits
-from lrjax.data.splits import Splits, at_draw, draw_label, draw_together, make_splits, order, ranks_seen
+from lrjax.data.splits import Splits, at_draw, draw_different, draw_scenes, make_splits, order, ranks_seen
 from lrjax.data.tasks.base import Batch, Captions, EvalSet, Task, combinations, token_of
 from lrjax.surroundings import PRNG
 
@@ -149,13 +149,12 @@ class Three(Task):
 
     def batch(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> Batch:
         half = batch_size // 2
-        keys = jax.random.split(key, 5)
-        label = draw_label(keys[0], (half,), hyper.n_labels, hyper.zipf, self.n_heldout, self.n_labels_max)
-        place = splits.positions[label, jax.random.randint(keys[1], (half,), 0, hyper.n1)].astype(jnp.int32)
-        trained = draw_together(keys[2], 3, (half,), hyper.n_labels, hyper.zipf, self.n_labels_max)
-        places = self.layout(splits, trained, jax.random.randint(keys[3], (half,), 0, hyper.n2))
+        *keys, pair_key = jax.random.split(key, 5)
+        label, place, trained, layout = draw_scenes(keys, 3, half, hyper, self.n_heldout, self.n_labels_max)
+        place = splits.positions[label, place].astype(jnp.int32)
+        places = self.layout(splits, trained, layout)
         labels, pairs = trained + self.n_heldout, half - half // 4  # the first so many are told by a pair, the others by the chain
-        chosen = jnp.array(OBJECT_PAIRS)[jax.random.randint(keys[4], (pairs,), 0, len(OBJECT_PAIRS))].T  # [2, pairs]
+        chosen = jnp.array(OBJECT_PAIRS)[jax.random.randint(pair_key, (pairs,), 0, len(OBJECT_PAIRS))].T  # [2, pairs]
         first, second = jnp.take_along_axis(labels[:, :pairs], chosen, 0)
         images = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), self.single(label, place), self.image_edits(labels, places))
         captions = self.pair(first, second), self.chain(labels[:, pairs:])
@@ -212,7 +211,7 @@ class Three(Task):
         single = EvalSet(images, images, 1.0 * weight, label[None], number, always, number[None], of_pairs)
 
         keys = jax.random.split(key)
-        trained = draw_together(keys[0], 3, (SAMPLE,), hyper.n_labels, jnp.zeros(()), self.n_labels_max)
+        trained = draw_different(keys[0], 3, SAMPLE, hyper.n_labels)
         draws = self.drawn(splits, trained)
         first = hyper.n2 if draws is None else ranks_seen(draws, hyper.n2)
         ranks = jax.random.randint(keys[1], (SAMPLE,), first, self.n_layouts)
