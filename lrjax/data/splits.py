@@ -90,8 +90,8 @@ def draw_scenes(
     """What n images of one object and n of k objects show, from four keys.
 
     Returns:
-        The label of one object [n], of all n_heldout + hyper.n_labels; its rank [n] among n1 places; the trained labels of k objects
-        [k, n]; the rank of their layout [n] among n2. All uniform, but for labels under `hyper.zipf` (None: of no model).
+        The label of one object [n], of all n_heldout + hyper.n_labels; its rank [n] among n1 places; the trained labels of k
+        objects [k, n]; the rank of their layout [n] among n2. All uniform, but for labels under `hyper.zipf` (None: of no model).
     """
     one, place, several, layout = keys
     N, each = hyper.n_labels, tuple(jax.random.split(several, k))
@@ -115,7 +115,7 @@ def draw_below(keys: Sequence[jax.Array], shape: tuple[int, ...], limits: Sequen
 
 def draw_different(key: jax.Array, k: int, n: int, n_labels: jax.Array) -> jax.Array:
     """k different labels of the n_labels trained ones, in any order: indices [k, n], uniform over all such lists."""
-    return different(draw_below(tuple(jax.random.split(key, k)), (n,), [n_labels - i for i in range(k)]))
+    return different(tuple(draw_below(tuple(jax.random.split(key, k)), (n,), [n_labels - i for i in range(k)])))
 
 
 def different(below: Sequence[jax.Array]) -> jax.Array:

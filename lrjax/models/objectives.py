@@ -87,24 +87,6 @@ class Objective:
         """What is measured of the evaluation set `name`."""
         raise NotImplementedError
 
-    def activations(self, static: "Static") -> int:
-        """How many numbers a step of one model keeps for its backward pass: the B x B logits, embeddings, and the attention to rows
-        of tables, edit by edit; and where full sequences are computed, those of each layer.
-        """
-        B, h, d, task, encoder_configs = (
-            static.batch_size,
-            static.n_heads,
-            static.d_model,
-            static.task_object,
-            self.encoder_configs(static),
-        )
-        rows = task.n_tokens + len(task.image.tokens) + task.caption_length + 1
-        kept = 6 * B**2 + 16 * B * static.d_embed + (4 + 2 * task.n_edits) * B * h * rows
-        for encoder_config in encoder_configs.values():
-            layers, T = encoder_config.depth - (not (self.full_sequences or static.dropout)), encoder_config.n_positions
-            kept += layers * B * T * (3 * (8 * d + 4 * h * T) + 4 * static.mlp_ratio * d)
-        return kept
-
     def refusal(self, analysis: str) -> str | None:
         """Why an analysis does not apply to models of this objective: the end of a sentence. None if it applies."""
         return None
