@@ -245,8 +245,7 @@ def _metrics(
     credits |= {f"_order_{way}": (by_way[..., i, :], each) for i, way in enumerate(ways)}
     finite = blocks.by_set(jnp.all, jnp.isfinite(jnp.where(counts, own, 0)).all((1, 2)))
     finite &= jnp.isfinite(candidates.embedded).all(1).all(where=candidates.exists)
-    means = jnp.where(finite, _means(blocks, list(credits.values())), jnp.nan)
-    return dict(zip(credits, means, strict=True))
+    return {suffix: jnp.where(finite, _mean(blocks, *credit), jnp.nan) for suffix, credit in credits.items()}
 
 
 def _share_of_captions(similarity: jax.Array, counted: jax.Array, threshold: jax.Array, ties: jax.Array) -> jax.Array:
@@ -271,14 +270,10 @@ def _share_of_images(
     return shares[numbered(blocks.images.true)]
 
 
-def _means(blocks: Blocks, credits: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
-    """Weighted means [m, s] of m credits of images [B] or of their captions [B, R], each with its weights of the same shape."""
-    of_image = lambda x: x.sum(range(2, x.ndim))
-    credited = [of_image(jnp.where(weights > 0, credit * weights, 0)) for credit, weights in credits]
-    weighed = [of_image(weights) for _, weights in credits]
-    of_blocks = jnp.stack([*credited, *weighed], 1).sum(2)  # [b, 2 m]; of all credits at once, so that few sums are compiled
-    credited, weighed = jnp.split(blocks.by_set(jnp.sum, of_blocks).T, 2)
-    return credited / weighed
+def _mean(blocks: Blocks, credit: jax.Array, weights: jax.Array) -> jax.Array:
+    """The weighted mean [s] of credits of images [B] or of their captions [B, R]."""
+    total = lambda x: blocks.by_set(jnp.sum, x.sum(range(1, x.ndim)))
+    return total(jnp.where(weights > 0, credit * weights, 0)) / total(weights)
 
 
 def _order(a: jax.Array, b: jax.Array) -> jax.Array:
