@@ -14,7 +14,7 @@ from lrjax.benchmark import hlo
 from lrjax.benchmark.chips import COMPILER_OPTIONS, Target, mesh_of, named_cuda
 from lrjax.config import Static, Sweep
 from lrjax.errors import InputError
-from lrjax.training.memory import bytes_of_models, flops_of_model, largest_model
+from lrjax.training.memory import bytes_of_models, flops_of_model, largest_models
 from lrjax.training.programs import Measure
 from lrjax.training.tracing import TRAIN, shapes_of, tracers
 
@@ -86,7 +86,7 @@ def compile_for(target: Target, sweep: Sweep, measures: tuple[Measure, ...] = ()
         mesh = mesh_of(target)
         for number, program in enumerate(shapes_of(sweep, mesh, mesh.size * target.memory)):
             models = len(program.hyper.seed) // mesh.size
-            estimated = bytes_of_models(sweep.models[program.rows[0]], models, mesh)
+            estimated = bytes_of_models(program.static, models, mesh)
             for name, trace in tracers(program, mesh, measures).items():
                 if not only or name in only:
                     row = Row(target.name, number, name, models, estimated_bytes=estimated)
@@ -95,7 +95,7 @@ def compile_for(target: Target, sweep: Sweep, measures: tuple[Measure, ...] = ()
 
 def check_memory(target: Target, sweep: Sweep) -> None:
     """Raises InputError if the largest model of a sweep takes more memory than one chip has."""
-    largest = bytes_of_models(largest_model(sweep), 1)
+    largest = bytes_of_models(largest_models(sweep), 1)
     if largest > target.memory:
         raise InputError(
             f"config: its largest model takes {largest / 2**30:.1f} GiB; {target.chip} has {target.memory / 2**30:.1f} GiB; "

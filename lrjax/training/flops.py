@@ -82,7 +82,7 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
             _both_ways(parts, f"{name} reading", sum((reading(encoders[name], *read) for read in reads), Count()))
             if encoders[name].mlp_ratio:
                 _both_ways(parts, f"{name} MLP", sum((mlp(encoders[name], n) for n, *_ in reads), Count()))
-    return parts | contrastive(static) | {"AdamW": adamw(static)}
+    return parts | loss(static) | {"AdamW": adamw(static)}
 
 
 def dense_counts(static: Static) -> dict[str, Count]:
@@ -90,7 +90,7 @@ def dense_counts(static: Static) -> dict[str, Count]:
     parts: dict[str, Count] = {}
     for name, encoder_config in encoder_configs(static).items():
         _both_ways(parts, f"{name} dense", dense_encoder(encoder_config, static.batch_size))
-    return parts | contrastive(static) | {"AdamW": adamw(static)}
+    return parts | loss(static) | {"AdamW": adamw(static)}
 
 
 def total(parts: dict[str, Count]) -> Count:
@@ -149,8 +149,10 @@ def mlp(encoder_config: EncoderConfig, n: int) -> Count:
     return contraction(n, d, m) + contraction(n, m, d) + pointwise(n * m, flops=8, floats=2) if m else Count()
 
 
-def contrastive(static: Static) -> dict[str, Count]:
-    """The B x B part, forward and backward."""
+def loss(static: Static) -> dict[str, Count]:
+    """The B x B part of a loss of pairs, forward and backward. A decoder has none, and what it does per word is little."""
+    if objectives.of(static).full_sequences:
+        return {}
     B, product = static.batch_size, contraction(static.batch_size, static.d_embed, static.batch_size)
     return {
         "contrastive forward": product + pointwise(B * B, flops=9, floats=1),

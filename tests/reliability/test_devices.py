@@ -99,9 +99,9 @@ def test_a_sweep_in_slabs_is_the_same_sweep(trained):
 
 
 def test_memory_is_counted_per_model():
-    small, large = (memory.bytes_of_models(config.Model(d_model=d), 1) for d in (32, 512))
+    small, large = (memory.bytes_of_models(config.make_static([config.Model(d_model=d)]), 1) for d in (32, 512))
     assert 1e6 < small < large < 1e8
-    of = lambda n: memory.bytes_of_models(config.Model(), n)
+    of = lambda n: memory.bytes_of_models(config.make_static([config.Model()]), n)
     assert of(8) == 8 * of(1)
     assert of(32) - of(24) == of(24) - of(16), "on a CPU eight take their steps at a time: more models add what they hold alone"
     default = config.make_sweep(config.get_config(seeds=1))

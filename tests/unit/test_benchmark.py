@@ -77,6 +77,14 @@ def test_counted_flops_agree_with_the_compilers(fields):
     assert flops.n_parameters(static) == sum(x.size for x in jax.tree.leaves(params))
 
 
+@pytest.mark.parametrize(
+    ("objective", "compares"), [("contrastive", True), ("autoregressive", False), ("autoregressive_raw", False)]
+)
+def test_a_decoder_compares_no_image_with_other_captions(objective, compares):
+    parts = flops.lrjax_counts(config.make_static([config.Model(objective=objective)]))
+    assert ("contrastive forward" in parts) == ("contrastive backward" in parts) == compares
+
+
 def test_a_contraction_costs_twice_as_much_backward():
     a, b = jnp.ones((3, 5)), jnp.ones((5, 7))
     forward = jax.jit(jnp.matmul).lower(a, b).cost_analysis()["flops"]

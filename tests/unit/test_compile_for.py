@@ -22,13 +22,13 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def shipped_shapes():
-    """The first program of every static shape that a shipped config has, and its first model."""
+    """The first program of every static shape that a shipped config has."""
     found = {}
     for path in sorted((ROOT / "experiments/configs").glob("[!_]*.py")):
         sweep = config.make_sweep(importlib.import_module(f"experiments.configs.{path.stem}").get_config())
         for program in make_programs(sweep):
-            found.setdefault(program.static, (program, sweep.models[program.rows[0]]))
-    return found
+            found.setdefault(program.static, program)
+    return list(found.values())
 
 
 def covering(shapes, names):
@@ -65,7 +65,7 @@ def test_the_default_programs_lower_for_every_platform(as_on_an_accelerator, nam
 @pytest.mark.slow
 def test_what_shipped_configs_do_lowers_for_every_platform(as_on_an_accelerator):
     """Training in every value of every field of a shipped config, evaluation in every task and objective."""
-    shapes = [program for program, _ in shipped_shapes().values()]
+    shapes = shipped_shapes()
     fields = [f.name for f in dataclasses.fields(shapes[0].static) if f.name not in SIZES]
     for program in covering(shapes, fields):
         lowered(program, tracing.TRAIN)
@@ -93,13 +93,13 @@ def test_the_default_sweep_compiles_for_a_chip(target, tmp_path):
 @long
 def test_the_counted_memory_is_that_of_the_compiled_programs():
     """Within 30 %, of every kind of model that a shipped config has, at its own size."""
-    mesh, off, shapes = devices.mesh(1), {}, shipped_shapes()
+    mesh, off = devices.mesh(1), {}
     fields = [f.name for f in dataclasses.fields(config.Static) if f.name not in SIZES]
-    for program in covering([program for program, _ in shapes.values()], fields):
+    for program in covering(shipped_shapes(), fields):
         four = dataclasses.replace(program, hyper=jax.tree.map(lambda x: x[:4], program.hyper))
         found = tracing.tracers(four, mesh)[tracing.TRAIN]().lower().compile().memory_analysis()
         held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-        counted = memory.bytes_of_models(shapes[program.static][1], len(four.hyper.seed), mesh)
+        counted = memory.bytes_of_models(program.static, len(four.hyper.seed), mesh)
         off[program.static] = counted / (held + found.temp_size_in_bytes)
     assert {static: ratio for static, ratio in off.items() if not 0.7 <= ratio <= 1.3} == {}
 
@@ -114,7 +114,7 @@ def test_rows_hold_what_the_compiler_says(monkeypatch):
     (row,) = compile_for(here, sweep, only=(tracing.TRAIN,))
     assert (row.target, row.shape, row.program, row.models, row.error) == ("here", 0, tracing.TRAIN, 2, "")
     assert row.instructions > row.kernels_per_step > 0 and row.collectives == 0
-    assert row.estimated_bytes == memory.bytes_of_models(sweep.models[0], 2)
+    assert row.estimated_bytes == memory.bytes_of_models(config.make_static(sweep.models), 2)
     seconds = max(row.off_chip_bytes_per_model_step / 1e9, row.flops_per_model_step / 1e12)
     assert row.roofline_seconds == seconds > 0
 
