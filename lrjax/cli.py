@@ -150,6 +150,8 @@ def _parse(argv: list[str]) -> list[str]:
     except KeyboardInterrupt:
         _fail("interrupted", code=128 + signal.SIGINT)
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and HELP.intersection(argument.lstrip("-") for argument in argv[1:]):
+            raise SystemExit(0) from None  # the flags' own help, which was printed
         if isinstance(error, flags.Error) and "Traceback" not in str(error):
             _fail(re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error)))
         # A config file is code and may do anything; the last line says what went wrong.

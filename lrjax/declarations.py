@@ -86,7 +86,7 @@ class StaticFields:
 
 @dataclasses.dataclass(frozen=True)
 class Model(StaticFields, TracedFields):
-    """Everything that defines one training run: a row of the table of models. The defaults are SPEC's."""
+    """Everything that defines one training run: a row of the table of models. The defaults are those of the recipe `fast`."""
 
     def __post_init__(self):
         if isinstance(self.gates, str):

@@ -1,4 +1,4 @@
-"""Fig 3, over N: does label diversity drive generalisation? SPEC's defaults, N in {5, 10, 15, 20, 25}, 8 seeds: 40 models.
+"""Fig 3, over N: does label diversity drive generalisation? lrjax's defaults, N in {5, 10, 15, 20, 25}, 8 seeds: 40 models.
 
 python -m experiments.sweep --config=experiments/configs/diversity.py --workdir=runs/diversity
 """

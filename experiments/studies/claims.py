@@ -222,7 +222,16 @@ CLAIMS = (
         aligned(200),
         "align",
     ),
-    Claim("o", "2-D grids, three objects, autoregression (App O)", "replicate", "not measured yet", 0, 0, None, "default"),
+    Claim(
+        "o",
+        "2-D grids, three objects, autoregression (App O)",
+        "replicate",
+        "on other pages: tasks, printed_tasks",
+        0,
+        0,
+        None,
+        "default",
+    ),
 )
 
 OURS = (

@@ -49,7 +49,7 @@ def without_ep(study: Study) -> dict[str, str]:
 
 
 def one_head(study: Study) -> dict[str, str]:
-    """How one head of SPEC's settings attends, to be compared with those that the search finds."""
+    """How one head of the default settings attends, to be compared with those that the search finds."""
     own = rows_with(study.answer("heads", "strongest"), n_heads=1, d_head=0, n_labels=N)
     return {"gradient": format_interval(abs(own["position_gradient"])), "spread": format_interval(own["label_spread"])}
 

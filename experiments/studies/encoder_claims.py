@@ -1,6 +1,6 @@
 """Claims on each sweep of `study.ENCODERS`, with thresholds fixed before the runs; what was asked or worded after them says so.
 
-Rows j, k, l, r and rotary of SPEC's table are the paper's; the others are ours (`paper` is empty).
+Claims j, k, l, r and rotary are the paper's; the others are ours (`paper` is empty).
 """
 
 from experiments.studies.claim_values import ORDER, SET, TOP1, N

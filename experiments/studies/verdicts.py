@@ -1,7 +1,7 @@
 """What a claim is, and its verdict by the interval of what was measured.
 
 A claim takes one value a model (a paired contrast where it compares; a truth value where it is about a share of models), and the
-interval on which the paper's statement lies. Its verdict by SPEC: **agrees**, the 95 % interval of the mean (`stats.mean_interval`)
+interval on which the paper's statement lies. Its verdict: **agrees**, the 95 % interval of the mean (`stats.mean_interval`)
 is on the paper's side; **differs**, it is wholly on the other side; **undecided**, it straddles; **not tested**, nothing was
 measured. Claims of our own (`paper` is empty) are judged by the same rule.
 """

@@ -78,7 +78,7 @@ def loss(static: Static, params: CLIP, batch: Batch) -> jax.Array:
 
 
 def optimiser(static: Static, hyper: Hyper) -> optax.GradientTransformation:
-    """optax's AdamW on every parameter, with SPEC's warm-up."""
+    """optax's AdamW on every parameter, with lrjax's warm-up."""
     schedule = lambda count: hyper.lr * jnp.minimum(1.0, (count + 1) / max(static.warmup_steps, 1))
     return optax.adamw(schedule, hyper.betas[..., 0], hyper.betas[..., 1], static.eps, weight_decay=hyper.weight_decay)
 

@@ -120,7 +120,7 @@ def loss(static: Static, model, images, captions, readout):
 
 
 def make_optimiser(static: Static, hyper: Hyper, model):
-    """torch's AdamW (its default implementation on the device) with SPEC's warm-up: (optimiser, schedule)."""
+    """torch's AdamW (its default implementation on the device) with lrjax's warm-up: (optimiser, schedule)."""
     import torch
 
     betas = tuple(float(beta) for beta in hyper.betas)

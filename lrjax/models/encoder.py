@@ -87,7 +87,7 @@ class EncoderConfig:
 
 
 def init(key: jax.Array, encoder_config: EncoderConfig, e_scale: jax.Array, p_scale: jax.Array) -> Encoder:
-    """Initial values of SPEC: E, P normal of the given scales (each row from its own id), W uniform +-1/sqrt(d), biases 0.
+    """Initial values: E, P normal of the given scales (each row from its own id), W uniform +-1/sqrt(d), biases 0.
 
     LayerNorm starts as 1 and 0, an MLP as uniform +-1/sqrt(fan-in).
     """

@@ -47,7 +47,8 @@ def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path | None = N
     """EP of one model, E W_QK P^T: a row a label (and the readout token), a column a key position; a panel a head. (Fig 5)"""
     readout = "CLS" if encoder == "vision" else "EOT"
     n_special = 6
-    labels = [name for name in tables.query_token.values[n_special:]]
+    named = tables.query_token.values[n_special:]
+    labels = [name for name in named if not name.isdigit() or int(name) <= tables.n_labels]  # no padding
     figure, axes = subplots(
         2,
         tables.sizes["head"],
@@ -55,6 +56,7 @@ def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path | None = N
         squeeze=False,
         height_ratios=(3, 1.4),
         sharex=True,
+        sharey="row",
     )
     places = np.arange(tables.sizes["key_position"])
     ep = tables.EP - tables.EP.mean("key_position")
@@ -70,7 +72,7 @@ def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path | None = N
     axes[0, 0].set_ylabel(f"query: labels {labels[0]} .. {labels[-1]}")
     axes[1, 0].set_ylabel(f"query: {readout}")
     figure.colorbar(image, ax=axes[0], label="EP score, row mean removed")
-    headline(figure, f"What EP = E W_QK P$^T$ gives each key position, by label: {title}")
+    headline(figure, f"EP = E W_QK P$^T$, by label and key position: {title}")
     return save(figure, path)
 
 

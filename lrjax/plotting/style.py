@@ -106,7 +106,13 @@ def finish(axis, x_label: str, y_label: str, title: str, chance: float | None = 
     axis.set(xlabel=x_label, ylabel=y_label, title=title, ylim=(-0.03, 1.03))
     if chance is not None:
         axis.axhline(chance, color="0.4", lw=0.8, ls=(0, (1, 2)))
-        axis.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7, color="0.35")
+        name_chance(axis, chance)
+
+
+def name_chance(axis, chance: float) -> None:
+    """`chance` beside the right end of its line, outside of the axis, where no data are."""
+    at = dict(xycoords=("axes fraction", "data"), ha="left", va="center", rotation=90)
+    axis.annotate("chance", (1.01, chance), size=7, color="0.35", **at)
 
 
 def line(axis, x, samples, k: int, label: str | None, within: tuple[float, float] | None = None) -> None:

@@ -38,7 +38,7 @@ PHASES = (*(Metric(name) for name in SETS), ORDER)
 @styled
 def fig3(models: Table, path: Path | None = None) -> Figure:
     """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies), and dotted the mean of
-    the same among the captions of the set alone, where the table has it. Top-1 on unseen pairs has the width of the figure.
+    the same among the captions of the set alone, where the table has it and there is one line. Top-1 on unseen pairs has the width of the figure.
     """
     figure, axes = first_and_small(len(PANELS))
     conditions = conditions_of(models)
@@ -49,7 +49,7 @@ def fig3(models: Table, path: Path | None = None) -> Figure:
             rows = select(models, chosen)
             by_n = groups(rows, ("n_labels",))
             line(axis, [n for (n,) in by_n], [rows[metric.column][i] for i in by_n.values()], k, name, ACCURACY)
-            if metric in in_set:
+            if metric in in_set and len(conditions) == 1:  # of several conditions twice as many lines cannot be told apart
                 means = [mean_interval(rows[in_set[metric]][i])[0] for i in by_n.values()]
                 axis.plot([n for (n,) in by_n], means, color=COLOURS[k % 7], ls=":", lw=1.6)
         finish(axis, "number of training labels N", y_label, title, metric.chance)
@@ -57,7 +57,7 @@ def fig3(models: Table, path: Path | None = None) -> Figure:
     if len(conditions) > 1:
         legend_below(figure, *axes[0].get_legend_handles_labels())
     title = "A dot is a model: what it gets right, by how many labels it saw in training; mean over seeds, 95 % interval"
-    dotted = "; dotted: among the captions of the set alone" if in_set else ""
+    dotted = "; dotted: among the captions of the set alone" if in_set and len(conditions) == 1 else ""
     headline(figure, title + dotted + left_out(models))
     return save(figure, path)
 

@@ -4,7 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
-from lrjax.plotting.style import COLOURS, MARKERS, PANEL, Figure, conditions_of, headline, legend_below, save, styled, subplots
+from lrjax.plotting.style import (
+    COLOURS,
+    MARKERS,
+    PANEL,
+    Figure,
+    conditions_of,
+    headline,
+    legend_below,
+    name_chance,
+    save,
+    styled,
+    subplots,
+)
 from lrjax.stats import ACCURACY, Table, mean_interval, select
 
 PANELS = {
@@ -39,7 +51,7 @@ def attribution(table: Table, title: str, path: Path | None = None) -> Figure:
         of_condition[0].set_title(name, size=9)
         last = of_condition[-1]
         last.set(ylim=(-0.03, 1.03))
-        last.annotate("chance", (1, 0.5), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7, color="0.35")
+        name_chance(last, 0.5)
     axes[-1].set_xticks(range(len(names)), names, rotation=50, ha="right")
     legend_below(figure, *axes[0].get_legend_handles_labels())
     headline(figure, title)

@@ -168,7 +168,7 @@ def test_a_row_of_labels_and_the_readouts_own_are_drawn_by_position(trained, dec
     n_heads, axes = tables.sizes["head"], figure.axes
     assert n_heads == 2 and axes[n_heads].get_ylabel() == f"query: {readout}"
     for head in range(n_heads):
-        assert axes[head].images[0].get_array().shape == (5 + 6, tables.sizes["key_position"]), "all labels"
+        assert axes[head].images[0].get_array().shape == (5 + 4, tables.sizes["key_position"]), "the model's labels, no padding"
         line = figures_read.points(axes[n_heads + head].lines[0])
         np.testing.assert_allclose(line[:, 1], ep.sel(head=head, query_token=readout), rtol=1e-5, atol=1e-6)
 
