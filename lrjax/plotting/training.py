@@ -37,8 +37,9 @@ PHASES = (*(Metric(name) for name in SETS), ORDER)
 
 @styled
 def fig3(models: Table, path: Path | None = None) -> Figure:
-    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies), and dotted the mean of
-    the same among the captions of the set alone, where the table has it and there is one line. Top-1 on unseen pairs has the width of the figure.
+    """Fig 3 of the paper: the accuracies of a trained sweep against N, a line per n2 (or what else varies). Where there is one
+    line, dotted the mean of the same among the captions of the set alone, if the table has it. Top-1 on unseen pairs has the width
+    of the figure.
     """
     figure, axes = first_and_small(len(PANELS))
     conditions = conditions_of(models)
