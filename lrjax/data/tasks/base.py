@@ -236,8 +236,8 @@ class Task:
         raise NotImplementedError
 
     def batch(self, key: jax.Array, splits: Any, hyper: Any, batch_size: int) -> Batch:
-        """A batch, of the labels, places and layouts that `hyper` says are trained. `hyper.zipf` is None where no model of the program
-        follows Zipf's law.
+        """A batch, of the labels, places and layouts that `hyper` says are trained. `hyper.zipf` is None where no model of the
+        program follows Zipf's law.
         """
         raise NotImplementedError
 
