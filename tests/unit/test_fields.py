@@ -77,7 +77,7 @@ def test_a_field_of_a_config_has_a_possible_default_and_one_line_of_meaning(of_f
 def test_every_field_is_traced_or_static():
     assert {*TRACED, *STATIC} == set(FIELDS) and not {*TRACED} & {*STATIC}
     assert set(Hyper.__dataclass_fields__) == set(TRACED) == {"seed", *AXES}
-    assert set(Static.__dataclass_fields__) == {*STATIC, "n_labels_max", "gated", "noisy", "supervised"}
+    assert set(Static.__dataclass_fields__) == {*STATIC, "n_labels_max", "gated", "noisy", "zipfian", "supervised"}
 
 
 def test_models_that_differ_in_traced_fields_alone_share_a_program():
