@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from experiments.studies import encoder_claims, paper_claims, printed_claims, readme, task_claims
 from experiments.studies.verdicts import Claim, interval_of, stated
-from lrjax.stats import write_csv
+from lrjax.stats import interval_text, read_csv, write_csv
 
 RESULTS = ROOT / "docs/results"
 GENERATED = {"paper": paper_claims.CLAIMS, "encoders": encoder_claims.CLAIMS, "tasks": task_claims.CLAIMS}
@@ -37,6 +37,20 @@ def test_a_generated_page_has_the_numbers_of_its_table(page, claims):
     assert len(verdicts) > 40
     for key, found in verdicts.items():
         assert rows[key].endswith(f"| {interval_of(found)} | {found.n} | **{found.verdict}** |"), key
+
+
+def test_the_page_of_the_printed_recipe_has_the_numbers_of_the_main_report():
+    """If this fails, run `python -m experiments.paper --page_only`."""
+    lines = [line.strip("|").split(" | ") for line in (RESULTS / "paper.md").read_text().splitlines()]
+    rows = {cells[0].strip(): cells for cells in lines if len(cells) == 5}
+    claims, columns, held = read_csv(RESULTS / "claims.csv"), {"default": 3, "paper_like": 4}, 0
+    for i in np.flatnonzero(~np.isnan(claims["mean"])):
+        row, column = rows.get(claims["finding"][i]), columns.get(claims["sweep"][i])
+        if row and column:
+            mean, low, high, verdict = (claims[name][i] for name in ("mean", "low", "high", "verdict"))
+            assert row[column].strip() == f"{interval_text(mean, low, high)} **{verdict}**", claims["claim"][i]
+            held += 1
+    assert held > 30
 
 
 def test_readme_fits_its_outline():
