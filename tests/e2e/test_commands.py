@@ -273,6 +273,12 @@ def test_every_analysis_opens_its_checkpoint_through_one_door():
     }, "a new command is in one of these lists"
 
 
+@pytest.mark.parametrize("flag", ["--help", "--helpshort"])
+def test_help_is_printed_and_is_no_error(flag):
+    helped = command("ratio", flag)
+    assert (helped.returncode, helped.stderr) == (0, "") and "--ckpt" in helped.stdout
+
+
 def test_bad_input_ends_in_one_line_and_touches_nothing(swept, tmp_path):
     folder, _ = swept
     cases = bad(tmp_path, folder)
