@@ -150,8 +150,8 @@ def _parse(argv: list[str]) -> list[str]:
     except KeyboardInterrupt:
         _fail("interrupted", code=128 + signal.SIGINT)
     except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and HELP.intersection(argument.lstrip("-") for argument in argv[1:]):
-            raise SystemExit(0) from None  # the flags' own help, which was printed
+        if isinstance(error, SystemExit) and _asks_for_help(argv):
+            raise SystemExit(0) from None  # absl has printed the help, and ends with 1
         if isinstance(error, flags.Error) and "Traceback" not in str(error):
             _fail(re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error)))
         # A config file is code and may do anything; the last line says what went wrong.
@@ -159,6 +159,10 @@ def _parse(argv: list[str]) -> list[str]:
         files = [argument for argument in argv if argument.startswith("--config=")]
         said = lines[-1].strip() if lines else repr(error)
         _fail(f"{files[0] if files else '--config'}: {said}; give a file with a get_config()")
+
+
+def _asks_for_help(argv: list[str]) -> bool:
+    return bool(HELP & {argument.lstrip("-") for argument in argv[1:]})
 
 
 def _expanded(argv: list[str]) -> list[str]:
@@ -181,7 +185,7 @@ def _start_jax(argv: list[str]) -> None:
 
     So the flags that decide on devices are parsed before all others.
     """
-    if HELP & {argument.lstrip("-") for argument in argv}:
+    if _asks_for_help(argv):
         return
     early = flags.FlagValues()
     early.set_gnu_getopt(True)

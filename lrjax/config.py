@@ -34,6 +34,7 @@ from lrjax.declarations import (
     make_hyper,
     make_static,
     one_of_each,
+    static_fields,
     steps_per_epoch,
 )
 from lrjax.errors import InputError, suggest
@@ -62,6 +63,7 @@ __all__ = [
     "make_static",
     "make_sweep",
     "one_of_each",
+    "static_fields",
     "steps_per_epoch",
     "validate",
     "validate_model",

@@ -185,6 +185,11 @@ class Hyper(_traced_arrays()):
     gates: GateSchedule
 
 
+def static_fields(model: Model) -> tuple:
+    """The values of a model's static fields. Models that agree in them share a program's compilation."""
+    return tuple(getattr(model, name) for name in STATIC)
+
+
 def make_static(models: Sequence[Model]) -> Static:
     """The static side of models that agree in their static fields."""
     return Static(

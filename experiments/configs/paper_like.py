@@ -1,9 +1,10 @@
 """The paper's regime, as far as `make regime` found it: the best of 400 configurations by the paper's joint finding.
 
 Larger initial token embeddings against positions (E:P = 44), a higher learning rate, more decay, more layouts, and fewer steps than
-lrjax's defaults; its steps are where the search found it best. Of the eight rows of the search's
-confirmation one did not repeat when `make reproduce` trained the regime anew: heads of both directions (docs/findings.md).
-N in {5, 10, 15, 20, 25}, 16 seeds: 80 models.
+lrjax's defaults; its steps are where the search found it best. N in {5, 10, 15, 20, 25}, 16 seeds: 80 models.
+
+The search's confirmation holds eight rows. `make reproduce` trained the regime again, and one row did not repeat: heads of both
+directions (docs/findings.md).
 
 python -m experiments.sweep --config=experiments/configs/paper_like.py --workdir=runs/paper_like
 """

@@ -90,8 +90,9 @@ def draw_scenes(
     """What n images of one object and n of k objects show, from four keys.
 
     Returns:
-        The label of one object [n], of all n_heldout + hyper.n_labels; its rank [n] among n1 places; the trained labels of k
-        objects [k, n]; the rank of their layout [n] among n2. All uniform, but for labels under `hyper.zipf` (None: of no model).
+        The label of one object [n], of all n_heldout + hyper.n_labels; the rank [n] of its place among n1; the trained labels of k
+        objects [k, n]; the rank [n] of their layout among n2. All are uniform, except labels where hyper.zipf > 0. hyper.zipf None
+        means that no model of the program follows Zipf's law.
     """
     one, place, several, layout = keys
     N, each = hyper.n_labels, tuple(jax.random.split(several, k))
@@ -105,9 +106,9 @@ def draw_scenes(
 
 
 def draw_below(keys: Sequence[jax.Array], shape: tuple[int, ...], limits: Sequence[jax.Array | int]) -> jax.Array:
-    """Uniform whole numbers below each limit, [len(keys), *shape]: of a key what `jax.random.randint` draws of it.
+    """Uniform whole numbers below each limit, [len(keys), *shape]. A key gives the numbers that `jax.random.randint` draws from it.
 
-    All are drawn at once, since random numbers are most of what a training step compiles to.
+    All are drawn in one call, since every call adds hundreds of instructions to the program that is compiled.
     """
     one = lambda key, limit: jax.random.randint(key, shape, 0, limit)
     return jax.vmap(one)(jnp.stack(keys), jnp.stack([jnp.asarray(limit, jnp.int32) for limit in limits]))
@@ -119,7 +120,7 @@ def draw_different(key: jax.Array, k: int, n: int, n_labels: jax.Array) -> jax.A
 
 
 def different(below: Sequence[jax.Array]) -> jax.Array:
-    """k different labels [k, n], of k numbers [n], the i-th of which is below n_labels - i: it counts the labels that are left."""
+    """k different labels [k, n] from k numbers [n]. The i-th number, below n_labels - i, counts the labels that are left."""
     labels: list[jax.Array] = []
     for label in below:
         for other in jnp.sort(jnp.stack(labels), 0) if labels else ():

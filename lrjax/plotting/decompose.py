@@ -48,7 +48,7 @@ def by_label(tables: xr.Dataset, encoder: str, title: str, path: Path | None = N
     readout = "CLS" if encoder == "vision" else "EOT"
     n_special = 6
     named = tables.query_token.values[n_special:]
-    labels = [name for name in named if not name.isdigit() or int(name) <= tables.n_labels]  # no padding
+    labels = [name for name in named if not name.isdigit() or int(name) <= tables.n_labels]  # not those of padding
     figure, axes = subplots(
         2,
         tables.sizes["head"],

@@ -45,12 +45,14 @@ def fig3(models: Table, path: Path | None = None) -> Figure:
     conditions = conditions_of(models)
     among_set = {metric: dataclasses.replace(metric, candidates="set").column for metric in PANELS}
     in_set = {metric: column for metric, column in among_set.items() if not np.isnan(models.get(column, np.nan)).all()}
+    if len(conditions) > 1:
+        in_set = {}  # twice as many lines cannot be told apart
     for axis, (metric, (title, y_label)) in zip(axes, PANELS.items(), strict=True):
         for k, (name, chosen) in enumerate(conditions.items()):
             rows = select(models, chosen)
             by_n = groups(rows, ("n_labels",))
             line(axis, [n for (n,) in by_n], [rows[metric.column][i] for i in by_n.values()], k, name, ACCURACY)
-            if metric in in_set and len(conditions) == 1:  # of several conditions twice as many lines cannot be told apart
+            if metric in in_set:
                 means = [mean_interval(rows[in_set[metric]][i])[0] for i in by_n.values()]
                 axis.plot([n for (n,) in by_n], means, color=COLOURS[k % 7], ls=":", lw=1.6)
         finish(axis, "number of training labels N", y_label, title, metric.chance)
@@ -58,7 +60,7 @@ def fig3(models: Table, path: Path | None = None) -> Figure:
     if len(conditions) > 1:
         legend_below(figure, *axes[0].get_legend_handles_labels())
     title = "A dot is a model: what it gets right, by how many labels it saw in training; mean over seeds, 95 % interval"
-    dotted = "; dotted: among the captions of the set alone" if in_set and len(conditions) == 1 else ""
+    dotted = "; dotted: among the captions of the set alone" if in_set else ""
     headline(figure, title + dotted + left_out(models))
     return save(figure, path)
 

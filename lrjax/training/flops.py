@@ -75,7 +75,7 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
         for template in task.caption_templates
     )
     for name, reads in (("vision", images), ("text", captions)):
-        if encoders[name].depth > 1 or static.dropout or objectives.of(static).full_sequences:
+        if not reads_tables(static, encoders[name]):
             _both_ways(parts, f"{name} dense", dense_encoder(encoders[name], static.batch_size))
         else:
             _both_ways(parts, f"{name} tables", tables(encoders[name], n_templates=len(reads)))
@@ -83,6 +83,11 @@ def lrjax_counts(static: Static) -> dict[str, Count]:
             if encoders[name].mlp_ratio:
                 _both_ways(parts, f"{name} MLP", sum((mlp(encoders[name], n) for n, *_ in reads), Count()))
     return parts | loss(static) | {"AdamW": adamw(static)}
+
+
+def reads_tables(static: Static, encoder_config: EncoderConfig) -> bool:
+    """Whether training reads an encoder's sequences from tables (`models.lookup_tables.is_tabled`)."""
+    return encoder_config.depth == 1 and not static.dropout and not objectives.of(static).full_sequences
 
 
 def dense_counts(static: Static) -> dict[str, Count]:

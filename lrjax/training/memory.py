@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from lrjax import devices, surroundings
-from lrjax.config import STATIC, Model, Static, Sweep, make_hyper, make_static
+from lrjax.config import STATIC, Model, Static, Sweep, make_hyper, make_static, static_fields
 from lrjax.models import objectives
 from lrjax.models.clip import encoder_configs, init_clip, model_splits, n_parameters
 from lrjax.models.encoder import EncoderConfig
@@ -16,12 +16,18 @@ from lrjax.training import flops
 from lrjax.training.programs import Program
 
 USED = 0.6  # of the devices' memory, which the counted bytes of models may fill
-FLOAT, WORKSPACE = 4, 2**25  # bytes of a number, and of what a GPU's library of products asks for
-# Numbers kept for the backward pass, least squares over what XLA says of the shipped configs. Of a pair of image and caption; of a
-# number of an embedding. Of a sequence read from tables: over the width of its stream and heads; of a head, over rows of tables.
-PAIR, EMBEDDED, STREAM, ROW = 2.2, 3.4, 1.35, 1.4
-# Over d_model: of a token in a layer; of one that is only looked at; in LayerNorm; in dropout. Of an MLP's width; of a pattern.
-TOKEN, LOOKED_AT, NORM, DROPOUT, MLP, PATTERN = 5, 5.8, 1.2, 12, 2.2, 4
+WORKSPACE = 2**25  # bytes that a GPU's library of products asks for
+# How many numbers a step keeps for its backward pass. They are least squares over XLA's own figures for the shipped configs.
+PAIR = 2.2  # for a pair of an image and a caption of the batch
+EMBEDDED = 3.4  # for a number of an embedding
+STREAM = 1.35  # for a number of the stream, and of what heads gather, of a sequence that is read from tables
+ROW = 1.4  # for a head and a row of tables, of such a sequence
+TOKEN = 5  # for a number of a token that a layer computes
+LOOKED_AT = 5.8  # for a number of a token that gives a last layer its key and its value alone
+NORM = 1.2  # for a number that passes LayerNorm
+DROPOUT = 12  # for a number that passes dropout
+MLP = 2.2  # for a unit of an MLP
+PATTERN = 4  # for a key in the pattern of a head
 CHUNK, CHUNK_SECONDS = 50, 5  # steps between two looks of the host, at most; how long they may last
 
 
@@ -50,7 +56,7 @@ def static_sides(sweep: Sweep) -> list[Static]:
     """The static sides of a sweep's programs."""
     groups: dict[tuple, list[Model]] = {}
     for model in sweep.models:
-        groups.setdefault(tuple(getattr(model, name) for name in STATIC), []).append(model)
+        groups.setdefault(static_fields(model), []).append(model)
     return list(map(make_static, groups.values()))
 
 
@@ -70,15 +76,18 @@ def chunk_steps(program: Program, mesh: Mesh | None = None) -> int:
 
 @surroundings.pinned()
 def bytes_of_models(static: Static, n: int, mesh: Mesh | None = None) -> int:
-    """Memory of n models on one device in training, counted: parameters, moments of the optimiser and splits of all, twice where
-    some take their steps at a time; gradients and activations of those that do; and a GPU's room for products.
+    """Memory of n models on one device in training, counted.
 
-    XLA's own figures are within 30 % of it (docs/development/performance.md), but a TPU's, which leave out memory on the chip.
+    All n models hold parameters, moments of the optimiser and splits, and hold them twice where they take their steps in batches.
+    The models of one batch hold gradients and activations. A GPU has a workspace.
+
+    For a CPU and a GPU XLA's own figure is within 30 % of the count (docs/development/performance.md). For a TPU XLA's figure is
+    lower, since it leaves out memory on the chip.
     """
     parameters, splits = _sizes(static)
     at_once = devices.train_batch_size(n, mesh)
-    held = n * (3 * FLOAT * parameters + splits) * (1 if at_once == n else 2)
-    of_step = at_once * FLOAT * (parameters + round(activations(static)))
+    held = n * (3 * flops.FLOAT * parameters + splits) * (1 if at_once == n else 2)
+    of_step = at_once * flops.FLOAT * (parameters + round(activations(static)))
     return held + of_step + (WORKSPACE if devices.platform_of(mesh) in ("gpu", "cuda") else 0)
 
 
@@ -91,31 +100,28 @@ def _sizes(static: Static) -> tuple[int, int]:
 
 
 def activations(static: Static) -> float:
-    """How many numbers a step of one model keeps for its backward pass: those of each encoder, and of a loss of pairs the B x B
-    logits and the embeddings.
-    """
-    objective, B = objectives.of(static), static.batch_size
+    """How many numbers a step of one model keeps for its backward pass: those of its encoders, and those of a loss of pairs."""
+    objective, B, shapes = objectives.of(static), static.batch_size, encoder_configs(static)
     captions = B // 2 * (1 + static.hard_negatives) + (B // 2 if static.dropout else static.n_labels_total)
     sequences = {"vision": B, "text": B if objective.full_sequences else captions}
     kept = 0 if objective.full_sequences else PAIR * B**2 + EMBEDDED * B * static.d_embed
     for name in objective.encoders:
-        encoder_config = encoder_configs(static)[name]
-        if encoder_config.depth == 1 and not static.dropout and not objective.full_sequences:
-            kept += sequences[name] * of_tables(encoder_config)
+        if flops.reads_tables(static, shapes[name]):
+            kept += sequences[name] * of_tables(shapes[name])
         else:
-            kept += sequences[name] * of_layers(encoder_config, objective.full_sequences and name == "vision")
+            kept += sequences[name] * of_layers(shapes[name], objective.full_sequences and name == "vision")
     return kept
 
 
 def of_tables(encoder_config: EncoderConfig) -> float:
-    """Of a sequence that one block reads from tables (`models.lookup_tables`)."""
+    """What one block keeps of a sequence that it reads from tables (`models.lookup_tables`)."""
     h, d = encoder_config.n_heads, encoder_config.d_model
     rows = encoder_config.n_positions + encoder_config.n_tokens
     return STREAM * (d + h * encoder_config.k) + ROW * h * rows + MLP * encoder_config.mlp_ratio * d
 
 
 def of_layers(encoder_config: EncoderConfig, every_token: bool) -> float:
-    """Of a sequence in all layers, the last of which computes the readout alone, or `every_token`."""
+    """What all layers keep of a sequence. The last layer computes the readout alone, or `every_token`."""
     T, d, m = encoder_config.n_positions, encoder_config.d_model, encoder_config.mlp_ratio * encoder_config.d_model
     either = NORM * d * encoder_config.layer_norm + DROPOUT * d * (encoder_config.dropout > 0)
     whole = TOKEN * d + MLP * m + PATTERN * encoder_config.n_heads * T + either

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax import devices
-from lrjax.config import STATIC, Hyper, Static, Sweep, make_hyper, make_static
+from lrjax.config import Hyper, Static, Sweep, make_hyper, make_static, static_fields
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
 from lrjax.models.clip import CLIP, as_read, model_splits
@@ -52,8 +52,7 @@ def make_programs(sweep: Sweep, slab: int = 0, n_devices: int = 1) -> tuple[Prog
     """
     groups: dict[tuple, dict[tuple[int, ...], list[int]]] = {}
     for row, model in enumerate(sweep.models):
-        shape = tuple(getattr(model, name) for name in STATIC)
-        groups.setdefault(shape, {}).setdefault(sweep.evaluated_at(model), []).append(row)
+        groups.setdefault(static_fields(model), {}).setdefault(sweep.evaluated_at(model), []).append(row)
 
     programs = []
     for by_length in groups.values():
