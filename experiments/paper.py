@@ -4,7 +4,7 @@ python -m experiments.paper [--seeds=8] [--epochs=10000] [--quick] [--study=runs
     [--only=multiplier] [--page_only]
 
 (or: make paper). What is there is not made again: a second call goes on where the first was stopped. Tables go to
-docs/results/paper/NAME; a sweep that is not trained here is shown from there. The full model (`--only=paper,paper_layouts`) takes
+docs/results/paper/NAME; a sweep that is not trained here is shown from there. The full model (`--only=paper,paper_10,paper_20,paper_layouts`) takes
 days on a CPU and is left out unless it is named.
 """
 
@@ -19,7 +19,7 @@ EPOCHS = flags.DEFINE_integer(
     "epochs", None, "epochs of the sweeps that are as long as the paper's (default: its 10,000); the same when going on", 1
 )
 PAGE_ONLY = reproduce.define_page_only()
-FULL = ("paper", "paper_layouts")
+FULL = ("paper", "paper_10", "paper_20", "paper_layouts")
 
 
 def main() -> None:

@@ -7,4 +7,4 @@ from experiments.configs import paper
 
 
 def get_config():
-    return paper.get_config(n_labels=(15,), n2=(1, 40))
+    return paper.get_config("15", n2=(1, 40))

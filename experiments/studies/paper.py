@@ -45,6 +45,8 @@ TITLES = {
     "confounds_images": "Labels against images",
     "multiplier": "Which term carries the gradient",
     "paper": "The full model",
+    "paper_10": "The full model with 10 labels",
+    "paper_20": "The full model with 20 labels",
     "paper_layouts": "The full model: layouts",
 }
 # The columns of `routes` -> the ablation that each is of.

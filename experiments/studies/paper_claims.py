@@ -118,23 +118,29 @@ def mechanism(ending: str) -> list[Claim]:
 Rows = Sequence[tuple[Any, ...]]  # of a claim: key, finding, paper, contrast, low, high, values
 
 
-def of_other_labels(ending: str) -> list[Claim]:
-    """What is asked of the same model at 10 and 20 labels, sweeps of their own: their models train for longer."""
-    said, multiplier = MULTIPLIERS[ending]
-    m: dict[str, Any] = {"token_multiplier": multiplier}
+def of_other_labels(sweep: str, ending: str, said: str = "", answer: str = "ablate", **m) -> list[Claim]:
+    """What is asked of the models of a sweep at 10 and 20 labels, sweeps of their own: their models train for longer."""
     found = []
     for n in (10, 20):
-        part = f"paper_mechanism_{n}"
-        added = lambda study, name, n=n: at(TOP1, n, **m)(study, name) - at(TOP1, FEW, **m)(study, "paper_mechanism")
+        added = lambda study, name, n=n: at(TOP1, n, **m)(study, name) - at(TOP1, FEW, **m)(study, sweep)
+        zero = taken("EP+PP+BP", ORDER, change=False, answer=answer, n=n, **m)
         rows: Rows = (
             (f"diversity_{n}", f"Top-1 at {n} labels is above that at 5 (Fig 3)", "grows",
              f"top-1 at N = {n} less top-1 at N = 5, paired by seed", 0.1, INF, added),
             (f"gauge_free_{n}", f"The position gradient at zero leaves order at chance, {n} labels", "",
-             f"order with EP, PP and BP at zero, N = {n}", 0.45, 0.55, taken("EP+PP+BP", ORDER, change=False, n=n, **m)),
+             f"order with EP, PP and BP at zero, N = {n}", 0.45, 0.55, zero),
         )  # fmt: skip
-        found += made(rows, ending, part, said)
+        found += made(rows, ending, f"{sweep}_{n}", said)
+    return found
+
+
+def of_mechanism_at_other_labels(ending: str) -> list[Claim]:
+    """`of_other_labels` of the mechanism model, and label alignment at the most labels."""
+    said, multiplier = MULTIPLIERS[ending]
+    m: dict[str, Any] = {"token_multiplier": multiplier}
     contrast = "retrieval of held-out labels after the rotation less before, N = 20"
-    return [*found, shared("align", aligned(20, **m), "paper_mechanism_20", ending, said, contrast)]
+    aligns = shared("align", aligned(20, **m), "paper_mechanism_20", ending, said, contrast)
+    return [*of_other_labels("paper_mechanism", ending, said, **m), aligns]
 
 
 def of_our_own(ending: str) -> list[Claim]:
@@ -387,7 +393,7 @@ def of_loss(ending: str, said: str, **where) -> list[Claim]:
 ROUTES: tuple[Claim, ...] = (
     *of_routes("initial_values", "iv_large", "E, P ~ N(0, 1)", **LARGE),
     *of_routes("initial_values", "iv_small", "CLIP's initial values", small=True, **CLIPS),
-    *(claim for ending in MULTIPLIERS for claim in of_other_labels(ending)),
+    *(claim for ending in MULTIPLIERS for claim in of_mechanism_at_other_labels(ending)),
     *of_one_route("initial_values", "iv_large", "E, P ~ N(0, 1)" + AFTER, **LARGE),
     *(claim for ending, (said, m) in MULTIPLIERS.items() for claim in of_loss(ending, said, token_multiplier=m)),
     *(claim for ending, (said, m) in MULTIPLIERS.items() for of_part in (of_routes, of_one_route)
@@ -525,6 +531,9 @@ FULL: tuple[Claim, ...] = (
     *(shared(key, values, "paper", "full") for key, values in {
         "few": at(TOP1, FEW), "many": at(TOP1, MANY), "single": at("single", MANY), "seen": at("seen_pair", MANY),
     }.items()),
+    shared("ep_order", taken("EP", ORDER, answer="routes"), "paper", "full"),
+    shared("gauge_free", taken("EP+PP+BP", ORDER, change=False, answer="routes"), "paper", "full"),
+    *of_other_labels("paper", "full", answer="routes"),
     shared("layouts", at(TOP1, MANY, n2=40, less={"n2": 1}), "paper_layouts", "full"),
 )  # fmt: skip
 

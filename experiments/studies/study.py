@@ -126,6 +126,7 @@ PRINTED_TASKS: dict[str, Part] = {
 PRINTED = ("curves", "ablate", "routes", "gauge", "law", "gauge_ratio", "query_law", "monotone", "shares", "strongest")
 PRINTED += ("heads", "pruning", "text", "align", "relational", "std_shares", "binding", "routes_over_time", "binding_over_time")
 BETWEEN = ("curves", "ablate", "routes", "strongest", "law", "gauge_ratio")
+FULL = ("curves", "routes")
 PAPER: dict[str, Part] = {
     "paper_mechanism": Part("paper_mechanism:5,15", PRINTED, 16),
     "paper_mechanism_10": Part("paper_mechanism:10", BETWEEN, 8),
@@ -136,7 +137,9 @@ PAPER: dict[str, Part] = {
     "confounds": Part("confounds", ("curves",), 8),
     "confounds_images": Part("confounds_images", ("curves",), 8),
     "multiplier": Part("multiplier", ("curves", "ratio", "gauge", "law_decayed", "gauge_ratio", "query_law", "strongest"), 4),
-    "paper": Part("paper", ("curves",), 4),
+    "paper": Part("paper:5,15", FULL, 4),
+    "paper_10": Part("paper:10", FULL, 4),
+    "paper_20": Part("paper:20", FULL, 4),
     "paper_layouts": Part("paper_layouts", ("curves",), 4),
 }
 
