@@ -63,7 +63,8 @@ def readout_scores(
     rows = first_rows(encoder_params)
 
     def of_term(single):
-        of_token, of_position = readout_tables(encoder_params.blocks[0], gates[0] * single[None], encoder_config, template, *rows)
+        gate = gates[0] * single[None]
+        (of_token,), (of_position,) = readout_tables(encoder_params.blocks[0], gate, encoder_config, (template,), *rows)
         return of_token + of_position[:, None]
 
     return dict(zip(TERMS, jax.vmap(of_term)(jnp.asarray(SINGLE_TERMS)), strict=True))

@@ -8,6 +8,7 @@ Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S edits
 """
 
 import dataclasses
+import itertools
 import math
 from functools import partial
 
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax.data.scenes import FIRST_EDIT_TOKEN, SequenceTemplate, TokenEdits, render
+from lrjax.data.scenes import EMPTY, FIRST_EDIT_TOKEN, SequenceTemplate, TokenEdits, render
 from lrjax.models.attention import NORM_EPS, Block, normalise
 from lrjax.models.block import apply_mlp
 from lrjax.models.encoder import Encoder, EncoderConfig, l2_normalize, projected, run
@@ -68,33 +69,44 @@ def make_tables(
     b_V = block.b_V if block.norm is None else block.b_V + jnp.einsum("d,dhk->hk", B, block.W_V)
     bias = block.b_O + jnp.einsum("hk,hkd->d", b_V * VB, block.W_O)
 
-    def tables(template: SequenceTemplate) -> Tables:
-        token_scores, position_scores = readout_tables(block, gate, encoder_config, template, E, P, B, scale)
+    token_scores, position_scores = readout_tables(block, gate, encoder_config, templates, E, P, B, scale)
+
+    def tables(number: int, template: SequenceTemplate) -> Tables:
         return Tables(
-            token_scores=token_scores,
-            position_scores=position_scores,
+            token_scores=token_scores[number],
+            position_scores=position_scores[number],
             token_values=values[:, :n_tokens],
             position_values=values[:, n_tokens:],
             constant=params.E[template.tokens[template.readout]] + params.P[template.readout] + bias,
             scale=scale,
         )
 
-    return tuple(tables(template) for template in templates)
+    return tuple(tables(*each) for each in enumerate(templates))
 
 
 def readout_tables(
-    block: Block, gate: jax.Array, encoder_config: EncoderConfig, template: SequenceTemplate, E, P, B, scale
+    block: Block, gate: jax.Array, encoder_config: EncoderConfig, templates: tuple[SequenceTemplate, ...], E, P, B, scale
 ) -> tuple[jax.Array, jax.Array]:
-    """token_scores [h, v, 1 or p] and position_scores [h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`."""
-    at = template.tokens[template.readout], template.readout
-    geometry = encoder_config.geometry(jnp.array([template.readout]), jnp.arange(len(P)))
-    own = jnp.stack([E[at[0]], P[at[1]]]) if scale is None else jnp.stack([E[at[0]], P[at[1]]]) * scale[at]
-    queries = jnp.concatenate([own, B[None]])[:, None]
-    token_scores, position_scores, added = qk_scores(block, gate, queries, (E, P, B), geometry)
-    position_scores = position_scores[:, 0]
-    if scale is not None:
-        token_scores, position_scores = (token_scores + position_scores[:, None]) * scale[None], jnp.zeros_like(position_scores)
-    return token_scores, position_scores if added is None else position_scores + added[:, 0]
+    """token_scores [q, h, v, 1 or p] and position_scores [q, h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`: those of
+    the readout tokens of q templates.
+    """
+
+    def query_of(template: SequenceTemplate) -> jax.Array:  # [3, 1, d], by origin
+        at = template.tokens[template.readout], template.readout
+        own = jnp.stack([E[at[0]], P[at[1]]])
+        return jnp.concatenate([own if scale is None else own * scale[at], B[None]])[:, None]
+
+    @jax.vmap  # one product for all templates
+    def scores(query, readout):
+        geometry = encoder_config.geometry(readout[None], jnp.arange(len(P)))
+        token_scores, position_scores, added = qk_scores(block, gate, query, (E, P, B), geometry)
+        position_scores = position_scores[:, 0]
+        if scale is not None:
+            token_scores = (token_scores + position_scores[:, None]) * scale[None]
+            position_scores = jnp.zeros_like(position_scores)
+        return token_scores, position_scores if added is None else position_scores + added[:, 0]
+
+    return scores(jnp.stack([query_of(template) for template in templates]), jnp.array([each.readout for each in templates]))
 
 
 MANY_TOKENS = 500  # edits x tokens beyond which these are looked up by number: 2.6 times as fast at 18 x 274 on a CPU
@@ -123,6 +135,29 @@ def by_number(v: int):
     return take, put
 
 
+def runs(tokens: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """(token, its first position, the one after its last) of each run of one token."""
+    found, first = [], 0
+    for token, same in itertools.groupby(tokens):
+        end = first + len([*same])
+        found.append((token, first, end))
+        first = end
+    return found
+
+
+def of_template(tokens: tuple[int, ...], table: jax.Array) -> jax.Array:
+    """Rows [h, T, x] of a table [h, v, x] at the tokens of a template, 0 where it has none. They are known, so they are slices."""
+    row = lambda token: jnp.zeros_like(table[:, :1]) if token == EMPTY else table[:, token, None]
+    parts = [jnp.broadcast_to(row(token), (len(table), end - first, table.shape[2])) for token, first, end in runs(tokens)]
+    return jnp.concatenate(parts, axis=1)
+
+
+def along_template(tokens: tuple[int, ...], table: jax.Array) -> jax.Array:
+    """The same [h, T] of a table [h, v, T], where each token is read at its own position."""
+    part = lambda token, at: jnp.zeros_like(table[:, 0, at]) if token == EMPTY else table[:, token, at]
+    return jnp.concatenate([part(token, slice(first, end)) for token, first, end in runs(tokens)], axis=1)
+
+
 def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *, causal: bool) -> jax.Array:
     """A batch of sequences to the values [b, h, k] that their readout token gathers, from the edits [S, b] alone.
 
@@ -131,13 +166,10 @@ def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *
     """
     T = template.readout + 1 if causal else len(template.tokens)  # what the readout token may attend to
     n_tokens = tables.token_scores.shape[1]
-    template_tokens = (np.array(template.tokens)[:T, None] == np.arange(n_tokens)).astype(
-        np.float32
-    )  # [T, v], no token where EMPTY
-    replaced = np.equal(template.replaced, np.arange(FIRST_EDIT_TOKEN)).astype(np.float32)  # [FIRST_SLOT_TOKEN]
 
     def changes(table):  # [h, v, x]: of the token of an edit, from the one that it replaces
-        return table[:, FIRST_EDIT_TOKEN:] - jnp.einsum("v,hvx->hx", replaced, table[:, :FIRST_EDIT_TOKEN])[:, None]
+        of_edits = table[:, FIRST_EDIT_TOKEN:]
+        return of_edits if template.replaced == EMPTY else of_edits - table[:, template.replaced, None]
 
     v = n_tokens - FIRST_EDIT_TOKEN
     take, put = by_number(v) if len(edits.tokens) * v > MANY_TOKENS else by_one_hot(v)
@@ -148,7 +180,7 @@ def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *
     def along(table):  # a table [h, v, 1 or p] read along the sequences: [h, T, b]
         table = table[:, :, :T]
         change = changes(table)
-        read = jnp.einsum("tv,hvt->ht", template_tokens, jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
+        read = along_template(template.tokens[:T], jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
         return read + (take(change, tokens) * places[None]).sum(2)
 
     scores = along(tables.token_scores) + tables.position_scores[:, :T, None]
@@ -157,7 +189,7 @@ def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *
     weight = pattern if tables.scale is None else pattern * along(tables.scale[None])
 
     token_mass = put((weight[:, :, None] * places[None]).sum(1), tokens)  # [h, v, b]
-    template_values = jnp.einsum("tv,hvk->htk", template_tokens, tables.token_values) + tables.position_values[:, :T]
+    template_values = of_template(template.tokens[:T], tables.token_values) + tables.position_values[:, :T]
     mass = jnp.concatenate([token_mass, weight], axis=1)
     rows = jnp.concatenate([changes(tables.token_values), template_values], axis=1)
     return jnp.einsum("hvb,hvk->bhk", mass, rows)

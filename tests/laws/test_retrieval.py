@@ -16,7 +16,7 @@ from lrjax.data.tasks import pairs
 from lrjax.data.tasks.base import EvalSet
 from lrjax.data.tasks.row import Row
 from lrjax.metrics import METRICS, ends
-from lrjax.models import clip
+from lrjax.models import clip, contrastive
 from lrjax.models import retrieval as similarity
 from lrjax.models.encoder import l2_normalize
 from lrjax.models.interventions import ModelInterventions
@@ -277,6 +277,19 @@ def test_whether_all_images_are_meant_can_be_traced(tiny):
         )
         blocks = jax.jit(lambda traced=traced: similarity.in_blocks([traced], 512).looked_at)()
         assert blocks.sum() == -(-n // 512)
+
+
+def test_sequences_are_embedded_in_blocks_as_they_are_at_once(tiny, monkeypatch):
+    """What evaluation measures does not depend on how many images and captions it embeds at a time."""
+    static, hyper, params, splits = tiny
+
+    def measured(block):
+        monkeypatch.setattr(contrastive, "BLOCK", block)
+        return jax.jit(lambda: retrieval.evaluate(static, hyper, splits, params, ModelInterventions(), exhaustive=False))()
+
+    few, at_once = measured(7), measured(10_000)
+    for name, value in few.items():
+        np.testing.assert_allclose(value, at_once[name], atol=1e-6, err_msg=name)  # float32 rounding
 
 
 @pytest.mark.parametrize("exhaustive", [True, False])
