@@ -4,8 +4,8 @@ python -m experiments.paper [--seeds=8] [--epochs=10000] [--quick] [--study=runs
     [--only=multiplier] [--page_only]
 
 (or: make paper). What is there is not made again: a second call goes on where the first was stopped. Tables go to
-docs/results/paper/NAME; a sweep that is not trained here is shown from there. The full model (`--only=paper,paper_10,paper_20,paper_layouts`) takes
-days on a CPU and is left out unless it is named.
+docs/results/paper/NAME; a sweep that is not trained here is shown from there. The full model takes days on a CPU, and is left out
+unless it is named (`--only=paper,paper_10`; `paper` is 5 and 15 labels, `paper_layouts` few and many layouts).
 """
 
 from absl import flags

@@ -1,4 +1,4 @@
-"""Does the mechanism survive in other worlds? Trains other tasks and losses, asks, writes docs/results/tasks.html.
+"""Does the mechanism survive in other tasks? Trains them and other losses, asks, writes docs/results/tasks.html.
 
 python -m experiments.tasks [--seeds=8] [--quick] [--study=runs/tasks] [--report=docs/results] [--only=grid,three] [--page_only]
 

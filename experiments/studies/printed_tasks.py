@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies import printed_mechanism
+from experiments.studies import printed_mechanism, printed_search
 from experiments.studies.claim_values import rows_with
 from experiments.studies.page import Section, Verdicts, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.paper_values import SETTLED, moved, settled
@@ -75,6 +75,7 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
         "sections": sections(study, {part: title_of(part) for part in PRINTED_TASKS}, shown_of),
         "all": grid_of(rows),
         "mechanism": grid_of(printed_mechanism.table(study)),
+        "searches": grid_of(printed_search.rows(folder / "printed_tasks" / "search")),
         "overview": overview,
         "settled": SETTLED,
     }

@@ -87,8 +87,8 @@ def make_tables(
 def readout_tables(
     block: Block, gate: jax.Array, encoder_config: EncoderConfig, templates: tuple[SequenceTemplate, ...], E, P, B, scale
 ) -> tuple[jax.Array, jax.Array]:
-    """token_scores [q, h, v, 1 or p] and position_scores [q, h, p] of `Tables`, of rows E, P, B and `scale` of `first_rows`: those of
-    the readout tokens of q templates.
+    """token_scores [q, h, v, 1 or p] and position_scores [q, h, p] of `Tables`, for the readout tokens of q templates, from rows E,
+    P, B and the `scale` of `first_rows`.
     """
 
     def query_of(template: SequenceTemplate) -> jax.Array:  # [3, 1, d], by origin

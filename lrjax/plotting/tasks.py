@@ -1,4 +1,4 @@
-"""Figures of other worlds: the position row on a grid, and where a decoder attends."""
+"""Figures of other tasks: the position row on a grid, and where a decoder attends."""
 
 from pathlib import Path
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from experiments.configs import printed_tasks as configs
-from experiments.studies import length, printed_claims, printed_mechanism, printed_tasks
+from experiments.studies import length, printed_claims, printed_mechanism, printed_search, printed_tasks
 from experiments.studies.answers import ROUTES
 from experiments.studies.paper_values import SETTLED
 from experiments.studies.study import PRINTED_TASKS, Study, config_of, sweep_of
 from experiments.studies.verdicts import judge
+from lrjax import stats
 from lrjax.analysis.gradient import NAMES
 from lrjax.analysis.relational import MEASURES
 from lrjax.errors import InputError
@@ -138,3 +139,30 @@ def test_the_mechanism_is_of_the_models_that_know_the_order(by_hand):
     assert row["heads lean both ways"] == "1 of 1" and grid["heads lean both ways"] == printed_mechanism.NOT_ASKED
     assert [row[f"P(relational) less preference, {measure}"] for measure in MEASURES] == ["-0.90", "0.10"]
     assert grid["horizontal and vertical: two heads"] == "1 of 1"
+
+
+def test_a_search_has_a_row_once_it_is_confirmed(tmp_path):
+    """Three objects are searched by chains: 2 of 4 configurations generalise while screened, none of its fresh seeds do."""
+    folder = tmp_path / "three"
+    stage = lambda *chains: {
+        "model": np.arange(len(chains)),
+        "seed": np.arange(len(chains)),
+        "batch_size": np.full(len(chains), 50),
+        "lr": np.full(len(chains), 3e-4),
+        "step": np.full(len(chains), 4000),
+        "unseen_pair": np.zeros(len(chains)),
+        "unseen_chain": np.array(chains),
+        "at_the_end": np.zeros(len(chains)),
+    }
+    stats.write_csv(folder / "screen.csv", stage(0.9, 0.81, 0.8, 0.1))
+    stats.write_csv(folder / "full.csv", stage(0.95, 0.5))
+    assert not printed_search.rows(tmp_path), "it has not come to its end"
+    values = {"step": 12_000, "seeds": 16, "top1": 0.7, "low": 0.6, "high": 0.8, "order": 0.75}
+    stats.write_csv(folder / "confirm.csv", {name: np.array([value]) for name, value in values.items()})
+    (row,) = printed_search.rows(tmp_path)
+    assert row["task"] == "Three objects" and row["verdict"] == "not found in 4 configurations"
+    assert (row["generalise while screened"], row["and trained on"]) == ("2 of 4", "1 of 2")
+    assert row["best configuration"] == "batch_size = 50, lr = 0.0003" and row["its top-1"] == "0.95"
+    assert row["top-1, 16 fresh seeds"] == "0.70 [0.60, 0.80]"
+    stats.write_csv(folder / "confirm.csv", {name: np.array([value]) for name, value in (values | {"top1": 0.85}).items()})
+    assert printed_search.rows(tmp_path)[0]["verdict"] == "found"

@@ -118,7 +118,7 @@ class Three(Task):
         return jnp.asarray(self.layouts)[jax.vmap(one)(labels[0], labels[1], labels[2], rank)].T
 
     def image_edits(self, labels: jax.Array, places: jax.Array) -> TokenEdits:
-        """Slots of images of labels [3, n] (absent ones below 0) at places [3, n]."""
+        """Edits of images of labels [3, n] (absent ones below 0) at places [3, n]."""
         return TokenEdits(token_of(self, labels), places + 1)
 
     def render(self, labels: Sequence[int], places: Sequence[int]) -> TokenEdits:
@@ -135,16 +135,16 @@ class Three(Task):
         return [*true, chain(*labels)], [*swapped, chain(*labels[::-1])]
 
     def single(self, label: jax.Array, place: jax.Array) -> TokenEdits:
-        """Slots of images of one object."""
+        """Edits of images of one object."""
         absent = jnp.full_like(label, -1)
         return self.image_edits(jnp.stack([label, absent, absent]), jnp.stack([place, (place + 1) % self.L, (place + 2) % self.L]))
 
     def pair(self, first: jax.Array, second: jax.Array) -> TokenEdits:
-        """Slots of "first left of second"."""
+        """Edits of "first left of second"."""
         return pair_edits(first, second, jnp.zeros_like(first), self.words)
 
     def chain(self, labels: jax.Array) -> TokenEdits:
-        """Slots of the chain of labels [3, n]."""
+        """Edits of the chain of labels [3, n]."""
         return TokenEdits(labels + self.n_first, jnp.broadcast_to(jnp.array([0, 2, 4])[:, None], labels.shape))
 
     def batch(self, key: jax.Array, splits: Splits, hyper, batch_size: int) -> Batch:
