@@ -15,9 +15,9 @@ from absl import flags
 from experiments.studies.search import define_budget, search
 from lrjax import cli
 from lrjax.analysis.search import Space, parse_ranges, parse_shapes
-from lrjax.config import make_sweep
+from lrjax.config import make_static, make_sweep
 from lrjax.errors import InputError, suggest
-from lrjax.metrics import METRICS
+from lrjax.training.retrieval import metric_names
 
 CONFIG = cli.define_config(Path(__file__).parent / "configs" / "printed_tasks.py")
 WORKDIR = cli.define_path("workdir", "runs/search", "folder of the three sweeps and the tables")
@@ -34,10 +34,11 @@ BUDGET = define_budget(configurations=64, keep=8, confirmed=1, screen_steps=4000
 
 
 def main() -> None:
-    if METRIC.value not in METRICS:
-        hint = suggest(METRIC.value, METRICS)
-        raise InputError(f"--metric={METRIC.value}: is no accuracy{hint}; expected a column of history.csv")
     base = max(make_sweep(CONFIG.value).models, key=lambda model: model.n_labels)
+    static = make_static([base])
+    if METRIC.value not in (metrics := metric_names(static, static.task_object.SETS)):
+        hint = suggest(METRIC.value, metrics)
+        raise InputError(f"--metric={METRIC.value}: is no accuracy of this config{hint}; expected a column of its history.csv")
     space = Space(base, parse_ranges(RANGES.value), parse_shapes(SHAPES.value), METRIC.value)
     search(Path(WORKDIR.value), space, BUDGET())
 

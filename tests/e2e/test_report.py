@@ -125,7 +125,7 @@ def test_shares_of_models_have_wilsons_interval_and_nothing_else_has(tiny_study)
 
 
 def test_the_committed_verdicts_are_those_of_the_committed_tables(tmp_path):
-    """By today's code: no interval or verdict of other worlds is left over from another rule."""
+    """By today's code: no interval or verdict of other tasks is left over from another rule."""
     tables = ROOT / "docs/results" / "tasks"
     kept = Study(tmp_path, study.TASKS, kept=tables)
     committed = stats.read_csv(ROOT / "docs/results" / "tasks.csv")

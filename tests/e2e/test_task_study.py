@@ -20,7 +20,7 @@ from studies_by_hand import drawn, measured
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """The study of other worlds with drawn numbers; what is taken away was learned (.8 or more)."""
+    """The study of other tasks with drawn numbers; what is taken away was learned (.8 or more)."""
     ablated = {"ablation": (*TASK_ABLATIONS, *GRID_ABLATIONS)}, None
     answers = dict.fromkeys(("task_ablate", "grid_ablate", "chain_ablate", "reader_ablate"), ablated)
     answers |= {
