@@ -77,7 +77,7 @@ def _map_in_one_program(
             with jax.default_matmul_precision(static.matmul_precision):
                 return question(static, hyper, model_splits(static, hyper), as_read(hyper, params), hyper.gates.at(step))
 
-        return jax.lax.map(one, (hyper, params), batch_size=devices.eval_batch_size())
+        return jax.lax.map(one, (hyper, params), batch_size=devices.eval_batch_size(len(hyper.seed), mesh))
 
     return devices.over_models(local, mesh, replicated=1)(hyper, params, step)
 

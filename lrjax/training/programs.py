@@ -149,6 +149,6 @@ def evaluate_program(
 
     def local(hyper, splits, params, *traced):
         of_model = lambda args: one(args, *traced)
-        return jax.lax.map(of_model, (hyper, splits, params), batch_size=devices.eval_batch_size(mesh))
+        return jax.lax.map(of_model, (hyper, splits, params), batch_size=devices.eval_batch_size(len(hyper.seed), mesh))
 
     return devices.over_models(local, mesh or devices.mesh(), replicated=2)(hyper, splits, params, step, exhaustive)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import tiny_model, tiny_sweep, untrained
-from lrjax import config
+from lrjax import config, devices
 from lrjax.training import compilation, loop, tracing
 from lrjax.training.programs import evaluate_program, init_program, split_program, train_chunk
 from lrjax.training.run import history_table
@@ -116,3 +116,18 @@ def test_a_long_wait_is_told_and_what_nobody_wants_any_more_is_not_compiled(monk
         finally:
             threading.Timer(0.1, go.set).start()
     assert told == [(tracing.INITIAL, 0, 2)] * 3 and begun == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "batch_size", "sizes"),
+    [
+        ("tpu", devices.eval_batch_size, {1: 1, 16: 16, 25: 5, 40: 10, 37: 16}),
+        ("cpu", devices.eval_batch_size, {1: 1, 40: 1}),
+        ("tpu", devices.train_batch_size, {40: 40}),
+        ("cpu", devices.train_batch_size, {5: 5, 20: 5, 40: 8, 13: 8}),
+    ],
+)
+def test_models_go_through_a_program_in_batches_of_one_size(monkeypatch, platform, batch_size, sizes):
+    """A last batch of another size is compiled once more, so it is there only where no size divides the models (13, 37)."""
+    monkeypatch.setattr(devices, "platform_of", lambda mesh: platform)
+    assert {models: batch_size(models) for models in sizes} == sizes
