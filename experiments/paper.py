@@ -19,11 +19,10 @@ EPOCHS = flags.DEFINE_integer(
     "epochs", None, "epochs of the sweeps that are as long as the paper's (default: its 10,000); the same when going on", 1
 )
 PAGE_ONLY = reproduce.define_page_only()
-FULL = ("paper", "paper_10", "paper_20", "paper_layouts")
 
 
 def main() -> None:
-    more = {"page_only": PAGE_ONLY.value, "epochs": EPOCHS.value or 0, "left_out": FULL}
+    more = {"page_only": PAGE_ONLY.value, "epochs": EPOCHS.value or 0}
     reproduce.make_kept("paper_study", PAPER, "paper", paper.build, **more)
 
 

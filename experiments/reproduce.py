@@ -6,7 +6,7 @@ What is there is not made again: a second call goes on where the first was stopp
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -40,17 +40,17 @@ def study_of(name: str, parts: dict[str, Part], *more: str) -> Study:
     return Study(Path(STUDY.value or f"runs/{name}" + ("_quick" if QUICK.value else "")), parts)
 
 
-def make(study: Study, seeds: int, epochs: int = 0, left_out: Sequence[str] = (), most_steps: int = 0) -> None:
+def make(study: Study, seeds: int, epochs: int = 0, most_steps: int = 0) -> None:
     """Train the sweeps that are wanted of a study and not there yet, and ask what is asked of them.
 
     Args:
       study: the study.
       seeds: how many, if the sweep's part does not take fewer.
       epochs: as of `sweep_of`.
-      left_out: sweeps that are made only if --only names them.
       most_steps: train a sweep on while it moves (`length.train_on`), up to so many steps; 0: as long as its config says.
     """
-    wanted = {name: part for name, part in study.parts.items() if name in (ONLY.value or study.parts.keys() - set(left_out))}
+    asked = ONLY.value or [name for name, part in study.parts.items() if not part.left_out]
+    wanted = {name: part for name, part in study.parts.items() if name in asked}
     sweeps = {name: sweep_of(config_of(part), seeds, part.most_seeds, QUICK.value, epochs) for name, part in wanted.items()}
     for name, sweep in sweeps.items():
         if most_steps and not QUICK.value:

@@ -197,7 +197,9 @@ def train_batch_size(models: int, mesh: Mesh | None = None) -> int:
 
 
 def _even_batch(models: int, most: int) -> int:
-    """A size of batches up to `most` that divides `models`, where there is one above 3: a smaller last batch is compiled apart."""
+    """All models if they are no more than `most`, else the largest size from 4 to `most` that divides them: all batches have
+    one size; `most` if none does. A last batch of another size is compiled by itself.
+    """
     return models if models <= most else next((n for n in range(most, 3, -1) if models % n == 0), most)
 
 

@@ -2,7 +2,7 @@
 
 What the paper does not print is as in `paper_mechanism.py`; besides, LayerNorm stands before attention and MLP, as in the code base
 that the paper starts from (`--config.norm=post`: after them). An accelerator's job: a step costs some 50 times that of the
-simplified model, so that some numbers of labels alone may do, as `paper.py:5,15`.
+simplified model, so name the numbers of labels to train those alone: `paper.py:5,15`.
 
 python -m experiments.sweep --config=experiments/configs/paper.py --workdir=runs/paper
 """

@@ -1,4 +1,4 @@
-"""Values of claims on a sweep of other encoders or worlds, a value a seed: what a claim compares with its threshold.
+"""Values of claims on a sweep of other encoders or tasks, a value a seed: what a claim compares with its threshold.
 
 A value is a function of a study and the name of its sweep. Contrasts are paired by seed (`claim_values.labelled`).
 """

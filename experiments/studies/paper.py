@@ -142,7 +142,8 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
         yield draw("_labels", own_figures.label_diversity, models), caption
         yield draw("", own_figures.phase_diagram, models), "The same for all initial values, with order and label set"
     elif part in ("paper_mechanism", "paper"):
-        yield draw("", training.fig3, with_other_labels(study, part)), f"Fig 3, as printed. {command}"
+        commands = ", ".join(f"`{study.parts[name].command}`" for name in of_all_labels(study, part))
+        yield draw("", training.fig3, with_other_labels(study, part)), f"Fig 3, as printed. {commands}"
     else:
         axes = varying(models, CONDITIONS) or ("n_labels",)
         yield (
@@ -172,9 +173,14 @@ def drawn(study: Study, part: str, folder: Path) -> Iterator[tuple[Path, str]]:
         yield draw("_terms", own_figures.multiplier, *tables), "Which term carries the gradient?"
 
 
+def of_all_labels(study: Study, part: str) -> list[str]:
+    """A sweep, and those that train the same with other numbers of labels, where they are trained."""
+    return [name for name in (part, *(f"{part}_{n}" for n in (10, 20))) if name in study.parts and study.has(name)]
+
+
 def with_other_labels(study: Study, part: str) -> Table:
-    """The models of a sweep, and of those that train the same with other numbers of labels, where they are trained."""
-    tables = [study.models(name) for name in (part, *(f"{part}_{n}" for n in (10, 20))) if name in study.parts and study.has(name)]
+    """The models of the sweeps of `of_all_labels`."""
+    tables = [study.models(name) for name in of_all_labels(study, part)]
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0] if all(name in t for t in tables)}
 
 

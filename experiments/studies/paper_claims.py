@@ -119,7 +119,9 @@ Rows = Sequence[tuple[Any, ...]]  # of a claim: key, finding, paper, contrast, l
 
 
 def of_other_labels(sweep: str, ending: str, said: str = "", answer: str = "ablate", **m) -> list[Claim]:
-    """What is asked of the models of a sweep at 10 and 20 labels, sweeps of their own: their models train for longer."""
+    """Claims at 10 and at 20 labels, each a sweep of its own (SWEEP_10, SWEEP_20), since its models train for longer; compared with
+    the 5 labels of `sweep`.
+    """
     found = []
     for n in (10, 20):
         added = lambda study, name, n=n: at(TOP1, n, **m)(study, name) - at(TOP1, FEW, **m)(study, sweep)
@@ -526,15 +528,20 @@ GAUGE: tuple[Claim, ...] = (
     )),
 )  # fmt: skip
 
-FULL: tuple[Claim, ...] = (
-    shared("diversity", grown(), "paper", "full", "", "top-1 at N = 15 less N = 5"),
-    *(shared(key, values, "paper", "full") for key, values in {
+WHOLE_MODEL = "the full model"
+OF_FULL_MODEL: tuple[Claim, ...] = (
+    shared("diversity", grown(), "paper", "full", WHOLE_MODEL, "top-1 at N = 15 less N = 5"),
+    *(shared(key, values, "paper", "full", WHOLE_MODEL) for key, values in {
         "few": at(TOP1, FEW), "many": at(TOP1, MANY), "single": at("single", MANY), "seen": at("seen_pair", MANY),
     }.items()),
-    shared("ep_order", taken("EP", ORDER, answer="routes"), "paper", "full"),
-    shared("gauge_free", taken("EP+PP+BP", ORDER, change=False, answer="routes"), "paper", "full"),
-    *of_other_labels("paper", "full", answer="routes"),
-    shared("layouts", at(TOP1, MANY, n2=40, less={"n2": 1}), "paper_layouts", "full"),
+    *(Claim(*row, "paper") for row in (
+        ("ep_order_full", f"EP at zero in every pass takes the order away; {WHOLE_MODEL}", "",
+         "change of order, N = 15", -INF, -0.15, taken("EP", ORDER, answer="routes")),
+        ("gauge_free_full", f"EP, PP and BP at zero in every pass leave order at chance; {WHOLE_MODEL}", "",
+         "order with EP, PP and BP at zero, N = 15", 0.45, 0.55, taken("EP+PP+BP", ORDER, change=False, answer="routes")),
+    )),
+    *of_other_labels("paper", "full", WHOLE_MODEL, answer="routes"),
+    shared("layouts", at(TOP1, MANY, n2=40, less={"n2": 1}), "paper_layouts", "full", WHOLE_MODEL),
 )  # fmt: skip
 
 CLAIMS: tuple[Claim, ...] = (
@@ -548,5 +555,5 @@ CLAIMS: tuple[Claim, ...] = (
     *WHEN,
     *CONFOUNDS,
     *GAUGE,
-    *FULL,
+    *OF_FULL_MODEL,
 )

@@ -10,6 +10,7 @@ from experiments.studies.printed_claims import TITLES, metrics_of
 from experiments.studies.stages import SEARCH
 from lrjax.analysis.gradient import GENERALISES
 from lrjax.analysis.search import ACCURACIES
+from lrjax.errors import InputError
 from lrjax.plotting.style import in_short
 from lrjax.stats import Table, interval_text
 
@@ -26,19 +27,22 @@ def row_of(variant: str, tables: dict[str, Table]) -> dict[str, str]:
     """What a search found: how many of its configurations generalise, the best of them, and what fresh seeds say of it."""
     screen, full, confirm = (tables[stage] for stage in ("screen", "full", "confirm"))
     metric = metrics_of(variant)[0]
-    generalise = lambda table: f"{int((table[metric] > GENERALISES).sum())} of {len(table['model'])}"
-    mean, low, high, order = (float(confirm[name][0]) for name in ("top1", "low", "high", "order"))
-    verdict = "found" if mean > GENERALISES else f"not found in {len(screen['model'])} configurations"
+    if metric not in confirm:
+        raise InputError(f"search/{variant}/confirm.csv: does not rank by {metric}; search with --metric={metric}")
+    generalise = lambda table, column: f"{int((table[column] > GENERALISES).sum())} of {len(table['model'])}"
+    mean, low, high, order = (float(confirm[name][0]) for name in (metric, "low", "high", "order"))
+    found = "yes" if low > GENERALISES else "no" if high < GENERALISES else "undecided"
     return {
         "task": TITLES[variant],
-        "generalise while screened": generalise(screen),
-        "and trained on": generalise(full),
+        "screened: generalise at their best step": generalise(screen, metric),
+        "the best in full: at their best step": generalise(full, metric),
+        "at the last step": generalise(full, "at_the_end"),
         "best configuration": configuration_of(full, metric),
         "step": f"{int(confirm['step'][0]):,}",
         "its top-1": f"{full[metric][0]:.2f}",
-        f"top-1, {int(confirm['seeds'][0])} fresh seeds": interval_text(mean, low, high, digits=2),
+        "fresh seeds: top-1": f"{interval_text(mean, low, high, digits=2)} ({int(confirm['seeds'][0])} seeds)",
         "order of pairs": f"{order:.2f}",
-        "verdict": verdict,
+        "a recipe is found": found,
     }
 
 

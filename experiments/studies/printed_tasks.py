@@ -78,6 +78,7 @@ def build(study: Study, folder: Path, seconds: Table | None) -> list[Path]:
         "searches": grid_of(printed_search.rows(folder / "printed_tasks" / "search")),
         "overview": overview,
         "settled": SETTLED,
+        "generalises": GENERALISES,
     }
     write_csv(folder / "printed_tasks.csv", verdict_table(verdicts))
     return [*write_page(folder, "printed_tasks.md", values), folder / "printed_tasks.csv"]

@@ -36,12 +36,14 @@ from lrjax.storage import files, results, workdir
 class Part:
     """One sweep of a study: its config, the most seeds that it takes, and the answers asked of it.
 
-    A config is `file`, a name in experiments/configs, or `file:argument of get_config`.
+    A config is `file`, a name in experiments/configs, or `file:argument of get_config`. A part that is `left_out` takes days on
+    a CPU, and is made only if it is named.
     """
 
     config: str
     answers: tuple[str, ...] = ()
     most_seeds: int = 100_000
+    left_out: bool = False
 
     @property
     def command(self) -> str:
@@ -126,7 +128,7 @@ PRINTED_TASKS: dict[str, Part] = {
 PRINTED = ("curves", "ablate", "routes", "gauge", "law", "gauge_ratio", "query_law", "monotone", "shares", "strongest")
 PRINTED += ("heads", "pruning", "text", "align", "relational", "std_shares", "binding", "routes_over_time", "binding_over_time")
 BETWEEN = ("curves", "ablate", "routes", "strongest", "law", "gauge_ratio")
-FULL = ("curves", "routes")
+OF_FULL_MODEL = ("curves", "routes")
 PAPER: dict[str, Part] = {
     "paper_mechanism": Part("paper_mechanism:5,15", PRINTED, 16),
     "paper_mechanism_10": Part("paper_mechanism:10", BETWEEN, 8),
@@ -137,10 +139,10 @@ PAPER: dict[str, Part] = {
     "confounds": Part("confounds", ("curves",), 8),
     "confounds_images": Part("confounds_images", ("curves",), 8),
     "multiplier": Part("multiplier", ("curves", "ratio", "gauge", "law_decayed", "gauge_ratio", "query_law", "strongest"), 4),
-    "paper": Part("paper:5,15", FULL, 4),
-    "paper_10": Part("paper:10", FULL, 4),
-    "paper_20": Part("paper:20", FULL, 4),
-    "paper_layouts": Part("paper_layouts", ("curves",), 4),
+    "paper": Part("paper:5,15", OF_FULL_MODEL, 4, left_out=True),
+    "paper_10": Part("paper:10", OF_FULL_MODEL, 4, left_out=True),
+    "paper_20": Part("paper:20", OF_FULL_MODEL, 4, left_out=True),
+    "paper_layouts": Part("paper_layouts", ("curves",), 4, left_out=True),
 }
 
 

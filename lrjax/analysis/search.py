@@ -137,7 +137,8 @@ def confirmed(space: Space, history: Table, steps: np.ndarray, per: int) -> Tabl
       per: how many seeds each has, one after another.
 
     Returns:
-      A row per configuration: mean and 95 % interval of its accuracy, and the share of seeds that succeed, with its interval.
+      A row per configuration: the mean of its accuracy, in a column that has the name of the accuracy, with its 95 % interval,
+      and the share of seeds that succeed, with its interval.
     """
     lines = []
     for i, step in enumerate(steps.tolist()):
@@ -147,5 +148,5 @@ def confirmed(space: Space, history: Table, steps: np.ndarray, per: int) -> Tabl
         rate, rate_low, rate_high = share_interval(accuracy > GENERALISES)
         order = np.nanmean(history["unseen_pair_order"][own])
         lines.append((i, step, len(accuracy), mean, low, high, rate, rate_low, rate_high, order))
-    names = ("configuration", "step", "seeds", "top1", "low", "high", "succeed", "succeed_low", "succeed_high", "order")
+    names = ("configuration", "step", "seeds", space.metric, "low", "high", "succeed", "succeed_low", "succeed_high", "order")
     return {name: np.array(column) for name, column in zip(names, zip(*lines, strict=True), strict=True)}

@@ -27,9 +27,9 @@ from lrjax.models.losses import PAIR_LOSSES, SOFTMAX, PairLoss
 from lrjax.models.objectives import Objective
 from lrjax.models.retrieval import Candidates, Embed, retrieve
 
-# Sequences that evaluation embeds at a time. XLA compiles large arrays slowly for a TPU: with blocks of 128 the evaluation of the
-# default sweep compiles in half the processor time.
-BLOCK = 128
+# Sequences that evaluation embeds at a time, at most. XLA compiles large arrays slowly for a TPU: so the evaluation of the default
+# sweep compiles in half the processor time.
+EMBEDDED_AT_A_TIME = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,13 +139,18 @@ CONTRASTIVE = Contrastive()
 
 
 def embed_in_blocks(embed: Embed, edits: TokenEdits) -> jax.Array:
-    """`embed` of sequences given by their edits [S, n], a block at a time: [n, e]. The last block is filled up."""
+    """`embed` of sequences given by their edits [S, n], a block at a time: [n, e]. All blocks are of one size.
+
+    The last block is filled up with edits of token 0, whose embeddings are cut off.
+    """
     n = edits.tokens.shape[-1]
-    if n <= BLOCK:
+    n_blocks = -(-n // EMBEDDED_AT_A_TIME)
+    if n_blocks == 1:
         return embed(edits)
+    size = -(-n // n_blocks)
 
     def cut(x):  # [S, n] -> [blocks, S, sequences of a block]
-        return jnp.moveaxis(jnp.pad(x, [(0, 0), (0, -n % BLOCK)]).reshape(len(x), -1, BLOCK), 1, 0)
+        return jnp.moveaxis(jnp.pad(x, [(0, 0), (0, n_blocks * size - n)]).reshape(len(x), n_blocks, size), 1, 0)
 
     embedded = jax.lax.map(embed, jax.tree.map(cut, edits))
     return embedded.reshape(-1, embedded.shape[-1])[:n]

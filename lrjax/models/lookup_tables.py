@@ -4,7 +4,8 @@ Only the readout row is wanted, so every score is an entry of a table over token
 gathered is a weighted sum of table rows. `encoder.run`, the definition, is tested equal. A variant is a table: rotary queries turn
 with the key's position, LayerNorm's scale is one of (token, position).
 
-Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S edits, T tokens of a sequence, b sequences.
+Axes: v token ids, p positions, h heads, k d_head, d d_model, e d_embed, S edits, T tokens of a sequence, b sequences,
+q templates.
 """
 
 import dataclasses
@@ -81,7 +82,7 @@ def make_tables(
             scale=scale,
         )
 
-    return tuple(tables(*each) for each in enumerate(templates))
+    return tuple(tables(number, template) for number, template in enumerate(templates))
 
 
 def readout_tables(
@@ -135,8 +136,8 @@ def by_number(v: int):
     return take, put
 
 
-def runs(tokens: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """(token, its first position, the one after its last) of each run of one token."""
+def stretches(tokens: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """(token, its first position, the one after its last) of each stretch of one token."""
     found, first = [], 0
     for token, same in itertools.groupby(tokens):
         end = first + len([*same])
@@ -145,17 +146,19 @@ def runs(tokens: tuple[int, ...]) -> list[tuple[int, int, int]]:
     return found
 
 
-def of_template(tokens: tuple[int, ...], table: jax.Array) -> jax.Array:
-    """Rows [h, T, x] of a table [h, v, x] at the tokens of a template, 0 where it has none. They are known, so they are slices."""
+def rows_of_tokens(tokens: tuple[int, ...], table: jax.Array) -> jax.Array:
+    """The row of a table [h, v, x] for each token of a template: [h, T, x], 0 where the token is EMPTY. A template is static,
+    so that rows are slices.
+    """
     row = lambda token: jnp.zeros_like(table[:, :1]) if token == EMPTY else table[:, token, None]
-    parts = [jnp.broadcast_to(row(token), (len(table), end - first, table.shape[2])) for token, first, end in runs(tokens)]
+    parts = [jnp.broadcast_to(row(token), (len(table), end - first, table.shape[2])) for token, first, end in stretches(tokens)]
     return jnp.concatenate(parts, axis=1)
 
 
-def along_template(tokens: tuple[int, ...], table: jax.Array) -> jax.Array:
-    """The same [h, T] of a table [h, v, T], where each token is read at its own position."""
+def entries_at_positions(tokens: tuple[int, ...], table: jax.Array) -> jax.Array:
+    """The entry of a table [h, v, T] for each token of a template, at the token's own position: [h, T], 0 where EMPTY."""
     part = lambda token, at: jnp.zeros_like(table[:, 0, at]) if token == EMPTY else table[:, token, at]
-    return jnp.concatenate([part(token, slice(first, end)) for token, first, end in runs(tokens)], axis=1)
+    return jnp.concatenate([part(token, slice(first, end)) for token, first, end in stretches(tokens)], axis=1)
 
 
 def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *, causal: bool) -> jax.Array:
@@ -180,7 +183,7 @@ def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *
     def along(table):  # a table [h, v, 1 or p] read along the sequences: [h, T, b]
         table = table[:, :, :T]
         change = changes(table)
-        read = along_template(template.tokens[:T], jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
+        read = entries_at_positions(template.tokens[:T], jnp.broadcast_to(table, (*table.shape[:2], T)))[:, :, None]
         return read + (take(change, tokens) * places[None]).sum(2)
 
     scores = along(tables.token_scores) + tables.position_scores[:, :T, None]
@@ -189,7 +192,7 @@ def read_tables(tables: Tables, template: SequenceTemplate, edits: TokenEdits, *
     weight = pattern if tables.scale is None else pattern * along(tables.scale[None])
 
     token_mass = put((weight[:, :, None] * places[None]).sum(1), tokens)  # [h, v, b]
-    template_values = of_template(template.tokens[:T], tables.token_values) + tables.position_values[:, :T]
+    template_values = rows_of_tokens(template.tokens[:T], tables.token_values) + tables.position_values[:, :T]
     mass = jnp.concatenate([token_mass, weight], axis=1)
     rows = jnp.concatenate([changes(tables.token_values), template_values], axis=1)
     return jnp.einsum("hvb,hvk->bhk", mass, rows)

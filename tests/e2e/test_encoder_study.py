@@ -216,7 +216,7 @@ def test_the_search_draws_ranks_and_confirms():
     history |= {"unseen_pair": np.array([0.9, 0.9, 0.1, 0.2, 0, 0, 0.85, 0.7]), "unseen_pair_order": np.full(8, 0.5)}
     found = halving.confirmed(one_head.SPACE, history, np.array([10, 20]), 2)
     np.testing.assert_allclose(found["succeed"], [1, 0.5])
-    np.testing.assert_allclose(found["top1"], [0.9, 0.775])
+    np.testing.assert_allclose(found["unseen_pair"], [0.9, 0.775])
 
 
 def test_the_smallest_model_is_of_those_whose_whole_interval_generalises():

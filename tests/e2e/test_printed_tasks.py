@@ -157,12 +157,17 @@ def test_a_search_has_a_row_once_it_is_confirmed(tmp_path):
     stats.write_csv(folder / "screen.csv", stage(0.9, 0.81, 0.8, 0.1))
     stats.write_csv(folder / "full.csv", stage(0.95, 0.5))
     assert not printed_search.rows(tmp_path), "it has not come to its end"
-    values = {"step": 12_000, "seeds": 16, "top1": 0.7, "low": 0.6, "high": 0.8, "order": 0.75}
-    stats.write_csv(folder / "confirm.csv", {name: np.array([value]) for name, value in values.items()})
+    values = {"step": 12_000, "seeds": 16, "unseen_chain": 0.7, "low": 0.6, "high": 0.79, "order": 0.75}
+    confirm = lambda values: stats.write_csv(folder / "confirm.csv", {name: np.array([value]) for name, value in values.items()})
+    confirm(values)
     (row,) = printed_search.rows(tmp_path)
-    assert row["task"] == "Three objects" and row["verdict"] == "not found in 4 configurations"
-    assert (row["generalise while screened"], row["and trained on"]) == ("2 of 4", "1 of 2")
+    assert row["task"] == "Three objects" and row["a recipe is found"] == "no"
+    assert row["screened: generalise at their best step"] == "2 of 4"
+    assert (row["the best in full: at their best step"], row["at the last step"]) == ("1 of 2", "0 of 2")
     assert row["best configuration"] == "batch_size = 50, lr = 0.0003" and row["its top-1"] == "0.95"
-    assert row["top-1, 16 fresh seeds"] == "0.70 [0.60, 0.80]"
-    stats.write_csv(folder / "confirm.csv", {name: np.array([value]) for name, value in (values | {"top1": 0.85}).items()})
-    assert printed_search.rows(tmp_path)[0]["verdict"] == "found"
+    assert row["fresh seeds: top-1"] == "0.70 [0.60, 0.79] (16 seeds)"
+    confirm(values | {"high": 0.85})
+    assert printed_search.rows(tmp_path)[0]["a recipe is found"] == "undecided"
+    confirm({"unseen_pair" if name == "unseen_chain" else name: value for name, value in values.items()})
+    with pytest.raises(InputError, match="does not rank by unseen_chain; search with --metric=unseen_chain"):
+        printed_search.rows(tmp_path)

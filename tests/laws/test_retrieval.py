@@ -284,7 +284,7 @@ def test_sequences_are_embedded_in_blocks_as_they_are_at_once(tiny, monkeypatch)
     static, hyper, params, splits = tiny
 
     def measured(block):
-        monkeypatch.setattr(contrastive, "BLOCK", block)
+        monkeypatch.setattr(contrastive, "EMBEDDED_AT_A_TIME", block)
         return jax.jit(lambda: retrieval.evaluate(static, hyper, splits, params, ModelInterventions(), exhaustive=False))()
 
     few, at_once = measured(7), measured(10_000)
