@@ -122,11 +122,7 @@ def bad_sweeps(tmp, folder, truncated):
         ("sweep", [new, "--config=no.py"], "--config=no.py: no such file"),
         ("sweep", [new, "--config=no.py:three"], "--config=no.py:three: no such file"),
         ("sweep", [new, "--config=experiments/configs/printed_tasks.py:no"], "printed_tasks.py:no: ValueError: 'no' is no variant"),
-        (
-            "search",
-            [new, "--metric=unseen_pairs"],
-            "--metric=unseen_pairs: is no accuracy of this config (did you mean 'unseen_pair'",
-        ),
+        ("search", [new, "--metric=unseen_pairs"], "unseen_pairs: is no accuracy of this config (did you mean 'unseen_pair'"),
         ("sweep", [new, f"--config={tmp}/broken.py"], "broken.py: invalid syntax"),
         ("sweep", [new, f"--config={tmp}/exits.py"], "exits.py: 3"),
         ("sweep", [new, f"--config={tmp}/junk.py"], "get_config() returned int; expected a ConfigDict"),
