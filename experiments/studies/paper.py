@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from experiments.studies.answers import FIRST_BLOCK
 from experiments.studies.claim_values import ORDER
 from experiments.studies.page import Section, Verdicts, judged, sections, values_of, verdict_table, write_page
 from experiments.studies.paper_claims import CLAIMS, LR, MULTIPLIERS, SHARED
@@ -121,13 +122,16 @@ def routes(study: Study, part: str) -> Grid | None:
     """How a model knows the order, by condition: order as it is, without what CLS attends to by position, without what it reads of
     positions, and without both. None if the study does not ask it of the sweep.
     """
-    if "routes" not in study.parts[part].answers:
+    asked = study.parts[part].answers
+    answer = next((name for name in ("routes", "first_block") if name in asked), None)
+    if answer is None:
         return None
-    table = study.answer(part, "routes")
+    table = study.answer(part, answer)
+    named = {NONE: NONE, **FIRST_BLOCK} if answer == "first_block" else {terms: terms for terms in ROUTES.values()}
     by, rows = conditions(table, CONDITIONS), []
     for key, index in groups(table, by).items():
         own = select(table, index)
-        orders = [format_interval(own[ORDER][own["ablation"] == ablation], within=ACCURACY) for ablation in ROUTES.values()]
+        orders = [format_interval(own[ORDER][own["ablation"] == named[ablation]], within=ACCURACY) for ablation in ROUTES.values()]
         rows.append([*map(in_short, key), *orders])
     return Grid([*by, *ROUTES], rows)
 

@@ -128,7 +128,7 @@ PRINTED_TASKS: dict[str, Part] = {
 PRINTED = ("curves", "ablate", "routes", "gauge", "law", "gauge_ratio", "query_law", "monotone", "shares", "strongest")
 PRINTED += ("heads", "pruning", "text", "align", "relational", "std_shares", "binding", "routes_over_time", "binding_over_time")
 BETWEEN = ("curves", "ablate", "routes", "strongest", "law", "gauge_ratio")
-OF_FULL_MODEL = ("curves", "routes")
+OF_FULL_MODEL = ("curves", "first_block")
 PAPER: dict[str, Part] = {
     "paper_mechanism": Part("paper_mechanism:5,15", PRINTED, 16),
     "paper_mechanism_10": Part("paper_mechanism:10", BETWEEN, 8),

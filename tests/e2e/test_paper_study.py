@@ -7,7 +7,7 @@ import pytest
 
 from conftest import TINY, tiny_model, untrained
 from experiments.studies import paper, paper_values
-from experiments.studies.answers import ANSWERS, ROUTES
+from experiments.studies.answers import ANSWERS, FIRST_BLOCK, ROUTES
 from experiments.studies.measures import PHASES
 from experiments.studies.paper_claims import CLAIMS, LAW, MULTIPLIERS, SHARED
 from experiments.studies.study import PAPER, Part, Study, config_of, sweep_of
@@ -17,6 +17,7 @@ from lrjax.analysis.ablate import ABLATIONS
 from lrjax.analysis.gauge import ABLATIONS as RATIO
 from lrjax.analysis.gradient import NAMES
 from lrjax.errors import InputError
+from lrjax.gates import NONE
 from lrjax.terms import TERMS
 from studies_by_hand import drawn, measured
 
@@ -33,6 +34,7 @@ def study(tmp_path_factory):
         "ablate": ({"ablation": ABLATIONS}, None),
         "ratio": ({"ablation": RATIO}, None),
         "routes": ({"ablation": ROUTES}, None),
+        "first_block": ({"ablation": (NONE, *FIRST_BLOCK.values())}, None),
         "routes_over_time": ({"step": (0, 100), "ablation": ROUTES}, None),
         "binding": ({}, BINDING),
         "binding_over_time": ({"step": (0, 100)}, BINDING),
