@@ -197,8 +197,8 @@ def train_batch_size(models: int, mesh: Mesh | None = None) -> int:
 
 
 def _even_batch(models: int, most: int) -> int:
-    """All models if they are no more than `most`, else the largest size from 4 to `most` that divides them: all batches have
-    one size; `most` if none does. A last batch of another size is compiled by itself.
+    """How many of `models` go through a program at a time, at most `most`: all, or the largest number from 4 on that divides them,
+    or `most`. If it divides them, all batches have one size. A smaller last batch would be compiled as a program of its own.
     """
     return models if models <= most else next((n for n in range(most, 3, -1) if models % n == 0), most)
 

@@ -127,11 +127,11 @@ def routes(study: Study, part: str) -> Grid | None:
     if answer is None:
         return None
     table = study.answer(part, answer)
-    named = {NONE: NONE, **FIRST_BLOCK} if answer == "first_block" else {terms: terms for terms in ROUTES.values()}
+    ablations = [FIRST_BLOCK[terms] if answer == "first_block" else terms for terms in ROUTES.values()]
     by, rows = conditions(table, CONDITIONS), []
     for key, index in groups(table, by).items():
         own = select(table, index)
-        orders = [format_interval(own[ORDER][own["ablation"] == named[ablation]], within=ACCURACY) for ablation in ROUTES.values()]
+        orders = [format_interval(own[ORDER][own["ablation"] == ablation], within=ACCURACY) for ablation in ablations]
         rows.append([*map(in_short, key), *orders])
     return Grid([*by, *ROUTES], rows)
 

@@ -80,7 +80,7 @@ def taken(ablation: str, metric: str, change: bool = True, answer: str = "ablate
 
 
 def taken_first(terms: str, metric: str, change: bool = True, n: int = MANY) -> Values:
-    """`taken`, of terms of the first block alone, its first pass."""
+    """`taken`, of terms of the first block alone, in its first pass."""
     return taken(FIRST_BLOCK[terms], metric, change, "first_block", n)
 
 
@@ -124,14 +124,14 @@ def mechanism(ending: str) -> list[Claim]:
 Rows = Sequence[tuple[Any, ...]]  # of a claim: key, finding, paper, contrast, low, high, values
 
 
-def of_other_labels(sweep: str, ending: str, said: str = "", taken: Callable[..., Values] = taken, **m) -> list[Claim]:
-    """Claims at 10 and at 20 labels, each a sweep of its own (SWEEP_10, SWEEP_20), since its models train for longer; compared with
-    the 5 labels of `sweep`.
+def of_other_labels(sweep: str, ending: str, said: str = "", left_by: Callable[..., Values] = taken, **m) -> list[Claim]:
+    """Claims at 10 and at 20 labels, compared with the 5 labels of `sweep`. Each is a sweep of its own, SWEEP_10 and SWEEP_20,
+    since its models train for longer. `left_by`: the value of an ablation, `taken` or a function with its arguments.
     """
     found = []
     for n in (10, 20):
         added = lambda study, name, n=n: at(TOP1, n, **m)(study, name) - at(TOP1, FEW, **m)(study, sweep)
-        zero = taken("EP+PP+BP", ORDER, change=False, n=n, **m)
+        zero = left_by("EP+PP+BP", ORDER, change=False, n=n, **m)
         rows: Rows = (
             (f"diversity_{n}", f"Top-1 at {n} labels is above that at 5 (Fig 3)", "grows",
              f"top-1 at N = {n} less top-1 at N = 5, paired by seed", 0.1, INF, added),

@@ -37,7 +37,7 @@ class Part:
     """One sweep of a study: its config, the most seeds that it takes, and the answers asked of it.
 
     A config is `file`, a name in experiments/configs, or `file:argument of get_config`. A part that is `left_out` takes days on
-    a CPU, and is made only if it is named.
+    a CPU. It is made only if --only names it.
     """
 
     config: str

@@ -25,10 +25,10 @@ from lrjax.models.interventions import ModelInterventions
 from lrjax.models.localization_head import LocalizationHead
 from lrjax.models.losses import PAIR_LOSSES, SOFTMAX, PairLoss
 from lrjax.models.objectives import Objective
-from lrjax.models.retrieval import Candidates, Embed, retrieve
+from lrjax.models.retrieval import Candidates, Embed, cut, retrieve
 
-# Sequences that evaluation embeds at a time, at most. XLA compiles large arrays slowly for a TPU: so the evaluation of the default
-# sweep compiles in half the processor time.
+# The most sequences that evaluation embeds at a time. XLA compiles large arrays slowly for a TPU. With this bound the evaluation of
+# the default sweep compiles in half the processor time.
 EMBEDDED_AT_A_TIME = 128
 
 
@@ -139,20 +139,16 @@ CONTRASTIVE = Contrastive()
 
 
 def embed_in_blocks(embed: Embed, edits: TokenEdits) -> jax.Array:
-    """`embed` of sequences given by their edits [S, n], a block at a time: [n, e]. All blocks are of one size.
+    """`embed` of sequences, given by their edits [S, n], a block at a time: [n, e]. All blocks have one size.
 
-    The last block is filled up with edits of token 0, whose embeddings are cut off.
+    The last block is filled up with edits of token 0. Their embeddings are cut off.
     """
     n = edits.tokens.shape[-1]
     n_blocks = -(-n // EMBEDDED_AT_A_TIME)
     if n_blocks == 1:
         return embed(edits)
-    size = -(-n // n_blocks)
-
-    def cut(x):  # [S, n] -> [blocks, S, sequences of a block]
-        return jnp.moveaxis(jnp.pad(x, [(0, 0), (0, n_blocks * size - n)]).reshape(len(x), n_blocks, size), 1, 0)
-
-    embedded = jax.lax.map(embed, jax.tree.map(cut, edits))
+    blocks = jax.tree.map(lambda x: jnp.moveaxis(cut(x, -(-n // n_blocks)), 2, 1), edits)  # [blocks, S, sequences of a block]
+    embedded = jax.lax.map(embed, blocks)
     return embedded.reshape(-1, embedded.shape[-1])[:n]
 
 

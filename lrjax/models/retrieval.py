@@ -129,20 +129,21 @@ def in_blocks(eval_sets: Sequence[EvalSet], most: int) -> Blocks:
     size = min(most, max(sizes))
     counts = [-(-n // size) for n in sizes]
     ends = np.cumsum(counts).tolist()
-
-    def cut(x):  # [..., n] -> [b, size, ...]; the last block is filled up with 0
-        x = jnp.moveaxis(x, -1, 0)
-        x = jnp.pad(x, [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1))
-        return x.reshape(-1, size, *x.shape[1:])
-
     every = [dataclasses.replace(each, looked_at=None) for each in eval_sets]
     looked_at = [n if each.looked_at is None else each.looked_at for n, each in zip(sizes, eval_sets, strict=True)]
     return Blocks(
-        images=jax.tree.map(lambda *x: jnp.concatenate([cut(one) for one in x]), *every),
+        images=jax.tree.map(lambda *x: jnp.concatenate([cut(one, size) for one in x]), *every),
         set_number=jnp.asarray(np.repeat(np.arange(len(sizes)), counts)),
         looked_at=jnp.concatenate([jnp.arange(b) * size < n for b, n in zip(counts, looked_at, strict=True)]),
         spans=tuple(zip([0, *ends[:-1]], ends, strict=True)),
     )
+
+
+def cut(x: jax.Array, size: int) -> jax.Array:
+    """An array [..., n] in blocks [b, size, ...]. The last block is filled up with 0."""
+    x = jnp.moveaxis(x, -1, 0)
+    x = jnp.pad(x, [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1))
+    return x.reshape(-1, size, *x.shape[1:])
 
 
 def _compare(candidates: Candidates, blocks: Blocks, embed: Embed) -> tuple[Compared, jax.Array]:

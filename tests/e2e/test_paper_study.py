@@ -17,7 +17,6 @@ from lrjax.analysis.ablate import ABLATIONS
 from lrjax.analysis.gauge import ABLATIONS as RATIO
 from lrjax.analysis.gradient import NAMES
 from lrjax.errors import InputError
-from lrjax.gates import NONE
 from lrjax.terms import TERMS
 from studies_by_hand import drawn, measured
 
@@ -34,7 +33,7 @@ def study(tmp_path_factory):
         "ablate": ({"ablation": ABLATIONS}, None),
         "ratio": ({"ablation": RATIO}, None),
         "routes": ({"ablation": ROUTES}, None),
-        "first_block": ({"ablation": (NONE, *FIRST_BLOCK.values())}, None),
+        "first_block": ({"ablation": tuple(FIRST_BLOCK.values())}, None),
         "routes_over_time": ({"step": (0, 100), "ablation": ROUTES}, None),
         "binding": ({}, BINDING),
         "binding_over_time": ({"step": (0, 100)}, BINDING),
