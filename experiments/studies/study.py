@@ -142,7 +142,7 @@ PAPER: dict[str, Part] = {
     "paper": Part("paper:5,15", OF_FULL_MODEL, 4, left_out=True),
     "paper_10": Part("paper:10", OF_FULL_MODEL, 4, left_out=True),
     "paper_20": Part("paper:20", OF_FULL_MODEL, 4, left_out=True),
-    "paper_layouts": Part("paper_layouts", ("curves",), 4, left_out=True),
+    "paper_layouts": Part("paper_layouts:8000", ("curves",), 4, left_out=True),
 }
 
 
