@@ -5,13 +5,12 @@ that is not a number has accuracy NaN. What the images are, and what is true of 
 
 Sets with the same candidates go through one loop over blocks of images: every line here is compiled once for all of them.
 
-Axes: s sets, n images of all sets (each set filled up to whole blocks), b blocks, c captions, R captions that an image may have, F
-ways to get one wrong, k labels, e dimensions of embeddings.
+Axes: s sets, n images of all sets (each set filled up to whole blocks), b blocks, B images of a block, c captions, R captions that
+an image may have, F ways to get one wrong, k labels, e dimensions of embeddings.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,22 +46,35 @@ class Candidates:
 
 
 @struct.dataclass
-class Compared:
-    """What is known of images [...] once they are compared with all captions.
+class Counted:
+    """Which captions of images [...] are counted.
 
     Attributes:
-        embedded: [..., e], unit embeddings.
-        threshold: [...], from which similarity on a caption ties for the best of all.
-        ties: [...], how many captions do.
-        threshold_in_set: [...], the same among the captions of the image's set.
-        ties_in_set: [...].
-        named: [...], which share of an image's labels the best captions name.
-        own: [..., R], similarities to the image's captions.
-        hard_negatives: [..., F, R], to the wrong ones.
-        swapped: [..., R], of the image with its objects exchanged to the image's captions.
+        true: [..., R] bool, those that are true of the image and that the model has.
+        of_labels: [..., R] bool, those of its labels, of a word that is true of it or not.
+        wrong: [..., F, R] bool, the wrong ones of its labels.
     """
 
-    embedded: jax.Array
+    true: jax.Array
+    of_labels: jax.Array
+    wrong: jax.Array
+
+
+@struct.dataclass
+class Compared:
+    """What is known of the images of a block [B] once they are compared with all captions.
+
+    Attributes:
+        threshold: [B], from which similarity on a caption ties for the best of all.
+        ties: [B], how many captions do.
+        threshold_in_set: [B], the same among the captions of the image's set.
+        ties_in_set: [B].
+        named: [B], which share of an image's labels the best captions name.
+        own: [B, R], similarities to the image's captions.
+        hard_negatives: [B, F, R], to the wrong ones.
+        swapped: [B, R], of the image with its objects exchanged to the image's captions.
+    """
+
     threshold: jax.Array
     ties: jax.Array
     threshold_in_set: jax.Array
@@ -71,6 +83,23 @@ class Compared:
     own: jax.Array
     hard_negatives: jax.Array
     swapped: jax.Array
+
+
+@struct.dataclass
+class Seen:
+    """What a block of images [B] gives.
+
+    Attributes:
+        embedded: [B, e], unit embeddings.
+        best: [c], the best similarity of each caption to an image.
+        sums: By the suffix of a metric, the sum of credits and the sum of what they weigh, [2].
+        broken: [] bool, whether a similarity that counts is no number.
+    """
+
+    embedded: jax.Array
+    best: jax.Array
+    sums: dict[str, jax.Array]
+    broken: jax.Array
 
 
 @struct.dataclass
@@ -115,10 +144,13 @@ def retrieve(
         images, 0 where an image is not looked at.
     """
     blocks = in_blocks(eval_sets, min(BLOCK, max(1, SIMILARITIES // len(candidates.exists))))
-    compared, best_image = _compare(candidates, blocks, embed)
-    ties_image = _ties_of_images(candidates, blocks, compared.embedded, best_image)
-    metrics = _metrics(candidates, blocks, compared, best_image, ties_image, words, ways)
-    of_images = [compared.embedded[first:end] for first, end in blocks.spans]
+    seen = _look_at_images(candidates, blocks, embed, words, ways)
+    best_image = blocks.by_set(jnp.max, jnp.where(blocks.looked_at[:, None], seen.best, -jnp.inf))
+    sums = {suffix: blocks.by_set(jnp.sum, of_blocks) for suffix, of_blocks in seen.sums.items()}
+    sums |= _look_at_captions(candidates, blocks, seen.embedded, best_image)
+    finite = jnp.isfinite(candidates.embedded).all(1).all(where=candidates.exists) & ~blocks.by_set(jnp.any, seen.broken)
+    metrics = {suffix: jnp.where(finite, sum_[:, 0] / sum_[:, 1], jnp.nan) for suffix, sum_ in sums.items()}
+    of_images = [seen.embedded[first:end] for first, end in blocks.spans]
     flat = [x.reshape(-1, x.shape[-1])[: len(each.weight)] for x, each in zip(of_images, eval_sets, strict=True)]
     return metrics, flat
 
@@ -146,135 +178,135 @@ def cut(x: jax.Array, size: int) -> jax.Array:
     return x.reshape(-1, size, *x.shape[1:])
 
 
-def _compare(candidates: Candidates, blocks: Blocks, embed: Embed) -> tuple[Compared, jax.Array]:
-    """What is known of each image, leaves [b, images of a block, ...], and of each caption its best similarity to an image of each
-    set, [s, c].
-    """
+def _look_at_images(candidates: Candidates, blocks: Blocks, embed: Embed, words: tuple[str, ...], ways: tuple[str, ...]) -> Seen:
+    """What the images of each block give, leaves [b, ...]; 0 of a block that is not looked at."""
 
     @jax.jit  # traced once, for its shapes and for its values
-    def look(block: EvalSet, set_number):
+    def look(block, set_number):
         both = jax.tree.map(lambda *x: jnp.moveaxis(jnp.concatenate(x), 0, -1), block.images, block.swapped)
         embedded, of_swapped = jnp.split(embed(both), 2)
         similarity = _similarities(candidates, embedded, block.weight)
-        best_in_set = similarity.max(1, where=candidates.in_set[set_number][None], initial=-jnp.inf)
-        threshold = similarity.max(1) - TIE
-        # A caption of the set that ties for the best of all is its set's best, too.
-        threshold_in_set = jnp.where(best_in_set >= threshold, threshold, best_in_set - TIE)
-        wins = similarity >= threshold[:, None]
-        is_named = [(candidates.names[None] == label[:, None, None]).any(1) for label in block.labels.T]  # [block, c] each
-        of = lambda captions: jnp.take_along_axis(similarity, captions.reshape(len(captions), -1), 1).reshape(captions.shape)
-        compared = Compared(
-            embedded=embedded,
-            threshold=threshold,
-            ties=wins.sum(1),
-            threshold_in_set=threshold_in_set,
-            ties_in_set=(candidates.in_set[set_number][None] & (similarity >= threshold_in_set[:, None])).sum(1),
-            named=(wins * (1.0 * sum(is_named))).sum(1) / jnp.maximum(wins.sum(1), 1) / len(is_named),
-            own=of(block.true),
-            hard_negatives=of(block.hard_negatives),
-            swapped=jnp.einsum("be,bre->br", of_swapped, candidates.embedded[block.true], precision=EXACT),
-        )
-        return compared, similarity.max(0)
+        swapped = jnp.einsum("be,bre->br", of_swapped, candidates.embedded[block.true], precision=EXACT)
+        compared, counted = _compare(candidates, block, set_number, similarity, swapped), _counted(candidates, block)
+        sums = _sums_of_images(block, compared, counted, words, ways)
+        broken = ~jnp.isfinite(jnp.where(counted.true, compared.own, 0)).all()
+        return Seen(embedded, similarity.max(0), sums, broken)
+
+    return _map_blocks(look, blocks, blocks.images, blocks.set_number)
+
+
+def _map_blocks(look: Callable, blocks: Blocks, *of_blocks):
+    """What `look` returns of each block that is looked at, and 0 of others; leaves [b, ...], as those of its arguments are."""
 
     def look_or_skip(args):
-        block, set_number, looked_at = args
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(look, block, set_number))
-        return jax.lax.cond(looked_at, look, lambda *_: nothing, block, set_number)
+        looked_at, *of_block = args
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(look, *of_block))
+        return jax.lax.cond(looked_at, look, lambda *_: nothing, *of_block)
 
-    compared, best = jax.lax.map(look_or_skip, (blocks.images, blocks.set_number, blocks.looked_at))
-    return compared, blocks.by_set(jnp.max, jnp.where(blocks.looked_at[:, None], best, -jnp.inf))
-
-
-def _ties_of_images(candidates: Candidates, blocks: Blocks, embedded: jax.Array, best_image: jax.Array) -> jax.Array:
-    """Of each caption how many images of a set tie for the best, [s, c]. All similarities are too many to be held, so they are made
-    again.
-    """
-
-    def count(embedded, weight, set_number):
-        return (_similarities(candidates, embedded, weight) >= best_image[set_number][None] - TIE).sum(0)
-
-    def count_or_skip(args):
-        *block, looked_at = args
-        return jax.lax.cond(looked_at, count, lambda *_: jnp.zeros(len(candidates.exists), int), *block)
-
-    of_blocks = jax.lax.map(count_or_skip, (embedded, blocks.images.weight, blocks.set_number, blocks.looked_at))
-    return blocks.by_set(jnp.sum, of_blocks)
+    return jax.lax.map(look_or_skip, (blocks.looked_at, *of_blocks))
 
 
-def _similarities(candidates: Candidates, embedded: jax.Array, weight: jax.Array) -> jax.Array:
-    """Similarities [block, c] of images that count to captions that exist; of others -inf."""
-    cosines = jnp.matmul(embedded, candidates.embedded.T, precision=EXACT)
-    return jnp.where((weight > 0)[:, None] & candidates.exists[None], cosines, -jnp.inf)
+def _compare(candidates: Candidates, block: EvalSet, set_number: jax.Array, similarity: jax.Array, swapped: jax.Array) -> Compared:
+    """What is known of the images of a block from their similarities [B, c]."""
+    in_set = candidates.in_set[set_number][None]
+    best_in_set = similarity.max(1, where=in_set, initial=-jnp.inf)
+    threshold = similarity.max(1) - TIE
+    # A caption of the set that ties for the best of all is its set's best, too.
+    threshold_in_set = jnp.where(best_in_set >= threshold, threshold, best_in_set - TIE)
+    wins = similarity >= threshold[:, None]
+    is_named = [(candidates.names[None] == label[:, None, None]).any(1) for label in block.labels.T]  # [B, c] each
+    of = lambda captions: jnp.take_along_axis(similarity, captions.reshape(len(captions), -1), 1).reshape(captions.shape)
+    return Compared(
+        threshold=threshold,
+        ties=wins.sum(1),
+        threshold_in_set=threshold_in_set,
+        ties_in_set=(in_set & (similarity >= threshold_in_set[:, None])).sum(1),
+        named=(wins * (1.0 * sum(is_named))).sum(1) / jnp.maximum(wins.sum(1), 1) / len(is_named),
+        own=of(block.true),
+        hard_negatives=of(block.hard_negatives),
+        swapped=swapped,
+    )
 
 
-def _metrics(
-    candidates: Candidates,
-    blocks: Blocks,
-    compared: Compared,
-    best_image: jax.Array,
-    ties_image: jax.Array,
-    words: tuple[str, ...],
-    ways: tuple[str, ...],
+def _counted(candidates: Candidates, block: EvalSet) -> Counted:
+    """Which captions of the images of a block are counted."""
+    exists = (block.weight > 0)[:, None] & candidates.exists[block.true]
+    true = exists & block.is_true
+    differs = block.hard_negatives != block.true[:, None, :]  # one object has no order
+    of_labels = true | (exists & differs[:, 0])
+    return Counted(true, of_labels, of_labels[:, None, :] & differs)
+
+
+def _sums_of_images(
+    block: EvalSet, compared: Compared, counted: Counted, words: tuple[str, ...], ways: tuple[str, ...]
 ) -> dict[str, jax.Array]:
-    """The metrics [s], by suffix, from what `_compare` and `_ties_of_images` found. Here B is [b, images of a block]."""
-    images, own, wrong = blocks.images, compared.own, compared.hard_negatives
-    exists = (images.weight > 0)[..., None] & candidates.exists[images.true]  # [B, R]
-    counts = exists & images.is_true
-    differs = images.hard_negatives != images.true[..., None, :]  # [B, F, R]; one object has no order
-    of_labels = counts | (exists & differs[..., 0, :])  # captions of the image's labels, of a word that is true of it or not
-    wrong_of_labels = of_labels[..., None, :] & differs
+    """Of the metrics that images tell, by suffix: the sum of credits and of what they weigh, [2]."""
+    own, wrong = compared.own, compared.hard_negatives
     of_all, of_set = (compared.threshold, compared.ties), (compared.threshold_in_set, compared.ties_in_set)
-    label_set = lambda best: _share_of_captions(own, of_labels, *best) + _share_of_captions(wrong, wrong_of_labels, *best)
-    of_images = partial(_share_of_images, blocks, best_image, ties_image)
-    images_of_labels = of_images(own, images.true, of_labels)
-    for way in range(wrong.shape[2]):
-        images_of_labels += of_images(wrong[..., way, :], images.hard_negatives[..., way, :], wrong_of_labels[..., way, :])
-    by_way = _order(own[..., None, :], wrong)
-    order, each = by_way.mean(2), images.weight[..., None] * counts
+    label_set = lambda best: _share(own, counted.of_labels, *best) + _share(wrong, counted.wrong, *best)
+    by_way = _order(own[:, None, :], wrong)  # [B, F, R]
+    order, each = by_way.mean(1), block.weight[:, None] * counted.true
     credits = {  # of images [B], or of their captions [B, R]; and what each weighs
-        "": (_share_of_captions(own, counts, *of_all), images.weight),
-        "_in_set": (_share_of_captions(own, counts, *of_set), images.weight),
+        "": (_share(own, counted.true, *of_all), block.weight),
+        "_in_set": (_share(own, counted.true, *of_set), block.weight),
         "_order": (order, each),
-        "_label_set": (label_set(of_all), images.weight),
-        "_label_set_in_set": (label_set(of_set), images.weight),
-        "_labels": (compared.named, images.weight),
-        "_t2i": (of_images(own, images.true, counts), each),
+        "_label_set": (label_set(of_all), block.weight),
+        "_label_set_in_set": (label_set(of_set), block.weight),
+        "_labels": (compared.named, block.weight),
         "_order_t2i": (_order(own, compared.swapped), each),
-        "_label_set_t2i": (images_of_labels, each),
     }
-    credits |= {f"_order_{word}": (order[..., i], each[..., i]) for i, word in enumerate(words)}
-    credits |= {f"_order_{way}": (by_way[..., i, :], each) for i, way in enumerate(ways)}
-    finite = blocks.by_set(jnp.all, jnp.isfinite(jnp.where(counts, own, 0)).all((1, 2)))
-    finite &= jnp.isfinite(candidates.embedded).all(1).all(where=candidates.exists)
-    return {suffix: jnp.where(finite, _mean(blocks, *credit), jnp.nan) for suffix, credit in credits.items()}
+    credits |= {f"_order_{word}": (order[:, i], each[:, i]) for i, word in enumerate(words)}
+    credits |= {f"_order_{way}": (by_way[:, i], each) for i, way in enumerate(ways)}
+    total = lambda credit, weight: jnp.stack([jnp.where(weight > 0, credit * weight, 0).sum(), weight.sum()])
+    return {suffix: total(*both) for suffix, both in credits.items()}
 
 
-def _share_of_captions(similarity: jax.Array, counted: jax.Array, threshold: jax.Array, ties: jax.Array) -> jax.Array:
+def _share(similarity: jax.Array, counted: jax.Array, threshold: jax.Array, ties: jax.Array) -> jax.Array:
     """Of the best captions of each image [B] the share that has one of these similarities, among those that are counted.
 
     similarity, counted: [B, R], or [B, F, R]. threshold, ties: [B], as of `Compared`.
     """
-    reached = similarity >= threshold.reshape(*threshold.shape, *[1] * (similarity.ndim - threshold.ndim))
-    return (reached & counted).sum(range(2, similarity.ndim)) / jnp.maximum(ties, 1)
+    reached = similarity >= threshold.reshape(-1, *[1] * (similarity.ndim - 1))
+    return (reached & counted).sum(range(1, similarity.ndim)) / jnp.maximum(ties, 1)
 
 
-def _share_of_images(
-    blocks: Blocks, best_image: jax.Array, ties_image: jax.Array, similarity: jax.Array, captions: jax.Array, counted: jax.Array
-) -> jax.Array:
-    """Of the best images of each image's true captions the share that has this similarity to these captions, among those that are
-    counted. All but best_image and ties_image [s, c] are [B, R], and so is the result.
+def _look_at_captions(candidates: Candidates, blocks: Blocks, embedded: jax.Array, best_image: jax.Array) -> dict[str, jax.Array]:
+    """Of the metrics that captions tell, by suffix: the sum of credits and of what they weigh, [s, 2].
+
+    The best image of a caption is known when all blocks have been compared. All similarities are too many to be held, so they are
+    made again. A caption is given credit for the share of its best images of which it is true, as often as it is true of an image.
     """
-    numbered = lambda captions: captions + best_image.shape[1] * blocks.set_number[:, None, None]  # a set's captions are its own
-    caption = numbered(captions)
-    hits = (similarity >= best_image.reshape(-1)[caption] - TIE) & counted
-    shares = jnp.zeros(best_image.size).at[caption].add(hits) / jnp.maximum(ties_image.reshape(-1), 1)
-    return shares[numbered(blocks.images.true)]
+    n = len(candidates.exists)
+
+    def look(embedded, block, set_number):
+        is_best = _similarities(candidates, embedded, block.weight) >= best_image[set_number][None] - TIE
+        counted = _counted(candidates, block)
+        true = _by_caption(block.true, counted.true, n)
+        of_labels = _by_caption(block.true, counted.of_labels, n) + _by_caption(block.hard_negatives, counted.wrong, n)
+        return jnp.stack([(is_best * of_images).sum(0) for of_images in (jnp.float32(1), true, of_labels)]), block.weight @ true
+
+    of_blocks = _map_blocks(look, blocks, embedded, blocks.images, blocks.set_number)
+    best, weights = (blocks.by_set(jnp.sum, x) for x in of_blocks)  # [s, 3, c], [s, c]
+    shares = best[:, 1:] / jnp.maximum(best[:, :1], 1)
+    sums = [jnp.stack([(share * weights).sum(1), weights.sum(1)], 1) for share in jnp.moveaxis(shares, 1, 0)]
+    return dict(zip(("_t2i", "_label_set_t2i"), sums, strict=True))
 
 
-def _mean(blocks: Blocks, credit: jax.Array, weights: jax.Array) -> jax.Array:
-    """The weighted mean [s] of credits of images [B] or of their captions [B, R]."""
-    total = lambda x: blocks.by_set(jnp.sum, x.sum(range(1, x.ndim)))
-    return total(jnp.where(weights > 0, credit * weights, 0)) / total(weights)
+def _by_caption(captions: jax.Array, counted: jax.Array, n: int) -> jax.Array:
+    """How often each of n captions is among those of an image [B, ...] that are counted: [B, n].
+
+    It is compared, and not scattered: XLA compiles a scatter for a TPU slowly.
+    """
+    found = jnp.zeros((len(captions), n))
+    for caption, is_counted in zip(captions.reshape(len(captions), -1).T, counted.reshape(len(counted), -1).T, strict=True):
+        found += (caption[:, None] == jnp.arange(n)[None]) & is_counted[:, None]
+    return found
+
+
+def _similarities(candidates: Candidates, embedded: jax.Array, weight: jax.Array) -> jax.Array:
+    """Similarities [B, c] of images that count to captions that exist; of others -inf."""
+    cosines = jnp.matmul(embedded, candidates.embedded.T, precision=EXACT)
+    return jnp.where((weight > 0)[:, None] & candidates.exists[None], cosines, -jnp.inf)
 
 
 def _order(a: jax.Array, b: jax.Array) -> jax.Array:
