@@ -28,7 +28,7 @@ from lrjax.metrics import ends
 from lrjax.plotting import encoders as figures
 from lrjax.plotting.style import Figure
 from lrjax.stats import Table, format_interval, format_table, groups, least
-from lrjax.storage import checkpoint, results, workdir
+from lrjax.storage import results, step_folders, workdir
 from lrjax.training.run import Run, divergences, models_table
 
 FORMATS = ("png", "svg", "pdf")
@@ -128,7 +128,7 @@ def place(folder: str, name: str, suffix: str) -> tuple[Path, results.Record]:
     """Where an answer goes, `folder`/name.suffix in the workdir of --ckpt with what was asked in its name, and its record."""
     ckpt, asked = Path(flags.FLAGS.ckpt).resolve(), given()
     encoder = asked.pop("encoder", "")
-    parts = [name, encoder, f"step{ckpt.name}" if checkpoint.is_step(ckpt) else ""]
+    parts = [name, encoder, f"step{ckpt.name}" if step_folders.is_step(ckpt) else ""]
     parts += ["-".join(re.sub("[^a-zA-Z0-9_.+@]", "-", text.replace("=", "")) for text in chosen_by())]
     for flag in (name for name in (*SHORT, *sorted(asked.keys() - SHORT.keys() - {"where"})) if name in asked):
         value = asked[flag]

@@ -21,7 +21,7 @@ from experiments.configs import smoke
 from lrjax import cli
 from lrjax.analysis import gradient
 from lrjax.config import make_sweep
-from lrjax.storage import checkpoint, serialization, workdir
+from lrjax.storage import checkpoint, serialization, step_folders, workdir
 from lrjax.training import loop
 from lrjax.training.run import Run
 
@@ -80,12 +80,12 @@ def say(what: str, identical: bool, complained: str = "") -> bool:
     return identical
 
 
-def undisturbed(folder: Path) -> dict[str, dict[str, str]]:
+def undisturbed(folder: Path) -> dict[str, dict]:
     """Train the sweep here: its tables into `folder`; returns the digests of its arrays wherever it is saved, by checkpoint."""
     digests = {}
 
     def note(run: Run) -> None:
-        digests[checkpoint.name_of(*run.place)] = checkpoint.digests(serialization.run_to_arrays(run)[0])
+        digests[step_folders.name_of(*run.place)] = checkpoint.digests_by_part(serialization.run_to_parts(run)[0])
 
     run = loop.start(make_sweep(dict(smoke.get_config()) | CHANGES[DATA.value]))
     workdir.write_tables(folder, loop.advance(run, on_checkpoint=note, measures=(gradient.columns,)))
@@ -103,7 +103,7 @@ def strike(process: subprocess.Popen, run: Path, chance: random.Random, seconds:
     """Kill the process after so many seconds, or in the `saves`-th of its saves if that is not 0; False if it ended before."""
     began, seen, saving = time.monotonic(), 0, True  # a save that a killed process left is none of this one's
     while process.poll() is None:
-        was, saving = saving, bool(checkpoint.stale_tmp_dirs(run / "checkpoints"))
+        was, saving = saving, bool(step_folders.stale_tmp_dirs(run / "checkpoints"))
         seen += saving and not was
         if seen == saves if saves else time.monotonic() - began > seconds:
             time.sleep(chance.uniform(0, SAVING) if saves else 0)
@@ -115,12 +115,12 @@ def strike(process: subprocess.Popen, run: Path, chance: random.Random, seconds:
 
 def unfinished(run: Path) -> set[int]:
     """The saves that were begun and not finished, as inodes."""
-    return {folder.stat().st_ino for folder in checkpoint.stale_tmp_dirs(run / "checkpoints")}
+    return {folder.stat().st_ino for folder in step_folders.stale_tmp_dirs(run / "checkpoints")}
 
 
-def newest(run: Path) -> tuple[str | None, dict[str, str] | None]:
+def newest(run: Path) -> tuple[str | None, dict | None]:
     """The name of the newest checkpoint and the digests of its arrays, if there is one. It must load: no kill leaves damage."""
-    steps = checkpoint.saved_steps(run / "checkpoints")
+    steps = step_folders.saved_steps(run / "checkpoints")
     return (steps[-1].name, checkpoint.load(steps[-1])[1]["digests"]) if steps else (None, None)
 
 

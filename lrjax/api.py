@@ -41,7 +41,7 @@ from lrjax.model import Model
 from lrjax.models.clip import CLIP, as_read, model_splits
 from lrjax.plotting import ablation as ablation_figures
 from lrjax.plotting import training as training_figures
-from lrjax.storage import checkpoint, workdir
+from lrjax.storage import step_folders, workdir
 from lrjax.training.run import Run as Trained
 from lrjax.training.run import history_table, model_columns, models_table
 
@@ -164,7 +164,7 @@ class Run:
     def _checkpoints(self) -> dict[int, Path]:
         """The checkpoints of evaluations that the folder holds, by step."""
         found = [] if self.folder is None else workdir.evaluations(self.folder)
-        return {checkpoint.step_of(path): path for path in found}
+        return {step_folders.step_of(path): path for path in found}
 
     def at(self, step: int) -> "Run":
         """The same models at an earlier step of their training.

@@ -21,6 +21,12 @@ class SaveError(Exception):
     """A save failed, by no fault of the run, which may go on: the message is one line. What was saved before is as it was."""
 
 
+def first_line(cause) -> str:
+    """What an error says, shortened: its first line, or its type if it says nothing."""
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return lines[0][:200]
+
+
 def warn(message: str) -> None:
     """Say something that a user should know, but that stops nothing."""
     print("warning:", " ".join(message.split()), file=sys.stderr, flush=True)

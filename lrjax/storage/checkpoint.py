@@ -1,40 +1,37 @@
-"""Orbax, behind one door: no other file imports it.
+"""The steps of a run on disk, each verified before a number of it is used.
 
-A checkpoint is data, never code: nested dicts of arrays and a JSON `meta`, in `<directory>/<name>/`. `300` is an evaluation,
-`300+75` a stop 75 steps into the interval after it. Orbax keeps no checksum of its own (a flipped byte restores as a silently
-wrong number), takes an empty folder for a step and raises what it likes. So `meta` has a digest of every array, DIGESTS one of
-every other file, and both are verified before a number is used. A save is written aside, read back, and only then renamed to its
-place: whenever a process is killed, all steps that were there still are.
+A checkpoint is data, never code: a JSON `meta` and parts, which are nested dicts of arrays, in `<directory>/<name>/`. `300` is an
+evaluation, `300+75` a stop 75 steps into the interval after it. `meta` has a digest of every array, and DIGESTS one of every file:
+Orbax has none, and takes an empty folder for a step. A save is written aside, read back, and only then renamed to its place:
+whenever a process is killed, all steps that were there still are.
+
+A part that the newest step holds already is not written again: the new step has its files, too, as links, so that every step is
+whole whichever others are removed. Of several processes the first writes all, since Orbax writes NumPy's arrays there alone.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
-import logging
 import os
-import re
 import shutil
 import stat
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-from lrjax import devices, paths
-from lrjax.errors import InputError, SaveError, Unusable
-from lrjax.storage import code_version, files
+from lrjax import devices
+from lrjax.errors import InputError, SaveError, Unusable, first_line
+from lrjax.storage import code_version, files, orbax_folder, step_folders
+from lrjax.storage.orbax_folder import digests
 
-FORMAT = 3  # 1 had no diverged_at; in 2 all models shared one step
-KEEP_STOPS = 2  # newest stops kept after the last evaluation
+FORMAT = 4  # 1 had no diverged_at; in 2 all models shared one step
+OF_PARTS = 4  # formats before had all arrays in one
+STATE, META = "state", "meta"  # folders of a step: of its parts, and of its meta
 OTHER_FILES = 2**18  # bytes of a checkpoint beside its arrays, generously
 PACKAGES = ("lrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 SOURCE = "lrjax source"  # what identifies the code; the version of lrjax does not
 DIGESTS = "digests.json"
-_NAME = re.compile(r"([0-9]+)(?:\+([0-9]+))?")
-_TMP, _REPLACED = ".unfinished", ".replaced"
 _OF_SYSTEMS = (
     ".DS_Store",
     "._*",
@@ -56,15 +53,9 @@ def versions() -> dict[str, str]:
     return {package: version(package) for package in PACKAGES} | {SOURCE: code_version.source_digest()}
 
 
-def digests(arrays: Any) -> dict[str, str]:
-    """SHA-256 of every leaf's type, shape and bytes, by its path."""
-
-    def digest(leaf):
-        leaf = np.ascontiguousarray(leaf)
-        return hashlib.sha256(f"{leaf.dtype.str}{leaf.shape}".encode() + leaf.tobytes()).hexdigest()
-
-    leaves = jax.tree_util.tree_flatten_with_path(arrays)[0]
-    return {jax.tree_util.keystr(path): digest(leaf) for path, leaf in leaves}
+def digests_by_part(parts: dict[str, dict]) -> dict[str, dict[str, str]]:
+    """The digests of the arrays of parts."""
+    return {name: digests(arrays) for name, arrays in parts.items()}
 
 
 def identity(meta: dict) -> str:
@@ -92,66 +83,98 @@ def _here() -> dict:
     return {"versions": versions(), "machine": devices.machine(), "commit": code_version.commit()}
 
 
-def save(directory: Path, step: int, arrays: dict, meta: dict, steps_past_eval: int = 0, keep: int = 2) -> None:
-    """Write nested dicts of arrays and a JSON-able meta as step `step`, or a stop `steps_past_eval` steps after it.
+def save(directory: Path, step: int, parts: dict[str, dict], meta: dict, steps_past_eval: int = 0, keep: int = 2) -> None:
+    """Write parts and a JSON-able meta as step `step`, or a stop `steps_past_eval` steps after it. All processes call it.
 
-    `keep`: how many of the newest evaluations stay; all, if 0.
+    When this returns, the step is complete and has been read back; only then are older ones dropped.
 
-    When this returns, the step is complete and has been read back; only then are older ones dropped. Of several processes the first
-    writes. Raises SaveError if it cannot be done: what was there before still is.
+    Args:
+        directory: where the steps are.
+        step: the step of the evaluation.
+        parts: nested dicts of arrays by names of files.
+        meta: what else is known.
+        steps_past_eval: how many steps after the evaluation this is.
+        keep: how many of the newest evaluations stay; all, if 0.
+
+    Raises:
+        SaveError: it cannot be done: what was there before still is.
     """
     try:
         if devices.first_process():
-            _write(directory, name_of(step, steps_past_eval), arrays, {**meta, "format": FORMAT, "step": step, **_here()}, keep)
+            meta = {**meta, "format": FORMAT, "step": step, **_here()}
+            _write(directory, step_folders.name_of(step, steps_past_eval), parts, meta, keep)
     finally:
         devices.wait_for_all(f"step {step} is saved")
 
 
-def _write(directory: Path, name: str, arrays: dict, meta: dict, keep: int) -> None:
-    tmp_dir, place = directory / (name + _TMP), directory / name
+def _write(directory: Path, name: str, parts: dict[str, dict], meta: dict, keep: int) -> None:
+    tmp_dir, place = directory / (name + step_folders.TMP), directory / name
     try:
-        _remove(stale_tmp_dirs(directory))
-        tmp_dir.mkdir(parents=True)
-        arrays = jax.tree.map(np.asarray, arrays)
-        _ask_for_room(tmp_dir, arrays)
-        with _orbax(ocp.StandardCheckpointHandler, tmp_dir) as (orbax, folder):
-            orbax.save(folder / "state", args=ocp.args.StandardSave(arrays))
-        with _orbax(ocp.JsonCheckpointHandler, tmp_dir) as (orbax, folder):
-            orbax.save(folder / "meta", args=ocp.args.JsonSave({**meta, "digests": digests(arrays)}))
+        _remove(step_folders.stale_tmp_dirs(directory))
+        (tmp_dir / STATE).mkdir(parents=True)
+        found = _write_parts(directory, tmp_dir, jax.tree.map(np.asarray, parts))
+        orbax_folder.write_json(tmp_dir / META, {**meta, "digests": found})
         (tmp_dir / DIGESTS).write_text(json.dumps({name: _file_digest(tmp_dir, name) for name in _files(tmp_dir)}))
-        load(tmp_dir)
+        orbax_folder.read_json(tmp_dir / META)
         files.sync_tree(tmp_dir)
         if place.exists():  # refused when the run was restored, or as good as this one
-            os.rename(place, directory / (name + _REPLACED))
+            os.rename(place, directory / (name + step_folders.REPLACED))
         os.rename(tmp_dir, place)
         files.sync_folder(directory)
     except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
-        _remove(stale_tmp_dirs(directory))
-        raise SaveError(f"{place}: could not be saved ({_first_line(error)})") from error
-    _remove([*stale_tmp_dirs(directory), *_outdated(directory, place, keep)])
+        _remove(step_folders.stale_tmp_dirs(directory))
+        raise SaveError(f"{place}: could not be saved ({first_line(error)})") from error
+    _remove([*step_folders.stale_tmp_dirs(directory), *step_folders.outdated(directory, place, keep)])
 
 
-def _ask_for_room(folder: Path, arrays: dict) -> None:
+def _write_parts(directory: Path, tmp_dir: Path, parts: dict[str, dict]) -> dict[str, dict[str, str]]:
+    """Link the parts that the newest step has, write the others and read them back. Returns the digests of all arrays."""
+    wanted = digests_by_part(parts)
+    there = _files_there(directory, wanted)
+    for name, arrays in parts.items():
+        folder = tmp_dir / STATE / name
+        if name in there and _linked(tmp_dir, there[name]):
+            continue
+        _remove([folder])
+        _ask_for_room(tmp_dir / "room", arrays)
+        orbax_folder.write_arrays(folder, arrays)
+        if digests(orbax_folder.read_arrays(folder)) != wanted[name]:
+            raise OSError("the arrays are not the ones that were saved")
+    return wanted
+
+
+def _files_there(directory: Path, wanted: dict[str, dict]) -> dict[str, dict[str, Path]]:
+    """Of each part that the newest step has with these digests of arrays, and whole: its files, by their place in a step."""
+    try:
+        step = step_folders.saved_steps(directory)[-1]
+        had, written = orbax_folder.read_json(step / META)["digests"], json.loads((step / DIGESTS).read_text())
+        there = {}
+        for name in wanted:
+            of_part = [file for file in written if file.startswith(f"{STATE}/{name}/")]
+            if had.get(name) == wanted[name] and all(_file_digest(step, file) == written[file] for file in of_part):
+                there[name] = {file: step / file for file in of_part}
+        return there
+    except Exception:  # there is no step, or one that is damaged: nothing of it is used
+        return {}
+
+
+def _linked(step: Path, files: dict[str, Path]) -> bool:
+    """Whether files now have names in another step, too. Not every file system has links."""
+    try:
+        for file, there in files.items():
+            (step / file).parent.mkdir(parents=True, exist_ok=True)
+            os.link(there, step / file)
+    except OSError:
+        return False
+    return True
+
+
+def _ask_for_room(file: Path, arrays: dict) -> None:
     """Raise OSError if the disk has none for these arrays. TensorStore would find out too, in pages, from threads that live on."""
     if hasattr(os, "posix_fallocate"):
-        with open(folder / "room", "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, sum(x.nbytes for x in jax.tree.leaves(arrays)) + OTHER_FILES)
-        os.unlink(folder / "room")
-
-
-def stale_tmp_dirs(directory: Path) -> list[Path]:
-    """What saves that failed or were killed have left in a `checkpoints` folder."""
-    folders = [p for p in directory.iterdir() if p.is_dir() and not p.is_symlink()] if directory.is_dir() else []
-    return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith((_TMP, _REPLACED))]
-
-
-def _outdated(directory: Path, newest: Path, keep: int) -> list[Path]:
-    """The steps that the newest one makes superfluous. Those said to be after it were refused when the run was restored."""
-    steps = saved_steps(directory)
-    before = [p for p in steps if _known_place(p) <= _known_place(newest)]
-    evaluations = [p for p in before if is_evaluation(p)][-keep:]  # -0 is all of them
-    stops = [p for p in before if not evaluations or _known_place(p) > _known_place(evaluations[-1])][-KEEP_STOPS:]
-    return [p for p in steps if p not in evaluations and p not in stops and not p.is_symlink()]
+        with open(file, "wb") as opened:
+            os.posix_fallocate(opened.fileno(), 0, sum(x.nbytes for x in jax.tree.leaves(arrays)) + OTHER_FILES)
+        os.unlink(file)
 
 
 def _remove(folders: list[Path]) -> None:
@@ -186,67 +209,8 @@ def _first_bad_file(folder: Path) -> str | None:
         return DIGESTS
 
 
-def name_of(step: int, steps_past_eval: int = 0) -> str:
-    """The name of a step's folder: `300`, or `300+75`."""
-    return f"{step}+{steps_past_eval}" if steps_past_eval else f"{step}"
-
-
-def place_of(step_folder: Path) -> tuple[int, int] | None:
-    """Where a step stands: (evaluation, steps since); None if that is no step's name."""
-    match = _NAME.fullmatch(step_folder.name)
-    return (int(match[1]), int(match[2] or 0)) if match else None
-
-
-def _known_place(step_folder: Path) -> tuple[int, int]:
-    """`place_of` a folder that is known to be a step."""
-    return place_of(step_folder) or (0, 0)
-
-
-def step_of(step_folder: Path) -> int:
-    """The step of the evaluation that a step folder is, or that it comes after."""
-    return _known_place(step_folder)[0]
-
-
-def is_evaluation(step_folder: Path) -> bool:
-    """Whether a step is an evaluation, rather than a stop between two."""
-    return _known_place(step_folder)[1] == 0
-
-
-def is_step(path: Path) -> bool:
-    """Whether a path is one step, by its name, rather than a workdir that is called by a number."""
-    return place_of(path) is not None and not os.path.isdir(path / "checkpoints")
-
-
-def saved_steps(directory: Path) -> list[Path]:
-    """The steps of a `checkpoints` folder by name, oldest first, whole or not: `load` tells."""
-    steps = [p for p in directory.iterdir() if place_of(p) and p.is_dir()] if directory.is_dir() else []
-    return sorted(steps, key=_known_place)
-
-
-def candidates(path: Path) -> list[Path]:
-    """The step folders (resolved) that `path` may mean, best first: itself, or those of a workdir or of its `checkpoints`.
-
-    Raises InputError if there is none.
-    """
-    try:
-        path.stat()
-    except PermissionError as error:
-        raise InputError(f"--ckpt={path}: may not be read ({_first_line(error)}); get permission to read it") from error
-    except OSError:
-        pass
-    if not path.is_dir():
-        raise InputError(f"--ckpt={path}: no such folder; give a workdir of experiments.sweep, its checkpoints, or one step")
-    path = path.resolve()
-    if is_step(path):
-        return [path]
-    steps = saved_steps(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
-    if not steps:
-        raise InputError(f"--ckpt={path}: holds no checkpoint; give a workdir of experiments.sweep, its checkpoints, or one step")
-    return steps[::-1]
-
-
 def load(step_folder: Path) -> tuple[dict, dict]:
-    """The arrays (NumPy) and meta of one step.
+    """The parts (NumPy) and meta of one step. Up to format 3 the arrays were one part, which is returned as it is.
 
     Raises InputError if it is foreign, of a newer format, or may not be read; Unusable if it is damaged or cannot be read.
     """
@@ -259,8 +223,7 @@ def load(step_folder: Path) -> tuple[dict, dict]:
     except OSError as error:
         raise _damaged(step_folder, error) from error
     try:
-        with _orbax(ocp.JsonCheckpointHandler, folder) as (orbax, place):
-            meta = orbax.restore(place / "meta")
+        meta = orbax_folder.read_json(folder / META)
     except InputError:  # of its name
         raise
     except Exception as error:
@@ -270,52 +233,28 @@ def load(step_folder: Path) -> tuple[dict, dict]:
     if meta["format"] > FORMAT:
         raise InputError(f"{step_folder}: written in format {meta['format']}, newer than {FORMAT}, this lrjax's; upgrade lrjax")
     try:
-        with _orbax(ocp.PyTreeCheckpointHandler, folder) as (orbax, place):
-            shape = orbax.metadata(place / "state")
-            tree = getattr(shape, "item_metadata", shape)
-            tree = getattr(tree, "tree", tree)
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            arrays = orbax.restore(place / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        if meta["format"] < OF_PARTS:
+            parts = orbax_folder.read_arrays(folder / STATE)
+            found = digests(parts)
+        else:
+            parts = {name: orbax_folder.read_arrays(folder / STATE / name) for name in meta["digests"]}
+            found = digests_by_part(parts)
     except Exception as error:
         raise _damaged(step_folder, error) from error
-    if digests(arrays) != meta["digests"]:
+    if found != meta["digests"]:
         raise _damaged(step_folder, "the arrays are not the ones that were saved")
-    return arrays, meta
+    return parts, meta
 
 
 def _damaged(folder: Path, cause) -> InputError:
     """The error to raise. A step that may not be read is sound for all we know: no older one is to be used in its place."""
     if isinstance(cause, PermissionError) or "PERMISSION_DENIED" in str(cause):
-        return InputError(f"{folder}: may not be read ({_first_line(cause)}); get permission to read all of this folder")
-    here = _known_place(folder)
-    older = [p.name for p in saved_steps(folder.parent) if _known_place(p) < here and os.path.isfile(p / DIGESTS)]
+        return InputError(f"{folder}: may not be read ({first_line(cause)}); get permission to read all of this folder")
+    place_of = step_folders.known_place
+    before = [p for p in step_folders.saved_steps(folder.parent) if place_of(p) < place_of(folder)]
+    older = [p.name for p in before if os.path.isfile(p / DIGESTS)]
     hint = f"an older step is there: {folder.parent / older[-1]}" if older else "no older step is there: bring back a copy"
     if folder.is_dir() and not _files(folder):
         return Unusable(f"{folder}: is empty: no checkpoint was finished there", hint)
     what = "cannot be read" if isinstance(cause, OSError) else "damaged checkpoint"
-    return Unusable(f"{folder}: {what} ({_first_line(cause)})", hint)
-
-
-def _first_line(cause) -> str:
-    lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return lines[0][:200]
-
-
-@contextlib.contextmanager
-def _orbax(handler, folder: Path):
-    """A checkpointer of this process alone, which waits for no other, and `folder` by a name that it can open. Raises InputError if
-    there is none. Orbax logs every save through absl; silent here.
-    """
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}")
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with (
-            paths.in_utf8(folder.resolve()) as place,
-            ocp.Checkpointer(handler(multiprocessing_options=alone), multiprocessing_options=alone) as checkpointer,
-        ):
-            yield checkpointer, place
-    finally:
-        logger.setLevel(level)
+    return Unusable(f"{folder}: {what} ({first_line(cause)})", hint)

@@ -1,6 +1,7 @@
-"""A run as nested dicts of arrays and a JSON-able meta, and back: what a checkpoint holds.
+"""A run as parts, which are nested dicts of arrays, and a JSON-able meta, and back: what a checkpoint holds.
 
-Slabs of one static shape are stored as one, so that another number of devices reads what this one wrote.
+A slab is a part. Another number of devices reads what this one wrote: the parts of one static shape, put together, are its models
+in order.
 """
 
 import dataclasses
@@ -44,25 +45,29 @@ def sweep_from_json(data: dict) -> Sweep:
     return Sweep(models, **{name: data[name] for name in LENGTH if name in data})
 
 
-def run_to_arrays(run: Run) -> tuple[dict, dict]:
-    """Nested dicts of arrays, and a JSON-able meta: what `checkpoint.save` takes. Slabs of one static shape are stored as one."""
-    groups = slabs_by_shape(run.programs)
-    states = [jax.tree.map(lambda *x: np.concatenate(x), *(run.states[i] for i in group)) for group in groups]
+def run_to_parts(run: Run) -> tuple[dict[str, dict], dict]:
+    """Parts, and a JSON-able meta: what `checkpoint.save` takes."""
+    parts = {}
+    for g, group in enumerate(slabs_by_shape(run.programs)):
+        for number, i in enumerate(group):
+            parts[_part(g, number)] = _without_none(flax.serialization.to_state_dict(run.states[i]))
     at, evaluated = np.zeros(len(run.sweep.models), np.int64), np.zeros(len(run.sweep.models), np.int64)
     for i, program in enumerate(run.programs):
         at[program.rows], evaluated[program.rows] = run.at[i], run.evaluated[i]
-    arrays = {
-        "programs": {str(g): _without_none(flax.serialization.to_state_dict(state)) for g, state in enumerate(states)},
-        "history": {"steps": np.stack(run.history.steps), "values": np.stack(run.history.values)},
-        "models": {"at": at, "evaluated": evaluated},
-    }
+    parts["history"] = {"steps": np.stack(run.history.steps), "values": np.stack(run.history.values)}
+    parts["models"] = {"at": at, "evaluated": evaluated}
     meta = {"sweep": sweep_to_json(run.sweep), "slab": run.slab, "metrics": list(run.history.metrics)}
-    return arrays, meta
+    return parts, meta
+
+
+def _part(group: int, number: int) -> str:
+    """The name of the part that holds a slab of a static shape."""
+    return f"program_{group}_{number}"
 
 
 @surroundings.pinned()
-def run_from_arrays(arrays: dict, meta: dict) -> Run:
-    """The inverse of run_to_arrays, on any number of devices. Raises InputError if a name, shape or type is not this sweep's,
+def run_from_parts(parts: dict[str, dict], meta: dict) -> Run:
+    """The inverse of run_to_parts, on any number of devices. Raises InputError if a name, shape or type is not this sweep's,
     Unusable for a stop between two evaluations at which slabs stood apart that are one here.
     """
     run = start(dataclasses.replace(sweep_from_json(meta["sweep"]), slab=meta["slab"]))
@@ -70,21 +75,31 @@ def run_from_arrays(arrays: dict, meta: dict) -> Run:
         static = run.programs[group[0]].static
         models = sum(len(run.programs[i].rows) for i in group)
         hyper = jax.tree.map(lambda x: np.broadcast_to(x[:1], (models, *x.shape[1:])), run.programs[group[0]].hyper)
-        found = {"diverged_at": np.full(models, -1, np.int32)} | arrays["programs"][str(g)]  # which format 1 did not have
+        found = {"diverged_at": np.full(models, -1, np.int32)} | _of_shape(parts, g)  # which format 1 did not have
         states = _restore_states(jax.eval_shape(jax.vmap(partial(init_state, static)), hyper), found)
         for i in group:
             m = len(run.programs[i].rows)
             run.states[i], states = (jax.tree.map(lambda x: x[part], states) for part in (slice(m), slice(m, None)))
-    if "models" not in arrays:
-        arrays, meta = _of_own_steps(arrays, meta, len(run.sweep.models))
-    history = arrays["history"]
+    if "models" not in parts:
+        parts, meta = _of_own_steps(parts, meta, len(run.sweep.models))
+    history = parts["history"]
     run.history = History(tuple(meta["metrics"]), list(history["steps"].copy()), list(history["values"].copy()))
     for i, program in enumerate(run.programs):
-        at, evaluated = (set(arrays["models"][name][program.rows].tolist()) for name in ("at", "evaluated"))
+        at, evaluated = (set(parts["models"][name][program.rows].tolist()) for name in ("at", "evaluated"))
         if len(at) > 1 or len(evaluated) > 1:
             raise Unusable("checkpoint: a stop at which slabs stood apart that are one slab on these devices", "use an evaluation")
         run.at[i], run.evaluated[i] = at.pop(), evaluated.pop()
     return run
+
+
+def _of_shape(parts: dict[str, dict], group: int) -> dict:
+    """The arrays of all models of a static shape. Up to format 3 they stood together."""
+    if "programs" in parts:
+        return parts["programs"][str(group)]
+    slabs = [parts[_part(group, 0)]]
+    while (name := _part(group, len(slabs))) in parts:
+        slabs.append(parts[name])
+    return slabs[0] if len(slabs) == 1 else jax.tree.map(lambda *x: np.concatenate(x), *slabs)
 
 
 def _of_own_steps(arrays: dict, meta: dict, models: int) -> tuple[dict, dict]:

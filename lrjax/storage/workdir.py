@@ -22,7 +22,7 @@ from lrjax import devices, paths
 from lrjax.config import FIELDS, LENGTH, Sweep, validate
 from lrjax.errors import InputError, SaveError, Unusable, warn
 from lrjax.stats import write_csv
-from lrjax.storage import checkpoint, results, serialization
+from lrjax.storage import checkpoint, results, serialization, step_folders
 from lrjax.storage.files import write_atomically
 from lrjax.training import loop
 from lrjax.training.run import Run, history_table, models_table
@@ -48,7 +48,7 @@ def open_run(workdir: str | Path, wanted: Sweep, *, resume: bool = False, overwr
         devices.wait_for_all("workdir is open")
         if not (workdir / "config.json").is_file():
             raise InputError(f"--workdir={workdir}: not the folder that process 0 sees; give one that all hosts share")
-        steps = checkpoint.saved_steps(workdir / "checkpoints")
+        steps = step_folders.saved_steps(workdir / "checkpoints")
         return _as_wanted(_newest(steps)[0], wanted) if steps else loop.start(wanted)
     run = _open_first(workdir, wanted, resume, overwrite)
     devices.wait_for_all("workdir is open")
@@ -108,7 +108,7 @@ def _lock(workdir: Path) -> None:
 def _remove(workdir: Path) -> None:
     """A sweep's own files, but for config.json, which stays until it is replaced: until then the folder is a sweep's."""
     folder = workdir / "checkpoints"
-    for step in [p for p in (*checkpoint.saved_steps(folder), *checkpoint.stale_tmp_dirs(folder)) if not p.is_symlink()]:
+    for step in [p for p in (*step_folders.saved_steps(folder), *step_folders.stale_tmp_dirs(folder)) if not p.is_symlink()]:
         shutil.rmtree(step)
     for name in TABLES:
         (workdir / name).unlink(missing_ok=True)
@@ -119,7 +119,7 @@ def _remove(workdir: Path) -> None:
 def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
     """The run that a sweep's folder holds, if it is the one wanted, or a shorter one that becomes it."""
     _refuse_other(workdir, found, wanted)
-    steps = checkpoint.saved_steps(workdir / "checkpoints")
+    steps = step_folders.saved_steps(workdir / "checkpoints")
     run, meta = _newest(steps) if steps else (loop.start(wanted), {})
     if not loop.goes_on_to(run.sweep, wanted):
         raise InputError(f"--workdir={workdir}: its checkpoints are of another sweep than its config.json; give another folder")
@@ -238,7 +238,7 @@ def _stamp(step: Path) -> tuple[Path, int]:
 
 def _evaluations(path: Path) -> list[Path]:
     """The evaluations that a path may mean, oldest first."""
-    evaluations = [step for step in checkpoint.candidates(path) if checkpoint.is_evaluation(step)]
+    evaluations = [step for step in step_folders.candidates(path) if step_folders.is_evaluation(step)]
     if not evaluations:
         raise InputError(
             f"--ckpt={path}: a stop between two evaluations; give a workdir that has an evaluation, or --resume the sweep"
@@ -273,7 +273,7 @@ def _load(folder: Path) -> tuple[Run, dict]:
     """The run and meta of one step."""
     stamp, (arrays, meta) = _stamp(folder), checkpoint.load(folder)
     try:
-        run = serialization.run_from_arrays(arrays, meta)
+        run = serialization.run_from_parts(arrays, meta)
         _identities[stamp] = checkpoint.identity(meta)
         return run, meta
     except InputError as error:
@@ -284,7 +284,7 @@ def _load(folder: Path) -> tuple[Run, dict]:
 
 def root(path: Path) -> Path:
     """The workdir that a --ckpt path belongs to: where figures and tables of an analysis go."""
-    folder = checkpoint.candidates(path)[0].parent
+    folder = step_folders.candidates(path)[0].parent
     return folder.parent if folder.name == "checkpoints" else folder
 
 
@@ -313,7 +313,7 @@ def save(workdir: str | Path, run: Run) -> None:
     """Checkpoint and tables, as of where the run stands. Raises SaveError if one of them cannot be written."""
     workdir = paths.as_path(workdir)
     step, steps_past_eval = run.place
-    checkpoint.save(workdir / "checkpoints", step, *serialization.run_to_arrays(run), steps_past_eval, run.sweep.keep_checkpoints)
+    checkpoint.save(workdir / "checkpoints", step, *serialization.run_to_parts(run), steps_past_eval, run.sweep.keep_checkpoints)
     if devices.first_process():
         try:
             write_tables(workdir, run)

@@ -1,22 +1,24 @@
 """A checkpoint is what was saved, or an error that says what is wrong; never another number."""
 
+import hashlib
 import json
 import resource
 import shutil
 
 import chex
+import jax
 import numpy as np
 import pytest
 
 from lrjax import devices
 from lrjax.errors import InputError, SaveError, Unusable
-from lrjax.storage import checkpoint, code_version, workdir
+from lrjax.storage import checkpoint, code_version, orbax_folder, step_folders, workdir
 
-ARRAYS = {"a": {"0": np.arange(600, dtype=np.float32).reshape(3, 200), "count": np.arange(3)}, "h": np.float32(2.5)}
+ARRAYS = {"a": {"0": np.arange(600, dtype=np.float32).reshape(3, 200), "count": np.arange(3)}, "b": {"h": np.float32(2.5)}}
 
 
 def newest(path):
-    return checkpoint.candidates(path)[0]
+    return step_folders.candidates(path)[0]
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def test_arrays_come_back_to_the_bit(saved):
     for got, want in (
         (arrays["a"]["0"], ARRAYS["a"]["0"]),
         (arrays["a"]["count"], ARRAYS["a"]["count"]),
-        (arrays["h"], ARRAYS["h"]),
+        (arrays["b"]["h"], ARRAYS["b"]["h"]),
     ):
         np.testing.assert_array_equal(got, want)
         assert got.dtype == want.dtype and isinstance(got, np.ndarray)
@@ -42,7 +44,7 @@ def test_arrays_come_back_to_the_bit(saved):
 def test_a_path_means_the_newest_step_or_itself(saved):
     step = saved / "checkpoints" / "30"
     assert newest(saved) == newest(saved / "checkpoints") == newest(step) == step
-    assert [p.name for p in checkpoint.saved_steps(saved / "checkpoints")] == ["20", "30"], "the newest KEEP stay"
+    assert [p.name for p in step_folders.saved_steps(saved / "checkpoints")] == ["20", "30"], "the newest KEEP stay"
 
 
 def test_an_empty_or_half_written_step_is_no_step(saved):
@@ -52,7 +54,7 @@ def test_an_empty_or_half_written_step_is_no_step(saved):
         folder.mkdir()
     with pytest.raises(InputError, match="is empty: no checkpoint was finished there"):
         checkpoint.load(saved / "checkpoints" / "99")
-    assert set(checkpoint.stale_tmp_dirs(saved / "checkpoints")) == set(left)
+    assert set(step_folders.stale_tmp_dirs(saved / "checkpoints")) == set(left)
     checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
     assert {p.name for p in (saved / "checkpoints").iterdir()} == {"30", "40"}, "the next save clears up"
 
@@ -105,7 +107,7 @@ def test_damage_never_gives_wrong_numbers(trained, tmp_path, capsys):
 def test_when_no_step_can_be_used_one_line_says_what_to_do(trained, tmp_path):
     folder = tmp_path / "w"
     shutil.copytree(trained[0], folder)
-    for step in checkpoint.saved_steps(folder / "checkpoints"):
+    for step in step_folders.saved_steps(folder / "checkpoints"):
         (step / "meta" / "metadata").write_text("{}")
     for restore in (workdir.restore, lambda path: workdir.open_run(path, trained[1].sweep, resume=True)):
         with pytest.raises(
@@ -125,25 +127,60 @@ def test_a_save_that_fails_leaves_what_was_there(saved, monkeypatch):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(SaveError, match=r"checkpoints/40: could not be saved \(\[Errno 27\] File too large\)$"):
-            checkpoint.save(folder, 40, ARRAYS, {})
+            checkpoint.save(folder, 40, {"a": {"0": np.ones(600)}}, {})
         monkeypatch.setattr(checkpoint, "_ask_for_room", lambda *_: None)  # TensorStore finds out
-        large = ARRAYS | {"large": np.random.default_rng(0).normal(size=10_000)}
+        large = ARRAYS | {"large": {"x": np.random.default_rng(0).normal(size=10_000)}}
         with pytest.raises(SaveError, match=r"checkpoints/40: could not be saved \(OUT_OF_RANGE"):
             checkpoint.save(folder, 40, large, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    promise = {"a": "another digest"}  # what is read back is not what was to be saved
-    monkeypatch.setattr(checkpoint, "digests", lambda arrays: promise.copy() if not promise.pop("a", None) else {"a": ""})
+    read = orbax_folder.read_arrays  # what is read back is not what was to be saved
+    monkeypatch.setattr(orbax_folder, "read_arrays", lambda folder: jax.tree.map(np.zeros_like, read(folder)))
     with pytest.raises(SaveError, match="the arrays are not the ones that were saved"):
-        checkpoint.save(folder, 40, ARRAYS, {})
+        checkpoint.save(folder, 40, large, {})
     monkeypatch.undo()
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     checkpoint.save(folder, 40, large, {})
-    assert [p.name for p in checkpoint.saved_steps(folder)] == ["30", "40"]
+    assert [p.name for p in step_folders.saved_steps(folder)] == ["30", "40"]
+
+
+def inodes(step):
+    """The files of the parts of a step, by their place in it."""
+    return {p.relative_to(step).as_posix(): p.stat().st_ino for p in (step / "state").rglob("*") if p.is_file()}
+
+
+def test_a_part_that_has_not_changed_is_not_written_again(saved):
+    """A step holds the same files as the one before, and is whole when that one is gone."""
+    folder = saved / "checkpoints"
+    changed = ARRAYS | {"b": {"h": np.float32(3.5)}}
+    checkpoint.save(folder, 40, changed, {})
+    before, now = inodes(folder / "30"), inodes(folder / "40")
+    shared = {name for name in now if now[name] == before.get(name)}
+    assert shared and shared == {name for name in now if name.startswith("state/a/")}
+    shutil.rmtree(folder / "30")
+    chex.assert_trees_all_equal(checkpoint.load(folder / "40")[0], changed)
+
+
+def test_a_part_is_written_again_where_it_cannot_be_linked(saved, monkeypatch):
+    """What is there is damaged, or the file system has no links."""
+    folder = saved / "checkpoints"
+    file = next(p for p in sorted((folder / "30" / "state" / "a").rglob("*")) if p.is_file() and p.stat().st_size)
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+    checkpoint.save(folder, 40, ARRAYS, {})
+    again = inodes(folder / "40")
+    assert not {name for name, inode in inodes(folder / "30").items() if name.startswith("state/a/") and again.get(name) == inode}
+
+    def refuse(*_, **__):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(checkpoint.os, "link", refuse)
+    checkpoint.save(folder, 50, ARRAYS, {})
+    assert not set(inodes(folder / "50").values()) & set(again.values())
+    chex.assert_trees_all_equal(checkpoint.load(folder / "50")[0], ARRAYS)
 
 
 def test_stops_between_evaluations_are_kept_until_the_next_one(saved):
-    names = lambda: [p.name for p in checkpoint.saved_steps(saved / "checkpoints")]
+    names = lambda: [p.name for p in step_folders.saved_steps(saved / "checkpoints")]
     for ahead in (2, 4, 6):
         checkpoint.save(saved / "checkpoints", 30, ARRAYS, {}, ahead)
     assert names() == ["20", "30", "30+4", "30+6"]
@@ -189,22 +226,28 @@ def test_other_code_is_said_on_resume(trained, tmp_path, capsys, monkeypatch):
     assert checkpoint.differences({}) == "", "there is no checkpoint"
 
 
-def test_format_1_is_still_read(trained, tmp_path, monkeypatch):
-    """It had no diverged_at."""
-    arrays, meta = checkpoint.load(newest(trained[0]))
-    del arrays["programs"]["0"]["diverged_at"]
-    monkeypatch.setattr(checkpoint, "FORMAT", 1)
-    checkpoint.save(tmp_path / "checkpoints", 20, arrays, {k: meta[k] for k in ("sweep", "slab", "metrics")})
-    monkeypatch.undo()
+def test_format_1_is_still_read(trained, tmp_path):
+    """It had no diverged_at. Up to format 3 all arrays stood in one folder."""
+    parts, meta = checkpoint.load(newest(trained[0]))
+    states = parts.pop("program_0_0")
+    del states["diverged_at"]
+    step = tmp_path / "checkpoints" / "20"
+    step.mkdir(parents=True)
+    arrays = parts | {"programs": {"0": states}}
+    orbax_folder.write_arrays(step / "state", arrays)
+    orbax_folder.write_json(step / "meta", meta | {"format": 1, "digests": checkpoint.digests(arrays)})
+    written = [p for p in step.rglob("*") if p.is_file()]
+    digests = {p.relative_to(step).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in written}
+    (step / checkpoint.DIGESTS).write_text(json.dumps(digests))
     chex.assert_trees_all_equal(workdir.restore(tmp_path).states, trained[1].states)
 
 
 def test_leaf_digests_catch_what_file_digests_cannot(saved, monkeypatch):
     """Arrays that Orbax restores as other numbers, from files that are as they were written."""
     step = saved / "checkpoints" / "30"
-    expected = checkpoint.digests(ARRAYS)
-    assert checkpoint.digests({**ARRAYS, "h": np.float32(2.5000002)}) != expected
-    assert checkpoint.digests({**ARRAYS, "h": np.float64(2.5)}) != expected
+    expected = checkpoint.digests({"h": np.float32(2.5)})
+    assert checkpoint.digests({"h": np.float32(2.5000002)}) != expected
+    assert checkpoint.digests({"h": np.float64(2.5)}) != expected
     monkeypatch.setattr(checkpoint, "digests", lambda arrays: {**expected, "more": ""})
     with pytest.raises(InputError, match="not the ones that were saved"):
         checkpoint.load(step)
@@ -214,7 +257,7 @@ def test_a_newer_format_is_refused(saved, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 7)
     checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
     monkeypatch.undo()
-    with pytest.raises(InputError, match="written in format 7, newer than 3, this lrjax's; upgrade lrjax"):
+    with pytest.raises(InputError, match="written in format 7, newer than 4, this lrjax's; upgrade lrjax"):
         checkpoint.load(saved / "checkpoints" / "40")
 
 
@@ -239,7 +282,8 @@ def test_a_path_with_nothing_says_so(tmp_path):
 def test_parameters_of_another_shape_are_refused(trained, tmp_path):
     folder, _ = trained
     arrays, meta = checkpoint.load(newest(folder))
-    arrays["programs"]["0"]["params"]["vision"]["P"] = arrays["programs"]["0"]["params"]["vision"]["P"][:, :5]
+    vision = arrays["program_0_0"]["params"]["vision"]
+    vision["P"] = vision["P"][:, :5]
     checkpoint.save(tmp_path / "checkpoints", 20, arrays, {k: meta[k] for k in ("sweep", "slab", "metrics")})
     with pytest.raises(InputError, match=r"params.vision.P is float32\(4, 5, 16\), expected float32\(4, 11, 16\)"):
         workdir.restore(tmp_path)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from lrjax.errors import InputError, Unusable
-from lrjax.storage import checkpoint, workdir
+from lrjax.storage import checkpoint, step_folders, workdir
 
-ARRAYS = {"a": np.arange(600, dtype=np.float32).reshape(3, 200)}
+ARRAYS = {"a": {"x": np.arange(600, dtype=np.float32).reshape(3, 200)}}
 
 
 @pytest.fixture
@@ -42,19 +42,19 @@ def test_what_is_not_ours_in_a_checkpoint_is_ignored(saved):
     (folder / "30" / "dangling").symlink_to("nowhere")
     os.mkfifo(folder / "30" / "state" / "a pipe that nobody writes to")
     shutil.copytree(folder / "30", folder / "30.backup", ignore=lambda *_: ["a pipe that nobody writes to"], symlinks=True)
-    np.testing.assert_array_equal(checkpoint.load(saved / "checkpoints" / "30")[0]["a"], ARRAYS["a"])
+    np.testing.assert_array_equal(checkpoint.load(saved / "checkpoints" / "30")[0]["a"]["x"], ARRAYS["a"]["x"])
     checkpoint.save(folder, 40, ARRAYS, {})
-    assert [p.name for p in checkpoint.saved_steps(folder)] == ["30", "40"]
+    assert [p.name for p in step_folders.saved_steps(folder)] == ["30", "40"]
     assert (folder / "30.backup").is_dir() and (folder / ".DS_Store").is_file(), "the user's own"
 
 
 def test_what_a_system_drops_during_a_save_may_go(saved, monkeypatch):
     """File systems make such files beside ours, and take them away again."""
     dropped = []
-    monkeypatch.setattr(checkpoint, "_ask_for_room", lambda aside, _: dropped.extend(drop_strays(aside)))
+    monkeypatch.setattr(checkpoint, "_ask_for_room", lambda file, _: dropped.extend(drop_strays(file.parent)))
     checkpoint.save(saved / "checkpoints", 40, ARRAYS, {})
     for path in dropped[: STRAYS.index("metadata~")]:
-        (saved / "checkpoints" / "40" / path.name).unlink()
+        (saved / "checkpoints" / "40" / "state" / path.name).unlink()
     checkpoint.load(saved / "checkpoints" / "40")
 
 
@@ -64,7 +64,7 @@ def test_a_digest_is_of_a_file_in_the_checkpoint(saved):
     digests.write_text("{}")
     with pytest.raises(Unusable, match=f"damaged checkpoint \\({checkpoint.DIGESTS} is missing or is not what was saved"):
         checkpoint.load(digests.parent)
-    for name in ("/dev/zero", "../20/state/manifest.ocdbt", "state", "\0"):
+    for name in ("/dev/zero", "../20/state/a/manifest.ocdbt", "state", "\0"):
         digests.write_text(json.dumps({name: "0"}))
         with pytest.raises(Unusable, match="damaged checkpoint"):
             checkpoint.load(digests.parent)
@@ -108,7 +108,7 @@ def test_what_may_not_be_read_is_not_called_damaged(trained):
             path.chmod(0o777 if path.is_dir() else 0o666)
         step = folder / "checkpoints" / "20"
         restores = (workdir.restore, lambda path: workdir.open_run(path, trained[1].sweep, resume=True))
-        for name in (checkpoint.DIGESTS, "meta/metadata", "state/manifest.ocdbt", "state", "meta", "."):
+        for name in (checkpoint.DIGESTS, "meta/metadata", "state/models/manifest.ocdbt", "state/models", "state", "meta", "."):
             for mode in (0o000, 0o444) if (step / name).is_dir() else (0o000,):
                 (step / name).chmod(mode)
                 for restore in restores:

@@ -16,7 +16,7 @@ import pytest
 from conftest import ENVIRONMENT, LIMIT, ROOT, SMOKE, TINY, tiny_sweep
 from lrjax import config, devices
 from lrjax.stats import select
-from lrjax.storage import checkpoint, serialization, workdir
+from lrjax.storage import checkpoint, serialization, step_folders, workdir
 from lrjax.training import loop, memory
 from lrjax.training.programs import make_programs, train_chunk
 from lrjax.training.run import history_table, models_table
@@ -92,8 +92,8 @@ def test_a_sweep_in_slabs_is_the_same_sweep(trained):
     assert run.sweep == whole.sweep, "slabs are how a sweep runs, not what it is"
     loss = lambda run: select(history_table(run), slice(4, None))["loss"]
     np.testing.assert_allclose(loss(run), loss(whole), atol=1e-5)
-    # stored as one table of models, restored in the slabs it was trained in
-    again = serialization.run_from_arrays(*serialization.run_to_arrays(run))
+    # a slab is a part of what is stored, and is restored as it was trained
+    again = serialization.run_from_parts(*serialization.run_to_parts(run))
     assert again.slab == 3 and [len(p.rows) for p in again.programs] == [2, 2]
     np.testing.assert_array_equal(again.states[1].params.vision.E, run.states[1].params.vision.E)
 
@@ -159,8 +159,8 @@ def test_one_of_two_processes_is_taken_away_and_both_save_and_stop(tmp_path):
     told = [process.communicate(timeout=LIMIT) for process in both]
     assert [process.returncode for process in both] == [143, 143], told
     assert "SIGTERM: stopped; continue with: " in told[0][0]
-    newest = checkpoint.saved_steps(tmp_path / "w/checkpoints")[-1]
-    assert checkpoint.place_of(newest)[0] == 0 and checkpoint.load(newest), "as far as both had come"
+    newest = step_folders.saved_steps(tmp_path / "w/checkpoints")[-1]
+    assert step_folders.place_of(newest)[0] == 0 and checkpoint.load(newest), "as far as both had come"
 
 
 def test_compiled_programs_are_forgotten_before_memory_maps_run_out():

@@ -17,7 +17,7 @@ import pytest
 from conftest import ENVIRONMENT, LIMIT, QUICK, ROOT, SMALL, command, many_commands, tiny_sweep
 from lrjax import cli, devices, output
 from lrjax.errors import InputError
-from lrjax.storage import checkpoint, workdir
+from lrjax.storage import step_folders, workdir
 from lrjax.training.stop import Stop
 
 pytestmark = pytest.mark.slow
@@ -46,8 +46,8 @@ def test_kills_at_random_moments_leave_an_undisturbed_run():
 
 def place(folder: Path) -> tuple[int, int]:
     """How far a sweep has saved: the step of an evaluation, and steps past it."""
-    saved = checkpoint.saved_steps(folder / "checkpoints")
-    return checkpoint.place_of(saved[-1]) if saved else (0, 0)
+    saved = step_folders.saved_steps(folder / "checkpoints")
+    return step_folders.place_of(saved[-1]) if saved else (0, 0)
 
 
 def stop(run: list[str], folder: Path, by: signal.Signals) -> str:
@@ -148,7 +148,7 @@ def test_results_do_not_depend_on_who_reads_what_is_printed(swept, tmp_path):
             ("ablate_ep", (f"--ckpt={tmp_path}/finished", *ablate, f"--out={tmp_path}/out"), full),
         ],
     )
-    assert stopped.returncode == 141 and checkpoint.saved_steps(folder / "checkpoints"), stopped.stderr
+    assert stopped.returncode == 141 and step_folders.saved_steps(folder / "checkpoints"), stopped.stderr
     assert stopped.stderr.startswith("SIGPIPE: stopped; continue with: ") and stopped.stderr.endswith("--resume\n")
     assert resumed.returncode == 0 and "step 20/20" in resumed.stdout
     for name in ("models.csv", "history.csv"):
@@ -168,7 +168,7 @@ def test_a_run_that_nobody_follows_is_drawn_if_it_is_finished(monkeypatch, tmp_p
     run, folder = None, tmp_path / "w"
     run = workdir.open_run(folder, tiny_sweep(steps=10))
     cli.train(run, folder)
-    assert checkpoint.saved_steps(folder / "checkpoints")[-1].name == "10"
+    assert step_folders.saved_steps(folder / "checkpoints")[-1].name == "10"
 
 
 def test_streams_that_were_closed_before_the_start_drop_what_they_get():

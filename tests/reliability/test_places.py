@@ -102,9 +102,9 @@ def test_a_folder_may_have_a_name_that_is_not_utf8(trained, tmp_path):
     shutil.copytree(trained[0], folder)
     here, there = workdir.restore(folder), workdir.restore(trained[0])
     jax.tree.map(np.testing.assert_array_equal, here.states[0].params, there.states[0].params)
-    checkpoint.save(folder / "again", 1, {"a": np.arange(3)}, {"of": "mine"})
+    checkpoint.save(folder / "again", 1, {"a": {"x": np.arange(3)}}, {"of": "mine"})
     arrays, meta = checkpoint.load(folder / "again" / "1")
-    assert arrays["a"].tolist() == [0, 1, 2] and meta["of"] == "mine"
+    assert arrays["a"]["x"].tolist() == [0, 1, 2] and meta["of"] == "mine"
 
 
 def test_where_such_a_name_cannot_be_used_it_is_the_name_that_is_blamed(trained, tmp_path, monkeypatch):
@@ -120,7 +120,7 @@ def test_where_such_a_name_cannot_be_used_it_is_the_name_that_is_blamed(trained,
         workdir.restore(folder)
     assert type(refused.value) is InputError and "damaged" not in str(refused.value) and "copy" not in str(refused.value)
     with pytest.raises(SaveError, match="its name is not UTF-8"):  # the line is cut at 200 characters, the path may be long
-        checkpoint.save(folder / "again", 1, {"a": np.arange(3)}, {})
+        checkpoint.save(folder / "again", 1, {"a": {"x": np.arange(3)}}, {})
 
 
 @pytest.mark.slow

@@ -78,8 +78,8 @@ def test_only_more_steps_are_gone_on_to(change):
 
 
 def through_a_checkpoint(run):
-    arrays, meta = serialization.run_to_arrays(run)
-    return serialization.run_from_arrays(arrays, json.loads(json.dumps(meta)))
+    arrays, meta = serialization.run_to_parts(run)
+    return serialization.run_from_parts(arrays, json.loads(json.dumps(meta)))
 
 
 @pytest.mark.slow
@@ -104,13 +104,30 @@ def test_a_stop_at_any_chunk_resumes_to_the_same_bits(monkeypatch):
     assert set(places) == {(0, 0), (10, 0), (20, 0), *between} and places[-1] == (20, 0)
 
 
+def test_a_slab_that_has_not_trained_since_is_not_saved_again(tmp_path, monkeypatch):
+    """Of two slabs that take turns, a checkpoint between two evaluations writes the one that has gone on."""
+    monkeypatch.setattr(memory, "CHUNK", 5)
+    wanted = dataclasses.replace(tiny_sweep(), slab=2, checkpoint_every=5)
+    loop.advance(
+        loop.start(wanted),
+        on_checkpoint=lambda run: workdir.save(tmp_path, run),
+        stop=lambda: (tmp_path / "checkpoints/0+5").exists(),
+    )
+    before, now = (
+        {p.relative_to(step).as_posix(): p.stat().st_ino for p in (step / "state").rglob("*") if p.is_file()}
+        for step in (tmp_path / "checkpoints/0", tmp_path / "checkpoints/0+5")
+    )
+    linked = {name.split("/")[1] for name in now if now[name] == before.get(name)}
+    assert linked == {"program_0_1", "history"} and "program_0_0" in {name.split("/")[1] for name in now}
+
+
 def test_a_stop_where_slabs_stand_apart_needs_the_same_slabs(monkeypatch):
     asked = iter(range(99))
     run = loop.advance(loop.start(dataclasses.replace(tiny_sweep(), slab=2)), stop=lambda: next(asked) == 3)
-    arrays, meta = serialization.run_to_arrays(run)
+    arrays, meta = serialization.run_to_parts(run)
     assert run.place == (0, 10) and sorted(arrays["models"]["at"]) == [0, 0, 10, 10]
     with pytest.raises(Unusable, match="slabs stood apart that are one slab on these devices; use an evaluation"):
-        serialization.run_from_arrays(arrays, meta | {"slab": 4})
+        serialization.run_from_parts(arrays, meta | {"slab": 4})
 
 
 def test_checkpoints_are_as_often_as_asked():
@@ -182,13 +199,13 @@ def test_a_run_of_the_format_before_is_read(monkeypatch):
     for moment in (3, 4):
         asked = iter(range(99))
         run = loop.advance(loop.start(dataclasses.replace(tiny_sweep(), slab=2)), stop=lambda: next(asked) == moment)
-        arrays, meta = serialization.run_to_arrays(run)
+        arrays, meta = serialization.run_to_parts(run)
         models, history, made = arrays.pop("models"), arrays["history"], run.evaluations
         old = {"steps": history["steps"][:made, 0], "values": history["values"][:made]}
         pending = models["evaluated"] > made
         waiting = history["values"][made] if pending.any() else np.full_like(old["values"][0], np.nan)
         interval = {"ahead": models["at"] - run.step, "pending": pending, "values": waiting}
-        again = serialization.run_from_arrays(arrays | {"history": old, "interval": interval}, meta | {"pending": meta["metrics"]})
+        again = serialization.run_from_parts(arrays | {"history": old, "interval": interval}, meta | {"pending": meta["metrics"]})
         chex.assert_trees_all_equal(loop.advance(again).states, loop.advance(run).states)
         np.testing.assert_array_equal(again.history.values, run.history.values)
 
@@ -196,11 +213,11 @@ def test_a_run_of_the_format_before_is_read(monkeypatch):
 def test_a_run_of_a_version_that_measured_less_goes_on(trained):
     """What it did not measure is empty in the evaluations before; all else is the same to the bit."""
     stopped = loop.advance(loop.start(tiny_sweep()), stop=lambda: True)
-    arrays, meta = serialization.run_to_arrays(stopped)
+    arrays, meta = serialization.run_to_parts(stopped)
     before = [name for name in meta["metrics"] if "_in_set" not in name]
     values = arrays["history"]["values"][..., [meta["metrics"].index(name) for name in before]]
     history = arrays["history"] | {"values": values}
-    run = serialization.run_from_arrays(arrays | {"history": history}, meta | {"metrics": before})
+    run = serialization.run_from_parts(arrays | {"history": history}, meta | {"metrics": before})
     found, expected = history_table(loop.advance(run)), history_table(trained[1])
     assert list(found) == list(expected)
     for name, column in expected.items():
