@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 
 from lrjax.data.scenes import EMPTY, FIRST_EDIT_TOKEN, SequenceTemplate, TokenEdits, render
-from lrjax.models.attention import NORM_EPS, Block, normalise
+from lrjax.models.attention import NORM_EPS, Block, into_heads, normalise, out_of_heads
 from lrjax.models.block import apply_mlp
 from lrjax.models.encoder import Encoder, EncoderConfig, l2_normalize, projected, run
 from lrjax.models.interventions import Interventions
@@ -66,9 +66,9 @@ def make_tables(
     VE, VP, VB = gate[:, VALUE_GRID].T[:, :, None]
     n_tokens, rows = len(E), jnp.concatenate([E, P])
     value_gate = jnp.where(jnp.arange(len(rows)) < n_tokens, VE, VP)  # [h, v + p]
-    values = jnp.einsum("vd,dhk->hvk", rows, block.W_V) * value_gate[:, :, None]
-    b_V = block.b_V if block.norm is None else block.b_V + jnp.einsum("d,dhk->hk", B, block.W_V)
-    bias = block.b_O + jnp.einsum("hk,hkd->d", b_V * VB, block.W_O)
+    values = into_heads(rows, block.W_V).swapaxes(0, 1) * value_gate[:, :, None]
+    b_V = block.b_V if block.norm is None else block.b_V + into_heads(B, block.W_V)
+    bias = block.b_O + out_of_heads(b_V * VB, block.W_O)
 
     token_scores, position_scores = readout_tables(block, gate, encoder_config, templates, E, P, B, scale)
 
@@ -205,7 +205,7 @@ def finish(params: Encoder, gathered: jax.Array, constant: jax.Array) -> jax.Arr
     """
     block = params.blocks[0]
     after = lambda norm, x: x if norm is None else normalise(norm, x[None])[0]
-    x = after(block.after, constant + jnp.einsum("bhk,hkd->bd", gathered, block.W_O))
+    x = after(block.after, constant + out_of_heads(gathered, block.W_O))
     x = x if block.mlp is None else after(block.mlp_after, x + apply_mlp(block, x))
     return l2_normalize(projected(params, normalise(params.norm, x[None])[0]))
 

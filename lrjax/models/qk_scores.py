@@ -43,14 +43,14 @@ def qk_scores(
         query = rotate(query, geometry.angles_q - geometry.angles_t)  # [c, p, h, k]: turned against each key
     # one head's query beside zeros for the others: so W_K is read as it lies, which costs less than turning it head by head
     apart = jnp.einsum("cqhk,hg->cqhgk", query, np.eye(len(gate), dtype=np.float32))
-    back = jnp.einsum("cqhgk,dgk->chqd", apart, block.W_K)
-    of_tokens = jnp.einsum("hqd,vd->hvq", back[0], E)
-    of_positions = jnp.einsum("hqd,pd->hqp", back[1], P)
+    back = apart.reshape(*apart.shape[:3], -1) @ block.W_K.reshape(len(block.W_K), -1).T  # [c, q, h, d]
+    of_tokens = jnp.einsum("qhd,vd->hvq", back[0], E)
+    of_positions = jnp.einsum("qhd,pd->hqp", back[1], P)
     if turned:
         of_positions = jnp.diagonal(of_positions, axis1=1, axis2=2)[:, None]
     added = None
     if (b_K := key_bias(block, geometry)) is not None:
-        added = (back[2] @ B + jnp.einsum("qhk,hk->hq", query[2], b_K))[:, None]
+        added = ((back[2] @ B).T + jnp.einsum("qhk,hk->hq", query[2], b_K))[:, None]
     if geometry.bias is not None:
         added = geometry.bias * gate[:, GATES.index("PP"), None, None]
     return of_tokens, of_positions, added
