@@ -4,6 +4,7 @@ Axes: A = n_heldout + n_labels_max labels, N_max trained labels, L places (the p
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,10 +48,17 @@ def at_draw(order: jax.Array, draws: jax.Array | None, group: tuple, t: jax.Arra
     return order[*group, t if draws is None else draws[*group, t]].astype(jnp.int32)
 
 
-def order(key: jax.Array, n: int) -> jax.Array:
-    """A random order of n places: the ranks of random numbers (the index breaks ties). By sorting, so that memory grows as n."""
-    ranks = jnp.argsort(jnp.argsort(jax.random.bits(key, (n,))))
-    return ranks.astype(jnp.uint8 if n <= 256 else jnp.uint16)
+def order(key: jax.Array, n: jax.Array, n_max: int) -> jax.Array:
+    """A random order of n places, [n_max]: the ranks of random numbers (the index breaks ties). What is behind the first n is no
+    place. By sorting, so that memory grows as n_max. The numbers are those that `jax.random.bits` draws of n.
+    """
+    is_place = jnp.arange(n_max) < n
+    return jnp.argsort(jnp.argsort(jnp.where(is_place, jax.random.bits(key, (n_max,)), jnp.uint32(2**32 - 1))))
+
+
+def smallest_type(n: int) -> type:
+    """The smallest type of whole numbers below n, of those that splits have."""
+    return jnp.uint8 if n <= 256 else jnp.uint16
 
 
 def make_splits(key: jax.Array, n_labels_max: int, n_heldout: int, n_places: int, n_layouts: int, repeated: bool = False) -> Splits:
@@ -59,21 +67,20 @@ def make_splits(key: jax.Array, n_labels_max: int, n_heldout: int, n_places: int
     `repeated`: places are drawn with replacement (see `Splits`).
     """
     label_key, pair_key = jax.random.split(key)
-    labels, trained = jnp.arange(n_heldout + n_labels_max), jnp.arange(n_labels_max)
+    A, N = n_heldout + n_labels_max, n_labels_max
+    keys_of_labels = jax.vmap(partial(jax.random.fold_in, label_key))(jnp.arange(A))
+    keys_of_first = jax.vmap(partial(jax.random.fold_in, pair_key))(jnp.arange(N))
+    keys_of_pairs = jax.vmap(lambda key: jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(N)))(keys_of_first).reshape(-1)
 
-    def of_labels(draw, n):
-        return jax.vmap(lambda a: draw(jax.random.fold_in(label_key, a), n))(labels)
-
-    def of_pairs(draw, n):
-        one = lambda x, y: draw(jax.random.fold_in(jax.random.fold_in(pair_key, x), y), n)
-        return jax.vmap(lambda x: jax.vmap(lambda y: one(x, y))(trained))(trained)
-
-    draws = lambda key, n: first_appearance_ranks(jax.random.fold_in(key, 0), n)
+    # all orders are sorted as rows of one array: a TPU's compiler takes seconds for every sort
+    n = jnp.repeat(jnp.array([n_places, n_layouts]), jnp.array([A, N * N]), total_repeat_length=A + N * N)
+    ranks = jax.vmap(order, (0, 0, None))(jnp.concatenate([keys_of_labels, keys_of_pairs]), n, max(n_places, n_layouts))
+    draws = lambda keys, n: jax.vmap(lambda key: first_appearance_ranks(jax.random.fold_in(key, 0), n))(keys)
     return Splits(
-        positions=of_labels(order, n_places),
-        pairs=of_pairs(order, n_layouts),
-        position_draws=of_labels(draws, n_places) if repeated else None,
-        pair_draws=of_pairs(draws, n_layouts) if repeated else None,
+        positions=ranks[:A, :n_places].astype(smallest_type(n_places)),
+        pairs=ranks[A:, :n_layouts].reshape(N, N, -1).astype(smallest_type(n_layouts)),
+        position_draws=draws(keys_of_labels, n_places) if repeated else None,
+        pair_draws=draws(keys_of_pairs, n_layouts).reshape(N, N, -1) if repeated else None,
     )
 
 

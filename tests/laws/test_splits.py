@@ -30,8 +30,17 @@ def test_every_label_and_pair_orders_all_its_places():
 
 def test_memory_for_an_order_grows_with_its_places_alone():
     """Not with their square: every pair of labels of every model keeps an order of up to 4,096 layouts."""
-    peak = [jax.jit(order, static_argnums=1).lower(KEY, n).compile().memory_analysis().temp_size_in_bytes for n in (512, 4096)]
+    peak = [
+        jax.jit(order, static_argnums=(1, 2)).lower(KEY, n, n).compile().memory_analysis().temp_size_in_bytes for n in (512, 4096)
+    ]
     assert 0 < peak[1] <= 9 * peak[0], "8 times as many places, and a rest for what does not grow"
+
+
+def test_an_order_is_the_same_in_a_longer_row():
+    """Rows of different lengths are sorted together."""
+    alone, in_row = order(KEY, 10, 10), order(KEY, 10, 45)
+    np.testing.assert_array_equal(in_row[:10], alone)
+    assert sorted(alone.tolist()) == list(range(10))
 
 
 def test_splits_are_independent_per_label_and_ordered_pair():

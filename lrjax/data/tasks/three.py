@@ -113,7 +113,7 @@ class Three(Task):
             key = jax.random.wrap_key_data(splits.pairs, impl=PRNG)
             for label in (x, y, z):
                 key = jax.random.fold_in(key, label)
-            return order(key, self.n_layouts)[rank]
+            return order(key, self.n_layouts, self.n_layouts)[rank]
 
         return jnp.asarray(self.layouts)[jax.vmap(one)(labels[0], labels[1], labels[2], rank)].T
 
