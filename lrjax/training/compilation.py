@@ -1,4 +1,4 @@
-"""The programs of a run, compiled side by side in threads, in the order in which training wants them.
+"""The programs of a run, compiled side by side in threads.
 
 jax keeps a program that was traced, lowered and compiled where a call of the same function looks for it. So the loop calls its
 functions as if nothing had been compiled ahead, and finds the programs there (tests/unit/test_compilation.py counts).
@@ -54,7 +54,11 @@ def side_by_side(run: Run, measures: tuple[Measure, ...], on_waiting: Waiting) -
 
 
 def wanted(run: Run, measures: tuple[Measure, ...]) -> list[tuple[Static, str, Callable[[], jax.stages.Traced]]]:
-    """The programs that are yet to be called: static shape, name and what traces each; those that are called first come first."""
+    """The programs that are yet to be called: static shape, name and what traces each.
+
+    The first shape's training chunk comes first: it takes longest, and no step is made before all of its shape are compiled. Of the
+    others those that are called first come first.
+    """
     first, mesh = {}, devices.mesh()
     for i, program in enumerate(run.programs):
         if run.evaluated[i] < len(program.evaluated_at):
@@ -66,7 +70,8 @@ def wanted(run: Run, measures: tuple[Measure, ...]) -> list[tuple[Static, str, C
         for static, (_, names) in first.items():
             if name in names:
                 found.append((static, name, traces[static][name]))
-    return found
+    first_chunk = next((i for i, (_, name, _) in enumerate(found) if name == TRAIN), 0)
+    return [*found[first_chunk : first_chunk + 1], *found[:first_chunk], *found[first_chunk + 1 :]]
 
 
 def _to_call(run: Run, i: int) -> set[str]:

@@ -59,11 +59,13 @@ def names_of(run) -> list[str]:
     return [name for _, name, _ in compilation.wanted(run, ())]
 
 
-def test_what_is_called_first_comes_first():
+def test_what_is_called_first_comes_first_after_what_takes_longest():
     run = loop.start(config.Sweep((tiny_model(), tiny_model(n_heads=1)), steps=20, eval_every=10))
-    shapes = [program.static for program in run.programs]
-    assert [static for static, _, _ in compilation.wanted(run, ())] == shapes * (len(names_of(run)) // 2)
-    assert names_of(run)[:4] == [tracing.INITIAL] * 2 + [tracing.SPLITS] * 2
+    first, second = (program.static for program in run.programs)
+    (longest, name, _), *others = compilation.wanted(run, ())
+    assert (longest, name) == (first, tracing.TRAIN)
+    assert [static for static, _, _ in others] == [first, second] * 3 + [second]
+    assert names_of(run)[1:] == [tracing.INITIAL] * 2 + [tracing.SPLITS] * 2 + [tracing.EVALUATION] * 2 + [tracing.TRAIN]
 
 
 def test_a_run_that_goes_on_compiles_what_is_left(trained):
@@ -71,7 +73,7 @@ def test_a_run_that_goes_on_compiles_what_is_left(trained):
     _, run = trained
     assert names_of(run) == []
     begun = loop.start(run.sweep)
-    assert names_of(begun) == [tracing.INITIAL, tracing.SPLITS, tracing.EVALUATION, tracing.TRAIN]
+    assert names_of(begun) == [tracing.TRAIN, tracing.INITIAL, tracing.SPLITS, tracing.EVALUATION]
     begun.states, begun.at, begun.evaluated = run.states, run.at, [2] * len(run.programs)
     assert names_of(begun) == [tracing.SPLITS, tracing.EVALUATION]
 
