@@ -103,8 +103,10 @@ def length(study: Study, part: str) -> str:
     """How long a sweep trained, for people: steps and epochs by N."""
     curves, lengths = study.answer(part, "curves"), []
     for (n,), rows in groups(curves, ("n_labels",)).items():
-        steps, epochs = (round(float(curves[name][rows].max())) for name in ("step", "epoch"))
-        lengths.append(f"{steps:,} steps, {epochs:,} epochs at N = {n}")
+        last = [curves["epoch"][rows][curves["model"][rows] == model].max() for model in set(curves["model"][rows].tolist())]
+        fewest, most = (f"{round(float(epochs)):,}" for epochs in (min(last), max(last)))
+        steps, epochs = round(float(curves["step"][rows].max())), most if fewest == most else f"{fewest} to {most}"
+        lengths.append(f"{steps:,} steps, {epochs} epochs at N = {n}")
     seeds = len(set(curves["seed"].tolist()))
     return f"Trained for {'; '.join(lengths)} (the paper: 10,000 epochs), {seeds} seeds."
 

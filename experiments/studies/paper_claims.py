@@ -547,7 +547,7 @@ OF_FULL_MODEL: tuple[Claim, ...] = (
          "order with EP, PP and BP at zero, N = 15", 0.45, 0.55, taken_first("EP+PP+BP", ORDER, change=False)),
     )),
     *of_other_labels("paper", "full", WHOLE_MODEL, taken_first),
-    shared("layouts", at(TOP1, MANY, n2=40, less={"n2": 1}), "paper_layouts", "full", WHOLE_MODEL),
+    shared("layouts", at(TOP1, MANY, n2=40, less={"n2": 1}), "paper_layouts", "full", f"{WHOLE_MODEL}, for equal steps"),
 )  # fmt: skip
 
 CLAIMS: tuple[Claim, ...] = (

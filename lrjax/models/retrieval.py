@@ -283,7 +283,9 @@ def _look_at_captions(candidates: Candidates, blocks: Blocks, embedded: jax.Arra
         counted = _counted(candidates, block)
         true = _by_caption(block.true, counted.true, n)
         of_labels = _by_caption(block.true, counted.of_labels, n) + _by_caption(block.hard_negatives, counted.wrong, n)
-        return jnp.stack([(is_best * of_images).sum(0) for of_images in (jnp.float32(1), true, of_labels)]), block.weight @ true
+        return jnp.stack([(is_best * of_images).sum(0) for of_images in (jnp.float32(1), true, of_labels)]), jnp.matmul(
+            block.weight, true, precision=EXACT
+        )
 
     of_blocks = _map_blocks(look, blocks, embedded, blocks.images, blocks.set_number)
     best, weights = (blocks.by_set(jnp.sum, x) for x in of_blocks)  # [s, 3, c], [s, c]

@@ -91,7 +91,7 @@ def save(directory: Path, step: int, parts: dict[str, dict], meta: dict, steps_p
     Args:
         directory: where the steps are.
         step: the step of the evaluation.
-        parts: nested dicts of arrays by names of files.
+        parts: nested dicts of arrays, by the name of a part.
         meta: what else is known.
         steps_past_eval: how many steps after the evaluation this is.
         keep: how many of the newest evaluations stay; all, if 0.
@@ -115,7 +115,8 @@ def _write(directory: Path, name: str, parts: dict[str, dict], meta: dict, keep:
         found = _write_parts(directory, tmp_dir, jax.tree.map(np.asarray, parts))
         orbax_folder.write_json(tmp_dir / META, {**meta, "digests": found})
         (tmp_dir / DIGESTS).write_text(json.dumps({name: _file_digest(tmp_dir, name) for name in _files(tmp_dir)}))
-        orbax_folder.read_json(tmp_dir / META)
+        if orbax_folder.read_json(tmp_dir / META)["digests"] != found:
+            raise OSError("the digests are not the ones that were saved")
         files.sync_tree(tmp_dir)
         if place.exists():  # refused when the run was restored, or as good as this one
             os.rename(place, directory / (name + step_folders.REPLACED))
@@ -133,14 +134,22 @@ def _write_parts(directory: Path, tmp_dir: Path, parts: dict[str, dict]) -> dict
     there = _files_there(directory, wanted)
     for name, arrays in parts.items():
         folder = tmp_dir / STATE / name
-        if name in there and _linked(tmp_dir, there[name]):
+        if name in there and _linked(tmp_dir, there[name]) and _holds(folder, wanted[name]):
             continue
         _remove([folder])
         _ask_for_room(tmp_dir / "room", arrays)
         orbax_folder.write_arrays(folder, arrays)
-        if digests(orbax_folder.read_arrays(folder)) != wanted[name]:
+        if not _holds(folder, wanted[name]):
             raise OSError("the arrays are not the ones that were saved")
     return wanted
+
+
+def _holds(folder: Path, wanted: dict[str, str]) -> bool:
+    """Whether the arrays of a part, read back, have these digests. Not if a file is missing: Orbax raises what it likes."""
+    try:
+        return digests(orbax_folder.read_arrays(folder)) == wanted
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _files_there(directory: Path, wanted: dict[str, dict]) -> dict[str, dict[str, Path]]:
@@ -151,17 +160,21 @@ def _files_there(directory: Path, wanted: dict[str, dict]) -> dict[str, dict[str
         there = {}
         for name in wanted:
             of_part = [file for file in written if file.startswith(f"{STATE}/{name}/")]
-            if had.get(name) == wanted[name] and all(_file_digest(step, file) == written[file] for file in of_part):
+            if of_part and had.get(name) == wanted[name] and all(_file_digest(step, file) == written[file] for file in of_part):
                 there[name] = {file: step / file for file in of_part}
         return there
     except Exception:  # there is no step, or one that is damaged: nothing of it is used
         return {}
 
 
-def _linked(step: Path, files: dict[str, Path]) -> bool:
-    """Whether files now have names in another step, too. Not every file system has links."""
+def _linked(step: Path, of_part: dict[str, Path]) -> bool:
+    """Whether files now have names in another step, too. Not every file system has links. What is a symbolic link or may not be
+    written, which `files.sync_tree` does, is not linked.
+    """
+    if any(there.is_symlink() or not os.access(there, os.W_OK) for there in of_part.values()):
+        return False
     try:
-        for file, there in files.items():
+        for file, there in of_part.items():
             (step / file).parent.mkdir(parents=True, exist_ok=True)
             os.link(there, step / file)
     except OSError:

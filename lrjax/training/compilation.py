@@ -56,8 +56,8 @@ def side_by_side(run: Run, measures: tuple[Measure, ...], on_waiting: Waiting) -
 def wanted(run: Run, measures: tuple[Measure, ...]) -> list[tuple[Static, str, Callable[[], jax.stages.Traced]]]:
     """The programs that are yet to be called: static shape, name and what traces each.
 
-    The first shape's training chunk comes first: it takes longest, and no step is made before all of its shape are compiled. Of the
-    others those that are called first come first.
+    The first training chunk comes first: it takes longest, and no step is made before all programs of its shape are compiled. Of
+    the others those that are called first come first.
     """
     first, mesh = {}, devices.mesh()
     for i, program in enumerate(run.programs):
@@ -70,8 +70,10 @@ def wanted(run: Run, measures: tuple[Measure, ...]) -> list[tuple[Static, str, C
         for static, (_, names) in first.items():
             if name in names:
                 found.append((static, name, traces[static][name]))
-    first_chunk = next((i for i, (_, name, _) in enumerate(found) if name == TRAIN), 0)
-    return [*found[first_chunk : first_chunk + 1], *found[:first_chunk], *found[first_chunk + 1 :]]
+    chunks = [i for i, (_, name, _) in enumerate(found) if name == TRAIN]
+    if chunks:
+        found.insert(0, found.pop(chunks[0]))
+    return found
 
 
 def _to_call(run: Run, i: int) -> set[str]:

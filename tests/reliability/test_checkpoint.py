@@ -179,6 +179,31 @@ def test_a_part_is_written_again_where_it_cannot_be_linked(saved, monkeypatch):
     chex.assert_trees_all_equal(checkpoint.load(folder / "50")[0], ARRAYS)
 
 
+def as_if_removed(step):
+    """Files of a step that its DIGESTS does not name as they are."""
+    (step / checkpoint.DIGESTS).write_text((step / checkpoint.DIGESTS).read_text().replace("state/a/manifest", "statf/a/manifest"))
+
+
+def emptied(step):
+    (step / checkpoint.DIGESTS).write_text("{}")
+
+
+def as_symbolic_links(step):
+    for path in [p for p in (step / "state" / "a").rglob("*") if p.is_file()]:
+        path.rename(step.parent.parent / path.name)
+        path.symlink_to(step.parent.parent / path.name)
+
+
+@pytest.mark.parametrize("harm", [as_if_removed, emptied, as_symbolic_links])
+def test_a_step_is_whole_whatever_the_one_before_it_is(saved, harm):
+    folder = saved / "checkpoints"
+    harm(folder / "30")
+    checkpoint.save(folder, 40, ARRAYS, {})
+    shutil.rmtree(folder / "30")
+    chex.assert_trees_all_equal(checkpoint.load(folder / "40")[0], ARRAYS)
+    assert not any(p.is_symlink() for p in (folder / "40").rglob("*"))
+
+
 def test_stops_between_evaluations_are_kept_until_the_next_one(saved):
     names = lambda: [p.name for p in step_folders.saved_steps(saved / "checkpoints")]
     for ahead in (2, 4, 6):
