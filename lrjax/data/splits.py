@@ -48,7 +48,7 @@ def at_draw(order: jax.Array, draws: jax.Array | None, group: tuple, t: jax.Arra
     return order[*group, t if draws is None else draws[*group, t]].astype(jnp.int32)
 
 
-def order(key: jax.Array, n: jax.Array, n_max: int) -> jax.Array:
+def order(key: jax.Array, n: jax.Array | int, n_max: int) -> jax.Array:
     """A random order of n places, [n_max]: the ranks of random numbers (the index breaks ties). What is behind the first n is no
     place. By sorting, so that memory grows as n_max. The numbers are those that `jax.random.bits` draws of n.
     """
