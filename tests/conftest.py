@@ -78,6 +78,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
+def inodes(step: Path) -> dict[str, int]:
+    """The files of the parts of a checkpoint, by their place in it."""
+    return {p.relative_to(step).as_posix(): p.stat().st_ino for p in (step / "state").rglob("*") if p.is_file()}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def room():
     """A process that runs many files would end with more memory maps than Linux allows."""

@@ -1,7 +1,7 @@
 """The paper's full model with few and with many layouts: n2 in {1, 40} at N = 15 (its Fig 3), 4 seeds; n2 = 10 is in `paper.py`.
 
-An epoch with 40 layouts has 28 times the steps of one with a single layout. A number, a multiple of 16, trains all models for so
-many steps in place of the paper's 10,000 epochs: `paper_layouts.py:8000`.
+An epoch with 40 layouts has 28 times the steps of one with a single layout. The argument is a number of steps, a multiple of 16.
+`paper_layouts.py:8000` trains all models for 8,000 steps in place of the paper's 10,000 epochs.
 
 python -m experiments.sweep --config=experiments/configs/paper_layouts.py --workdir=runs/paper_layouts
 """

@@ -103,10 +103,10 @@ def length(study: Study, part: str) -> str:
     """How long a sweep trained, for people: steps and epochs by N."""
     curves, lengths = study.answer(part, "curves"), []
     for (n,), rows in groups(curves, ("n_labels",)).items():
-        last = [curves["epoch"][rows][curves["model"][rows] == model].max() for model in set(curves["model"][rows].tolist())]
-        fewest, most = (f"{round(float(epochs)):,}" for epochs in (min(last), max(last)))
-        steps, epochs = round(float(curves["step"][rows].max())), most if fewest == most else f"{fewest} to {most}"
-        lengths.append(f"{steps:,} steps, {epochs} epochs at N = {n}")
+        of_n = select(curves, rows)
+        epochs = [round(float(of_n["epoch"][of_model].max())) for of_model in groups(of_n, ("model",)).values()]
+        span = f"{min(epochs):,}" if min(epochs) == max(epochs) else f"{min(epochs):,} to {max(epochs):,}"
+        lengths.append(f"{round(float(of_n['step'].max())):,} steps, {span} epochs at N = {n}")
     seeds = len(set(curves["seed"].tolist()))
     return f"Trained for {'; '.join(lengths)} (the paper: 10,000 epochs), {seeds} seeds."
 

@@ -32,6 +32,7 @@ from lrjax.data.captions import of_one
 from lrjax.data.scenes import single_scene
 from lrjax.data.splits import Splits
 from lrjax.gates import Gates
+from lrjax.models.attention import into_heads, out_of_heads
 from lrjax.models.clip import CLIP, embed_captions, embed_images, rng_stream
 from lrjax.models.encoder import Encoder, projected
 from lrjax.models.interventions import Interventions
@@ -74,8 +75,8 @@ def written(encoder_params: Encoder, gates: jax.Array, n_first: int) -> jax.Arra
     encoder.
     """
     (block,), VE = encoder_params.blocks, gates[0, :, GATES.index("VE")]
-    values = jnp.einsum("ad,dhk->ahk", encoder_params.E[n_first:], block.W_V) * VE[None, :, None]
-    return projected(encoder_params, jnp.einsum("ahk,hkd->ad", values, block.W_O))
+    values = into_heads(encoder_params.E[n_first:], block.W_V) * VE[None, :, None]
+    return projected(encoder_params, out_of_heads(values, block.W_O))
 
 
 def spaces(static: Static) -> tuple[str, ...]:

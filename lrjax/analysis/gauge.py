@@ -45,6 +45,7 @@ from lrjax.data.splits import Splits
 from lrjax.errors import InputError
 from lrjax.gates import NONE, Gates
 from lrjax.models import positions
+from lrjax.models.attention import into_heads
 from lrjax.models.clip import CLIP, init_clip
 from lrjax.stats import Table, total
 from lrjax.terms import POSITION_TERMS
@@ -128,7 +129,7 @@ class QueryLaw:
         x, x_first = vision.E[CLS] + vision.P[0], hyper.token_multiplier * first.E[CLS] + first.P[0]
         left = fraction_left(static, hyper, self.step) * first.blocks[0].W_Q
         learned, expected = block.W_Q - left, jnp.sign(x)[:, None, None] * b_Q[None]
-        query, norm = jnp.einsum("d,dhk->hk", x, learned) + b_Q, jnp.abs(x).sum()
+        query, norm = into_heads(x, learned) + b_Q, jnp.abs(x).sum()
 
         now = first_block("vision", static, hyper, splits, params, gates)
         untrained = dataclasses.replace(vision, blocks=(dataclasses.replace(block, W_Q=left, b_Q=jnp.zeros_like(b_Q)),))

@@ -4,10 +4,10 @@ Axes: A = n_heldout + n_labels_max labels, N_max trained labels, L places (the p
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from lrjax.data.finite_set import first_appearance_ranks
@@ -49,8 +49,9 @@ def at_draw(order: jax.Array, draws: jax.Array | None, group: tuple, t: jax.Arra
 
 
 def order(key: jax.Array, n: jax.Array | int, n_max: int) -> jax.Array:
-    """A random order of n places, [n_max]: the ranks of random numbers (the index breaks ties). What is behind the first n is no
-    place. By sorting, so that memory grows as n_max. The numbers are those that `jax.random.bits` draws of n.
+    """A random order of n places, the first n numbers of a row [n_max]: ranks of random numbers (the index breaks ties).
+
+    The order is the same in rows of any length. It is made by sorting, so that memory grows as n_max.
     """
     is_place = jnp.arange(n_max) < n
     return jnp.argsort(jnp.argsort(jnp.where(is_place, jax.random.bits(key, (n_max,)), jnp.uint32(2**32 - 1))))
@@ -68,12 +69,12 @@ def make_splits(key: jax.Array, n_labels_max: int, n_heldout: int, n_places: int
     """
     label_key, pair_key = jax.random.split(key)
     A, N = n_heldout + n_labels_max, n_labels_max
-    keys_of_labels = jax.vmap(partial(jax.random.fold_in, label_key))(jnp.arange(A))
-    keys_of_first = jax.vmap(partial(jax.random.fold_in, pair_key))(jnp.arange(N))
-    keys_of_pairs = jax.vmap(lambda key: jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(N)))(keys_of_first).reshape(-1)
+    each = jax.vmap(jax.random.fold_in, (None, 0))
+    keys_of_labels = each(label_key, jnp.arange(A))
+    keys_of_pairs = jax.vmap(each, (0, None))(each(pair_key, jnp.arange(N)), jnp.arange(N)).reshape(-1)
 
     # all orders are sorted as rows of one array: a TPU's compiler takes seconds for every sort
-    n = jnp.repeat(jnp.array([n_places, n_layouts]), jnp.array([A, N * N]), total_repeat_length=A + N * N)
+    n = jnp.asarray(np.repeat([n_places, n_layouts], [A, N * N]))
     ranks = jax.vmap(order, (0, 0, None))(jnp.concatenate([keys_of_labels, keys_of_pairs]), n, max(n_places, n_layouts))
     draws = lambda keys, n: jax.vmap(lambda key: first_appearance_ranks(jax.random.fold_in(key, 0), n))(keys)
     return Splits(

@@ -11,6 +11,7 @@ an image may have, F ways to get one wrong, k labels, e dimensions of embeddings
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +101,23 @@ class Seen:
     best: jax.Array
     sums: dict[str, jax.Array]
     broken: jax.Array
+
+
+@struct.dataclass
+class BestImages:
+    """The images that tie for the best of each caption [c], or of each caption of each set [s, c].
+
+    Attributes:
+        ties: How many there are.
+        true: Of how many of them the caption is true.
+        of_labels: Of how many of them the caption names the labels.
+        weight: What images of which the caption is true weigh, the best ones and all others.
+    """
+
+    ties: jax.Array
+    true: jax.Array
+    of_labels: jax.Array
+    weight: jax.Array
 
 
 @struct.dataclass
@@ -274,30 +292,34 @@ def _look_at_captions(candidates: Candidates, blocks: Blocks, embedded: jax.Arra
     """Of the metrics that captions tell, by suffix: the sum of credits and of what they weigh, [s, 2].
 
     The best image of a caption is known when all blocks have been compared. All similarities are too many to be held, so they are
-    made again. A caption is given credit for the share of its best images of which it is true, as often as it is true of an image.
+    made again. A caption's credit is the share of its best images of which it is true. It weighs as much as all images of which
+    it is true.
     """
     n = len(candidates.exists)
 
+    @jax.jit  # traced once, for its shapes and for its values
     def look(embedded, block, set_number):
         is_best = _similarities(candidates, embedded, block.weight) >= best_image[set_number][None] - TIE
         counted = _counted(candidates, block)
         true = _by_caption(block.true, counted.true, n)
         of_labels = _by_caption(block.true, counted.of_labels, n) + _by_caption(block.hard_negatives, counted.wrong, n)
-        return jnp.stack([(is_best * of_images).sum(0) for of_images in (jnp.float32(1), true, of_labels)]), jnp.matmul(
-            block.weight, true, precision=EXACT
+        return BestImages(
+            ties=is_best.sum(0, dtype=jnp.float32),
+            true=(is_best * true).sum(0),
+            of_labels=(is_best * of_labels).sum(0),
+            weight=jnp.matmul(block.weight, true, precision=EXACT),
         )
 
-    of_blocks = _map_blocks(look, blocks, embedded, blocks.images, blocks.set_number)
-    best, weights = (blocks.by_set(jnp.sum, x) for x in of_blocks)  # [s, 3, c], [s, c]
-    shares = best[:, 1:] / jnp.maximum(best[:, :1], 1)
-    sums = [jnp.stack([(share * weights).sum(1), weights.sum(1)], 1) for share in jnp.moveaxis(shares, 1, 0)]
-    return dict(zip(("_t2i", "_label_set_t2i"), sums, strict=True))
+    found = jax.tree.map(partial(blocks.by_set, jnp.sum), _map_blocks(look, blocks, embedded, blocks.images, blocks.set_number))
+    share = lambda hits: hits / jnp.maximum(found.ties, 1)
+    total = lambda hits: jnp.stack([(share(hits) * found.weight).sum(1), found.weight.sum(1)], 1)
+    return {"_t2i": total(found.true), "_label_set_t2i": total(found.of_labels)}
 
 
 def _by_caption(captions: jax.Array, counted: jax.Array, n: int) -> jax.Array:
     """How often each of n captions is among those of an image [B, ...] that are counted: [B, n].
 
-    It is compared, and not scattered: XLA compiles a scatter for a TPU slowly.
+    Numbers of captions are compared, and nothing is scattered: XLA compiles a scatter for a TPU slowly.
     """
     found = jnp.zeros((len(captions), n))
     for caption, is_counted in zip(captions.reshape(len(captions), -1).T, counted.reshape(len(counted), -1).T, strict=True):

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax.models.attention import Block, LayerNorm, normalise, project
+from lrjax.models.attention import Block, LayerNorm, normalise, out_of_heads, project
 from lrjax.pretrained import terms
 from lrjax.pretrained.config import EncoderConfig
 from lrjax.pretrained.terms import GATES, ORIGINS, TERM_GRID, VALUE_GRID
@@ -247,7 +247,7 @@ def attend(
     pattern = jax.nn.softmax(scores, axis=-1)
     if frozen is not None:
         pattern = frozen if gates is None else _frozen_without_gate(pattern, frozen, gates, q, k, allowed)
-    written = jnp.einsum("hqt,othk,hkd->oqd", pattern, v, block.W_O).at[-1].add(block.b_O)
+    written = out_of_heads(jnp.einsum("hqt,othk->oqhk", pattern, v), block.W_O).at[-1].add(block.b_O)
     return written, (q, k, v, scores, pattern)
 
 

@@ -5,8 +5,8 @@ evaluation, `300+75` a stop 75 steps into the interval after it. `meta` has a di
 Orbax has none, and takes an empty folder for a step. A save is written aside, read back, and only then renamed to its place:
 whenever a process is killed, all steps that were there still are.
 
-A part that the newest step holds already is not written again: the new step has its files, too, as links, so that every step is
-whole whichever others are removed. Of several processes the first writes all, since Orbax writes NumPy's arrays there alone.
+A part that the newest step holds already is not written again. The new step has its files as hard links, so that every step is
+whole whichever others are removed. Of several processes the first one writes everything: in others Orbax writes no NumPy array.
 """
 
 import hashlib
@@ -139,16 +139,16 @@ def _write_parts(directory: Path, tmp_dir: Path, parts: dict[str, dict]) -> dict
         _remove([folder])
         _ask_for_room(tmp_dir / "room", arrays)
         orbax_folder.write_arrays(folder, arrays)
-        if not _holds(folder, wanted[name]):
+        if digests(orbax_folder.read_arrays(folder)) != wanted[name]:
             raise OSError("the arrays are not the ones that were saved")
     return wanted
 
 
 def _holds(folder: Path, wanted: dict[str, str]) -> bool:
-    """Whether the arrays of a part, read back, have these digests. Not if a file is missing: Orbax raises what it likes."""
+    """Whether the arrays of a linked part have these digests. A part that cannot be read has not."""
     try:
         return digests(orbax_folder.read_arrays(folder)) == wanted
-    except (OSError, ValueError, KeyError):
+    except Exception:  # Orbax raises what it likes
         return False
 
 
@@ -168,8 +168,9 @@ def _files_there(directory: Path, wanted: dict[str, dict]) -> dict[str, dict[str
 
 
 def _linked(step: Path, of_part: dict[str, Path]) -> bool:
-    """Whether files now have names in another step, too. Not every file system has links. What is a symbolic link or may not be
-    written, which `files.sync_tree` does, is not linked.
+    """Whether the files of a part could be linked into another step. Not every file system has links.
+
+    A symbolic link is not linked. Neither is a file that may not be written, since `files.sync_tree` opens files to write.
     """
     if any(there.is_symlink() or not os.access(there, os.W_OK) for there in of_part.values()):
         return False

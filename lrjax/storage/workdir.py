@@ -271,9 +271,9 @@ def _newest(steps: list[Path]) -> tuple[Run, dict]:
 
 def _load(folder: Path) -> tuple[Run, dict]:
     """The run and meta of one step."""
-    stamp, (arrays, meta) = _stamp(folder), checkpoint.load(folder)
+    stamp, (parts, meta) = _stamp(folder), checkpoint.load(folder)
     try:
-        run = serialization.run_from_parts(arrays, meta)
+        run = serialization.run_from_parts(parts, meta)
         _identities[stamp] = checkpoint.identity(meta)
         return run, meta
     except InputError as error:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from conftest import inodes
 from lrjax import devices
 from lrjax.errors import InputError, SaveError, Unusable
 from lrjax.storage import checkpoint, code_version, orbax_folder, step_folders, workdir
@@ -144,11 +145,6 @@ def test_a_save_that_fails_leaves_what_was_there(saved, monkeypatch):
     assert [p.name for p in step_folders.saved_steps(folder)] == ["30", "40"]
 
 
-def inodes(step):
-    """The files of the parts of a step, by their place in it."""
-    return {p.relative_to(step).as_posix(): p.stat().st_ino for p in (step / "state").rglob("*") if p.is_file()}
-
-
 def test_a_part_that_has_not_changed_is_not_written_again(saved):
     """A step holds the same files as the one before, and is whole when that one is gone."""
     folder = saved / "checkpoints"
@@ -179,8 +175,8 @@ def test_a_part_is_written_again_where_it_cannot_be_linked(saved, monkeypatch):
     chex.assert_trees_all_equal(checkpoint.load(folder / "50")[0], ARRAYS)
 
 
-def as_if_removed(step):
-    """Files of a step that its DIGESTS does not name as they are."""
+def misnamed(step):
+    """DIGESTS has another name for a file of a part."""
     (step / checkpoint.DIGESTS).write_text((step / checkpoint.DIGESTS).read_text().replace("state/a/manifest", "statf/a/manifest"))
 
 
@@ -194,7 +190,7 @@ def as_symbolic_links(step):
         path.symlink_to(step.parent.parent / path.name)
 
 
-@pytest.mark.parametrize("harm", [as_if_removed, emptied, as_symbolic_links])
+@pytest.mark.parametrize("harm", [misnamed, emptied, as_symbolic_links])
 def test_a_step_is_whole_whatever_the_one_before_it_is(saved, harm):
     folder = saved / "checkpoints"
     harm(folder / "30")

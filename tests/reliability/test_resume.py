@@ -7,7 +7,7 @@ import chex
 import numpy as np
 import pytest
 
-from conftest import tiny_sweep, train_in
+from conftest import inodes, tiny_sweep, train_in
 from lrjax.errors import InputError, Unusable
 from lrjax.storage import serialization, workdir
 from lrjax.training import loop, memory
@@ -113,10 +113,7 @@ def test_a_slab_that_has_not_trained_since_is_not_saved_again(tmp_path, monkeypa
         on_checkpoint=lambda run: workdir.save(tmp_path, run),
         stop=lambda: (tmp_path / "checkpoints/0+5").exists(),
     )
-    before, now = (
-        {p.relative_to(step).as_posix(): p.stat().st_ino for p in (step / "state").rglob("*") if p.is_file()}
-        for step in (tmp_path / "checkpoints/0", tmp_path / "checkpoints/0+5")
-    )
+    before, now = (inodes(tmp_path / "checkpoints" / name) for name in ("0", "0+5"))
     linked = {name.split("/")[1] for name in now if now[name] == before.get(name)}
     assert linked == {"program_0_1", "history"} and "program_0_0" in {name.split("/")[1] for name in now}
 
