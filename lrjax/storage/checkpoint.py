@@ -110,7 +110,7 @@ def save(directory: Path, step: int, parts: dict[str, dict], meta: dict, steps_p
 def _write(directory: Path, name: str, parts: dict[str, dict], meta: dict, keep: int) -> None:
     tmp_dir, place = directory / (name + step_folders.TMP), directory / name
     try:
-        _remove(step_folders.stale_tmp_dirs(directory))
+        _clear_up(directory)
         (tmp_dir / STATE).mkdir(parents=True)
         found = _write_parts(directory, tmp_dir, jax.tree.map(np.asarray, parts))
         orbax_folder.write_json(tmp_dir / META, {**meta, "digests": found})
@@ -123,23 +123,29 @@ def _write(directory: Path, name: str, parts: dict[str, dict], meta: dict, keep:
         os.rename(tmp_dir, place)
         files.sync_folder(directory)
     except Exception as error:  # Orbax raises six types for a bad disk, bare Exception among them
-        _remove(step_folders.stale_tmp_dirs(directory))
+        _clear_up(directory)
         raise SaveError(f"{place}: could not be saved ({first_line(error)})") from error
     _remove([*step_folders.stale_tmp_dirs(directory), *step_folders.outdated(directory, place, keep)])
+
+
+def _clear_up(directory: Path) -> None:
+    """Undo what a save that failed or was killed has begun."""
+    step_folders.bring_back_replaced(directory)
+    _remove(step_folders.stale_tmp_dirs(directory))
 
 
 def _write_parts(directory: Path, tmp_dir: Path, parts: dict[str, dict]) -> dict[str, dict[str, str]]:
     """Link the parts that the newest step has, write the others and read them back. Returns the digests of all arrays."""
     wanted = digests_by_part(parts)
     there = _files_there(directory, wanted)
-    for name, arrays in parts.items():
-        folder = tmp_dir / STATE / name
-        if name in there and _linked(tmp_dir, there[name]) and _holds(folder, wanted[name]):
-            continue
-        _remove([folder])
-        _ask_for_room(tmp_dir / "room", arrays)
-        orbax_folder.write_arrays(folder, arrays)
-        if digests(orbax_folder.read_arrays(folder)) != wanted[name]:
+    folders = {name: tmp_dir / STATE / name for name in parts}
+    linked = [name for name in there if _linked(tmp_dir, there[name]) and _holds(folders[name], wanted[name])]
+    written = {name: arrays for name, arrays in parts.items() if name not in linked}
+    _remove([folders[name] for name in written])
+    _ask_for_room(tmp_dir / "room", written)
+    for name, arrays in written.items():
+        orbax_folder.write_arrays(folders[name], arrays)
+        if digests(orbax_folder.read_arrays(folders[name])) != wanted[name]:
             raise OSError("the arrays are not the ones that were saved")
     return wanted
 
@@ -251,13 +257,20 @@ def load(step_folder: Path) -> tuple[dict, dict]:
             parts = orbax_folder.read_arrays(folder / STATE)
             found = digests(parts)
         else:
-            parts = {name: orbax_folder.read_arrays(folder / STATE / name) for name in meta["digests"]}
+            parts = {name: orbax_folder.read_arrays(folder / STATE / name) for name in map(_checked, meta["digests"])}
             found = digests_by_part(parts)
     except Exception as error:
         raise _damaged(step_folder, error) from error
     if found != meta["digests"]:
         raise _damaged(step_folder, "the arrays are not the ones that were saved")
     return parts, meta
+
+
+def _checked(part: str) -> str:
+    """The name of a part, which is no path to elsewhere. Raises ValueError if it is one."""
+    if PurePosixPath(part).name != part:
+        raise ValueError(f"{part!r} is no name of a part")
+    return part
 
 
 def _damaged(folder: Path, cause) -> InputError:

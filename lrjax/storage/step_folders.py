@@ -80,6 +80,14 @@ def stale_tmp_dirs(directory: Path) -> list[Path]:
     return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith((TMP, REPLACED))]
 
 
+def bring_back_replaced(directory: Path) -> None:
+    """Give a step its name again that another was to replace, if no other came to its place. Who writes there calls it."""
+    for folder in stale_tmp_dirs(directory):
+        place = directory / folder.name.removesuffix(REPLACED)
+        if folder.name.endswith(REPLACED) and not place.exists():
+            os.rename(folder, place)
+
+
 def outdated(directory: Path, newest: Path, keep: int) -> list[Path]:
     """The steps that the newest one makes superfluous. Those said to be after it were refused when the run was restored."""
     steps = saved_steps(directory)

@@ -119,6 +119,7 @@ def _remove(workdir: Path) -> None:
 def _go_on(workdir: Path, found: Sweep, wanted: Sweep, resume: bool) -> Run:
     """The run that a sweep's folder holds, if it is the one wanted, or a shorter one that becomes it."""
     _refuse_other(workdir, found, wanted)
+    step_folders.bring_back_replaced(workdir / "checkpoints")
     steps = step_folders.saved_steps(workdir / "checkpoints")
     run, meta = _newest(steps) if steps else (loop.start(wanted), {})
     if not loop.goes_on_to(run.sweep, wanted):

@@ -1,5 +1,6 @@
 """A checkpoint is what was saved, or an error that says what is wrong; never another number."""
 
+import dataclasses
 import hashlib
 import json
 import resource
@@ -10,10 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from conftest import inodes
+from conftest import inodes, tiny_sweep
 from lrjax import devices
 from lrjax.errors import InputError, SaveError, Unusable
-from lrjax.storage import checkpoint, code_version, orbax_folder, step_folders, workdir
+from lrjax.storage import checkpoint, code_version, orbax_folder, serialization, step_folders, workdir
+from lrjax.training import loop
+from lrjax.training.programs import init_program
 
 ARRAYS = {"a": {"0": np.arange(600, dtype=np.float32).reshape(3, 200), "count": np.arange(3)}, "b": {"h": np.float32(2.5)}}
 
@@ -247,20 +250,44 @@ def test_other_code_is_said_on_resume(trained, tmp_path, capsys, monkeypatch):
     assert checkpoint.differences({}) == "", "there is no checkpoint"
 
 
-def test_format_1_is_still_read(trained, tmp_path):
-    """It had no diverged_at. Up to format 3 all arrays stood in one folder."""
-    parts, meta = checkpoint.load(newest(trained[0]))
-    states = parts.pop("program_0_0")
-    del states["diverged_at"]
-    step = tmp_path / "checkpoints" / "20"
+def write_old(step, parts, meta, format):
+    """A step as formats up to 3 were: all arrays stood in one folder, and the models of a static shape together."""
+    shapes = {}
+    for name in sorted(name for name in parts if name.startswith("program_")):
+        shapes.setdefault(name.split("_")[1], []).append(parts[name])
+    others = {name: arrays for name, arrays in parts.items() if not name.startswith("program_")}
+    together = {shape: jax.tree.map(lambda *x: np.concatenate(x), *slabs) for shape, slabs in shapes.items()}
+    arrays = others | {"programs": together}
     step.mkdir(parents=True)
-    arrays = parts | {"programs": {"0": states}}
     orbax_folder.write_arrays(step / "state", arrays)
-    orbax_folder.write_json(step / "meta", meta | {"format": 1, "digests": checkpoint.digests(arrays)})
+    orbax_folder.write_json(step / "meta", meta | {"format": format, "digests": checkpoint.digests(arrays)})
     written = [p for p in step.rglob("*") if p.is_file()]
     digests = {p.relative_to(step).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in written}
     (step / checkpoint.DIGESTS).write_text(json.dumps(digests))
+
+
+def test_format_1_is_still_read(trained, tmp_path):
+    """It had no diverged_at."""
+    parts, meta = checkpoint.load(newest(trained[0]))
+    del parts["program_0_0"]["diverged_at"]
+    write_old(tmp_path / "checkpoints" / "20", parts, meta, 1)
     chex.assert_trees_all_equal(workdir.restore(tmp_path).states, trained[1].states)
+
+
+def test_format_3_is_still_read_and_the_next_step_is_in_parts(tmp_path):
+    """Two shapes, each in two slabs."""
+    run = loop.start(dataclasses.replace(tiny_sweep(n_layers_text=(1, 2), n_labels=4, seeds=4), slab=2))
+    run.states = [jax.device_get(init_program(program.static, program.hyper)) for program in run.programs]
+    run.evaluated = [1] * 4
+    run.history.record(0, np.arange(8), 0, {"top1": np.linspace(0, 1, 8)})
+    parts, meta = serialization.run_to_parts(run)
+    assert [name for name in parts if name.startswith("program_")] == ["program_0_0", "program_0_1", "program_1_0", "program_1_1"]
+    write_old(tmp_path / "checkpoints" / "0", parts, meta | {"step": 0}, 3)
+    restored = workdir.restore(tmp_path)
+    chex.assert_trees_all_equal(restored.states, run.states)
+    workdir.save(tmp_path, restored)
+    assert set(checkpoint.load(tmp_path / "checkpoints" / "0")[0]) == set(parts)
+    chex.assert_trees_all_equal(workdir.restore(tmp_path).states, run.states)
 
 
 def test_leaf_digests_catch_what_file_digests_cannot(saved, monkeypatch):

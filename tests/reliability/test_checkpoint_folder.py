@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrjax.errors import InputError, Unusable
-from lrjax.storage import checkpoint, step_folders, workdir
+from lrjax.errors import InputError, SaveError, Unusable
+from lrjax.storage import checkpoint, orbax_folder, step_folders, workdir
 
 ARRAYS = {"a": {"x": np.arange(600, dtype=np.float32).reshape(3, 200)}}
 
@@ -85,6 +85,51 @@ def test_a_step_that_is_empty_is_said_to_be_that(saved, trained, tmp_path, capsy
     workdir.restore(tmp_path / "w")
     said = f"warning: {tmp_path}/w/checkpoints/30: is empty: no checkpoint was finished there; skipped, step 20 is used\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError])
+def test_a_step_that_was_to_be_replaced_is_there_if_no_other_comes(saved, monkeypatch, end):
+    """Its place is empty between two renames: a process may be killed there, and the second rename may fail."""
+    folder, rename = saved / "checkpoints", os.rename
+
+    def ends_at_the_second(source, target):
+        if str(source).endswith(step_folders.TMP):
+            raise end
+        rename(source, target)
+
+    monkeypatch.setattr(checkpoint.os, "rename", ends_at_the_second)
+    with pytest.raises((KeyboardInterrupt, SaveError)):
+        checkpoint.save(folder, 30, {"a": {"x": np.zeros(3)}}, {})
+    monkeypatch.undo()
+    checkpoint.save(folder, 40, ARRAYS, {})
+    np.testing.assert_array_equal(checkpoint.load(folder / "30")[0]["a"]["x"], ARRAYS["a"]["x"])
+    assert {p.name for p in folder.iterdir()} == {"30", "40"}
+
+
+def test_a_run_goes_on_from_a_step_that_was_to_be_replaced(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "w")
+    (tmp_path / "w/checkpoints/20").rename(tmp_path / "w/checkpoints/20.replaced")
+    assert workdir.open_run(tmp_path / "w", trained[1].sweep).step == 20
+
+
+def test_a_part_is_a_folder_in_the_checkpoint(saved):
+    """Not whatever path stands in a file from anywhere."""
+    step, elsewhere = saved / "checkpoints" / "30", saved / "checkpoints" / "20" / "state" / "a"
+    meta = orbax_folder.read_json(step / "meta")
+    for name in ("../../20/state/a", str(elsewhere), "..", "a/../a"):
+        shutil.rmtree(step / "meta")
+        orbax_folder.write_json(step / "meta", meta | {"digests": {name: meta["digests"]["a"]}})
+        files = {file: checkpoint._file_digest(step, file) for file in checkpoint._files(step) if file != checkpoint.DIGESTS}
+        (step / checkpoint.DIGESTS).write_text(json.dumps(files))
+        with pytest.raises(Unusable, match=r"damaged checkpoint .* is no name of a part"):
+            checkpoint.load(step)
+
+
+def test_room_is_asked_for_all_that_is_to_be_written_before_a_byte_of_it_is(saved, monkeypatch):
+    asked = []
+    monkeypatch.setattr(checkpoint, "_ask_for_room", lambda _, arrays: asked.append(set(arrays)))
+    checkpoint.save(saved / "checkpoints", 40, ARRAYS | {"b": {"x": np.ones(3)}, "c": {"x": np.ones(4)}}, {})
+    assert asked == [{"b", "c"}], "a part that is linked takes no room"
 
 
 @contextlib.contextmanager
