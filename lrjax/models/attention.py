@@ -28,6 +28,8 @@ from lrjax.terms import GATES, ORIGINS, TERM_GRID, TERMS, VALUE_GRID
 
 NORM_EPS = 1e-5
 EVERY = slice(None)
+FEW_KEYS = 8  # captions have 4, images more
+ByHead = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @struct.dataclass
@@ -172,9 +174,36 @@ def merged_keys(block: Block, x: jax.Array, geometry: Geometry, precomputed_qkv:
     return k if bias is None else k + bias[None, None]
 
 
+def scores_by_head(q: jax.Array, k: jax.Array) -> jax.Array:
+    """Queries [c, q, h, k] times keys [c, t, h, k], summed over origins: [h, q, t]."""
+    product = lambda q, k: jnp.einsum("cqhk,cthk->hqt", q, k)
+    sums = lambda q, k: (q[:, :, None] * k[:, None]).sum((0, -1)).transpose(2, 0, 1)
+    return _product_or_sums(product, sums, q.shape[1], k.shape[1])(q, k)
+
+
+def read_by_head(pattern: jax.Array, v: jax.Array) -> jax.Array:
+    """Attention [h, q, t] times values [o, t, h, k]: [o, q, h, k]."""
+    product = lambda pattern, v: jnp.einsum("hqt,othk->oqhk", pattern, v)
+    sums = lambda pattern, v: (pattern.transpose(1, 2, 0)[None, ..., None] * v[:, None]).sum(2)
+    return _product_or_sums(product, sums, *pattern.shape[1:])(pattern, v)
+
+
+def _product_or_sums(product: ByHead, sums: ByHead, n_queries: int, n_keys: int) -> ByHead:
+    """Which of two ways to compute the same is the better one for these numbers of queries and keys.
+
+    A product of a few tokens per head and sequence is all overhead. For a TPU XLA compiles sums in half the time, and for a GPU it
+    makes fewer kernels of them. On a CPU sums are faster for one query, and slower for four.
+    """
+    if n_keys > FEW_KEYS:
+        return product
+    if n_queries == 1:
+        return sums
+    return lambda *x: jax.lax.platform_dependent(*x, cpu=product, default=sums)
+
+
 def scores_of(scored: jax.Array, k: jax.Array, geometry: Geometry, bias: jax.Array | None) -> jax.Array:
     """Scores [h, q, t] of keys k [c, t, h, k] and what their origins are scored against [c, q, h, k], with the bias of places."""
-    scores = jnp.einsum("cqhk,cthk->hqt", rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
+    scores = scores_by_head(rotate(scored, geometry.angles_q), rotate(k, geometry.angles_t))
     return scores if bias is None else scores + bias
 
 
@@ -236,7 +265,7 @@ def attend(
     pattern = jax.nn.softmax(scores, axis=-1)
     v = project(x, block.W_V, block.b_V) if not precomputed_qkv else precomputed_qkv[2]
     v = gated_values(v, gates, geometry.gate_mask) if split else v
-    written = out_of_heads(jnp.einsum("hqt,othk->oqhk", pattern, v), block.W_O).at[-1].add(block.b_O)
+    written = out_of_heads(read_by_head(pattern, v), block.W_O).at[-1].add(block.b_O)
     cache = None
     if split:
         cache = BlockCache(term_logits(q, project(x, block.W_K, block.b_K), geometry), scores, pattern, v)

@@ -268,7 +268,7 @@ def load(step_folder: Path) -> tuple[dict, dict]:
 
 def _checked(part: str) -> str:
     """The name of a part, which is no path to elsewhere. Raises ValueError if it is one."""
-    if PurePosixPath(part).name != part:
+    if PurePosixPath(part).name != part or part == "..":
         raise ValueError(f"{part!r} is no name of a part")
     return part
 

@@ -150,3 +150,19 @@ def test_causal_mask_hides_the_future(block, residual):
     a, b = (attend(block, ONES, x, MASKS["causal"])[0] for x in (residual, later))
     np.testing.assert_array_equal(a[:, :-1], b[:, :-1])
     assert not np.allclose(a[:, -1], b[:, -1])
+
+
+@pytest.mark.parametrize("n_queries", [1, 4])
+def test_sums_equal_products_in_value_and_gradient(monkeypatch, n_queries):
+    """A platform takes one or the other for a few tokens (q, k of two origins, as scores have them; v of three)."""
+    keys = jax.random.split(jax.random.key(3), 4)
+    q, k = jax.random.normal(keys[0], (2, n_queries, H, K)), jax.random.normal(keys[1], (2, 4, H, K))
+    pattern, v = jax.random.uniform(keys[2], (H, n_queries, 4)), jax.random.normal(keys[3], (3, 4, H, K))
+
+    def found(way):
+        monkeypatch.setattr(attention, "_product_or_sums", lambda product, sums, *_: {"product": product, "sums": sums}[way])
+        computed = [jax.vjp(attention.scores_by_head, q, k), jax.vjp(attention.read_by_head, pattern, v)]
+        return [(value, gradient(jnp.cos(value))) for value, gradient in computed]
+
+    # float32: sums of at most 2 x 8 products of order 1
+    chex.assert_trees_all_close(found("sums"), found("product"), rtol=1e-5, atol=1e-5)
