@@ -18,6 +18,7 @@ from lrjax.storage import checkpoint, code_version, orbax_folder, serialization,
 from lrjax.training import loop
 from lrjax.training.programs import init_program
 
+EVERY = slice(None)
 ARRAYS = {"a": {"0": np.arange(600, dtype=np.float32).reshape(3, 200), "count": np.arange(3)}, "b": {"h": np.float32(2.5)}}
 
 
@@ -63,12 +64,13 @@ def test_an_empty_or_half_written_step_is_no_step(saved):
     assert {p.name for p in (saved / "checkpoints").iterdir()} == {"30", "40"}, "the next save clears up"
 
 
-def damages(path):
-    """Put a file into every broken state in turn, and back."""
+def damages(path, ways=EVERY):
+    """Put a file into every broken state in turn, or into some of them, and back."""
     data = path.read_bytes()
     middle = len(data) // 2
     flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if data else b"x"
-    for damaged in {data[:middle], flipped, b"", data + b"x", None} - {data}:
+    broken = [damaged for damaged in (None, data + b"x", flipped, data[:middle], b"") if damaged != data]
+    for damaged in broken[ways]:
         path.unlink(missing_ok=True)
         if damaged is not None:
             path.write_bytes(damaged)
@@ -93,13 +95,14 @@ def test_any_damage_is_named(saved):
 
 
 def test_damage_never_gives_wrong_numbers(trained, tmp_path, capsys):
-    """Every file of a sweep's newest step broken in every way: analyses and --resume take the older step and say so."""
+    """Every file of a sweep's newest step broken in one of the ways: analyses and --resume take the older step, and say so."""
     folder = tmp_path / "w"
     shutil.copytree(trained[0], folder)
     older = workdir.restore(folder / "checkpoints" / "10")
-    for path in [p for p in (folder / "checkpoints" / "20").rglob("*") if p.is_file()]:
-        for n, _ in enumerate(damages(path)):
-            run = workdir.restore(folder) if n % 2 else workdir.open_run(folder, older.sweep, resume=True)
+    for number, path in enumerate(sorted(p for p in (folder / "checkpoints" / "20").rglob("*") if p.is_file())):
+        way = number % 3  # an empty file has three
+        for _ in damages(path, slice(way, way + 1)):
+            run = workdir.restore(folder) if number % 2 else workdir.open_run(folder, older.sweep, resume=True)
             chex.assert_trees_all_equal(run.states, older.states)
             np.testing.assert_array_equal(run.history.values, older.history.values)
             said = capsys.readouterr().err
