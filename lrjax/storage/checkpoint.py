@@ -3,7 +3,7 @@
 A checkpoint is data, never code: a JSON `meta` and parts, which are nested dicts of arrays, in `<directory>/<name>/`. `300` is an
 evaluation, `300+75` a stop 75 steps into the interval after it. `meta` has a digest of every array, and DIGESTS one of every file:
 Orbax has none, and takes an empty folder for a step. A save is written aside, read back, and only then renamed to its place:
-whenever a process is killed, all steps that were there still are.
+whenever a process is killed, all steps that were there still are. One that was being replaced is brought back by the next run or save.
 
 A part that the newest step holds already is not written again. The new step has its files as hard links, so that every step is
 whole whichever others are removed. Of several processes the first one writes everything: in others Orbax writes no NumPy array.
@@ -13,7 +13,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import shutil
 import stat
 from pathlib import Path, PurePosixPath
 
@@ -118,7 +117,7 @@ def _write(directory: Path, name: str, parts: dict[str, dict], meta: dict, keep:
         if orbax_folder.read_json(tmp_dir / META)["digests"] != found:
             raise OSError("the digests are not the ones that were saved")
         files.sync_tree(tmp_dir)
-        if place.exists():  # refused when the run was restored, or as good as this one
+        if os.path.lexists(place):  # refused when the run was restored, or as good as this one
             os.rename(place, directory / (name + step_folders.REPLACED))
         os.rename(tmp_dir, place)
         files.sync_folder(directory)
@@ -199,7 +198,7 @@ def _ask_for_room(file: Path, arrays: dict) -> None:
 
 def _remove(folders: list[Path]) -> None:
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        step_folders.remove(folder, ignore_errors=True)
 
 
 def _files(folder: Path) -> list[str]:
@@ -268,7 +267,7 @@ def load(step_folder: Path) -> tuple[dict, dict]:
 
 def _checked(part: str) -> str:
     """The name of a part, which is no path to elsewhere. Raises ValueError if it is one."""
-    if PurePosixPath(part).name != part or part == "..":
+    if PurePosixPath(part).name != part or part in ("", ".."):
         raise ValueError(f"{part!r} is no name of a part")
     return part
 

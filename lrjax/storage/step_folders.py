@@ -3,8 +3,10 @@
 `300` is an evaluation, `300+75` a stop 75 steps into the interval after it.
 """
 
+import contextlib
 import os
 import re
+import shutil
 from pathlib import Path
 
 from lrjax.errors import InputError, first_line
@@ -75,17 +77,43 @@ def candidates(path: Path) -> list[Path]:
 
 
 def stale_tmp_dirs(directory: Path) -> list[Path]:
-    """What saves that failed or were killed have left in a `checkpoints` folder."""
-    folders = [p for p in directory.iterdir() if p.is_dir() and not p.is_symlink()] if directory.is_dir() else []
-    return [p for p in folders if (match := _NAME.match(p.name)) and p.name[match.end() :].startswith((TMP, REPLACED))]
+    """What saves that failed or were killed have left in a `checkpoints` folder and may be removed.
+
+    A step that was to be replaced is not among these while no other has its name (`bring_back_replaced`).
+    """
+
+    def is_left(path: Path) -> bool:
+        match = _NAME.match(path.name)
+        behind = path.name[match.end() :] if match else ""
+        if behind == REPLACED:  # a link too: what was replaced may have been one
+            return os.path.lexists(_replaced_place(path))
+        return behind.startswith(TMP) and path.is_dir() and not path.is_symlink()
+
+    return [path for path in directory.iterdir() if is_left(path)] if directory.is_dir() else []
+
+
+def _replaced_place(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(REPLACED))
 
 
 def bring_back_replaced(directory: Path) -> None:
-    """Give a step its name again that another was to replace, if no other came to its place. Who writes there calls it."""
-    for folder in stale_tmp_dirs(directory):
-        place = directory / folder.name.removesuffix(REPLACED)
-        if folder.name.endswith(REPLACED) and not place.exists():
-            os.rename(folder, place)
+    """Give a step its name again that another was to replace, if no other came to its place. Who writes there calls it.
+
+    What cannot be renamed stays as it is: the next call may succeed.
+    """
+    for path in directory.glob(f"*{REPLACED}"):
+        place = _replaced_place(path)
+        if place_of(place) and not os.path.lexists(place):
+            with contextlib.suppress(OSError):
+                os.rename(path, place)
+
+
+def remove(path: Path, ignore_errors: bool = False) -> None:
+    """Remove a folder, or a link to one and not what it leads to."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=ignore_errors)
 
 
 def outdated(directory: Path, newest: Path, keep: int) -> list[Path]:

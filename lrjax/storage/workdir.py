@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 from pathlib import Path
 
 import filelock
@@ -108,8 +107,11 @@ def _lock(workdir: Path) -> None:
 def _remove(workdir: Path) -> None:
     """A sweep's own files, but for config.json, which stays until it is replaced: until then the folder is a sweep's."""
     folder = workdir / "checkpoints"
-    for step in [p for p in (*step_folders.saved_steps(folder), *step_folders.stale_tmp_dirs(folder)) if not p.is_symlink()]:
-        shutil.rmtree(step)
+    step_folders.bring_back_replaced(folder)
+    for left in step_folders.stale_tmp_dirs(folder):  # before the steps: none is to take the place of one that is gone
+        step_folders.remove(left)
+    for step in [p for p in step_folders.saved_steps(folder) if not p.is_symlink()]:
+        step_folders.remove(step)
     for name in TABLES:
         (workdir / name).unlink(missing_ok=True)
     if stay := results.remove(workdir):

@@ -100,7 +100,7 @@ def test_damage_never_gives_wrong_numbers(trained, tmp_path, capsys):
     shutil.copytree(trained[0], folder)
     older = workdir.restore(folder / "checkpoints" / "10")
     for number, path in enumerate(sorted(p for p in (folder / "checkpoints" / "20").rglob("*") if p.is_file())):
-        way = number % 3  # an empty file has three
+        way = number % (5 if path.stat().st_size else 3)  # an empty file can be broken in three ways
         for _ in damages(path, slice(way, way + 1)):
             run = workdir.restore(folder) if number % 2 else workdir.open_run(folder, older.sweep, resume=True)
             chex.assert_trees_all_equal(run.states, older.states)

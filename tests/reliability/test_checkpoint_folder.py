@@ -87,23 +87,48 @@ def test_a_step_that_is_empty_is_said_to_be_that(saved, trained, tmp_path, capsy
     assert capsys.readouterr().err == said
 
 
-@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError])
-def test_a_step_that_was_to_be_replaced_is_there_if_no_other_comes(saved, monkeypatch, end):
-    """Its place is empty between two renames: a process may be killed there, and the second rename may fail."""
+@pytest.mark.parametrize(
+    ("end", "fails"),
+    [(KeyboardInterrupt, step_folders.TMP), (OSError, step_folders.TMP), (OSError, (step_folders.TMP, step_folders.REPLACED))],
+)
+@pytest.mark.parametrize("link", [False, True])
+def test_a_step_that_was_to_be_replaced_is_there_if_no_other_comes(saved, monkeypatch, end, fails, link):
+    """Its place is empty between two renames: a process may be killed there, and renames may fail from there on."""
     folder, rename = saved / "checkpoints", os.rename
+    if link:
+        rename(folder / "30", saved / "elsewhere")
+        (folder / "30").symlink_to(saved / "elsewhere")
 
     def ends_at_the_second(source, target):
-        if str(source).endswith(step_folders.TMP):
+        if str(source).endswith(fails):
             raise end
         rename(source, target)
 
     monkeypatch.setattr(checkpoint.os, "rename", ends_at_the_second)
-    with pytest.raises((KeyboardInterrupt, SaveError)):
+    with pytest.raises(KeyboardInterrupt if end is KeyboardInterrupt else SaveError):
         checkpoint.save(folder, 30, {"a": {"x": np.zeros(3)}}, {})
     monkeypatch.undo()
     checkpoint.save(folder, 40, ARRAYS, {})
     np.testing.assert_array_equal(checkpoint.load(folder / "30")[0]["a"]["x"], ARRAYS["a"]["x"])
     assert {p.name for p in folder.iterdir()} == {"30", "40"}
+
+
+def test_a_link_to_a_step_is_replaced_again_and_again(saved):
+    """And what it leads to is let be."""
+    folder = saved / "checkpoints"
+    (folder / "30").rename(saved / "elsewhere")
+    (folder / "30").symlink_to(saved / "elsewhere")
+    for _ in range(2):
+        checkpoint.save(folder, 30, ARRAYS, {})
+    assert {p.name for p in folder.iterdir()} == {"20", "30"} and not (folder / "30").is_symlink()
+    assert (saved / "elsewhere" / checkpoint.DIGESTS).is_file()
+
+
+def test_a_sweep_that_is_overwritten_leaves_no_step_to_bring_back(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "w")
+    (tmp_path / "w/checkpoints/20").rename(tmp_path / "w/checkpoints/20.replaced")
+    workdir.open_run(tmp_path / "w", trained[1].sweep, overwrite=True)
+    assert not [*(tmp_path / "w/checkpoints").iterdir()]
 
 
 def test_a_run_goes_on_from_a_step_that_was_to_be_replaced(trained, tmp_path):
@@ -116,7 +141,7 @@ def test_a_part_is_a_folder_in_the_checkpoint(saved):
     """Not whatever path stands in a file from anywhere."""
     step, elsewhere = saved / "checkpoints" / "30", saved / "checkpoints" / "20" / "state" / "a"
     meta = orbax_folder.read_json(step / "meta")
-    for name in ("../../20/state/a", str(elsewhere), "..", "a/../a"):
+    for name in ("../../20/state/a", str(elsewhere), "..", "", "a/../a"):
         shutil.rmtree(step / "meta")
         orbax_folder.write_json(step / "meta", meta | {"digests": {name: meta["digests"]["a"]}})
         files = {file: checkpoint._file_digest(step, file) for file in checkpoint._files(step) if file != checkpoint.DIGESTS}
@@ -127,7 +152,12 @@ def test_a_part_is_a_folder_in_the_checkpoint(saved):
 
 def test_room_is_asked_for_all_that_is_to_be_written_before_a_byte_of_it_is(saved, monkeypatch):
     asked = []
-    monkeypatch.setattr(checkpoint, "_ask_for_room", lambda _, arrays: asked.append(set(arrays)))
+
+    def ask(file, arrays):
+        asked.append(set(arrays))
+        assert not any((file.parent / "state" / name).exists() for name in arrays)
+
+    monkeypatch.setattr(checkpoint, "_ask_for_room", ask)
     checkpoint.save(saved / "checkpoints", 40, ARRAYS | {"b": {"x": np.ones(3)}, "c": {"x": np.ones(4)}}, {})
     assert asked == [{"b", "c"}], "a part that is linked takes no room"
 
