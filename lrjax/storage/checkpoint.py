@@ -3,7 +3,7 @@
 A checkpoint is data, never code: a JSON `meta` and parts, which are nested dicts of arrays, in `<directory>/<name>/`. `300` is an
 evaluation, `300+75` a stop 75 steps into the interval after it. `meta` has a digest of every array, and DIGESTS one of every file:
 Orbax has none, and takes an empty folder for a step. A save is written aside, read back, and only then renamed to its place:
-whenever a process is killed, all steps that were there still are. One that was being replaced is brought back by the next run or save.
+whenever a process is killed, all steps that were there still are. The next run or save brings back one that was being replaced.
 
 A part that the newest step holds already is not written again. The new step has its files as hard links, so that every step is
 whole whichever others are removed. Of several processes the first one writes everything: in others Orbax writes no NumPy array.
