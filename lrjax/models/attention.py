@@ -28,7 +28,7 @@ from lrjax.terms import GATES, ORIGINS, TERM_GRID, TERMS, VALUE_GRID
 
 NORM_EPS = 1e-5
 EVERY = slice(None)
-FEW_KEYS = 8  # captions have 4, images more
+FEW_KEYS = 8  # captions have 4 tokens; images of 8 places or more have more than 8
 ByHead = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -191,8 +191,10 @@ def read_by_head(pattern: jax.Array, v: jax.Array) -> jax.Array:
 def _product_or_sums(product: ByHead, sums: ByHead, n_queries: int, n_keys: int) -> ByHead:
     """Which of two ways to compute the same is the better one for these numbers of queries and keys.
 
-    A product of a few tokens per head and sequence is all overhead. For a TPU XLA compiles sums in half the time, and for a GPU it
-    makes fewer kernels of them. On a CPU sums are faster for one query, and slower for four.
+    A product of a few tokens per head and sequence is all overhead. With sums XLA compiles the training chunk of the first shape of
+    `grid_objects` for a TPU in 26 s in place of 45, and makes 249 kernels a step in place of 258 for an H100. On a CPU a step of
+    that shape is 5 % faster with sums for one query, and 20 % slower with sums for four. `matmul_precision` is that of products:
+    sums have the precision of their arrays.
     """
     if n_keys > FEW_KEYS:
         return product

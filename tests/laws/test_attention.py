@@ -166,3 +166,13 @@ def test_sums_equal_products_in_value_and_gradient(monkeypatch, n_queries):
 
     # float32: sums of at most 2 x 8 products of order 1
     chex.assert_trees_all_close(found("sums"), found("product"), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n_queries", "n_keys", "products"), [(1, 4, ()), (4, 4, ("cpu",)), (9, 9, ("cpu", "tpu"))])
+def test_a_platform_takes_sums_for_a_few_tokens(n_queries, n_keys, products):
+    """In the forward pass of many sequences and in its gradient. One query is summed everywhere; a CPU multiplies several."""
+    q, k = jnp.zeros((5, 1, n_queries, H, K)), jnp.zeros((5, 1, n_keys, H, K))
+    gradient = jax.jit(jax.grad(lambda q, k: (jax.vmap(attention.scores_by_head)(q, k) ** 2).sum(), (0, 1)))
+    for platform in ("cpu", "tpu"):
+        lowered = gradient.trace(q, k).lower(lowering_platforms=(platform,)).as_text()
+        assert ("dot_general" in lowered) == (platform in products), platform
