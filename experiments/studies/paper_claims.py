@@ -50,6 +50,7 @@ from experiments.studies.paper_values import (
 from experiments.studies.study import Study
 from experiments.studies.verdicts import INF, Claim
 from lrjax.analysis.decompose import LEARNED as OF_EMBEDDINGS
+from lrjax.stats import Table
 
 AFTER = " (asked after the run)"
 MULTIPLIERS = {"m1": ("m = 1", 1.0), "m11": ("m = sqrt(128)", 128**0.5)}  # tokens times m; keys of claims end so
@@ -271,36 +272,29 @@ def of_the_gauge(ending: str) -> list[Claim]:
 
 
 def of_the_ratio(ending: str) -> list[Claim]:
-    """EP : PP in the models of all numbers of labels. Asked afterwards: `gauge_every` asks the models that have trained longest."""
+    """EP : PP at every number of labels, beside its prediction and beside m : 1. These claims were made after the runs."""
     said, multiplier = MULTIPLIERS[ending]
 
-    def off(study: Study, part: str, expected) -> np.ndarray:
-        table = rows_with(study.answer(part, "gauge_ratio"), token_multiplier=multiplier)
-        return np.abs(table["ratio"] / expected(table) - 1) <= LAW
+    def near(expected: Callable[[Table], Any]) -> Callable[[Study, str], np.ndarray]:
+        def values(study: Study, part: str) -> np.ndarray:
+            table = rows_with(study.answer(part, "gauge_ratio"), token_multiplier=multiplier)
+            return np.abs(table["ratio"] / expected(table) - 1) <= LAW
 
-    rows: Rows = (
-        (
-            "ratio_predicted",
-            "The gauge: EP : PP is what decay has left of E_cls - P_0, within 1 %, in most models (asked afterwards)",
-            "",
-            "share of models, all numbers of labels",
-            0.5,
-            1,
-            lambda study, part: off(study, part, lambda table: table["expected"]),
-        ),
-        (
-            "ratio_literal",
-            "The gauge: EP : PP is m : 1 within 1 %, in most models (asked afterwards)",
-            "",
-            "share of models, all numbers of labels",
-            0.5,
-            1,
-            lambda study, part: off(study, part, lambda table: multiplier),
-        ),
-    )
-    found = made(rows, ending, "paper_mechanism", said)
-    for n_labels in (10, 20):
-        found += made(rows, f"{n_labels}_{ending}", f"paper_mechanism_{n_labels}", said)
+        return values
+
+    found = []
+    for n, sweep, labels in (
+        ("", "paper_mechanism", "5 and 15"),
+        ("_10", "paper_mechanism_10", "10"),
+        ("_20", "paper_mechanism_20", "20"),
+    ):
+        asked, share = f"{labels} labels (asked afterwards)", f"share of models within 1 %, N = {labels}"
+        predicted = f"The gauge: EP : PP is predicted by what decay has left of E_cls - P_0, {asked}"
+        rows: Rows = (
+            (f"ratio_predicted{n}", predicted, "", share, 0.5, 1, near(lambda table: table["expected"])),
+            (f"ratio_literal{n}", f"The gauge: EP : PP is m : 1, {asked}", "", share, 0.5, 1, near(lambda _: multiplier)),
+        )
+        found += made(rows, ending, sweep, said)
     return found
 
 

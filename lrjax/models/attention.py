@@ -191,10 +191,9 @@ def read_by_head(pattern: jax.Array, v: jax.Array) -> jax.Array:
 def _product_or_sums(product: ByHead, sums: ByHead, n_queries: int, n_keys: int) -> ByHead:
     """Which of two ways to compute the same is the better one for these numbers of queries and keys.
 
-    A product of a few tokens per head and sequence is all overhead. With sums XLA compiles the training chunk of the first shape of
-    `grid_objects` for a TPU in 26 s in place of 45, and makes 249 kernels a step in place of 258 for an H100. On a CPU a step of
-    that shape is 5 % faster with sums for one query, and 20 % slower with sums for four. `matmul_precision` is that of products:
-    sums have the precision of their arrays.
+    A product of a few tokens, for each head and sequence, is mostly overhead. XLA compiles sums for a TPU faster, and makes fewer
+    kernels of them for a GPU. A CPU computes sums for one query faster, and sums for several more slowly. The figures stand in
+    docs/development/performance.md. `matmul_precision` applies to products alone: sums have the precision of their arrays.
     """
     if n_keys > FEW_KEYS:
         return product

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lrjax.models.attention import Block, LayerNorm, normalise, out_of_heads, project
+from lrjax.models.attention import Block, LayerNorm, normalise, out_of_heads, project, read_by_head, scores_by_head
 from lrjax.pretrained import terms
 from lrjax.pretrained.config import EncoderConfig
 from lrjax.pretrained.terms import GATES, ORIGINS, TERM_GRID, VALUE_GRID
@@ -206,7 +206,7 @@ def gated_scores(gates: jax.Array | None, q: jax.Array, k: jax.Array, allowed: j
     if gates is None:
         scores = jnp.einsum("qhk,thk->hqt", q.sum(0), k.sum(0))
     else:
-        scores = jnp.einsum("cqhk,cthk->hqt", jnp.einsum("hoc,oqhk->cqhk", gates[:, TERM_GRID], q), k)
+        scores = scores_by_head(jnp.einsum("hoc,oqhk->cqhk", gates[:, TERM_GRID], q), k)
     return scores if allowed is None else jnp.where(allowed[None], scores, -jnp.inf)
 
 
@@ -247,7 +247,7 @@ def attend(
     pattern = jax.nn.softmax(scores, axis=-1)
     if frozen is not None:
         pattern = frozen if gates is None else _frozen_without_gate(pattern, frozen, gates, q, k, allowed)
-    written = out_of_heads(jnp.einsum("hqt,othk->oqhk", pattern, v), block.W_O).at[-1].add(block.b_O)
+    written = out_of_heads(read_by_head(pattern, v), block.W_O).at[-1].add(block.b_O)
     return written, (q, k, v, scores, pattern)
 
 

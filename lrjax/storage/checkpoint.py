@@ -266,7 +266,7 @@ def load(step_folder: Path) -> tuple[dict, dict]:
 
 
 def _checked(part: str) -> str:
-    """The name of a part, which is no path to elsewhere. Raises ValueError if it is one."""
+    """The name of a part. Raises ValueError if it is a path to another place."""
     if PurePosixPath(part).name != part or part in ("", ".."):
         raise ValueError(f"{part!r} is no name of a part")
     return part

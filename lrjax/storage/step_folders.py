@@ -77,15 +77,15 @@ def candidates(path: Path) -> list[Path]:
 
 
 def stale_tmp_dirs(directory: Path) -> list[Path]:
-    """What saves that failed or were killed have left in a `checkpoints` folder and may be removed.
+    """What failed or killed saves have left in a `checkpoints` folder, and what may be removed.
 
-    A step that was to be replaced is not among these while no other has its name (`bring_back_replaced`).
+    A step that was being replaced may not, as long as no other step has its name (`bring_back_replaced`).
     """
 
     def is_left(path: Path) -> bool:
         match = _NAME.match(path.name)
         behind = path.name[match.end() :] if match else ""
-        if behind == REPLACED:  # a link too: what was replaced may have been one
+        if behind == REPLACED:  # a folder, or a link to one
             return os.path.lexists(_replaced_place(path))
         return behind.startswith(TMP) and path.is_dir() and not path.is_symlink()
 
@@ -97,9 +97,9 @@ def _replaced_place(path: Path) -> Path:
 
 
 def bring_back_replaced(directory: Path) -> None:
-    """Give a step its name again that another was to replace, if no other came to its place. Who writes there calls it.
+    """Give a step that was being replaced its name again, if no other step has that name now.
 
-    What cannot be renamed stays as it is: the next call may succeed.
+    Only the process that writes in the folder may call this. A step that cannot be renamed stays for the next call.
     """
     for path in directory.glob(f"*{REPLACED}"):
         place = _replaced_place(path)
@@ -109,11 +109,15 @@ def bring_back_replaced(directory: Path) -> None:
 
 
 def remove(path: Path, ignore_errors: bool = False) -> None:
-    """Remove a folder, or a link to one and not what it leads to."""
-    if path.is_symlink():
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=ignore_errors)
+    """Remove a folder. Of a link the link is removed, and its target stays."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+        else:
+            shutil.rmtree(path, ignore_errors=ignore_errors)
+    except OSError:
+        if not ignore_errors:
+            raise
 
 
 def outdated(directory: Path, newest: Path, keep: int) -> list[Path]:

@@ -39,8 +39,9 @@ def open_run(workdir: str | Path, wanted: Sweep, *, resume: bool = False, overwr
 
     Of several processes the first decides; the others follow it into the same folder.
 
-    Raises InputError, having touched nothing, if the folder holds another sweep, an unfinished one without `resume`, or files
-    of a sweep's names that are none's, if another process is writing there, or if no checkpoint can be used.
+    Raises InputError, having changed nothing but the name of a step that was being replaced, if the folder holds another sweep, an
+    unfinished one without `resume`, or files of a sweep's names that are none's, if another process is writing there, or if no
+    checkpoint can be used.
     """
     workdir = paths.as_path(workdir)
     if not devices.first_process():
@@ -108,7 +109,7 @@ def _remove(workdir: Path) -> None:
     """A sweep's own files, but for config.json, which stays until it is replaced: until then the folder is a sweep's."""
     folder = workdir / "checkpoints"
     step_folders.bring_back_replaced(folder)
-    for left in step_folders.stale_tmp_dirs(folder):  # before the steps: none is to take the place of one that is gone
+    for left in step_folders.stale_tmp_dirs(folder):  # before the steps, so that none of these is ever brought back
         step_folders.remove(left)
     for step in [p for p in step_folders.saved_steps(folder) if not p.is_symlink()]:
         step_folders.remove(step)

@@ -24,6 +24,7 @@ PRINTED = dict(n_labels=15, n_heads=4, n_heldout=3, L=5, n1=2, n2=3, batch_size=
 PRINTED |= dict(projection="text", n_repeats=2, data="fixed", dropout=0.1, d_model=8, d_embed=8)
 KINDS = {
     "attention": {},
+    "post": dict(layer_norm=True, norm="post"),
     "pre with an MLP": dict(layer_norm=True, mlp_ratio=2),
     "post with an MLP": dict(layer_norm=True, norm="post", mlp_ratio=2),
 }
